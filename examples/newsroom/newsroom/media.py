@@ -1,0 +1,68 @@
+"""ffmpeg's and ffprobe's part: any video in, one that every browser plays and a poster out."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST_SIDE = 1280  # 720p, what a news page shows; a smaller video keeps its size
+
+# An upload is a stranger's file. Only real containers are opened: a playlist would make ffmpeg read other files and addresses.
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,mxf,dv,h264,hevc,m4v"
+CAUTIOUS = ["-v", "error", "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS]
+
+# A killed worker must not leave an ffmpeg behind that nobody waits for.
+WITH_PARENT = ["setpriv", "--pdeathsig", "KILL", "--"]
+
+
+class NotPlayable(Exception):
+    """The upload can't become a video; the message is for the person who sent it."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    width: int
+    height: int
+    duration_s: float
+
+
+def probe(path: Path) -> Probe:
+    said = _run(["ffprobe", *CAUTIOUS, "-select_streams", "V:0", "-show_entries", "stream=width,height:format=duration", "-of", "json", str(path)])
+    found = json.loads(said)
+    if not found.get("streams"):
+        raise NotPlayable("The file holds no moving picture.")
+    stream = found["streams"][0]
+    return Probe(int(stream["width"]), int(stream["height"]), float(found["format"].get("duration", 0)))
+
+
+def make_video(upload: Path, video: Path, threads: int) -> None:
+    # One factor for both sides keeps the shape; H.264 in yuv420p needs even sides; ffmpeg has turned phone videos upright by here.
+    factor = f"min(1\\,{LONGEST_SIDE}/max(iw*sar\\,ih))"
+    scale = f"scale=w=max(2\\,2*trunc(iw*sar*{factor}/2)):h=max(2\\,2*trunc(ih*{factor}/2)),setsar=1"
+    picture = ["-map", "0:V:0", "-vf", scale, "-fpsmax", "60", "-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"]
+    sound = ["-map", "0:a:0?", "-c:a", "aac", "-b:a", "128k", "-ac", "2"]
+    # The index goes to the front, so that playing starts before the download ends. No metadata: phones write places into it.
+    container = ["-map_metadata", "-1", "-movflags", "+faststart", "-f", "mp4"]
+    _run(["ffmpeg", "-nostdin", "-y", *CAUTIOUS, "-i", str(upload), "-threads", str(threads), *picture, *sound, *container, str(video)])
+
+
+def make_poster(video: Path, poster: Path, duration_s: float) -> None:
+    # A tenth into the video: the first picture is often black.
+    _run(["ffmpeg", "-nostdin", "-y", *CAUTIOUS, "-ss", f"{duration_s / 10:.3f}", "-i", str(video), "-frames:v", "1", "-q:v", "3", "-f", "image2", "-update", "1", str(poster)])
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run([*WITH_PARENT, *command], capture_output=True, text=True, errors="replace")
+    if done.returncode == 0:
+        return done.stdout
+    if done.returncode < 0 or "No space left on device" in done.stderr:
+        raise OSError(f"{command[0]} ended with {done.returncode}: {_reason(done.stderr)}")
+    if "not on whitelist" in done.stderr:
+        raise NotPlayable("This is no video: a file of its kind is not taken.")
+    raise NotPlayable(f"This is no video that ffmpeg can read: {_reason(done.stderr)}")
+
+
+def _reason(stderr: str) -> str:
+    """The last line is the one that says it; what stands before its last colon is where ffmpeg met it, which helps nobody outside."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    return lines[-1].rsplit(": ", 1)[-1][:200] if lines else "it gave no reason"

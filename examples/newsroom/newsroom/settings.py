@@ -1,0 +1,48 @@
+"""Everything that the environment decides about newsroom. README.md lists the variables."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+MIB = 1024 * 1024
+SHORTEST_TOKEN = 16
+
+
+class SettingsError(Exception):
+    """The environment does not fit; the message says which variable to change."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    data_dir: Path
+    token: str
+    max_upload_bytes: int
+    ffmpeg_threads: int
+    internal_url: str
+    public_url: str
+
+    @property
+    def max_result_bytes(self) -> int:
+        """A short clip that was compressed hard grows when it is re-encoded; four times as large is beyond any such case."""
+        return 4 * self.max_upload_bytes
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    token = environ.get("NEWSROOM_TOKEN", "")
+    if len(token) < SHORTEST_TOKEN:
+        raise SettingsError(f"NEWSROOM_TOKEN must be a secret of at least {SHORTEST_TOKEN} characters; it has {len(token)}.")
+    return Settings(
+        data_dir=Path(environ.get("NEWSROOM_DATA_DIR", "/var/lib/newsroom")),
+        token=token,
+        max_upload_bytes=_positive(environ, "NEWSROOM_MAX_UPLOAD_BYTES", 200 * MIB),
+        ffmpeg_threads=_positive(environ, "NEWSROOM_FFMPEG_THREADS", 1),
+        internal_url=environ.get("NEWSROOM_INTERNAL_URL", "").rstrip("/"),
+        public_url=environ.get("NEWSROOM_PUBLIC_URL", "").rstrip("/"),
+    )
+
+
+def _positive(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"{name} must be a whole number of at least 1; it is {text!r}.")
+    return int(text)

@@ -1,0 +1,85 @@
+"""The work. Every way that a job can go ends in its row, or in the dead-letter queue where a person sees it."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import requests
+from celery import Task
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
+
+from newsroom import files, media, results, settings, transfer
+from newsroom.celery import app
+
+log = get_task_logger(__name__)
+conf = settings.load(os.environ)
+
+# The producer, PgBouncer or PostgreSQL is away, or a disk is full: the same work can succeed later.
+TRANSIENT = (psycopg.OperationalError, requests.RequestException, OSError)
+RETRY_AFTER_S = 30
+MAX_RETRIES = 20  # ten minutes of an outage, then a person should know
+
+# A video that takes its worker down each time (out of memory, say) comes back from the broker each time.
+# This stays below the platform's delivery limit, so that the person who waits gets a reason before the broker gives up.
+MAX_DELIVERIES = 5
+
+
+@app.task(bind=True, max_retries=MAX_RETRIES, ignore_result=True)
+def transcode(self: Task, key: str, source_url: str) -> None:
+    try:
+        if deliveries(self) > MAX_DELIVERIES:
+            results.fail(key, f"The worker was lost {MAX_DELIVERIES} times while working on this video.")
+        elif results.start(key):
+            results.finish(key, **work(key, source_url))
+        else:
+            log.info("%s has ended before; this delivery changes nothing", key)
+    except (media.NotPlayable, transfer.Refused, files.TooLarge) as error:
+        results.fail(key, str(error))
+    except transfer.Gone:
+        # Also the end of a message that was published but never confirmed: its upload was removed and nobody was promised anything.
+        results.fail(key, "The upload is no longer on the host that took it.")
+    except SoftTimeLimitExceeded:
+        results.fail(key, f"Transcoding took longer than {self.request.timelimit[1] or app.conf.task_soft_time_limit} seconds.")
+    except TRANSIENT as error:
+        if self.request.retries < MAX_RETRIES:
+            log.warning("%s: %s; again in %s s", key, error, RETRY_AFTER_S)
+            raise self.retry(exc=error, countdown=RETRY_AFTER_S) from error
+        results.fail(key, f"Gave up after {MAX_RETRIES} retries: {type(error).__name__}.")
+    # What a handler above raises itself (no database to write the reason to) leaves the task as an exception. The platform
+    # rejects such a message instead of acknowledging it (task_acks_on_failure = False), and the broker dead-letters it.
+
+
+def work(key: str, source_url: str) -> dict[str, float]:
+    with workspace(key) as folder:
+        upload, video, poster = (folder / name for name in (files.UPLOAD, files.VIDEO, files.POSTER))
+        transfer.fetch(source_url, conf.token, upload, conf.max_upload_bytes)
+        media.probe(upload)
+        media.make_video(upload, video, conf.ffmpeg_threads)
+        made = media.probe(video)
+        media.make_poster(video, poster, made.duration_s)
+        return {
+            "width": made.width,
+            "height": made.height,
+            "duration_s": made.duration_s,
+            "video_bytes": transfer.deliver(video, source_url, conf.token),
+            "poster_bytes": transfer.deliver(poster, source_url, conf.token),
+        }
+
+
+@contextmanager
+def workspace(key: str) -> Iterator[Path]:
+    parent = conf.data_dir / "work"
+    parent.mkdir(parents=True, exist_ok=True)
+    # What a killed child left; no task runs for six hours.
+    files.sweep(parent, older_than_s=6 * 3600)
+    with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=parent) as folder:
+        yield Path(folder)
+
+
+def deliveries(task: Task) -> int:
+    """How often the broker handed this message out and got it back, from its quorum queue's own count."""
+    return int(getattr(task.request, "x-delivery-count", 0) or 0)

@@ -1,0 +1,42 @@
+"""What passes between a worker and the producer that holds the upload, over the private network."""
+
+from pathlib import Path
+
+import requests
+
+from newsroom import auth, files
+
+# Seconds to connect, and between two pieces of data; a slow transfer is the task's time limit's to end.
+TIMEOUT = (5, 30)
+
+
+class Gone(Exception):
+    """The producer no longer holds the upload."""
+
+
+class Refused(Exception):
+    """The producer will not take the result, now or later."""
+
+
+def fetch(url: str, token: str, target: Path, limit: int) -> None:
+    with requests.get(url, headers=auth.header(token), timeout=TIMEOUT, stream=True, allow_redirects=False) as answer:
+        if answer.status_code == 404:
+            raise Gone(url)
+        answer.raise_for_status()
+        size = files.write(answer.iter_content(files.CHUNK), target, limit)
+        if size != int(answer.headers["Content-Length"]):
+            raise requests.ConnectionError(f"{url} ended after {size} bytes")
+
+
+def deliver(source: Path, upload_url: str, token: str) -> int:
+    """Put a result beside its upload. Returns the size of what the producer holds: a result from an earlier run stays."""
+    url = upload_url.rsplit("/", 1)[0] + "/" + source.name
+    headers = auth.header(token) | {"Content-Type": files.RESULTS[source.name]}
+    with source.open("rb") as body:
+        answer = requests.put(url, data=body, headers=headers, timeout=TIMEOUT, allow_redirects=False)
+    if answer.status_code == 404:
+        raise Gone(url)
+    if answer.status_code == 413:
+        raise Refused(f"The finished {source.name} is too large to keep.")
+    answer.raise_for_status()
+    return int(answer.json()["bytes"])

@@ -1,0 +1,159 @@
+"""The producer: takes uploads, answers 202 once the broker has the job, tells how it goes, serves what came of it."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from flask import Flask, Request, Response, abort, jsonify, request, send_file
+from werkzeug.exceptions import HTTPException
+
+from newsroom import auth, files, keys, results, settings
+from newsroom.publish import NotConfirmed, publish
+
+RETRY_AFTER_S = 5
+# What a multipart body adds to its file: boundaries and headers.
+FORM_OVERHEAD = 64 * 1024
+
+conf = settings.load(os.environ)
+if not conf.internal_url:
+    raise settings.SettingsError("NEWSROOM_INTERNAL_URL must say how the workers reach this host, e.g. http://10.0.0.4:8000.")
+store = files.Store(conf.data_dir)
+app = Flask("newsroom")
+log = logging.getLogger("gunicorn.error")
+
+
+class Upload(Request):
+    """Writes the file of a form to the disk that it is to stay on, as it comes in."""
+
+    def _get_file_stream(self, *_: Any, **__: Any) -> Any:
+        store.incoming.mkdir(parents=True, exist_ok=True)
+        return tempfile.TemporaryFile("rb+", dir=store.incoming)
+
+
+app.request_class = Upload
+
+
+@app.post("/videos")
+def accept() -> tuple[Response, int, dict[str, str]]:
+    request.max_content_length = conf.max_upload_bytes + FORM_OVERHEAD
+    with store.receive() as received:
+        try:
+            size = files.write(body(), received, conf.max_upload_bytes)
+        except files.TooLarge:
+            abort(413)
+        if size == 0:
+            abort(400, "The upload is empty.")
+        key = keys.new_key()
+        store.keep(received, key, files.UPLOAD)
+    try:
+        publish(key, f"{conf.internal_url}/internal/videos/{key}/{files.UPLOAD}")
+    except NotConfirmed as error:
+        store.forget(key)
+        log.warning("%s was not confirmed by the broker: %s", key, error)
+        abort(503, "The upload could not be queued. Please send it again.")
+    location = url(f"/videos/{key}")
+    return jsonify(key=key, state="queued", location=location), 202, {"Location": location}
+
+
+def body() -> Iterator[bytes]:
+    if request.mimetype == "multipart/form-data":
+        parts = list(request.files.values())
+        if len(parts) != 1:
+            abort(400, f"The form must hold one file; it holds {len(parts)}.")
+        stream = parts[0].stream
+    else:
+        stream = request.stream
+    while chunk := stream.read(files.CHUNK):
+        yield chunk
+
+
+@app.get("/videos/<key>")
+def status(key: str) -> Response:
+    if not keys.is_key(key):
+        abort(404)
+    try:
+        row = results.find(key)
+    except psycopg.OperationalError:
+        abort(503, "How far the video is can't be told at the moment. The video itself is safe.")
+    if row:
+        return jsonify(described(row))
+    if store.path(key, files.UPLOAD).exists():
+        return jsonify(key=key, state="queued", accepted_at=keys.accepted_at(key).isoformat())
+    abort(404)
+
+
+def described(row: dict[str, Any]) -> dict[str, Any]:
+    told = {name: value for name, value in row.items() if value is not None}
+    told = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()}
+    if row["state"] == "done":
+        told["video_url"], told["poster_url"] = (url(f"/videos/{row['key']}/{name}") for name in files.RESULTS)
+    return told
+
+
+@app.get("/videos/<key>/<name>")
+def result(key: str, name: str) -> Response:
+    if name not in files.RESULTS:
+        abort(404)
+    return send(key, name, files.RESULTS[name])
+
+
+@app.get("/internal/videos/<key>/upload")
+def hand_out(key: str) -> Response:
+    workers_only()
+    return send(key, files.UPLOAD, "application/octet-stream")
+
+
+@app.put("/internal/videos/<key>/<name>")
+def take_back(key: str, name: str) -> tuple[Response, int]:
+    workers_only()
+    if name not in files.RESULTS or not keys.is_key(key) or not store.path(key, files.UPLOAD).exists():
+        abort(404)
+    with store.receive() as received:
+        try:
+            size = files.write(body(), received, conf.max_result_bytes)
+        except files.TooLarge:
+            abort(413)
+        if size != request.content_length:
+            abort(400, f"{size} bytes came of {request.content_length}.")
+        created = store.keep(received, key, name)
+    return jsonify(bytes=store.path(key, name).stat().st_size), 201 if created else 200
+
+
+@app.get("/healthz")
+def healthz() -> Response:
+    return jsonify(status="ok")
+
+
+def send(key: str, name: str, mimetype: str) -> Response:
+    try:
+        path: Path = store.path(key, name)
+        return send_file(path, mimetype=mimetype, conditional=True)
+    except FileNotFoundError:
+        abort(404)
+
+
+def workers_only() -> None:
+    if not auth.allows(request.headers.get("Authorization"), conf.token):
+        abort(401)
+
+
+def url(path: str) -> str:
+    return (conf.public_url or request.host_url.rstrip("/")) + path
+
+
+@app.errorhandler(HTTPException)
+def say(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
+    sentence = f"The upload is larger than {conf.max_upload_bytes} bytes." if error.code == 413 else error.description
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if error.code == 503 else {}
+    return jsonify(error=sentence), error.code or 500, headers
+
+
+@app.errorhandler(OSError)
+def no_room(error: OSError) -> tuple[Response, int]:
+    log.error("%s", error)
+    return jsonify(error="The upload can't be stored at the moment."), 507

@@ -1,0 +1,1 @@
+"""The local fleet: blank Debian hosts as containers on this machine."""

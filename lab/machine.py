@@ -1,0 +1,86 @@
+"""What the lab needs from the machine that it runs on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STATE = REPOSITORY / "build" / "lab"
+
+# What stands for each package: a package that is there under another name (or by hand) is not installed again.
+PACKAGES = {
+    "podman": "/usr/bin/podman",
+    # crun, podman's default, refuses machines that mount cgroup v1 and v2 side by side.
+    "runc": "/usr/sbin/runc",
+    "netavark": "/usr/lib/podman/netavark",
+    # netavark's firewall: iptables for podman 4, nftables for podman 5.
+    "iptables": "/usr/sbin/iptables",
+    "nftables": "/usr/sbin/nft",
+    "mmdebstrap": "/usr/bin/mmdebstrap",
+    "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
+    "ca-certificates": "/usr/sbin/update-ca-certificates",
+    "openssh-client": "/usr/bin/ssh",
+    # The demo makes its own videos.
+    "ffmpeg": "/usr/bin/ffmpeg",
+}
+
+
+class Refusal(Exception):
+    """Something that a person has to put right; the message says what."""
+
+
+def fail(message: str) -> NoReturn:
+    print(f"lab: {message}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+def podman(*arguments: str, check: bool = True, **kwargs) -> subprocess.CompletedProcess[str]:
+    """Run podman with the lab's settings, whoever calls."""
+    environment = {**os.environ, "CONTAINERS_CONF": str(REPOSITORY / "lab" / "containers.conf")}
+    done = subprocess.run(
+        ["podman", *arguments], env=environment, text=True, capture_output=True, check=False, **kwargs
+    )
+    if check and done.returncode:
+        raise Refusal(f"podman {' '.join(arguments)} failed:\n{done.stderr.strip()}")
+    return done
+
+
+def os_release() -> dict[str, str]:
+    lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
+    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
+
+
+def missing_packages() -> list[str]:
+    return [package for package, path in PACKAGES.items() if not Path(path).exists()]
+
+
+def install_packages() -> None:
+    missing = missing_packages()
+    if not missing:
+        return
+    if os.geteuid() != 0:
+        raise Refusal(f"these Debian packages are missing, and installing them needs root: {' '.join(missing)}")
+    print(f"lab: installing {' '.join(missing)}", flush=True)
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    # Somebody else's apt may be at work; it ends soon, and a failure would only send the person round again.
+    apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
+    log = ""
+    for step in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
+        done = subprocess.run([*apt, *step], env=environment, text=True, capture_output=True, check=False)
+        log += done.stdout + done.stderr
+    if missing_packages():
+        tail = "\n".join(log.splitlines()[-20:])
+        raise Refusal(f"apt-get could not install {' '.join(missing_packages())}:\n{tail}")
+
+
+def give_back(path: Path) -> None:
+    """What root wrote for a person who called through sudo belongs to that person."""
+    owner = os.environ.get("SUDO_UID")
+    if os.geteuid() != 0 or not owner:
+        return
+    for entry in (path, *path.rglob("*")):
+        os.chown(entry, int(owner), int(os.environ.get("SUDO_GID", owner)), follow_symlinks=False)

@@ -1,0 +1,40 @@
+"""Finds an application's release on the control machine, and sends it to a host that does not have it."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet.source import SourceError, source_of
+
+
+class ActionModule(ActionBase):
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        args = dict(self._task.args)
+        try:
+            source = source_of(args["source"], args.get("requirements", "requirements.txt"))
+            args["release"] = source.identity
+            result |= self._execute_module(module_args=args, task_vars=task_vars)
+            if result.pop("needs_artifact", False):
+                with tempfile.TemporaryDirectory() as scratch:
+                    artifact = Path(scratch) / "artifact.tar.gz"
+                    source.pack(artifact)
+                    remote = self._connection._shell.join_path(self._make_tmp_path(), artifact.name)
+                    args["artifact"] = self._transfer_file(str(artifact), remote)
+                result |= self._execute_module(module_args=args, task_vars=task_vars)
+        except SourceError as error:
+            result |= {"failed": True, "msg": str(error)}
+        finally:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result

@@ -1,0 +1,123 @@
+"""Reads the whole fleet as the inventory describes it, and refuses what cannot work."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet.contract import broken_specs, out_of_range, unknown_inputs
+from fleet.model import Fleet, Host
+from fleet.refusals import refusals
+
+DOCUMENTATION = r"""
+module: topology
+short_description: Refuse a fleet that cannot work
+description:
+  - Takes every host's inputs, role defaults included, holds them against the roles' argument specs and ranges, then
+    holds the hosts against each other. Fails with one sentence for each thing to edit. Changes nothing.
+options:
+  roles: {description: "Role to inventory group, or list of groups.", type: dict, required: true}
+  applications: {description: Inventory groups that are applications., type: list, elements: str, required: true}
+  supported_releases: {description: Distribution to its supported major releases., type: dict, required: true}
+  apart: {description: Pairs of roles that must not share a machine., type: list, elements: list, required: true}
+author: maintainers
+"""
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        self._all_vars = task_vars or {}
+        self._groups: dict[str, list[str]] = self._all_vars["groups"]
+        self._sentences: list[str] = []
+        args = self._task.args
+        roles = {"topology": ("all",)}
+        roles |= {role: tuple([at] if isinstance(at, str) else at) for role, at in args["roles"].items()}
+        self._contracts = {role: self._contract(role) for role in roles}
+
+        hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
+        fleet = Fleet(hosts, roles, tuple(args["applications"]))
+        sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
+        if sentences:
+            result["failed"] = True
+            result["msg"] = "Nothing was changed. This fleet cannot work:\n" + "\n".join(f"  * {s}" for s in sentences)
+            result["refusals"] = sentences
+        return result
+
+    def _contract(self, role: str) -> dict[str, Any]:
+        """Defaults, constants, argument spec and ranges of a role, from its own files."""
+        home = Path(self._find_role(role))
+
+        def load(path: str) -> dict[str, Any]:
+            file = home / path
+            return (self._loader.load_from_file(str(file), trusted_as_template=True) or {}) if file.exists() else {}
+
+        return {
+            "defaults": load("defaults/main.yml"),
+            "vars": load("vars/main.yml"),
+            "options": load("meta/argument_specs.yml")["argument_specs"]["main"]["options"],
+            "ranges": load("meta/ranges.yml"),
+        }
+
+    def _find_role(self, role: str) -> str:
+        for base in (Path(self._loader.get_basedir()), Path(__file__).resolve().parents[2]):
+            for home in (base / "roles" / role, base.parent / "roles" / role):
+                if home.is_dir():
+                    return str(home)
+        raise AnsibleError(f"topology_roles names the role '{role}', which is not in roles/.")
+
+    def _host(self, name: str, roles: dict[str, tuple[str, ...]], applications: list[str]) -> Host:
+        given = self._all_vars["hostvars"].raw_get(name)
+        own = [role for role, groups in roles.items() if any(name in self._groups.get(group, []) for group in groups)]
+        variables: dict[str, Any] = {}
+        for role in own:
+            variables |= self._contracts[role]["defaults"]
+        variables |= given
+        for role in own:
+            variables |= self._contracts[role]["vars"]
+        inputs = self._inputs(name, own, variables)
+
+        for role in own:
+            contract = self._contracts[role]
+            self._sentences += broken_specs(name, role, contract["options"], inputs)
+            self._sentences += out_of_range(name, contract["ranges"], inputs)
+        known = {option for contract in self._contracts.values() for option in contract["options"]}
+        self._sentences += unknown_inputs(name, given, roles, known)
+
+        facts = given.get("ansible_facts", {})
+        return Host(
+            name=name,
+            roles=frozenset(own),
+            applications=tuple(app for app in applications if name in self._groups.get(app, [])),
+            address=inputs.get("topology_address"),
+            machine_id=facts.get("machine_id"),
+            distribution=facts.get("distribution"),
+            release=facts.get("distribution_major_version"),
+            inputs=inputs,
+        )
+
+    def _inputs(self, host: str, roles: list[str], variables: dict[str, Any]) -> dict[str, Any]:
+        """The host's inputs with their templates resolved; one that does not resolve becomes a sentence."""
+        templar = self._templar.copy_with_new_env(available_variables=variables)
+        inputs: dict[str, Any] = {}
+        measured = "resources" in variables.get("ansible_facts", {})
+        for option in (option for role in roles for option in self._contracts[role]["options"]):
+            if option not in variables:
+                continue
+            try:
+                inputs[option] = templar.template(variables[option])
+            except AnsibleError as error:
+                # A host outside --limit was not measured: what it derives from facts is judged when it is in the run.
+                if measured or "ansible_facts" not in str(error):
+                    self._sentences.append(f"{host}: {option} does not resolve: {error}. Edit it in the inventory.")
+        return inputs

@@ -1,0 +1,71 @@
+"""Makes the secrets that an inventory's encrypted vault lacks."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible.parsing.vault import VaultLib
+from ansible.plugins.action import ActionBase
+
+DOCUMENTATION = r"""
+module: vault_secrets
+short_description: Make the secrets that an inventory's vault lacks
+description:
+  - Each is random, made once, and written to one file that Ansible's vault encrypts with the password of
+    C(vault_password_file). What the vault already holds never changes. Prints no secret.
+options:
+  path: {description: The vault's file., type: path, required: true}
+  secrets:
+    description: Variable to the list of names that it maps to a secret each; an empty list makes the variable one secret.
+    type: dict
+    required: true
+author: maintainers
+"""
+
+BYTES = 32  # 256 bits
+
+
+def complete(held: dict[str, Any], wanted: dict[str, list[str]]) -> tuple[dict[str, Any], list[str]]:
+    """The vault with what it lacked, and the names of what was made."""
+    vault, made = dict(held), []
+    for variable, names in wanted.items():
+        if not names:
+            if variable not in vault:
+                vault[variable] = secrets.token_hex(BYTES)
+                made.append(variable)
+            continue
+        known = dict(vault.get(variable) or {})
+        for name in names:
+            if name not in known:
+                known[name] = secrets.token_hex(BYTES)
+                made.append(f"{variable}.{name}")
+        vault[variable] = known
+    return vault, made
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        path = Path(self._task.args["path"])
+        vault = VaultLib(self._loader._vault.secrets)
+        if not vault.secrets:
+            raise AnsibleError("There is no vault password. Run `make setup`, or name a vault_password_file.")
+        held = yaml.safe_load(vault.decrypt(path.read_bytes())) if path.exists() else {}
+        content, made = complete(held, {str(key): [str(n) for n in names] for key, names in self._task.args["secrets"].items()})
+        result |= {"changed": bool(made), "made": made}
+        if made and not self._task.check_mode:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "wb") as file:
+                file.write(vault.encrypt(yaml.safe_dump(content, sort_keys=True)))
+            part.replace(path)
+        return result

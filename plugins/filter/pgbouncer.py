@@ -1,0 +1,99 @@
+"""The arithmetic and the rules of role pgbouncer."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+# Listening sockets, the event loop, the log, libc's resolver, a certificate being read, an administrator's console.
+DESCRIPTOR_MARGIN = 100
+# Upstream's own floor: a process limit is not worth less than the kernel's default.
+DESCRIPTOR_MIN = 1024
+
+
+def pgbouncer_descriptors(max_client_conn: Any, pool_size: Any, reserve_pool_size: Any, pools: Any) -> int:
+    """LimitNOFILE: a descriptor for each client and each server connection that the settings allow, and a margin.
+
+    Rounded up to a power of two, so that a small change of a pool is a reload and not a restart.
+    """
+    clients, size, reserve, pairs = int(max_client_conn), int(pool_size), int(reserve_pool_size), int(pools)
+    if min(clients, size, pairs) < 1 or reserve < 0:
+        raise AnsibleFilterError(
+            f"pgbouncer_max_client_conn {clients}, pgbouncer_default_pool_size {size} and pgbouncer_pools {pairs} "
+            f"must be at least 1, and pgbouncer_reserve_pool_size {reserve} at least 0"
+        )
+    needed = clients + (size + reserve) * pairs + DESCRIPTOR_MARGIN
+    return max(DESCRIPTOR_MIN, 1 << (needed - 1).bit_length())
+
+
+def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
+    """Those of the listen addresses that are neither loopback nor private: none may be there (CVE-2026-107350)."""
+    items = listen_addr.split(",") if isinstance(listen_addr, str) else list(listen_addr)
+    refused = []
+    for item in (str(item).strip() for item in items):
+        if not item:
+            continue
+        try:
+            address = ipaddress.ip_address(item)
+        except ValueError:
+            # A name may resolve to anything tomorrow, and * is every address.
+            refused.append(item)
+            continue
+        if address.is_unspecified or not address.is_private:
+            refused.append(item)
+    return refused
+
+
+def pgbouncer_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(str(item) for item in value)
+    text = str(value)
+    if "\n" in text:
+        raise AnsibleFilterError(f"a setting's value holds a line break: {text!r}")
+    return text
+
+
+def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The lines of section [pgbouncer]: the role's own keys and the operator's, each key with one home only."""
+    twice = sorted(set(own) & set(parameters))
+    if twice:
+        raise AnsibleFilterError(
+            "pgbouncer_parameters names "
+            + ", ".join(twice)
+            + ": set "
+            + ", ".join("pgbouncer_" + key for key in twice)
+            + " instead, so that each number has one home."
+        )
+    settings = {**own, **parameters}
+    return {str(key): pgbouncer_value(settings[key]) for key in sorted(settings)}
+
+
+def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The lines of section [databases]: a connection string for each name, * for every name not listed."""
+    lines = {}
+    for name in sorted(databases):
+        pairs = databases[name]
+        lines[str(name)] = " ".join(f"{key}={_quoted(pairs[key])}" for key in sorted(pairs))
+    return lines
+
+
+def _quoted(value: Any) -> str:
+    text = pgbouncer_value(value)
+    if text and not any(character in text for character in " '\\="):
+        return text
+    return "'" + text.replace("'", "''") + "'"
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Any]:
+        return {
+            "pgbouncer_descriptors": pgbouncer_descriptors,
+            "pgbouncer_public_addresses": pgbouncer_public_addresses,
+            "pgbouncer_settings": pgbouncer_settings,
+            "pgbouncer_database_lines": pgbouncer_database_lines,
+        }

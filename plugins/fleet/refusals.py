@@ -1,0 +1,126 @@
+"""Why a fleet cannot work. Each rule yields sentences that name the value, the limit and what to edit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import combinations
+
+from fleet.model import Fleet, Host
+
+Rule = Callable[[Fleet], Iterator[str]]
+
+
+def empty_groups(fleet: Fleet) -> Iterator[str]:
+    for role in fleet.roles:
+        if not any(fleet.with_role(role)):
+            group = fleet.groups_of(role)
+            yield (
+                f"The group {group} has no host, so nothing runs the role {role}. "
+                f"Add a host to {group} in the inventory's hosts file, or take '{role}' out of topology_roles."
+            )
+
+
+def unsupported_systems(fleet: Fleet, supported: dict[str, list[str]]) -> Iterator[str]:
+    known = ", ".join(f"{name} {release}" for name, releases in supported.items() for release in releases)
+    for host in fleet.hosts.values():
+        if host.distribution is None:
+            continue
+        if str(host.release) not in [str(r) for r in supported.get(host.distribution, [])]:
+            yield (
+                f"{host.name} runs {host.distribution} {host.release}; the roles are proven on {known}. "
+                f"Reinstall it with one of these, or take {host.name} out of the inventory."
+            )
+
+
+def one_machine_twice(fleet: Fleet) -> Iterator[str]:
+    for one, other, same in same_machines(fleet):
+        yield (
+            f"{one.name} and {other.name} are one machine: both have {same}. "
+            f"Keep one of the two names in the inventory; if they are copies of one image, give each its own "
+            f"identity (rm /etc/machine-id; systemd-machine-id-setup) and its own ansible_host."
+        )
+
+
+def kept_apart(fleet: Fleet, apart: list[list[str]]) -> Iterator[str]:
+    """Roles of one entry of ``apart`` on one machine, whether by one name or by two."""
+    for first, second in apart:
+        hint = (
+            f"{fleet.groups_of(first)} and {fleet.groups_of(second)} must not share a machine: "
+            f"a full {second} takes the {first} down with it. Move one of them to another host in the inventory."
+        )
+        for host in fleet.with_role(first):
+            if second in host.roles:
+                yield f"{host.name} is in both groups; {hint}"
+        for one, other, same in same_machines(fleet):
+            if (first in one.roles and second in other.roles) or (second in one.roles and first in other.roles):
+                yield f"{one.name} and {other.name} both have {same}; {hint}"
+
+
+def applications_incomplete(fleet: Fleet) -> Iterator[str]:
+    for name in fleet.applications:
+        if not fleet.of_application(name, "celery_worker"):
+            yield (
+                f"The application '{name}' has no worker: what it accepts would never be done. "
+                f"Put a host of {fleet.groups_of('celery_worker')} into the group '{name}'."
+            )
+    for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
+        if len(host.applications) != 1:
+            named = " and ".join(host.applications) or "none"
+            yield (
+                f"{host.name} belongs to {named} of the applications in topology_applications; it must belong to exactly one. "
+                f"Put {host.name} into one application's group."
+            )
+
+
+def second_beat(fleet: Fleet) -> Iterator[str]:
+    for name in fleet.applications:
+        beats = [h.name for h in fleet.of_application(name, "celery_worker") if h.inputs.get("celery_worker_beat") is True]
+        if len(beats) > 1:
+            yield (
+                f"The application '{name}' has {len(beats)} beats ({', '.join(beats)}); the limit is one, since each would send "
+                f"every scheduled task again. Leave celery_worker_beat: true on one of them."
+            )
+
+
+def pools_above_the_server(fleet: Fleet) -> Iterator[str]:
+    """Every PgBouncer can open its pool for every application's user; together they must fit the server."""
+    bouncers = list(fleet.with_role("pgbouncer"))
+    for server in fleet.with_role("postgresql"):
+        room = server.inputs.get("postgresql_max_connections"), server.inputs.get("postgresql_superuser_reserved_connections")
+        if None in room:
+            continue
+        demand = sum(
+            max(1, len(host.applications)) * (int(host.inputs["pgbouncer_default_pool_size"]) + int(host.inputs["pgbouncer_reserve_pool_size"]))
+            for host in bouncers
+            if "pgbouncer_default_pool_size" in host.inputs and "pgbouncer_reserve_pool_size" in host.inputs
+        )
+        limit = int(room[0]) - int(room[1])
+        if demand > limit:
+            yield (
+                f"{len(bouncers)} PgBouncers may open {demand} connections to {server.name}, which grants {limit} "
+                f"(postgresql_max_connections {room[0]} less {room[1]} reserved). "
+                f"Raise postgresql_max_connections, or lower pgbouncer_default_pool_size."
+            )
+
+
+def same_machines(fleet: Fleet) -> Iterator[tuple[Host, Host, str]]:
+    """Pairs of inventory names that reach one machine, with what gives them away."""
+    for one, other in combinations(fleet.hosts.values(), 2):
+        if one.address is not None and one.address == other.address:
+            yield one, other, f"the address {one.address}"
+        elif one.machine_id is not None and one.machine_id == other.machine_id:
+            yield one, other, f"the machine identity {one.machine_id}"
+
+
+def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str]]) -> list[str]:
+    """Every sentence that stands against the fleet, without repetition; an empty list when it can work."""
+    rules: Iterable[Iterator[str]] = (
+        empty_groups(fleet),
+        unsupported_systems(fleet, supported),
+        kept_apart(fleet, apart),
+        one_machine_twice(fleet),
+        applications_incomplete(fleet),
+        second_beat(fleet),
+        pools_above_the_server(fleet),
+    )
+    return list(dict.fromkeys(sentence for rule in rules for sentence in rule))

@@ -1,0 +1,170 @@
+"""Where an application's code comes from: its identity by content, and the one archive that its hosts receive."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import subprocess
+import tarfile
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+LEFT_OUT = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "node_modules"}
+IDENTITY_LENGTH = 12  # hexadecimal digits: 48 bits, enough for the releases of one application
+
+
+class SourceError(Exception):
+    """What is wrong with the source, in a sentence that names what to edit."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """identity: of the content, in hexadecimal.  tree: context that yields a directory holding the content."""
+
+    identity: str
+    tree: Callable[[], Iterator[Path]]
+
+    def pack(self, artifact: Path) -> None:
+        """Writes the content as a .tar.gz whose bytes depend on the content alone."""
+        with self.tree() as directory, artifact.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
+            with tarfile.open(fileobj=packed, mode="w", dereference=True) as archive:
+                for file in files_of(directory):
+                    entry = archive.gettarinfo(file, str(file.relative_to(directory)))
+                    entry.mtime = entry.uid = entry.gid = 0
+                    entry.uname = entry.gname = "root"
+                    with file.open("rb") as content:
+                        archive.addfile(entry, content)
+
+
+def files_of(directory: Path) -> list[Path]:
+    """Every regular file of the content, in a fixed order."""
+    return sorted(
+        path for path in directory.rglob("*") if path.is_file() and not LEFT_OUT & set(path.relative_to(directory).parts)
+    )
+
+
+def digest_of(directory: Path) -> str:
+    """Identity of a tree by the names, the executable bits and the bytes of its files."""
+    digest = hashlib.sha256()
+    for file in files_of(directory):
+        executable = "x" if file.stat().st_mode & 0o100 else "-"
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest.update(f"{file.relative_to(directory)}\0{executable}\0{content}\n".encode())
+    return digest.hexdigest()[:IDENTITY_LENGTH]
+
+
+def from_directory(directory: Path) -> Source:
+    if not directory.is_dir():
+        raise SourceError(f"application_source.directory is {directory}, where no directory is. Edit it in the inventory.")
+
+    @contextmanager
+    def tree() -> Iterator[Path]:
+        yield directory
+
+    return Source(digest_of(directory), tree)
+
+
+def from_wheel(wheel: Path, requirements: str) -> Source:
+    lock = wheel.parent / requirements
+    for file in (wheel, lock):
+        if not file.is_file():
+            raise SourceError(f"The wheel's release needs {file}, which is no file. Edit application_source or application_requirements.")
+    identity = hashlib.sha256(wheel.read_bytes() + lock.read_bytes()).hexdigest()[:IDENTITY_LENGTH]
+
+    @contextmanager
+    def tree() -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as scratch:
+            for file, name in ((wheel, wheel.name), (lock, requirements)):
+                (Path(scratch) / name).write_bytes(file.read_bytes())
+            yield Path(scratch)
+
+    return Source(identity, tree)
+
+
+def from_archive(archive: str, checksum: str | None) -> Source:
+    remote = archive.startswith(("http://", "https://"))
+    if remote and not checksum:
+        raise SourceError(f"application_source.archive is the URL {archive}, so application_source.checksum must give its SHA-256.")
+    if not remote and not Path(archive).is_file():
+        raise SourceError(f"application_source.archive is {archive}, where no file is. Edit it in the inventory.")
+    actual = checksum if remote else hashlib.sha256(Path(archive).read_bytes()).hexdigest()
+    if checksum and actual != checksum:
+        raise SourceError(f"application_source.archive {archive} has the SHA-256 {actual}, but application_source.checksum says {checksum}.")
+
+    @contextmanager
+    def tree() -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as scratch:
+            file, content = Path(archive), Path(scratch) / "content"
+            if remote:
+                file = Path(scratch) / "archive"
+                with urllib.request.urlopen(archive) as reply:  # noqa: S310 - the scheme was checked above
+                    file.write_bytes(reply.read())
+                if hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
+                    raise SourceError(f"What {archive} holds now does not have the SHA-256 {checksum} of application_source.checksum.")
+            content.mkdir()
+            unpack(file, content)
+            yield the_only_directory(content)
+
+    return Source(actual[:IDENTITY_LENGTH], tree)
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(directory)
+    elif tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as packed:
+            packed.extractall(directory, filter="data")
+    else:
+        raise SourceError(f"application_source.archive {archive} is neither a tar nor a zip archive.")
+
+
+def the_only_directory(directory: Path) -> Path:
+    """Archives of a release wrap their content in one directory; that is where the content is."""
+    entries = list(directory.iterdir())
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else directory
+
+
+def from_git(url: str, version: str) -> Source:
+    def git(*argv: str) -> str:
+        done = subprocess.run(["git", *argv], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SourceError(f"application_source.git {url} at {version}: git {argv[0]} says: {done.stderr.strip()}")
+        return done.stdout
+
+    commit = version
+    if not (len(version) == 40 and all(digit in "0123456789abcdef" for digit in version)):
+        # An annotated tag lists twice; its ^{} line is the commit.
+        found = dict(reversed(line.split("\t")) for line in git("ls-remote", url, version, f"{version}^{{}}").splitlines())
+        names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version)
+        commit = next((found[name] for name in names if name in found), "")
+        if not commit:
+            raise SourceError(f"application_source.git {url} has no branch, tag or commit {version}. Edit application_source.version.")
+
+    @contextmanager
+    def tree() -> Iterator[Path]:
+        with tempfile.TemporaryDirectory() as scratch:
+            git("-C", scratch, "init", "--quiet")
+            git("-C", scratch, "fetch", "--quiet", "--depth", "1", url, commit)
+            git("-C", scratch, "-c", "advice.detachedHead=false", "checkout", "--quiet", "FETCH_HEAD")
+            yield Path(scratch)
+
+    return Source(commit[:IDENTITY_LENGTH], tree)
+
+
+def source_of(source: dict[str, str], requirements: str) -> Source:
+    """The source that the role's input ``application_source`` describes."""
+    if source.get("directory"):
+        return from_directory(Path(source["directory"]))
+    if source.get("wheel"):
+        return from_wheel(Path(source["wheel"]), requirements)
+    if source.get("archive"):
+        return from_archive(source["archive"], source.get("checksum"))
+    if source.get("git"):
+        return from_git(source["git"], source.get("version") or "HEAD")
+    raise SourceError("application_source names none of directory, archive, wheel and git. Edit it in the inventory.")

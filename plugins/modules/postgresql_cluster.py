@@ -1,0 +1,276 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: MIT
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: postgresql_cluster
+short_description: Configure one of Debian's PostgreSQL clusters and keep it running
+description:
+  - Writes the settings in C(conf.d) and a C(pg_hba) file of its own; the vendor's files stay as shipped.
+  - Lets PostgreSQL's own parser read the settings before they are in place, and puts the old files back when the
+    running server refuses the new access rules.
+  - Starts a cluster that is down. A running one is reloaded, and restarted only when the server itself says that a
+    changed setting needs it (C(pending_restart)). The state is asked for, not remembered, so that an interrupted run
+    is finished by the next.
+options:
+  version: {description: Major version of the cluster., type: str, required: true}
+  cluster: {description: Name of the cluster., type: str, default: main}
+  settings: {description: Content of C(conf.d/grunnfjell.conf)., type: str, required: true}
+  hba: {description: Content of C(grunnfjell_hba.conf)., type: str, required: true}
+  timeout: {description: Seconds that the server may take to accept connections., type: int, default: 60}
+author: [Grunnfjell maintainers]
+attributes:
+  check_mode: {support: full, description: Predicts files and whether a restart follows.}
+  diff_mode: {support: full, description: Shows both files.}
+"""
+
+EXAMPLES = r"""
+- name: Configure PostgreSQL
+  postgresql_cluster:
+    version: "17"
+    settings: "max_connections = '100'\n"
+    hba: "local all postgres peer\n"
+"""
+
+RETURN = r"""
+action:
+  description: What happened to the server, one of none, start, reload or restart.
+  returned: always
+  type: str
+restart_for:
+  description: Settings that demanded the restart.
+  returned: always
+  type: list
+  elements: str
+port:
+  description: Port that the server listens on.
+  returned: when it runs
+  type: int
+"""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.database_files import ManagedFile, journal, write_files
+
+LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^'\\]|''|\\.)*)'\s*$")
+
+STATE_SQL = """
+SELECT json_build_object(
+  'port', current_setting('port')::int,
+  'loaded', extract(epoch FROM pg_conf_load_time()),
+  'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
+  'postmaster', (SELECT json_object_agg(name, json_build_object(
+                   'value', setting, 'unit', coalesce(unit, ''), 'type', vartype))
+                 FROM pg_settings WHERE context = 'postmaster'),
+  'hba_errors', (SELECT coalesce(json_agg(line_number || ': ' || error), '[]') FROM pg_hba_file_rules
+                 WHERE error IS NOT NULL));
+"""
+
+UNITS = {"": 1, "B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
+
+
+def parse_settings(text):
+    """Keys and values of a conf.d file that the role has written (every value between quotes)."""
+    settings = {}
+    for line in text.splitlines():
+        match = LINE.match(line)
+        if match:
+            settings[match[1].lower()] = match[2].replace("''", "'").replace("\\\\", "\\")
+    return settings
+
+
+def in_bytes(value, default_unit):
+    """Bytes of '256MB', or of '32768' counted in a unit such as '8kB'; None if it is no such size."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?\s*", value)
+    base = re.fullmatch(r"(\d*)(B|kB|MB|GB|TB)?", default_unit)
+    if not match or not base:
+        return None
+    if match[2]:
+        return float(match[1]) * UNITS[match[2]]
+    return float(match[1]) * int(base[1] or 1) * UNITS[base[2] or ""]
+
+
+def same_value(kind, unit, running, wanted):
+    """Whether a running value is the wanted one, whatever unit or spelling each of them uses."""
+    if kind == "bool":
+        truth = {"on": True, "true": True, "yes": True, "1": True}
+        return truth.get(running.lower(), False) == truth.get(wanted.lower(), False)
+    if kind in ("integer", "real"):
+        left, right = in_bytes(running, unit), in_bytes(wanted, unit)
+        if left is not None and right is not None:
+            return int(left) == int(right)
+    return running == wanted
+
+
+def predict_restart(wanted, postmaster):
+    """Names of settings whose change the server can only take at its start."""
+    return sorted(
+        name
+        for name, value in wanted.items()
+        if name in postmaster
+        and not same_value(postmaster[name]["type"], postmaster[name]["unit"], postmaster[name]["value"], value)
+    )
+
+
+class Cluster:
+    def __init__(self, module):
+        self.module = module
+        self.version = module.params["version"]
+        self.name = module.params["cluster"]
+        self.etc = f"/etc/postgresql/{self.version}/{self.name}"
+        self.unit = f"postgresql@{self.version}-{self.name}.service"
+
+    def as_postgres(self, command, **kwargs):
+        return self.module.run_command(["runuser", "-u", "postgres", "--", *command], cwd="/", **kwargs)
+
+    def port(self):
+        with open(f"{self.etc}/postgresql.conf", encoding="utf-8") as handle:
+            match = re.search(r"^\s*port\s*=\s*'?(\d+)", handle.read(), re.MULTILINE)
+        try:
+            with open(f"{self.etc}/conf.d/grunnfjell.conf", encoding="utf-8") as handle:
+                ours = parse_settings(handle.read()).get("port")
+        except FileNotFoundError:
+            ours = None
+        return int(ours or (match and match[1]) or 5432)
+
+    def state(self):
+        """The server's own word, or None while it does not answer."""
+        rc, out, _ = self.as_postgres(
+            ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-p", str(self.running_port()), "-d", "postgres"],
+            data=STATE_SQL,
+        )
+        return json.loads(out) if rc == 0 and out.strip() else None
+
+    def running_port(self):
+        """The port of the running server: a changed one is in the file before the server has it."""
+        try:
+            with open(f"/var/lib/postgresql/{self.version}/{self.name}/postmaster.pid", encoding="utf-8") as handle:
+                return int(handle.read().splitlines()[3])
+        except (FileNotFoundError, IndexError, ValueError):
+            return self.port()
+
+    def wait(self, ready):
+        deadline = time.monotonic() + self.module.params["timeout"]
+        while True:
+            state = self.state()
+            if state and ready(state):
+                return state
+            # Debian's unit ignores a start that fails, so that systemctl start says nothing of it.
+            rc, active, _ = self.module.run_command(["systemctl", "is-active", self.unit])
+            if active.strip() in ("failed", "inactive"):
+                self.module.fail_json(msg=f"{self.unit} does not start. Its log says:\n{self.log()}")
+            if time.monotonic() > deadline:
+                self.module.fail_json(
+                    msg=f"{self.unit} did not become ready within {self.module.params['timeout']} s. Its log says:\n"
+                    + self.log()
+                )
+            time.sleep(0.05)
+
+    def log(self):
+        try:
+            with open(f"/var/log/postgresql/postgresql-{self.version}-{self.name}.log", encoding="utf-8") as handle:
+                return "".join(handle.readlines()[-15:]).strip()
+        except FileNotFoundError:
+            return journal(self.module, self.unit)
+
+    def systemctl(self, verb):
+        rc, _, err = self.module.run_command(["systemctl", verb, self.unit])
+        if rc:
+            self.module.fail_json(msg=f"systemctl {verb} {self.unit} failed: {err.strip()}\n{self.log()}")
+
+    def refuse_wrong_settings(self, settings):
+        """PostgreSQL's own parser reads the vendor's file, conf.d and then the candidate, beside the running server."""
+        directory = tempfile.mkdtemp(prefix="grunnfjell-")
+        try:
+            main = os.path.join(directory, "postgresql.conf")
+            candidate = os.path.join(directory, "grunnfjell.conf")
+            with open(candidate, "w", encoding="utf-8") as handle:
+                handle.write(settings)
+            with open(main, "w", encoding="utf-8") as handle:
+                handle.write(f"include '{self.etc}/postgresql.conf'\ninclude '{candidate}'\n")
+            for path in (directory, main, candidate):
+                shutil.chown(path, "postgres", "postgres")
+            rc, _, err = self.as_postgres(
+                [f"/usr/lib/postgresql/{self.version}/bin/postgres", "-C", "max_connections", "-c", f"config_file={main}"]
+            )
+            if rc:
+                self.module.fail_json(
+                    msg="PostgreSQL refuses these settings; nothing was changed. Edit postgresql_parameters or the "
+                    "input of the setting's name: " + err.strip().replace(candidate, "conf.d/grunnfjell.conf")
+                )
+        finally:
+            shutil.rmtree(directory)
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "version": {"type": "str", "required": True},
+            "cluster": {"type": "str", "default": "main"},
+            "settings": {"type": "str", "required": True},
+            "hba": {"type": "str", "required": True},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    cluster = Cluster(module)
+    settings, hba = module.params["settings"], module.params["hba"]
+    files = [
+        ManagedFile(f"{cluster.etc}/conf.d/grunnfjell.conf", settings, "postgres", "postgres", 0o644),
+        ManagedFile(f"{cluster.etc}/grunnfjell_hba.conf", hba, "postgres", "postgres", 0o640),
+    ]
+    exists = os.path.exists(f"{cluster.etc}/postgresql.conf")
+    if not exists and not module.check_mode:
+        module.fail_json(msg=f"There is no cluster {cluster.version}/{cluster.name}: {cluster.etc} is missing.")
+    if exists:
+        cluster.refuse_wrong_settings(settings)
+
+    state = cluster.state() if exists else None
+    written = write_files(files, module.check_mode)
+    result = {"changed": bool(written.changed), "diff": written.diffs, "action": "none", "restart_for": []}
+
+    rc, _, _ = module.run_command(["systemctl", "is-enabled", "--quiet", "postgresql.service"])
+    if rc:
+        result["changed"] = True
+        if not module.check_mode:
+            module.run_command(["systemctl", "enable", "postgresql.service"], check_rc=True)
+
+    if state is None:
+        result.update(changed=True, action="start")
+        if not module.check_mode:
+            cluster.systemctl("start")
+            state = cluster.wait(lambda now: True)
+    elif module.check_mode:
+        result["restart_for"] = predict_restart(parse_settings(settings), state["postmaster"])
+        if written.changed:
+            result["action"] = "restart" if result["restart_for"] else "reload"
+    else:
+        # Newer than what the server has read: also the trace of a run that died between writing and reloading.
+        if written.changed or any(os.stat(item.path).st_mtime > float(state["loaded"]) for item in files):
+            errors = cluster.state()["hba_errors"]
+            if errors:
+                written.restore(files)
+                module.fail_json(msg="PostgreSQL refuses the new access rules; the old stand again: " + "; ".join(errors))
+            loaded = state["loaded"]
+            cluster.systemctl("reload")
+            state = cluster.wait(lambda now: now["loaded"] != loaded)
+            result.update(changed=True, action="reload")
+        if state["pending"]:
+            result.update(changed=True, action="restart", restart_for=state["pending"])
+            cluster.systemctl("restart")
+            state = cluster.wait(lambda now: not now["pending"])
+    if state and not module.check_mode:
+        result["port"] = state["port"]
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

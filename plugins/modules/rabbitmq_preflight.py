@@ -1,0 +1,279 @@
+#!/usr/bin/python3
+"""What stands against a broker on this host, before anything is changed."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rabbitmq_preflight
+short_description: Refuse a broker that this host cannot carry, before any change
+description:
+  - Holds the role's inputs against each other and against the host, and fails with one sentence for each thing to edit.
+  - Tells what is on the host already, so that a run changes only what is missing. Changes nothing itself.
+options:
+  data_dir: {description: Where the broker keeps its data., type: path, required: true}
+  series: {description: 'Series of the package that the host would run, e.g. C(4.0).', type: str, required: true}
+  disk_free_limit_bytes: {description: Free disk in bytes below which the broker holds publishers back., type: int, required: true}
+  listeners: {description: 'Where clients connect, C(address:port).', type: list, elements: str, required: true}
+  distribution_address: {description: Where nodes and tools connect., type: str, required: true}
+  erlang_cookie: {description: The cookie., type: str, required: true}
+  vhosts: {description: Declared virtual hosts., type: list, elements: dict, required: true}
+  vhosts_removed: {description: Virtual hosts to delete., type: list, elements: str, required: true}
+  users: {description: Declared users., type: list, elements: dict, required: true}
+  user_passwords: {description: User to password., type: dict, required: true}
+  policies: {description: Declared policies., type: list, elements: dict, required: true}
+  directories: {description: Directories that the configuration needs., type: list, elements: path, required: true}
+  files: {description: Files that the broker reads when it starts., type: list, elements: path, required: true}
+author: maintainers
+"""
+
+EXAMPLES = r"""
+- name: Refuse what this host cannot carry
+  rabbitmq_preflight:
+    data_dir: /var/lib/rabbitmq
+    series: "4.0"
+    disk_free_limit_bytes: 2147483648
+    listeners: ["10.0.0.11:5672"]
+    distribution_address: 127.0.0.1
+    erlang_cookie: "{{ vault_rabbitmq_erlang_cookie }}"
+    vhosts: [{name: shop}]
+    vhosts_removed: []
+    users: [{name: shop, permissions: [{vhost: shop}]}]
+    user_passwords: "{{ vault_rabbitmq_user_passwords }}"
+    policies: []
+    directories: [/etc/rabbitmq]
+    files: [/etc/rabbitmq/rabbitmq.conf]
+  register: broker
+"""
+
+RETURN = r"""
+installed: {description: Whether the package is installed., returned: success, type: bool}
+missing_directories: {description: Which of C(directories) are not there., returned: success, type: list, elements: str}
+restart_due: {description: Whether the broker runs on older files than C(files)., returned: success, type: bool}
+refusals: {description: The sentences., returned: failure, type: list, elements: str}
+"""
+
+import errno
+import ipaddress
+import os
+import re
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+# Debian's package replaces a cookie that looks like Erlang's own, and restarts the broker to do so.
+ERLANGS_OWN_COOKIE = re.compile(r"^[A-Z]{20}$")
+COOKIE_SHORTEST = 20
+
+# Read after, or instead of, rabbitmq.conf: what they say wins, with a log line at most.
+OVERRIDING = ("/etc/rabbitmq/rabbitmq.config", "/etc/rabbitmq/advanced.config", "/etc/rabbitmq/conf.d/*.conf")
+
+# Without this flag, which 3.13 brought, 4.0 does not boot.
+FLAG_OF_3_13 = "message_containers"
+
+
+def gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB ({size} bytes)"
+
+
+def split_listener(listener: str) -> tuple[str, int]:
+    """Address and port of C(address:port); the address of IPv6 stands in brackets."""
+    address, colon, port = listener.rpartition(":")
+    address = address.removeprefix("[").removesuffix("]")
+    ipaddress.ip_address(address)
+    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError(listener)
+    return address, int(port)
+
+
+def cookie_refusals(cookie: str) -> Iterator[str]:
+    remedy = "Set rabbitmq_erlang_cookie to 32 or more random letters and digits, e.g. from: openssl rand -hex 32"
+    if ERLANGS_OWN_COOKIE.match(cookie):
+        yield f"rabbitmq_erlang_cookie is 20 capital letters: Debian's package takes that for a weak one, replaces it and restarts the broker. {remedy}"
+    elif not COOKIE_SHORTEST <= len(cookie) <= 255:
+        yield f"rabbitmq_erlang_cookie has {len(cookie)} characters, and must have {COOKIE_SHORTEST} to 255. {remedy}"
+    elif not re.fullmatch(r"[!-~]+", cookie):
+        yield f"rabbitmq_erlang_cookie holds white space or characters outside ASCII. {remedy}"
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
+def object_refusals(
+    vhosts: list[dict[str, Any]],
+    vhosts_removed: list[str],
+    users: list[dict[str, Any]],
+    passwords: dict[str, Any],
+    policies: list[dict[str, Any]],
+) -> Iterator[str]:
+    """Sentences for what is declared and contradicts itself."""
+    declared = {vhost["name"] for vhost in vhosts}
+    for kind, names in (("vhosts", [v["name"] for v in vhosts]), ("users", [u["name"] for u in users])):
+        for name in twice(names):
+            yield f"rabbitmq_{kind} names {name!r} twice. Keep one of the two."
+    for name in twice(f"{policy['vhost']}: {policy['name']}" for policy in policies):
+        yield f"rabbitmq_policies names {name!r} twice. Keep one of the two."
+    for name in sorted(declared & set(vhosts_removed)):
+        yield f"{name!r} stands in rabbitmq_vhosts and in rabbitmq_vhosts_removed. Take it out of one of them."
+    for user in users:
+        name = user["name"]
+        if not passwords.get(name):
+            yield f"The user {name!r} of rabbitmq_users has no password. Add it to vault_rabbitmq_user_passwords, or take the user out."
+        elif not isinstance(passwords[name], str):
+            yield f"The password of {name!r} in rabbitmq_user_passwords is no string. Put it in quotes."
+        if name == "guest":
+            yield "rabbitmq_users names 'guest', which everybody knows. Choose another name."
+        granted = [permission["vhost"] for permission in user.get("permissions") or []]
+        for vhost in twice(granted):
+            yield f"The user {name!r} has permissions in {vhost!r} twice. Keep one of the two."
+        for vhost in sorted(set(granted) - declared):
+            yield f"The user {name!r} has permissions in {vhost!r}, which is not in rabbitmq_vhosts. Add it there, or take them out."
+    for policy in policies:
+        if policy["vhost"] not in declared:
+            yield (
+                f"The policy {policy['name']!r} is for the virtual host {policy['vhost']!r}, which is not in rabbitmq_vhosts. "
+                f"Add it there, or take the policy out."
+            )
+
+
+def address_refusals(listeners: list[str], distribution: str, installed: bool) -> Iterator[str]:
+    """Sentences for addresses that are not this host's, and for ports that another program has."""
+    if not listeners:
+        yield "rabbitmq_listeners_tcp is empty: nobody could connect. Name the host's private address, e.g. 10.0.0.11:5672."
+    for listener in listeners:
+        try:
+            address, port = split_listener(listener)
+        except ValueError:
+            yield f"rabbitmq_listeners_tcp holds {listener!r}, which is not address:port, e.g. 10.0.0.11:5672 or [fd00::1]:5672."
+            continue
+        yield from bindable("rabbitmq_listeners_tcp", address, port, installed)
+    try:
+        ipaddress.ip_address(distribution)
+    except ValueError:
+        yield f"rabbitmq_distribution_address is {distribution!r}, which is no address. Use 127.0.0.1, or the host's private address in a cluster."
+    else:
+        yield from bindable("rabbitmq_distribution_address", distribution, 25672, installed)
+
+
+def bindable(name: str, address: str, port: int, installed: bool) -> Iterator[str]:
+    parsed = ipaddress.ip_address(address)
+    if parsed.is_unspecified:
+        yield f"{name} holds {address}, which is every address of the host, public ones too. Name the private address."
+        return
+    family = socket.AF_INET6 if parsed.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, 0 if installed else port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                yield f"{name} holds port {port} on {address}, which another program of this host has (ss -ltnp tells which). Stop that, or choose another port."
+            else:
+                yield f"{name} holds {address}, which is not an address of this host ({error.strerror}). Name one that `ip address` lists."
+
+
+def disk_refusals(data_dir: Path, limit: int) -> Iterator[str]:
+    """A sentence if the broker would hold every publisher back from its first second."""
+    started = (data_dir / "mnesia").is_dir()
+    place = data_dir
+    while not place.exists():
+        place = place.parent
+    disk = os.statvfs(place)
+    # A broker that has data may be short of disk for a while, and must stay repairable; one that has none must have it free.
+    room = disk.f_frsize * (disk.f_blocks if started else disk.f_bavail)
+    if room <= limit:
+        yield (
+            f"The filesystem of {data_dir} has {gib(room)} {'in all' if started else 'free'}, and the broker's disk limit is {gib(limit)}: "
+            f"it would accept nothing, from its first second. Give {data_dir} a larger filesystem, or lower rabbitmq_disk_free_limit (× memory)."
+        )
+
+
+def data_refusals(data_dir: Path, series: str) -> Iterator[str]:
+    """A sentence if the data is of 3.x and the package of 4.x."""
+    if int(series.split(".")[0]) < 4:
+        return
+    for flags in sorted((data_dir / "mnesia").glob("*-feature_flags")):
+        if FLAG_OF_3_13 not in flags.read_text(encoding="utf-8", errors="replace"):
+            yield (
+                f"{data_dir} holds the data of a broker older than 3.13, on which {series} does not boot and which it may spoil. "
+                f"Build a broker on a fresh host, let it have the new work, let this one's workers empty its queues, then take it out of the inventory. "
+                f"If nothing in it is needed: move {data_dir}/mnesia away and run again; users and virtual hosts come from the inventory."
+            )
+            return
+
+
+def configuration_refusals(root: Path = Path("/")) -> Iterator[str]:
+    for pattern in OVERRIDING:
+        for path in sorted(root.glob(pattern.lstrip("/"))):
+            yield (
+                f"/{path.relative_to(root)} overrides what this role writes to rabbitmq.conf, without a word. "
+                f"Bring what you need of it into the inventory, and move the file away."
+            )
+
+
+def is_installed() -> bool:
+    query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", "rabbitmq-server"]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "installed"
+
+
+def restart_due(files: list[str]) -> bool:
+    """Whether a running broker started before one of its files was written."""
+    show = ["systemctl", "show", "--property=ExecMainPID", "--value", "rabbitmq-server.service"]
+    try:
+        pid = int(subprocess.run(show, capture_output=True, text=True, check=True).stdout)
+        # When the process was made, by the clock that files have.
+        started = Path(f"/proc/{pid}").stat().st_mtime if pid else None
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return False
+    if started is None:
+        return False
+    return any(os.path.getmtime(path) > started for path in files if os.path.exists(path))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "data_dir": {"type": "path", "required": True},
+            "series": {"type": "str", "required": True},
+            "disk_free_limit_bytes": {"type": "int", "required": True},
+            "listeners": {"type": "list", "elements": "str", "required": True},
+            "distribution_address": {"type": "str", "required": True},
+            "erlang_cookie": {"type": "str", "required": True, "no_log": True},
+            "vhosts": {"type": "list", "elements": "dict", "required": True},
+            "vhosts_removed": {"type": "list", "elements": "str", "required": True},
+            "users": {"type": "list", "elements": "dict", "required": True},
+            "user_passwords": {"type": "dict", "required": True, "no_log": True},
+            "policies": {"type": "list", "elements": "dict", "required": True},
+            "directories": {"type": "list", "elements": "path", "required": True},
+            "files": {"type": "list", "elements": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    installed = is_installed()
+    data_dir = Path(given["data_dir"])
+    sentences = [
+        *cookie_refusals(given["erlang_cookie"]),
+        *object_refusals(given["vhosts"], given["vhosts_removed"], given["users"], given["user_passwords"], given["policies"]),
+        *address_refusals(given["listeners"], given["distribution_address"], installed),
+        *disk_refusals(data_dir, given["disk_free_limit_bytes"]),
+        *data_refusals(data_dir, given["series"]),
+        *configuration_refusals(),
+    ]
+    if sentences:
+        text = "Nothing was changed. This host cannot carry the broker as declared:\n" + "\n".join(f"  * {s}" for s in sentences)
+        module.fail_json(msg=text, refusals=sentences)
+    module.exit_json(
+        installed=installed,
+        missing_directories=[path for path in given["directories"] if not os.path.isdir(path)],
+        restart_due=installed and restart_due(given["files"]),
+    )
+
+
+if __name__ == "__main__":
+    main()
