@@ -108,7 +108,8 @@ def pip_settings(files: list[str], environment: dict[str, str]) -> dict[str, str
             values += [parser.get(section, key, fallback="") for section in ("global", "install")]
         values.append(environment.get("PIP_" + key.upper().replace("-", "_"), ""))
         kept = [" ".join(w for w in value.split() if not w.startswith(("file:", "/"))) for value in values]
-        settings |= {key: value for value in kept if value}
+        if any(kept):
+            settings[key] = [value for value in kept if value][-1]
     return settings
 
 
@@ -171,12 +172,12 @@ def definition(release: str) -> tuple[list[str], dict[str, str]]:
         # A lab host is made anew rather than repaired after a power cut, so dpkg need not wait for the disk at each file.
         "--dpkgopt=force-unsafe-io",
         "--setup-hook=sync-in OVERLAY /",
-        "--customize-hook=chroot \"$1\" update-ca-certificates",
-        "--customize-hook=chroot \"$1\" systemctl enable ssh.service ssh-hostkey.service",
+        '--customize-hook=chroot "$1" update-ca-certificates',
+        '--customize-hook=chroot "$1" systemctl enable ssh.service ssh-hostkey.service',
         # What makes a host itself comes at its first boot.
-        "--customize-hook=rm -f \"$1\"/etc/ssh/ssh_host_* \"$1\"/etc/hostname \"$1\"/etc/resolv.conf",
-        "--customize-hook=: > \"$1\"/etc/machine-id",
-        "--customize-hook=install -d -m 0700 \"$1\"/root/.ssh",
+        '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
+        '--customize-hook=: > "$1"/etc/machine-id',
+        '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
         CODENAMES[release],
         "-",
         *sources,
@@ -217,6 +218,8 @@ class Progress:
 
 
 def build(release: str, force: bool = False) -> None:
+    if release not in CODENAMES:
+        raise Refusal(f"there is no image of a Debian {release}: the kit supports {' and '.join(CODENAMES)}.")
     image = f"{NAME}:{release}"
     command, files = definition(release)
     wanted = digest(command, files)
@@ -231,7 +234,7 @@ def build(release: str, force: bool = False) -> None:
         path.write_text(text, encoding="utf-8")
     command = [part.replace("OVERLAY", str(overlay)) for part in command]
     log = STATE / f"image-{release}.log"
-    changes = ["CMD [\"/sbin/init\"]", f"LABEL {LABEL}={wanted}"]
+    changes = ['CMD ["/sbin/init"]', f"LABEL {LABEL}={wanted}"]
     importing = ["podman", "import", "--quiet", *(f"--change={change}" for change in changes), "-", image]
     with Progress(f"lab: building {image}") as progress, log.open("w", encoding="utf-8") as out:
         # The pipe keeps 300 MB from being written to the disk and read again.
@@ -256,14 +259,19 @@ def build(release: str, force: bool = False) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("releases", nargs="*", choices=[[], *CODENAMES], help="Debian releases, e.g. 13")
+    parser.add_argument("releases", nargs="*", metavar="RELEASE", help="Debian releases, e.g. 13")
     parser.add_argument("--force", action="store_true", help="build even if nothing in the definition changed")
+    parser.add_argument("--remove", action="store_true", help="remove the images instead")
     arguments = parser.parse_args()
+    if arguments.remove:
+        if shutil.which("podman"):
+            podman("image", "rm", "--force", *(f"{NAME}:{release}" for release in CODENAMES), check=False)
+        return
     STATE.mkdir(parents=True, exist_ok=True)
     try:
         install_packages()
         for release in arguments.releases or ["13"]:
-            build(str(release), arguments.force)
+            build(release, arguments.force)
     except Refusal as refusal:
         fail(str(refusal))
     finally:

@@ -41,9 +41,7 @@ def fail(message: str) -> NoReturn:
 def podman(*arguments: str, check: bool = True, **kwargs) -> subprocess.CompletedProcess[str]:
     """Run podman with the lab's settings, whoever calls."""
     environment = {**os.environ, "CONTAINERS_CONF": str(REPOSITORY / "lab" / "containers.conf")}
-    done = subprocess.run(
-        ["podman", *arguments], env=environment, text=True, capture_output=True, check=False, **kwargs
-    )
+    done = subprocess.run(["podman", *arguments], env=environment, text=True, capture_output=True, check=False, **kwargs)
     if check and done.returncode:
         raise Refusal(f"podman {' '.join(arguments)} failed:\n{done.stderr.strip()}")
     return done

@@ -31,6 +31,16 @@ author: maintainers
 """
 
 
+RUN_VARIABLES = ("ansible_check_mode", "groups", "hostvars", "omit", "playbook_dir")
+
+
+def root_cause(error: BaseException) -> str:
+    """The innermost sentence: what a filter of the kit, or Jinja, said."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).rstrip(".")
+
+
 class ActionModule(ActionBase):
     _requires_connection = False
     _supports_check_mode = True
@@ -51,7 +61,6 @@ class ActionModule(ActionBase):
         if sentences:
             result["failed"] = True
             result["msg"] = "Nothing was changed. This fleet cannot work:\n" + "\n".join(f"  * {s}" for s in sentences)
-            result["refusals"] = sentences
         return result
 
     def _contract(self, role: str) -> dict[str, Any]:
@@ -79,7 +88,8 @@ class ActionModule(ActionBase):
     def _host(self, name: str, roles: dict[str, tuple[str, ...]], applications: list[str]) -> Host:
         given = self._all_vars["hostvars"].raw_get(name)
         own = [role for role, groups in roles.items() if any(name in self._groups.get(group, []) for group in groups)]
-        variables: dict[str, Any] = {}
+        # What belongs to the run rather than to a host (hostvars, groups, playbook_dir ...).
+        variables = {name: value for name, value in self._all_vars.items() if name in RUN_VARIABLES}
         for role in own:
             variables |= self._contracts[role]["defaults"]
         variables |= given
@@ -107,9 +117,10 @@ class ActionModule(ActionBase):
         )
 
     def _inputs(self, host: str, roles: list[str], variables: dict[str, Any]) -> dict[str, Any]:
-        """The host's inputs with their templates resolved; one that does not resolve becomes a sentence."""
+        """The host's inputs with their templates resolved; what does not resolve becomes a sentence for each cause."""
         templar = self._templar.copy_with_new_env(available_variables=variables)
         inputs: dict[str, Any] = {}
+        unresolved: dict[str, list[str]] = {}
         measured = "resources" in variables.get("ansible_facts", {})
         for option in (option for role in roles for option in self._contracts[role]["options"]):
             if option not in variables:
@@ -119,5 +130,7 @@ class ActionModule(ActionBase):
             except AnsibleError as error:
                 # A host outside --limit was not measured: what it derives from facts is judged when it is in the run.
                 if measured or "ansible_facts" not in str(error):
-                    self._sentences.append(f"{host}: {option} does not resolve: {error}. Edit it in the inventory.")
+                    unresolved.setdefault(root_cause(error), []).append(option)
+        for cause, options in unresolved.items():
+            self._sentences.append(f"{host}: {cause}. Edit the inventory. (This decides {', '.join(options)}.)")
         return inputs

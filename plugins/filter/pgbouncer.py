@@ -58,8 +58,11 @@ def pgbouncer_value(value: Any) -> str:
     return text
 
 
-def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The lines of section [pgbouncer]: the role's own keys and the operator's, each key with one home only."""
+def pgbouncer_settings(
+    own: Mapping[str, Any], parameters: Mapping[str, Any], unknown: Iterable[str] = ()
+) -> dict[str, str]:
+    """The lines of section [pgbouncer]: the role's own keys, less those that this release does not know, and the
+    operator's; each key has one home only."""
     twice = sorted(set(own) & set(parameters))
     if twice:
         raise AnsibleFilterError(
@@ -69,7 +72,8 @@ def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) ->
             + ", ".join("pgbouncer_" + key for key in twice)
             + " instead, so that each number has one home."
         )
-    settings = {**own, **parameters}
+    known = {key: value for key, value in own.items() if key not in set(unknown)}
+    settings = {**known, **parameters}
     return {str(key): pgbouncer_value(settings[key]) for key in sorted(settings)}
 
 

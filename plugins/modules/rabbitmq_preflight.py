@@ -141,8 +141,8 @@ def object_refusals(
             )
 
 
-def address_refusals(listeners: list[str], distribution: str, installed: bool) -> Iterator[str]:
-    """Sentences for addresses that are not this host's, and for ports that another program has."""
+def address_refusals(listeners: list[str], distribution: str, ours: bool) -> Iterator[str]:
+    """Sentences for addresses that are not this host's, and for ports that another program has; C(ours) when a broker may have them."""
     if not listeners:
         yield "rabbitmq_listeners_tcp is empty: nobody could connect. Name the host's private address, e.g. 10.0.0.11:5672."
     for listener in listeners:
@@ -151,16 +151,16 @@ def address_refusals(listeners: list[str], distribution: str, installed: bool) -
         except ValueError:
             yield f"rabbitmq_listeners_tcp holds {listener!r}, which is not address:port, e.g. 10.0.0.11:5672 or [fd00::1]:5672."
             continue
-        yield from bindable("rabbitmq_listeners_tcp", address, port, installed)
+        yield from bindable("rabbitmq_listeners_tcp", address, port, ours)
     try:
         ipaddress.ip_address(distribution)
     except ValueError:
         yield f"rabbitmq_distribution_address is {distribution!r}, which is no address. Use 127.0.0.1, or the host's private address in a cluster."
     else:
-        yield from bindable("rabbitmq_distribution_address", distribution, 25672, installed)
+        yield from bindable("rabbitmq_distribution_address", distribution, 25672, ours)
 
 
-def bindable(name: str, address: str, port: int, installed: bool) -> Iterator[str]:
+def bindable(name: str, address: str, port: int, ours: bool) -> Iterator[str]:
     parsed = ipaddress.ip_address(address)
     if parsed.is_unspecified:
         yield f"{name} holds {address}, which is every address of the host, public ones too. Name the private address."
@@ -169,7 +169,7 @@ def bindable(name: str, address: str, port: int, installed: bool) -> Iterator[st
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((address, 0 if installed else port))
+            probe.bind((address, 0 if ours else port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 yield f"{name} holds port {port} on {address}, which another program of this host has (ss -ltnp tells which). Stop that, or choose another port."
@@ -216,9 +216,10 @@ def configuration_refusals(root: Path = Path("/")) -> Iterator[str]:
             )
 
 
-def is_installed() -> bool:
+def package_status() -> str:
+    """dpkg's word for the package: C(installed), C(not-installed), or what an interrupted installation left it in."""
     query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", "rabbitmq-server"]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout == "installed"
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout or "not-installed"
 
 
 def restart_due(files: list[str]) -> bool:
@@ -255,12 +256,13 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    installed = is_installed()
+    status = package_status()
+    installed = status == "installed"
     data_dir = Path(given["data_dir"])
     sentences = [
         *cookie_refusals(given["erlang_cookie"]),
         *object_refusals(given["vhosts"], given["vhosts_removed"], given["users"], given["user_passwords"], given["policies"]),
-        *address_refusals(given["listeners"], given["distribution_address"], installed),
+        *address_refusals(given["listeners"], given["distribution_address"], ours=status != "not-installed"),
         *disk_refusals(data_dir, given["disk_free_limit_bytes"]),
         *data_refusals(data_dir, given["series"]),
         *configuration_refusals(),

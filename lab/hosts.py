@@ -1,0 +1,303 @@
+"""Look after the containers that play the lab's hosts: what stands, what is missing, when it is ready, and removal.
+
+Making a container is left to containers.podman in lab/tasks/create.yml. Each verb reads the list of hosts from its standard
+input, [{"name", "ip", "image", "memory"}, ...], and answers on standard output, both in JSON.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from lab.image import build
+from lab.machine import REPOSITORY, STATE, Refusal, fail, give_back, install_packages, podman
+
+PREFIX = "grunnfjell-"
+NETWORK = ipaddress.ip_network("10.77.0.0/24")
+KEY = STATE / "id_ed25519"
+KNOWN_HOSTS = STATE / "known_hosts"
+# Generous: a host boots in under a second, but five of them on a busy CI machine share two cores.
+BOOT_DEADLINE_S = 90.0
+
+
+@dataclass(frozen=True)
+class Host:
+    name: str
+    ip: str
+    image: str
+    memory: str
+
+    @property
+    def container(self) -> str:
+        return PREFIX + self.name
+
+    @property
+    def made_as(self) -> str:
+        return f"{self.ip} {self.image} {self.memory}"
+
+
+@dataclass(frozen=True)
+class Container:
+    name: str
+    state: str
+    alive: bool
+    made_as: str
+    checkout: str
+
+
+@dataclass
+class Survey:
+    create: list[Host] = field(default_factory=list)
+    remove: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+
+
+def check(hosts: list[Host]) -> list[str]:
+    """Sentences about a list of hosts that cannot stand together."""
+    sentences = []
+    taken: dict[str, str] = {}
+    for host in hosts:
+        if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", host.name):
+            sentences.append(f"{host.name}: a host's name is lower-case letters, digits and hyphens, 63 at most.")
+        try:
+            address = ipaddress.ip_address(host.ip)
+        except ValueError:
+            sentences.append(f"{host.name}: ansible_host is {host.ip}; write an address of {NETWORK} there.")
+            continue
+        if address not in NETWORK or address in (NETWORK[0], NETWORK[1], NETWORK[-1]):
+            sentences.append(
+                f"{host.name}: ansible_host is {host.ip}; the lab's hosts live between {NETWORK[2]} and {NETWORK[-2]}."
+            )
+        if host.ip in taken:
+            sentences.append(f"{host.name} and {taken[host.ip]} both have the address {host.ip}; give one another.")
+        taken[host.ip] = host.name
+    return sentences
+
+
+def survey(hosts: Iterable[Host], containers: Iterable[Container], checkout: str, lives: set[str]) -> Survey:
+    """What has to happen so that `hosts` stand. `lives` are the checkouts that still exist on this machine."""
+    found = {container.name: container for container in containers}
+    result = Survey()
+    for host in hosts:
+        container = found.get(host.container)
+        if container is None:
+            result.create.append(host)
+        elif container.state in ("running", "stopping", "paused") and not container.alive:
+            # Its processes were ended without podman (a session that closed, a kill); podman 4 can neither start nor
+            # stop such a container, only remove it.
+            result.remove.append(container.name)
+            result.create.append(host)
+        elif container.checkout != checkout and container.alive and container.checkout in lives:
+            result.refusals.append(
+                f"{host.name} runs already, for the checkout in {container.checkout}: run `make demo-down` first, "
+                "which removes it from here too."
+            )
+        elif container.checkout != checkout:
+            result.remove.append(container.name)
+            result.create.append(host)
+        elif container.made_as != host.made_as:
+            result.refusals.append(
+                f"{host.name} stands as `{container.made_as}` (address, image, memory) and the inventory now says "
+                f"`{host.made_as}`. A lab host is not changed in place: run `podman rm -f -t 0 {container.name}`, which "
+                "removes its data too, and start again."
+            )
+        elif container.state == "created":
+            # Its first start failed, so nothing is in it that could be lost.
+            result.remove.append(container.name)
+            result.create.append(host)
+    return result
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs. A zombie does not: where PID 1 reaps nobody, the dead keep their entry."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return pid > 0 and status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def containers() -> list[Container]:
+    listed = json.loads(podman("ps", "--all", "--filter", "label=grunnfjell.checkout", "--format", "json").stdout or "[]")
+    return [
+        Container(
+            name=entry["Names"][0],
+            state=entry["State"],
+            alive=alive(int(entry.get("Pid") or 0)),
+            made_as=entry["Labels"].get("grunnfjell.made-as", ""),
+            checkout=entry["Labels"]["grunnfjell.checkout"],
+        )
+        for entry in listed
+    ]
+
+
+def ulimits() -> list[str]:
+    """This machine's own hard limits: podman asks for more by default, and not every root may raise them."""
+    # podman lowers its own limit of processes to the highest process number, and cannot raise it again either.
+    ceilings = {"nofile": 1048576, "nproc": int(Path("/proc/sys/kernel/pid_max").read_text(encoding="utf-8"))}
+    answer = []
+    for name, ceiling in ceilings.items():
+        hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))[1]
+        limit = ceiling if hard == resource.RLIM_INFINITY else min(hard, ceiling)
+        answer.append(f"{name}={limit}:{limit}")
+    return answer
+
+
+def remove_containers(names: list[str]) -> None:
+    # Twice: podman may fail once over a container whose processes vanished, and knows better afterwards.
+    for last in (False, True):
+        if names:
+            podman("rm", "--force", "--ignore", "--time", "0", *names, check=last)
+
+
+def write_known_hosts(keys: dict[str, str]) -> None:
+    """Put each address's key into the lab's known_hosts; an empty key removes the address."""
+    STATE.mkdir(parents=True, exist_ok=True)
+    with KNOWN_HOSTS.open("a+", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        lines = [line for line in file.read().splitlines() if line.split(" ")[0] not in keys]
+        lines += [f"{ip} {key}" for ip, key in sorted(keys.items()) if key]
+        file.seek(0)
+        file.truncate()
+        file.write("".join(f"{line}\n" for line in lines))
+
+
+# Root may read the key through podman, so it is known from the host itself and not taken on trust from the network.
+ENTER = """
+umask 077
+cat > /root/.ssh/authorized_keys
+state=$(systemctl is-system-running --wait 2>/dev/null)
+echo "state $state"
+[ "$state" != degraded ] || systemctl list-units --failed --plain --no-legend | sed 's/^/failed /; s/ loaded .*//'
+cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub | sed 's/^/key /'
+"""
+
+
+def boot(host: Host, deadline: float) -> tuple[str, list[str]]:
+    """Wait until systemd has finished; returns the host's SSH key and the units that failed."""
+    answer: dict[str, list[str]] = {}
+    while time.monotonic() < deadline:
+        # systemd answers nothing at all until its bus is up; after that --wait blocks until the boot has ended.
+        done = podman(
+            "exec", "--interactive", host.container, "timeout", "60", "sh", "-c", ENTER,
+            input=KEY.with_suffix(".pub").read_text(encoding="utf-8"), check=False,
+        )  # fmt: skip
+        answer = {}
+        for line in done.stdout.splitlines():
+            word, _, rest = line.partition(" ")
+            answer.setdefault(word, []).append(rest)
+        if answer.get("state", [""])[0] in ("running", "degraded") and "key" in answer:
+            return answer["key"][0], answer.get("failed", [])
+        time.sleep(0.1)
+    raise Refusal(
+        f"{host.name} did not finish booting within {BOOT_DEADLINE_S:.0f} s (systemd says: {answer.get('state', 'nothing')}). "
+        f"The end of its console, from `podman logs {host.container}`:\n{console(host)}"
+    )
+
+
+def console(host: Host) -> str:
+    done = podman("logs", "--tail", "15", host.container, check=False)
+    return (done.stdout + done.stderr).strip()
+
+
+def log_in(host: Host, deadline: float) -> None:
+    """Wait until SSH lets us in, as Ansible will come."""
+    command = ["ssh", "-i", str(KEY), "-o", f'UserKnownHostsFile="{KNOWN_HOSTS}"', "-o", "StrictHostKeyChecking=yes"]
+    command += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ControlPath=none", f"root@{host.ip}", "true"]
+    while True:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, capture_output=True, check=False)
+        if done.returncode == 0:
+            return
+        if time.monotonic() > deadline:
+            raise Refusal(f"{host.name} runs but SSH to root@{host.ip} does not get in: {done.stderr.strip()}")
+        time.sleep(0.1)
+
+
+def ready(hosts: list[Host]) -> dict[str, list[str]]:
+    """Start what was stopped, wait for all; answers who was started and which units failed."""
+    running = {container.name for container in containers() if container.state == "running"}
+    stopped = [host.name for host in hosts if host.container not in running]
+    if stopped:
+        podman("start", *(PREFIX + name for name in stopped))
+    deadline = time.monotonic() + BOOT_DEADLINE_S
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        booted = list(pool.map(lambda host: boot(host, deadline), hosts))
+        write_known_hosts({host.ip: key for host, (key, _) in zip(hosts, booted, strict=True)})
+        list(pool.map(lambda host: log_in(host, deadline), hosts))
+    failed = [f"{host.name}: {unit}" for host, (_, units) in zip(hosts, booted, strict=True) for unit in units]
+    return {"started": stopped, "failed_units": failed}
+
+
+def make_key() -> None:
+    if KEY.exists():
+        return
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "grunnfjell-lab", "-f", str(KEY)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
+def prepare(hosts: list[Host]) -> dict[str, object]:
+    """Everything that comes before a container is made; answers which ones are to be made and how."""
+    if sentences := check(hosts):
+        raise Refusal("\n".join(sentences))
+    install_packages()
+    make_key()
+    present = containers()
+    lives = {container.checkout for container in present if (Path(container.checkout) / "lab").is_dir()}
+    found = survey(hosts, present, str(REPOSITORY), lives)
+    if found.refusals:
+        raise Refusal("\n".join(found.refusals))
+    for image in sorted({host.image for host in found.create}):
+        build(image.rpartition(":")[2])
+    remove_containers(found.remove)
+    labels = {"grunnfjell.checkout": str(REPOSITORY)}
+    create = [asdict(host) | {"labels": labels | {"grunnfjell.made-as": host.made_as}} for host in found.create]
+    return {"create": create, "removed": found.remove, "ulimits": ulimits()}
+
+
+def remove(hosts: list[Host]) -> dict[str, list[str]]:
+    """Remove the named hosts, or all of them if none is named; answers who else is still on the network."""
+    if not shutil.which("podman"):
+        return {"removed": [], "others": []}
+    named = {host.container for host in hosts}
+    gone = [container for container in containers() if not named or container.name in named]
+    remove_containers([container.name for container in gone])
+    write_known_hosts({container.made_as.split(" ")[0]: "" for container in gone})
+    others = podman("ps", "--all", "--filter", "network=grunnfjell", "--format", "{{.Names}}").stdout.split()
+    return {"removed": [container.name for container in gone], "others": others}
+
+
+def main() -> None:
+    verbs = {"survey": prepare, "ready": ready, "remove": remove}
+    if len(sys.argv) != 2 or sys.argv[1] not in verbs:
+        fail(f"say one of {', '.join(verbs)}, with the list of hosts on standard input")
+    if os.geteuid() != 0:
+        fail("hosts with systemd and an address of their own need root: run it through make, which asks sudo.")
+    STATE.mkdir(parents=True, exist_ok=True)
+    try:
+        hosts = [Host(**{key: str(entry[key]) for key in ("name", "ip", "image", "memory")}) for entry in json.load(sys.stdin)]
+        # What is built or installed on the way talks to standard output; the answer alone belongs there.
+        with redirect_stdout(sys.stderr):
+            answer = verbs[sys.argv[1]](hosts)
+        json.dump(answer, sys.stdout)
+    except Refusal as refusal:
+        fail(str(refusal))
+    finally:
+        give_back(STATE)
+
+
+if __name__ == "__main__":
+    main()
