@@ -19,8 +19,8 @@ help:  ## This list
 demo: lab secrets  ## Start five blank hosts, provision them, send real work through them
 	@$(BIN)/python -m lab.demo
 
-demo-down:  ## Remove every host and network that the lab made
-	@[ ! -x $(BIN)/python ] || $(SUDO) $(PLAY) lab/destroy.yml
+demo-down: setup  ## Remove every host and network that the lab made
+	@$(SUDO) $(PLAY) lab/destroy.yml
 
 #: Step by step
 setup:  ## Install the Python tools into .venv, from the hashed lock
@@ -41,7 +41,7 @@ converge: secrets  ## Make the hosts of INVENTORY what it says
 
 #: Judge it
 test: setup  ## Everything: lint, unit, then the lab: demo and verify
-	@$(BIN)/python -m lab.judge
+	@$(BIN)/python -m lab.judge --inventory $(INVENTORY)
 
 lint: setup  ## ansible-lint, yamllint, ruff
 	@$(BIN)/python -m lab.judge lint
@@ -50,7 +50,7 @@ unit: setup  ## pytest, without a host
 	@$(BIN)/python -m lab.judge unit
 
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
-	@$(BIN)/python -m lab.judge verify
+	@$(BIN)/python -m lab.judge verify --inventory $(INVENTORY)
 
 #: Look after it
 lock: setup  ## Resolve requirements.in into requirements.txt, with hashes
@@ -60,6 +60,7 @@ lock: setup  ## Resolve requirements.in into requirements.txt, with hashes
 format: setup  ## Lay the Python code out
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 
-clean: demo-down  ## Remove the lab, its images and everything that was built
-	@[ ! -x $(BIN)/python ] || $(SUDO) $(BIN)/python -m lab.image --remove
+clean:  ## Remove the lab, its images and everything that was built
+	@[ ! -d build/lab ] || $(MAKE) --no-print-directory demo-down
+	@[ ! -d build/lab ] || $(SUDO) $(BIN)/python -m lab.image --remove
 	@rm -rf build .venv .pytest_cache .ruff_cache .hypothesis .ansible

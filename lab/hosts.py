@@ -29,6 +29,8 @@ PREFIX = "grunnfjell-"
 NETWORK = ipaddress.ip_network("10.77.0.0/24")
 KEY = STATE / "id_ed25519"
 KNOWN_HOSTS = STATE / "known_hosts"
+# What the last creation took; the demo reports it.
+CREATED = STATE / "created.json"
 # Generous: a host boots in under a second, but five of them on a busy CI machine share two cores.
 BOOT_DEADLINE_S = 90.0
 
@@ -239,6 +241,9 @@ def ready(hosts: list[Host]) -> dict[str, list[str]]:
         write_known_hosts({host.ip: key for host, (key, _) in zip(hosts, booted, strict=True)})
         list(pool.map(lambda host: log_in(host, deadline), hosts))
     failed = [f"{host.name}: {unit}" for host, (_, units) in zip(hosts, booted, strict=True) for unit in units]
+    created = json.loads(CREATED.read_text(encoding="utf-8"))
+    created |= {"hosts": len(hosts), "create_s": round(time.time() - created["began"], 1)}
+    CREATED.write_text(json.dumps(created) + "\n", encoding="utf-8")
     return {"started": stopped, "failed_units": failed}
 
 
@@ -263,21 +268,24 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
     for image in sorted({host.image for host in found.create}):
         build(image.rpartition(":")[2])
     remove_containers(found.remove)
+    # Building an image is no part of making hosts, so the clock starts here.
+    CREATED.write_text(json.dumps({"began": time.time(), "created": len(found.create)}), encoding="utf-8")
     labels = {"grunnfjell.checkout": str(REPOSITORY)}
     create = [asdict(host) | {"labels": labels | {"grunnfjell.made-as": host.made_as}} for host in found.create]
     return {"create": create, "removed": found.remove, "ulimits": ulimits()}
 
 
-def remove(hosts: list[Host]) -> dict[str, list[str]]:
-    """Remove the named hosts, or all of them if none is named; answers who else is still on the network."""
+def remove(hosts: list[Host]) -> dict[str, object]:
+    """Remove the named hosts, or all of them if none is named; answers whether that leaves a network without hosts."""
     if not shutil.which("podman"):
-        return {"removed": [], "others": []}
+        return {"removed": [], "network": False}
     named = {host.container for host in hosts}
     gone = [container for container in containers() if not named or container.name in named]
     remove_containers([container.name for container in gone])
     write_known_hosts({container.made_as.split(" ")[0]: "" for container in gone})
-    others = podman("ps", "--all", "--filter", "network=grunnfjell", "--format", "{{.Names}}").stdout.split()
-    return {"removed": [container.name for container in gone], "others": others}
+    network = podman("network", "exists", "grunnfjell", check=False).returncode == 0
+    others = podman("ps", "--all", "--filter", "network=grunnfjell", "--quiet").stdout.split() if network else []
+    return {"removed": [container.name for container in gone], "network": network and not others}
 
 
 def main() -> None:

@@ -90,8 +90,8 @@ def apt_options(dump: str) -> list[str]:
 
 def own_authorities(bundle: str, debian: str) -> list[str]:
     """The certificates that this machine trusts and Debian's own package does not bring."""
-    known = set(PEM.findall(debian))
-    return sorted({certificate for certificate in PEM.findall(bundle) if certificate not in known})
+    known = {certificate.strip() for certificate in PEM.findall(debian)}
+    return sorted({certificate.strip() + "\n" for certificate in PEM.findall(bundle) if certificate.strip() not in known})
 
 
 def pip_settings(files: list[str], environment: dict[str, str]) -> dict[str, str]:
@@ -135,16 +135,11 @@ def overlay_files() -> dict[str, str]:
         name = hashlib.sha256(certificate.encode()).hexdigest()[:12]
         files[f"usr/local/share/ca-certificates/lab-{name}.crt"] = certificate
     pip = read_pip_settings()
-    uv = {key: pip[key] for key in ("index-url",) if key in pip}
     if authorities:
-        # pip and uv bring authorities of their own; they must be told to use the system's.
+        # pip brings authorities of its own; it must be told to use the system's.
         pip["cert"] = "/etc/ssl/certs/ca-certificates.crt"
-        uv["native-tls"] = "true"
     if pip:
         files["etc/pip.conf"] = "[global]\n" + "".join(f"{key} = {value}\n" for key, value in pip.items())
-    if uv:
-        quoted = {key: value if value == "true" else json.dumps(value) for key, value in uv.items()}
-        files["etc/uv/uv.toml"] = "".join(f"{key} = {value}\n" for key, value in quoted.items())
     for path in sorted(Path("/etc/apt/auth.conf.d").glob("*.conf")):
         files[f"etc/apt/auth.conf.d/{path.name}"] = path.read_text(encoding="utf-8")
     return files

@@ -41,7 +41,8 @@ def fail(message: str) -> NoReturn:
 def podman(*arguments: str, check: bool = True, **kwargs) -> subprocess.CompletedProcess[str]:
     """Run podman with the lab's settings, whoever calls."""
     environment = {**os.environ, "CONTAINERS_CONF": str(REPOSITORY / "lab" / "containers.conf")}
-    done = subprocess.run(["podman", *arguments], env=environment, text=True, capture_output=True, check=False, **kwargs)
+    root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive", "--preserve-env=CONTAINERS_CONF"]
+    done = subprocess.run([*root, "podman", *arguments], env=environment, text=True, capture_output=True, check=False, **kwargs)
     if check and done.returncode:
         raise Refusal(f"podman {' '.join(arguments)} failed:\n{done.stderr.strip()}")
     return done

@@ -7,7 +7,6 @@ say() { echo "setup: $*"; }
 refuse() { echo "setup: $*" >&2; exit 1; }
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 
-# The lock, and the Python that it was installed for.
 wanted=$(cat requirements.txt lab/setup.sh | sha256sum | cut -c1-16)
 mkdir -p build
 if [ ! -s .vault-password ]; then
@@ -19,32 +18,36 @@ if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '
     exit 0
 fi
 
-python=
-for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3}; do
-    # Run it rather than look for it: a name may be a shim for a version that is not there.
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-        python=$candidate
-        break
-    fi
-done
-[ -n "$python" ] || refuse "no Python 3.11 or newer was found (tried ${PYTHON:-python3 and its versions by name}):" \
-    "install one, or name it: make setup PYTHON=/path/to/python3"
+# A .venv that works is kept and only brought up to the lock; `rm -r .venv` chooses the Python anew.
+if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || [ ! -x .venv/bin/uv ]; then
+    python=
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3}; do
+        # Run it rather than look for it: a name may be a shim for a version that is not there.
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            python=$candidate
+            break
+        fi
+    done
+    [ -n "$python" ] || refuse "no Python 3.11 or newer was found (tried ${PYTHON:-python3 and its versions by name}):" \
+        "install one, or name it: make setup PYTHON=/path/to/python3"
 
-if ! "$python" -c 'import ensurepip' 2>/dev/null; then
-    say "installing python3-venv"
-    { as_root apt-get -qq -o DPkg::Lock::Timeout=300 update &&
-        as_root apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends python3-venv; } >build/setup.log 2>&1 ||
-        { tail -n 20 build/setup.log >&2; refuse "python3-venv could not be installed"; }
+    if ! "$python" -c 'import ensurepip' 2>/dev/null; then
+        say "installing python3-venv"
+        { as_root apt-get -qq -o DPkg::Lock::Timeout=300 update &&
+            as_root apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends python3-venv; } >build/setup.log 2>&1 ||
+            { tail -n 20 build/setup.log >&2; refuse "python3-venv could not be installed"; }
+    fi
+
+    say "making .venv with $("$python" --version)"
+    "$python" -m venv --clear .venv
+    # uv installs the lock in seconds where pip takes twenty; its own hashes stand in the same lock.
+    awk '/^[a-z0-9]/ {ours = /^uv==/} ours' requirements.txt > .venv/uv.txt
+    PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --require-hashes --no-deps -r .venv/uv.txt
 fi
 
-say "installing the tools of requirements.txt into .venv, with $("$python" --version)"
-"$python" -m venv --clear .venv
-# uv installs the lock in seconds where pip takes twenty; its own hashes stand in the same lock.
-awk '/^[a-z0-9]/ {ours = /^uv==/} ours' requirements.txt > .venv/uv.txt
-PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --require-hashes --no-deps -r .venv/uv.txt
+say "installing the tools of requirements.txt into .venv"
 # uv does not read pip's configuration: an index of this machine's own is handed on.
-index=$(.venv/bin/python -m pip config get global.index-url 2>/dev/null || true)
-index=${PIP_INDEX_URL:-$index}
+index=$(.venv/bin/python -c 'from lab.image import read_pip_settings as read; print(read().get("index-url", ""))')
 [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
 VIRTUAL_ENV=.venv .venv/bin/uv pip sync --quiet --system-certs --require-hashes requirements.txt
 echo "$wanted" > .venv/installed

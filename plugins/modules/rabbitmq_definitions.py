@@ -11,7 +11,7 @@ description:
     hosts that are not declared. Queues, exchanges and bindings are never deleted but with their virtual host.
   - Each declared virtual host gets a quorum queue C(dead_letters) behind a fanout exchange of that name, and policies that send each
     work queue's job there when its delivery limit is reached, never losing it on the way.
-  - A virtual host that is not declared and holds messages is never deleted, unless I(vhosts_removed) names it.
+  - A virtual host that is not declared and holds messages or serves consumers is never deleted, unless I(vhosts_removed) names it.
   - Passwords are compared with the broker's salted hashes; only a hash leaves this process.
   - Needs no management plugin.
 options:
@@ -76,6 +76,7 @@ import pwd
 import secrets
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,6 +90,9 @@ CLI_TIMEOUT = 120  # seconds; a call takes half a one, and a broker that is star
 
 DEAD_LETTERS = "dead_letters"
 WORK_POLICY = "work"
+
+# Seconds after which a quorum queue's count of messages is surely not older than a look at it: it tells them every 5.
+QUORUM_TICK = 6
 
 # Which fields make an object the one that it is. In the order of an import: each needs those before it.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -301,16 +305,16 @@ def deletion(kind: str, key: tuple[str, ...]) -> list[str]:
     raise ValueError(kind)
 
 
-def held_back(vhosts: list[str], removed: list[str], messages: Callable[[str], int]) -> Iterator[str]:
-    """Sentences for virtual hosts that are to be deleted with messages in them, and were named once only."""
+def held_back(vhosts: list[str], removed: list[str], in_use: Callable[[str], tuple[int, int]]) -> Iterator[str]:
+    """Sentences for virtual hosts that are to be deleted while they hold messages or serve workers, and were named once only."""
     for name in vhosts:
         if name in removed:
             continue
-        count = messages(name)
-        if count:
+        messages, consumers = in_use(name)
+        if messages or consumers:
             yield (
-                f"The virtual host {name!r} is not declared any more, and its queues hold {count} message{'s' if count > 1 else ''}. "
-                f"Let its workers finish them, or add {name!r} to rabbitmq_vhosts_removed to delete it with all that it holds."
+                f"The virtual host {name!r} is not declared any more, but its queues hold {messages} messages and serve {consumers} consumers. "
+                f"Let its workers finish and stop them, or add {name!r} to rabbitmq_vhosts_removed to delete it with all that it holds."
             )
 
 
@@ -400,9 +404,16 @@ class Broker:
             raise
         return json.loads(definitions), self.finish(flavour).strip()
 
-    def messages(self, vhost: str) -> int:
-        queues = json.loads(self.call("list_queues", "-p", vhost, "messages", "--formatter", "json") or "[]")
-        return sum(queue["messages"] or 0 for queue in queues)
+    def in_use(self, vhost: str, patient: bool) -> tuple[int, int]:
+        """Messages and consumers of a virtual host's queues."""
+        for last in (not patient, True):
+            text = self.call("list_queues", "-p", vhost, "messages", "consumers", "--formatter", "json")
+            queues = json.loads(text or "[]")
+            messages, consumers = (sum(queue[column] or 0 for queue in queues) for column in ("messages", "consumers"))
+            if last or messages or consumers or not queues:
+                break
+            time.sleep(QUORUM_TICK)
+        return messages, consumers
 
     def load(self, definitions: Definitions) -> None:
         # A file, since an import from stdin never returns on 4.0.5; in /run, so that not even a hash is on a disk.
@@ -445,7 +456,7 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     removals = list(prunes(want, have))
     if broker is not None:
         doomed = [key[0] for kind, key in removals if kind == "vhosts"]
-        sentences = list(held_back(doomed, params["vhosts_removed"], broker.messages))
+        sentences = list(held_back(doomed, params["vhosts_removed"], lambda name: broker.in_use(name, patient=not check_mode)))
         if sentences:
             raise Refusal("\n".join(sentences))
     actions = [f"set {described(kind, identity(kind, thing))}" for kind, things in changed.items() for thing in things]

@@ -21,7 +21,6 @@ options:
   users: {description: Declared users., type: list, elements: dict, required: true}
   user_passwords: {description: User to password., type: dict, required: true}
   policies: {description: Declared policies., type: list, elements: dict, required: true}
-  directories: {description: Directories that the configuration needs., type: list, elements: path, required: true}
   files: {description: Files that the broker reads when it starts., type: list, elements: path, required: true}
 author: maintainers
 """
@@ -40,14 +39,12 @@ EXAMPLES = r"""
     users: [{name: shop, permissions: [{vhost: shop}]}]
     user_passwords: "{{ vault_rabbitmq_user_passwords }}"
     policies: []
-    directories: [/etc/rabbitmq]
     files: [/etc/rabbitmq/rabbitmq.conf]
   register: broker
 """
 
 RETURN = r"""
 installed: {description: Whether the package is installed., returned: success, type: bool}
-missing_directories: {description: Which of C(directories) are not there., returned: success, type: list, elements: str}
 restart_due: {description: Whether the broker runs on older files than C(files)., returned: success, type: bool}
 refusals: {description: The sentences., returned: failure, type: list, elements: str}
 """
@@ -250,7 +247,6 @@ def main() -> None:
             "users": {"type": "list", "elements": "dict", "required": True},
             "user_passwords": {"type": "dict", "required": True, "no_log": True},
             "policies": {"type": "list", "elements": "dict", "required": True},
-            "directories": {"type": "list", "elements": "path", "required": True},
             "files": {"type": "list", "elements": "path", "required": True},
         },
         supports_check_mode=True,
@@ -272,7 +268,6 @@ def main() -> None:
         module.fail_json(msg=text, refusals=sentences)
     module.exit_json(
         installed=installed,
-        missing_directories=[path for path in given["directories"] if not os.path.isdir(path)],
         restart_due=installed and restart_due(given["files"]),
     )
 

@@ -1,0 +1,149 @@
+"""Run what passes judgement on the kit, count it, and say at the end what passed and what did not.
+
+Everything runs even if something before it failed, so that one run tells all; only tests of hosts that could not be
+provisioned are left out, and count as one failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lab.hosts import containers
+from lab.machine import REPOSITORY, Refusal, podman
+
+BUILD = REPOSITORY / "build"
+BIN = Path(sys.executable).parent
+
+# What to read first when a service does not do what it promised.
+LOGS = """
+journalctl --no-pager --quiet --priority=warning --lines=20
+for log in /var/log/celery/*.log /var/log/rabbitmq/*.log /var/log/postgresql/*.log /var/log/supervisor/supervisord.log; do
+  [ ! -s "$log" ] || { echo "-- $log"; tail -n 12 "$log"; }
+done
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    part: str
+    command: Callable[[str], list[str]]
+    # pytest writes its own count there; a step without one counts as one.
+    report: Path | None = None
+    needs: str = ""
+
+
+@dataclass
+class Count:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = field(default=0.0, compare=False)
+
+    def __add__(self, other: Count) -> Count:
+        sums = (self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+        return Count(*sums, self.seconds + other.seconds)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed" + (f", {self.skipped} skipped" if self.skipped else "")
+
+
+def tool(name: str, *arguments: str) -> Callable[[str], list[str]]:
+    return lambda inventory: [str(BIN / name), *arguments]
+
+
+def testinfra(inventory: str) -> list[str]:
+    # Each test file names its group; a file that forgets to asks every host, and fails where the service is not.
+    tests = sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("molecule/*/tests"))
+    command = [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", "--hosts=ansible://all"]
+    return [*command, f"--junitxml={BUILD / 'junit-verify.xml'}", *(tests or ["molecule"])]
+
+
+STEPS = (
+    Step("ansible-lint", "lint", tool("ansible-lint", "--quiet")),
+    Step("yamllint", "lint", tool("yamllint", "--strict", ".")),
+    Step("ruff", "lint", tool("ruff", "check", ".")),
+    Step("layout", "lint", tool("ruff", "format", "--check", ".")),
+    Step("unit", "unit", tool("pytest", "-q", f"--junitxml={BUILD / 'junit-unit.xml'}"), BUILD / "junit-unit.xml"),
+    Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
+    Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
+)
+
+
+def count(returncode: int, report: str | None) -> Count:
+    """What a step's end amounts to; a step that failed never counts as passed, whatever its report says."""
+    if report is None:
+        return Count(failed=int(returncode != 0), passed=int(returncode == 0))
+    suites = list(ElementTree.fromstring(report).iter("testsuite"))
+    number = {key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")}
+    failed = number["failures"] + number["errors"]
+    passed = number["tests"] - failed - number["skipped"]
+    if returncode or not number["tests"]:
+        failed = max(failed, 1)
+    return Count(passed, failed, number["skipped"])
+
+
+def run(step: Step, inventory: str) -> Count:
+    print(f"\n=== {step.name}", flush=True)
+    if step.report:
+        step.report.unlink(missing_ok=True)
+    started = time.monotonic()
+    # The tools call each other by name.
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+    command = step.command(inventory)
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, check=False)
+    report = step.report.read_text(encoding="utf-8") if step.report and step.report.exists() else None
+    result = count(done.returncode, report)
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def show_logs() -> None:
+    try:
+        for container in containers():
+            print(f"\n--- {container.name}, {container.state}", flush=True)
+            if container.alive:
+                print(podman("exec", container.name, "sh", "-c", LOGS, check=False).stdout)
+    except (Refusal, OSError) as problem:
+        print(f"no logs of the hosts: {problem}")
+
+
+def main() -> None:
+    parts = sorted({step.part for step in STEPS})
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; all of them if none is named")
+    parser.add_argument("--inventory", default="inventories/lab")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(parts):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(parts)}")
+    BUILD.mkdir(exist_ok=True)
+    results: dict[str, Count] = {}
+    for step in STEPS:
+        if arguments.parts and step.part not in arguments.parts:
+            continue
+        if step.needs in results and results[step.needs].failed:
+            results[step.name] = Count(failed=1)
+            print(f"\n=== {step.name}: left out, because {step.needs} failed", flush=True)
+            continue
+        results[step.name] = run(step, arguments.inventory)
+        if step.part in ("demo", "verify") and results[step.name].failed:
+            show_logs()
+    total = sum(results.values(), Count())
+    print()
+    for name, result in results.items():
+        print(f"  {'FAILED' if result.failed else 'ok':6}  {name:13} {result.seconds:6.1f} s   {result}")
+    (BUILD / "verdict.txt").write_text(f"{total}\n", encoding="utf-8")
+    print(f"\n{total}", flush=True)
+    raise SystemExit(1 if total.failed else 0)
+
+
+if __name__ == "__main__":
+    main()

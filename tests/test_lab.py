@@ -1,0 +1,253 @@
+"""The local fleet: what is read from the machine, and what happens to which host."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lab import hosts, image, judge
+from lab.hosts import Container, Host
+
+ROOT = Path(__file__).parent.parent
+HERE = "/srv/kit"
+
+
+def host(name="db1", ip="10.77.0.21", image="localhost/grunnfjell-debian:13", memory="2g"):
+    return Host(name, ip, image, memory)
+
+
+def container(of, state="running", alive=True, checkout=HERE, made_as=None):
+    return Container(of.container, state, alive, made_as or of.made_as, checkout)
+
+
+# What a host gets from this machine
+
+
+def targets(*rows):
+    return "\n".join("|".join(row) for row in rows)
+
+
+def test_the_archive_is_the_machines_own_turned_to_the_wanted_release():
+    text = targets(
+        ("http://mirror.example/debian/", "bookworm", "main", "Debian"),
+        ("http://mirror.example/debian/", "bookworm", "contrib", "Debian"),
+        ("http://mirror.example/debian/", "bookworm-updates", "main", "Debian"),
+        ("http://mirror.example/security/", "bookworm-security", "main", "Debian"),
+    )
+    assert image.archives(text, "bookworm", "trixie") == [
+        "deb http://mirror.example/debian/ trixie main",
+        "deb http://mirror.example/debian/ trixie-updates main",
+        "deb http://mirror.example/security/ trixie-security main",
+    ]
+
+
+def test_other_peoples_archives_and_backports_stay_out_of_the_image():
+    text = targets(
+        ("http://vendor.example/apt/", "bookworm", "main", "A vendor"),
+        ("http://vendor.example/apt/", "nodistro", "main", "A vendor"),
+        ("http://mirror.example/debian/", "bookworm-backports", "main", "Debian backports"),
+        ("http://mirror.example/debian/", "bookworm-backports", "main", "Debian"),
+        ("http://mirror.example/debian/", "bookworm", "contrib", "Debian"),
+    )
+    assert image.archives(text, "bookworm", "bookworm") == []
+
+
+def test_before_the_first_apt_update_the_origin_is_unknown_and_the_archive_still_found():
+    text = targets(("http://mirror.example/debian/", "trixie", "main", "$(ORIGIN)"))
+    assert image.archives(text, "trixie", "bookworm") == ["deb http://mirror.example/debian/ bookworm main"]
+
+
+def test_a_host_gets_the_settings_that_lead_to_the_archive_and_no_others():
+    dump = "\n".join(
+        [
+            'Acquire "";',
+            'Acquire::http::Proxy "http://proxy.example:3128";',
+            'Acquire::https::Proxy::mirror.example "DIRECT";',
+            'Acquire::Check-Valid-Until "false";',
+            'Acquire::Languages "none";',
+            'APT::Install-Recommends "0";',
+            'Dir::Cache::pkgcache "";',
+        ]
+    )
+    assert image.apt_options(dump) == [
+        'Acquire::http::Proxy "http://proxy.example:3128";',
+        'Acquire::https::Proxy::mirror.example "DIRECT";',
+        'Acquire::Check-Valid-Until "false";',
+    ]
+
+
+def pem(text):
+    return f"-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n"
+
+
+def test_only_the_machines_own_authorities_are_carried_over():
+    assert image.own_authorities(pem("a") + pem("mine") + pem("b"), pem("b") + pem("a")) == [pem("mine")]
+
+
+def test_the_package_index_is_carried_over_and_paths_on_this_machine_are_not():
+    weak = "[global]\nindex-url = http://weak.example/simple\nfind-links = /opt/wheels\ntimeout = 60\n"
+    strong = "[global]\nindex-url = http://strong.example/simple\nextra-index-url = file:///opt/a http://more.example/simple\n"
+    assert image.pip_settings([weak, strong], {"PIP_TIMEOUT": "180", "PIP_CERT": "/etc/ca.crt"}) == {
+        "index-url": "http://strong.example/simple",
+        "extra-index-url": "http://more.example/simple",
+        "timeout": "180",
+    }
+
+
+def test_the_image_is_built_anew_when_its_definition_changes_and_only_then():
+    command, files = ["mmdebstrap", "trixie"], {"etc/pip.conf": "x"}
+    assert image.digest(command, files) == image.digest(list(command), dict(files))
+    assert image.digest([*command, "--aptopt=y"], files) != image.digest(command, files)
+    assert image.digest(command, files | {"etc/pip.conf": "y"}) != image.digest(command, files)
+
+
+def test_no_name_of_a_mirror_proxy_or_index_stands_in_the_lab():
+    for path in [*ROOT.glob("lab/**/*"), *ROOT.glob("inventories/lab/**/*.yml"), ROOT / "Makefile", ROOT / ".ci/run"]:
+        if path.is_file() and path.suffix != ".pyc":
+            assert not re.search(r"https?://", path.read_text(encoding="utf-8").replace("http://mirror/", "")), path
+
+
+# Which host is made, kept, refused
+
+
+def test_a_blank_machine_gets_every_host():
+    wanted = [host("a", "10.77.0.2"), host("b", "10.77.0.3")]
+    assert hosts.survey(wanted, [], HERE, set()).create == wanted
+
+
+def test_what_stands_is_left_alone_and_so_is_what_left_the_inventory():
+    db1, old = host(), host("worker9", "10.77.0.39")
+    assert hosts.survey([db1], [container(db1), container(old)], HERE, {HERE}) == hosts.Survey()
+
+
+def test_a_host_that_was_shut_down_is_kept():
+    assert hosts.survey([host()], [container(host(), "exited", alive=False)], HERE, {HERE}) == hosts.Survey()
+
+
+@pytest.mark.parametrize("state", ["running", "stopping", "created"])
+def test_a_host_that_died_without_podman_or_never_started_is_made_anew(state):
+    found = hosts.survey([host()], [container(host(), state, alive=False)], HERE, {HERE})
+    assert (found.remove, found.create, found.refusals) == (["grunnfjell-db1"], [host()], [])
+
+
+def test_a_running_lab_of_another_checkout_is_not_taken_away():
+    found = hosts.survey([host()], [container(host(), checkout="/home/eva/kit")], HERE, {HERE, "/home/eva/kit"})
+    assert not found.create
+    assert "/home/eva/kit" in found.refusals[0]
+    assert "make demo-down" in found.refusals[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "alive", "lives"), [("exited", False, True), ("running", False, True), ("running", True, False)]
+)
+def test_a_lab_that_nobody_can_use_any_more_gives_way(state, alive, lives):
+    other = container(host(), state, alive, checkout="/tmp/gone")
+    found = hosts.survey([host()], [other], HERE, {"/tmp/gone"} if lives else set())
+    assert (found.remove, found.create) == (["grunnfjell-db1"], [host()])
+
+
+def test_a_host_that_the_inventory_changed_is_refused_with_both_values_and_the_remedy():
+    stands = container(host(memory="1g"))
+    (sentence,) = hosts.survey([host(memory="2g")], [stands], HERE, {HERE}).refusals
+    assert " 1g`" in sentence
+    assert " 2g`" in sentence
+    assert "podman rm -f -t 0 grunnfjell-db1" in sentence
+
+
+def test_hosts_that_cannot_stand_together_are_refused_by_name():
+    sentences = hosts.check(
+        [
+            host("a", "10.77.0.5"),
+            host("b", "10.77.0.5"),
+            host("c", "192.0.2.1"),
+            host("d", "10.77.0.1"),
+            host("e", "db.example"),
+            host("Web_1", "10.77.0.6"),
+        ]
+    )
+    assert [sentence.split(":")[0].split(" ")[0] for sentence in sentences] == ["b", "c", "d", "e", "Web_1"]
+
+
+@given(st.lists(st.integers(2, 254), unique=True, max_size=20))
+def test_any_set_of_different_addresses_inside_the_network_can_stand(last):
+    assert hosts.check([host(f"h{number}", f"10.77.0.{number}") for number in last]) == []
+
+
+def test_only_this_process_counts_as_alive_not_a_number_without_one():
+    assert hosts.alive(1)
+    assert not hosts.alive(0)
+    child = subprocess.Popen(["true"])
+    # Not waited for, so it stays as a zombie once it has ended.
+    with Path(f"/proc/{child.pid}/stat").open(encoding="utf-8") as stat:
+        while " Z " not in stat.read():
+            stat.seek(0)
+    assert not hosts.alive(child.pid)
+    child.wait()
+
+
+def test_known_hosts_keeps_other_peoples_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts, "STATE", tmp_path)
+    monkeypatch.setattr(hosts, "KNOWN_HOSTS", tmp_path / "known_hosts")
+    hosts.write_known_hosts({"10.77.0.2": "ssh-ed25519 A", "10.77.0.21": "ssh-ed25519 B"})
+    hosts.write_known_hosts({"10.77.0.2": "ssh-ed25519 C"})
+    assert (tmp_path / "known_hosts").read_text() == "10.77.0.21 ssh-ed25519 B\n10.77.0.2 ssh-ed25519 C\n"
+    hosts.write_known_hosts({"10.77.0.21": ""})
+    assert (tmp_path / "known_hosts").read_text() == "10.77.0.2 ssh-ed25519 C\n"
+
+
+# The lab's inventory
+
+
+def inventory():
+    return yaml.safe_load((ROOT / "inventories/lab/hosts.yml").read_text(encoding="utf-8"))["all"]
+
+
+def test_the_lab_is_the_fleet_of_the_article_and_its_addresses_can_stand():
+    groups = {name: list(group.get("hosts", {})) for name, group in inventory()["children"].items()}
+    assert groups["rabbitmq"] == ["broker1"]
+    assert groups["postgresql"] == ["db1"]
+    assert len(groups["celery_workers"]) >= 2
+    assert groups["producers"] == ["web1"]
+    members = [item for group in inventory()["children"].values() for item in group.get("hosts", {}).items()]
+    assert hosts.check([host(name, values["ansible_host"]) for name, values in members]) == []
+
+
+def test_the_connection_holds_no_jinja_because_testinfra_reads_it_as_it_stands():
+    text = (ROOT / "inventories/lab/group_vars/all/connection.yml").read_text(encoding="utf-8")
+    values = yaml.safe_load(text)
+    assert all("{{" not in str(value) for key, value in values.items() if key.startswith("ansible_"))
+
+
+# The count
+
+
+def report(**numbers):
+    values = {"tests": 0, "failures": 0, "errors": 0, "skipped": 0} | numbers
+    attributes = " ".join(f'{key}="{value}"' for key, value in values.items())
+    return f"<testsuites><testsuite {attributes}/></testsuites>"
+
+
+@pytest.mark.parametrize(
+    ("returncode", "text", "sentence"),
+    [
+        (0, None, "1 passed, 0 failed"),
+        (2, None, "0 passed, 1 failed"),
+        (0, report(tests=7), "7 passed, 0 failed"),
+        (1, report(tests=7, failures=2, errors=1, skipped=1), "3 passed, 3 failed, 1 skipped"),
+        # pytest ended badly although no test failed, or ran none at all.
+        (3, report(tests=7), "7 passed, 1 failed"),
+        (5, report(), "0 passed, 1 failed"),
+        (0, report(), "0 passed, 1 failed"),
+    ],
+)
+def test_a_step_counts_what_its_report_says_and_never_passes_when_it_failed(returncode, text, sentence):
+    assert str(judge.count(returncode, text)) == sentence
+
+
+def test_every_test_directory_of_a_scenario_is_verified():
+    directories = {str(path.relative_to(ROOT)) for path in ROOT.glob("molecule/*/tests")}
+    assert directories <= set(judge.testinfra("inventories/lab"))
