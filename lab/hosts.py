@@ -159,10 +159,15 @@ def ulimits() -> list[str]:
 
 
 def remove_containers(names: list[str]) -> None:
+    if not names:
+        return
+    ids = podman("inspect", "--format", "{{.Id}}", *names, check=False).stdout.split()
     # Twice: podman may fail once over a container whose processes vanished, and knows better afterwards.
     for last in (False, True):
-        if names:
-            podman("rm", "--force", "--ignore", "--time", "0", *names, check=last)
+        podman("rm", "--force", "--ignore", "--time", "0", *names, check=last)
+    for leftover in (path for path in Path("/run/runc").glob("*") if path.name in ids):
+        # What podman forgets of such a container: the runtime's record of it, with its cgroups.
+        subprocess.run(["runc", "delete", "--force", leftover.name], capture_output=True, check=False)
 
 
 def write_known_hosts(keys: dict[str, str]) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -227,10 +228,12 @@ def build(release: str, force: bool = False) -> None:
         path = overlay / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    command = [part.replace("OVERLAY", str(overlay)) for part in command]
+    command = [part.replace("OVERLAY", shlex.quote(str(overlay))) for part in command]
     log = STATE / f"image-{release}.log"
     changes = ['CMD ["/sbin/init"]', f"LABEL {LABEL}={wanted}"]
-    importing = ["podman", "import", "--quiet", *(f"--change={change}" for change in changes), "-", image]
+    # Under a name of its own until it is whole: a build that fails leaves the image before it in place.
+    unfinished = f"{image}-unfinished"
+    importing = ["podman", "import", "--quiet", *(f"--change={change}" for change in changes), "-", unfinished]
     with Progress(f"lab: building {image}") as progress, log.open("w", encoding="utf-8") as out:
         # The pipe keeps 300 MB from being written to the disk and read again.
         maker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
@@ -244,12 +247,22 @@ def build(release: str, force: bool = False) -> None:
                 progress.step = line[3:].strip()
         # A list, so that both are waited for.
         failed = any([maker.wait(), taker.wait()])
+    if not failed:
+        podman("tag", unfinished, image)
+    podman("untag", unfinished, unfinished, check=False)
+    remove_images(superseded=True)
     if failed:
         tail = "\n".join(deque(log.read_text(encoding="utf-8").splitlines(), maxlen=20))
-        podman("image", "rm", "--force", image, check=False)
         raise Refusal(f"{image} could not be built. The end of {log.relative_to(REPOSITORY)}:\n{tail}")
     shutil.rmtree(overlay)
     print(f"lab: built {image} in {progress.seconds:.0f} s", flush=True)
+
+
+def remove_images(*, superseded: bool) -> None:
+    """Remove our images, or only those that a newer one replaced; never one that a container still stands on."""
+    only = ["--filter", "dangling=true"] if superseded else []
+    for image in podman("images", "--quiet", "--filter", f"label={LABEL}", *only, check=False).stdout.split():
+        podman("image", "rm", image, check=False)
 
 
 def main() -> None:
@@ -260,7 +273,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.remove:
         if shutil.which("podman"):
-            podman("image", "rm", "--force", *(f"{NAME}:{release}" for release in CODENAMES), check=False)
+            remove_images(superseded=False)
         return
     STATE.mkdir(parents=True, exist_ok=True)
     try:

@@ -65,6 +65,7 @@ from ansible.module_utils.basic import AnsibleModule
 # Debian's package replaces a cookie that looks like Erlang's own, and restarts the broker to do so.
 ERLANGS_OWN_COOKIE = re.compile(r"^[A-Z]{20}$")
 COOKIE_SHORTEST = 20
+PASSWORD_SHORTEST = 12
 
 # Read after, or instead of, rabbitmq.conf: what they say wins, with a log line at most.
 OVERRIDING = ("/etc/rabbitmq/rabbitmq.config", "/etc/rabbitmq/advanced.config", "/etc/rabbitmq/conf.d/*.conf")
@@ -123,6 +124,11 @@ def object_refusals(
             yield f"The user {name!r} of rabbitmq_users has no password. Add it to vault_rabbitmq_user_passwords, or take the user out."
         elif not isinstance(passwords[name], str):
             yield f"The password of {name!r} in rabbitmq_user_passwords is no string. Put it in quotes."
+        elif len(passwords[name]) < PASSWORD_SHORTEST:
+            yield (
+                f"The password of {name!r} in rabbitmq_user_passwords has {len(passwords[name])} characters, and must have {PASSWORD_SHORTEST} "
+                f"at least. Set a random one, e.g. from: openssl rand -hex 24"
+            )
         if name == "guest":
             yield "rabbitmq_users names 'guest', which everybody knows. Choose another name."
         granted = [permission["vhost"] for permission in user.get("permissions") or []]

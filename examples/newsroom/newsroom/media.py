@@ -27,8 +27,8 @@ class Probe:
 
 
 def probe(path: Path) -> Probe:
-    said = _run(["ffprobe", *CAUTIOUS, "-select_streams", "V:0", "-show_entries", "stream=width,height:format=duration", "-of", "json", str(path)])
-    found = json.loads(said)
+    wanted = ["-select_streams", "V:0", "-show_entries", "stream=width,height:format=duration", "-of", "json"]
+    found = json.loads(_run(["ffprobe", *CAUTIOUS, *wanted, str(path)]))
     if not found.get("streams"):
         raise NotPlayable("The file holds no moving picture.")
     stream = found["streams"][0]
@@ -36,19 +36,23 @@ def probe(path: Path) -> Probe:
 
 
 def make_video(upload: Path, video: Path, threads: int) -> None:
-    # One factor for both sides keeps the shape; H.264 in yuv420p needs even sides; ffmpeg has turned phone videos upright by here.
+    # One factor for both sides keeps the shape, and H.264 in yuv420p needs even ones. Phone videos stand upright by here.
     factor = f"min(1\\,{LONGEST_SIDE}/max(iw*sar\\,ih))"
     scale = f"scale=w=max(2\\,2*trunc(iw*sar*{factor}/2)):h=max(2\\,2*trunc(ih*{factor}/2)),setsar=1"
-    picture = ["-map", "0:V:0", "-vf", scale, "-fpsmax", "60", "-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"]
+    picture = ["-map", "0:V:0", "-fpsmax", "60", "-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"]
     sound = ["-map", "0:a:0?", "-c:a", "aac", "-b:a", "128k", "-ac", "2"]
     # The index goes to the front, so that playing starts before the download ends. No metadata: phones write places into it.
     container = ["-map_metadata", "-1", "-movflags", "+faststart", "-f", "mp4"]
-    _run(["ffmpeg", "-nostdin", "-y", *CAUTIOUS, "-i", str(upload), "-threads", str(threads), *picture, *sound, *container, str(video)])
+    _ffmpeg(upload, ["-threads", str(threads), "-vf", scale, *picture, *sound, *container], video)
 
 
 def make_poster(video: Path, poster: Path, duration_s: float) -> None:
     # A tenth into the video: the first picture is often black.
-    _run(["ffmpeg", "-nostdin", "-y", *CAUTIOUS, "-ss", f"{duration_s / 10:.3f}", "-i", str(video), "-frames:v", "1", "-q:v", "3", "-f", "image2", "-update", "1", str(poster)])
+    _ffmpeg(video, ["-ss", f"{duration_s / 10:.3f}", "-frames:v", "1", "-q:v", "3", "-f", "image2", "-update", "1"], poster)
+
+
+def _ffmpeg(source: Path, options: list[str], target: Path) -> None:
+    _run(["ffmpeg", "-nostdin", "-y", *CAUTIOUS, "-i", str(source), *options, str(target)])
 
 
 def _run(command: list[str]) -> str:
@@ -63,6 +67,6 @@ def _run(command: list[str]) -> str:
 
 
 def _reason(stderr: str) -> str:
-    """The last line is the one that says it; what stands before its last colon is where ffmpeg met it, which helps nobody outside."""
+    """What the last line says after its last colon; before that stands where ffmpeg met it, which helps nobody outside."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     return lines[-1].rsplit(": ", 1)[-1][:200] if lines else "it gave no reason"

@@ -1,4 +1,4 @@
-"""`python -m newsroom.migrate`: bring the database to the state that this release needs. Safe to run again, and on several hosts at once."""
+"""`python -m newsroom.migrate`: bring the database to what this release needs. Safe again, and on several hosts at once."""
 
 from importlib import resources
 

@@ -40,7 +40,7 @@ def transcode(self: Task, key: str, source_url: str) -> None:
     except (media.NotPlayable, transfer.Refused, files.TooLarge) as error:
         results.fail(key, str(error))
     except transfer.Gone:
-        # Also the end of a message that was published but never confirmed: its upload was removed and nobody was promised anything.
+        # Also the end of a message whose publishing was never confirmed: its upload was removed, nobody was promised anything.
         results.fail(key, "The upload is no longer on the host that took it.")
     except SoftTimeLimitExceeded:
         results.fail(key, f"Transcoding took longer than {self.request.timelimit[1] or app.conf.task_soft_time_limit} seconds.")

@@ -1,0 +1,56 @@
+"""Talks to producers over HTTP, as a client of theirs would."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+TIMEOUT_S = 60
+# More than any producer takes; no such file need exist, since a producer refuses by the announced length.
+OVER_ANY_LIMIT = 1 << 40
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    seconds: float
+    location: str
+    body: str
+
+
+def post(base: str, content: bytes | Path, announced: int | None = None) -> Answer:
+    body = content.read_bytes() if isinstance(content, Path) else content
+    address = urlsplit(base)
+    connection = http.client.HTTPConnection(address.hostname, address.port, timeout=TIMEOUT_S)
+    began = time.monotonic()
+    try:
+        connection.putrequest("POST", "/videos")
+        connection.putheader("Content-Type", "application/octet-stream")
+        connection.putheader("Content-Length", str(len(body) if announced is None else announced))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        said = answer.read().decode()
+    finally:
+        connection.close()
+    return Answer(answer.status, time.monotonic() - began, answer.headers.get("Location", ""), said)
+
+
+def look(location: str) -> dict:
+    """What a Location tells of its job; empty while it can't tell."""
+    try:
+        with urllib.request.urlopen(location, timeout=TIMEOUT_S) as answer:
+            return json.load(answer)
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return {}
+
+
+def download(url: str, path: Path) -> Path:
+    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as answer:
+        path.write_bytes(answer.read())
+    return path

@@ -1,0 +1,187 @@
+"""What role pgbouncer promises, asked of the running service."""
+
+from __future__ import annotations
+
+import csv
+import io
+import ipaddress
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+testinfra_hosts = ["ansible://pgbouncer"]
+
+PASSFILE = "/run/grunnfjell-test-pgpass"
+INPUTS = (
+    "pool_mode max_client_conn default_pool_size reserve_pool_size listen_addr listen_port server_login_retry "
+    "query_wait_timeout server_tls_sslmode auth_user auth_query"
+).split()
+
+
+@pytest.fixture(scope="module")
+def console(host):
+    """Rows that the administrator's console answers, as the system user that needs no password."""
+
+    def setting(key: str) -> str:
+        return host.check_output(f"sed -n 's/^{key} = //p' /etc/pgbouncer/pgbouncer.ini")
+
+    def run(command: str) -> list[dict[str, str]]:
+        psql = f"psql -Xq --csv -h {setting('unix_socket_dir')} -p {setting('listen_port')} -U pgbouncer -d pgbouncer"
+        done = host.run(f"runuser -u postgres -- {psql} -c {shlex.quote(command)}")
+        assert done.rc == 0, done.stderr + host.run("journalctl --no-pager -n 20 -u pgbouncer").stdout
+        return list(csv.DictReader(io.StringIO(done.stdout)))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def config(console):
+    return {row["key"]: row["value"] for row in console("SHOW CONFIG")}
+
+
+@pytest.fixture(scope="module")
+def evaluate(host):
+    """A Jinja expression over the inventory's variables, as Ansible sees them on this host."""
+
+    def run(expression: str):
+        return json.loads(json.dumps(host.ansible("debug", f"msg={{{{ {expression} }}}}", check=False)["msg"]))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def database(evaluate):
+    return evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases'][0]")
+
+
+@pytest.fixture(scope="module")
+def login(host, config, database):
+    """psql through PgBouncer as the application logs in. The password goes from the inventory into a file."""
+    password = f"hostvars[groups['postgresql'][0]]['postgresql_role_passwords']['{database['owner']}']"
+    host.ansible("copy", f"dest={PASSFILE} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
+    address = config["listen_addr"].split(",")[0].strip()
+
+    def run(sql: str, user: str = database["owner"], name: str = database["name"], passfile: str = PASSFILE):
+        where = f"-h {address} -p {config['listen_port']} -U {user} -d {name}"
+        return host.run(f"PGPASSFILE={passfile} PGCONNECT_TIMEOUT=10 psql -XqAtw {where} -c {shlex.quote(sql)}")
+
+    yield run
+    host.check_output(f"rm -f {PASSFILE} {PASSFILE}-wrong")
+
+
+def test_the_service_runs_and_comes_back_at_boot_and_after_a_crash(host):
+    service = host.service("pgbouncer")
+    assert service.is_running and service.is_enabled, host.run("journalctl --no-pager -n 20 -u pgbouncer").stdout
+    assert service.systemd_properties["Restart"] == "on-failure"
+
+
+def test_it_listens_on_loopback_or_private_addresses_only(host, config):
+    listening = host.check_output(f"ss -ltnH 'sport = :{config['listen_port']}' | awk '{{print $4}}'").split()
+    assert listening, host.run("ss -ltnp").stdout
+    for item in listening:
+        address = ipaddress.ip_address(item.rpartition(":")[0].strip("[]"))
+        assert address.is_private and not address.is_unspecified, item
+
+
+def test_debians_socket_unit_cannot_open_all_addresses(host):
+    assert host.run("systemctl is-enabled pgbouncer.socket").stdout.strip() == "masked"
+    assert not host.service("pgbouncer.socket").is_running
+
+
+def test_the_running_configuration_is_that_of_the_inventory(config, evaluate):
+    defaults = {"pool_mode": "transaction", "max_client_conn": "1000", "default_pool_size": "20", "listen_port": "6432"}
+    for key in INPUTS:
+        wanted = evaluate(f"pgbouncer_{key} | default('')")
+        wanted = ", ".join(wanted) if isinstance(wanted, list) else str(wanted)
+        wanted = wanted or defaults.get(key, "")
+        if wanted:
+            assert config[key] == wanted, key
+
+
+def test_the_wildcard_database_leads_to_postgresql(console, login, database):
+    assert login("SELECT 1").stdout.strip() == "1"
+    (row,) = [row for row in console("SHOW DATABASES") if row["name"] == database["name"]]
+    assert row["database"] == database["name"] and row["pool_mode"] in ("", "transaction")
+
+
+def test_an_application_logs_in_and_works(login, database):
+    done = login("SELECT current_user, current_database()")
+    assert done.stdout.strip() == f"{database['owner']}|{database['name']}", done.stderr
+
+
+def test_the_way_to_postgresql_is_encrypted(login):
+    done = login("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+    assert done.stdout.strip() == "t", done.stderr
+
+
+def test_a_wrong_password_is_refused(host, login):
+    host.check_output(f"install -m 0600 /dev/null {PASSFILE}-wrong && echo '*:*:*:*:wrong' > {PASSFILE}-wrong")
+    done = login("SELECT 1", passfile=f"{PASSFILE}-wrong")
+    assert done.rc and "SASL authentication failed" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("user", ["postgres", "nobody_at_all"])
+def test_a_superuser_and_a_stranger_are_refused(login, user):
+    done = login("SELECT 1", user=user)
+    # The verifier never leaves PostgreSQL, so that PgBouncer knows no such user, or one with a made-up verifier.
+    assert done.rc and ("no such user" in done.stderr or "authentication failed" in done.stderr), done.stderr
+
+
+def test_an_expired_role_is_refused(login, evaluate):
+    expired = evaluate(
+        "hostvars[groups['postgresql'][0]]['postgresql_roles'] | selectattr('valid_until', 'defined') | map(attribute='name') | list"
+    )
+    for user in expired:
+        done = login("SELECT 1", user=user)
+        assert done.rc and ("no such user" in done.stderr or "authentication failed" in done.stderr), done.stderr
+
+
+def test_one_application_cannot_enter_the_database_of_another(login, evaluate, database):
+    others = evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")
+    for other in others:
+        if other["name"] != database["name"] and database["owner"] not in [other["owner"], *other.get("roles", [])]:
+            assert login("SELECT 1", name=other["name"]).rc, f"{database['owner']} entered {other['name']}"
+
+
+def test_nobody_reaches_the_console_over_the_network(login, config):
+    for user in ("pgbouncer", "postgres"):
+        assert login("SHOW CONFIG", user=user, name="pgbouncer").rc
+
+
+def test_the_auth_users_password_is_for_pgbouncer_only(host):
+    users = host.file("/etc/pgbouncer/userlist.txt")
+    assert (users.user, users.group, users.mode) == ("root", "postgres", 0o640)
+
+
+def test_descriptors_of_the_running_process_carry_clients_and_pools(host, config):
+    pid = host.service("pgbouncer").systemd_properties["MainPID"]
+    limit = int(host.check_output(f"awk '/^Max open files/ {{print $4}}' /proc/{pid}/limits"))
+    pools = int(config["default_pool_size"]) + int(config["reserve_pool_size"])
+    assert limit > int(config["max_client_conn"]) + pools
+
+
+def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database):
+    wanted = int(config["max_client_conn"])
+    source = Path(__file__).with_name("crowd.py").read_text(encoding="utf-8")
+    address = config["listen_addr"].split(",")[0].strip()
+    # One more than promised: it is refused in PgBouncer's own words, not by a full table of descriptors.
+    arguments = f"{address} {config['listen_port']} {database['owner']} {database['name']} {PASSFILE} {wanted + 1}"
+    done = host.run(f"timeout 120 python3 -c {shlex.quote(source)} {arguments}")
+    assert done.rc == 0, done.stderr + host.run("journalctl --no-pager -n 20 -u pgbouncer").stdout
+    result = json.loads(done.stdout)
+    assert result["connected"] == wanted == result["answered"], result
+    assert "no more connections allowed" in result["refused"], result
+
+
+def test_the_pools_stay_within_their_sizes_under_that_crowd(console, config):
+    most = int(config["default_pool_size"]) + int(config["reserve_pool_size"])
+    for row in console("SHOW POOLS"):
+        used = sum(int(row[key]) for key in ("sv_active", "sv_idle", "sv_used", "sv_tested", "sv_login"))
+        assert used <= most, row
+
+
+def test_prepared_statements_are_kept_where_pgbouncer_can(config):
+    if "max_prepared_statements" in config:
+        assert int(config["max_prepared_statements"]) > 0

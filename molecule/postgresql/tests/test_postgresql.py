@@ -1,0 +1,184 @@
+"""What role postgresql promises, asked of the running server."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+testinfra_hosts = ["ansible://postgresql"]
+
+MIB = 1024**2
+
+
+@pytest.fixture(scope="module")
+def ask(host):
+    """SQL as the superuser; returns the lines of the answer, and fails with what PostgreSQL said."""
+
+    def run(sql: str, database: str = "postgres", expect_error: bool = False) -> list[str]:
+        done = host.run(f"runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 -d {database} -c {shlex.quote(sql)}")
+        if expect_error:
+            assert done.rc, f"this should have been refused: {sql}\n{done.stdout}"
+            return done.stderr.splitlines()
+        assert done.rc == 0, f"{sql}\n{done.stderr}"
+        return done.stdout.splitlines()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def declared(host):
+    """Databases and roles that the inventory declares."""
+    wanted = ("postgresql_databases", "postgresql_roles")
+    expression = "{{ {" + ", ".join(f"'{name}': {name}" for name in wanted) + "} | to_json }}"
+    answer = host.ansible("debug", f"msg={expression}", check=False)["msg"]
+    return answer if isinstance(answer, dict) else json.loads(answer)
+
+
+@pytest.fixture(scope="module")
+def cluster(ask):
+    (version,) = ask("SELECT current_setting('server_version_num')::int / 10000")
+    return version, "main"
+
+
+def test_the_cluster_itself_is_online_and_comes_back_at_boot(host, cluster):
+    version, name = cluster
+    unit = f"postgresql@{version}-{name}"
+    assert host.check_output("pg_lsclusters --no-header").split()[:4] == [version, name, "5432", "online"]
+    assert host.service(unit).is_running, host.check_output(f"journalctl --no-pager -n 20 -u {unit}")
+    assert host.service("postgresql").is_enabled
+    assert host.file(f"/etc/postgresql/{version}/{name}/start.conf").contains("^auto")
+
+
+def test_data_is_checksummed_and_unicode(ask):
+    assert ask("SHOW data_checksums") == ["on"]
+    assert ask("SELECT DISTINCT pg_encoding_to_char(encoding) FROM pg_database") == ["UTF8"]
+
+
+def test_every_setting_of_ours_is_in_force(ask):
+    ours = "sourcefile LIKE '%/conf.d/grunnfjell.conf'"
+    assert int(ask(f"SELECT count(*) FROM pg_file_settings WHERE {ours}")[0]) > 10
+    assert ask(f"SELECT name, error FROM pg_file_settings WHERE {ours} AND (error IS NOT NULL OR NOT applied)") == []
+    assert ask("SELECT name FROM pg_settings WHERE pending_restart") == []
+
+
+def test_memory_that_is_promised_exists(host, ask):
+    total = int(host.check_output("awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit = host.run(f"cat {path}").stdout.strip()
+        total = min(total, int(limit)) if limit.isdigit() else total
+
+    def size(name: str) -> int:
+        return int(ask(f"SELECT pg_size_bytes(current_setting('{name}'))")[0])
+
+    connections = int(ask("SHOW max_connections")[0])
+    assert size("shared_buffers") <= total / 4 + MIB
+    assert size("shared_buffers") + connections * size("work_mem") + 4 * size("maintenance_work_mem") <= total
+
+
+def test_costs_are_those_of_an_ssd(ask):
+    assert float(ask("SHOW random_page_cost")[0]) < 2
+    assert int(ask("SHOW effective_io_concurrency")[0]) > 1
+
+
+def test_access_rules_load_and_admit_only_scram_over_tls(ask):
+    assert ask("SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL") == []
+    assert ask("SELECT type, database, user_name, auth_method FROM pg_hba_file_rules WHERE type = 'local'") == [
+        "local|{all}|{postgres}|peer"
+    ]
+    open_rules = "type <> 'local' AND (type <> 'hostssl' OR auth_method <> 'scram-sha-256' OR 'all' = ANY (database || user_name))"
+    assert ask(f"SELECT * FROM pg_hba_file_rules WHERE {open_rules}") == []
+    assert ask("SHOW ssl") == ["on"]
+
+
+def test_access_rules_name_exactly_the_declared_databases(ask, declared):
+    found = ask("SELECT DISTINCT d FROM pg_hba_file_rules, unnest(database) d WHERE type = 'hostssl' ORDER BY d")
+    assert found == sorted(database["name"] for database in declared["postgresql_databases"])
+
+
+def test_passwords_are_scram_verifiers_only(ask):
+    assert ask("SELECT rolname FROM pg_authid WHERE rolpassword NOT LIKE 'SCRAM-SHA-256$%'") == []
+
+
+def test_declared_roles_may_log_in_and_are_nobody_special(ask, declared):
+    for role in declared["postgresql_roles"]:
+        special = "rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls"
+        answer = ask(f"SELECT rolcanlogin, ({special}), rolconnlimit FROM pg_roles WHERE rolname = '{role['name']}'")
+        assert answer == [f"t|f|{role.get('connection_limit', -1)}"]
+
+
+def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, declared):
+    names = ", ".join(f"'{role['name']}'" for role in declared["postgresql_roles"])
+    for database in declared["postgresql_databases"]:
+        name, owner = database["name"], database["owner"]
+        assert ask(f"SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = '{name}'") == [owner]
+        may = ask(
+            f"SELECT rolname FROM pg_roles WHERE rolname IN ({names}) "
+            f"AND has_database_privilege(rolname, '{name}', 'CONNECT') ORDER BY 1"
+        )
+        assert may == sorted({owner, *database.get("roles", [])})
+
+
+@pytest.mark.parametrize(
+    ("attributes", "visible"),
+    [
+        ("", 1),
+        ("VALID UNTIL '2999-01-01'", 1),
+        ("VALID UNTIL '2000-01-01'", 0),
+        ("NOLOGIN", 0),
+        ("SUPERUSER", 0),
+        ("REPLICATION", 0),
+        ("BYPASSRLS", 0),
+    ],
+)
+def test_pgbouncer_gets_a_verifier_only_of_roles_that_may_log_in_today(ask, declared, attributes, visible):
+    for database in declared["postgresql_databases"]:
+        name = database["name"]
+        # Rolled back: nothing of the visitor stays.
+        answer = ask(
+            f"BEGIN; CREATE ROLE visitor LOGIN PASSWORD 'visitor-password' {attributes}; "
+            f"GRANT CONNECT ON DATABASE {name} TO visitor; SELECT count(*) FROM pgbouncer.get_auth('visitor'); ROLLBACK;",
+            database=name,
+        )
+        assert answer == [str(visible)], f"in database {name}"
+
+
+def test_pgbouncer_gets_no_verifier_of_a_role_of_another_database(ask, declared):
+    for database in declared["postgresql_databases"]:
+        answer = ask(
+            "BEGIN; CREATE ROLE visitor LOGIN PASSWORD 'visitor-password'; "
+            "SELECT count(*) FROM pgbouncer.get_auth('visitor'); ROLLBACK;",
+            database=database["name"],
+        )
+        assert answer == ["0"]
+
+
+def test_an_application_cannot_read_verifiers(ask, declared):
+    for database in declared["postgresql_databases"]:
+        name, owner = database["name"], database["owner"]
+        said = ask(f"SET ROLE {owner}; SELECT * FROM pgbouncer.get_auth('{owner}')", database=name, expect_error=True)
+        assert any("permission denied" in line for line in said), said
+        said = ask(f"SET ROLE {owner}; SELECT rolpassword FROM pg_authid", database=name, expect_error=True)
+        assert any("permission denied" in line for line in said), said
+
+
+def test_the_function_cannot_be_led_astray_by_a_search_path(ask, declared):
+    for database in declared["postgresql_databases"]:
+        answer = ask(
+            "SELECT prosecdef, proconfig, pg_get_userbyid(proowner) FROM pg_proc WHERE oid = 'pgbouncer.get_auth(text)'::regprocedure",
+            database=database["name"],
+        )
+        assert answer == ['t|{"search_path=pg_catalog, pg_temp"}|postgres']
+
+
+def test_no_verifier_stands_in_the_log(host):
+    found = host.run(r"grep -rlE 'SCRAM-SHA-256\$[0-9]' /var/log/postgresql/")
+    assert found.rc == 1, found.stdout + found.stderr
+
+
+def test_the_server_may_open_the_files_that_it_counts_on(host, ask, cluster):
+    version, name = cluster
+    pid = host.check_output(f"head -1 /var/lib/postgresql/{version}/{name}/postmaster.pid")
+    limit = int(host.check_output(f"awk '/^Max open files/ {{print $4}}' /proc/{pid}/limits"))
+    assert limit > int(ask("SHOW max_files_per_process")[0])

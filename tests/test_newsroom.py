@@ -1,0 +1,169 @@
+"""The example application's own judgement: keys, tokens, paths, files, settings. No host, and none of its dependencies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples" / "newsroom"))
+
+from newsroom import auth, files, keys, media, settings
+
+TOKEN = "0123456789abcdef"
+KEY = "01a20d2b-3cd1-798c-885a-1eb797deb2e0"
+
+
+def test_a_key_carries_the_moment_of_acceptance():
+    key = keys.new_key(now=1_795_517_974.123)
+    assert keys.is_key(key)
+    assert keys.accepted_at(key) == datetime.fromtimestamp(1_795_517_974.123, UTC)
+
+
+@given(st.lists(st.integers(0, 2**40), min_size=2, max_size=2, unique=True))
+def test_keys_sort_by_time(milliseconds):
+    first, second = sorted(milliseconds)
+    assert keys.new_key(first / 1000) < keys.new_key(second / 1000)
+
+
+def test_keys_of_one_moment_differ():
+    assert len({keys.new_key(now=1.0) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("text", ["", "x", KEY.upper(), KEY + "\n", "../" + KEY, KEY.replace("-", ""), KEY.replace("-7", "-4")])
+def test_what_is_no_key_is_known(text):
+    assert not keys.is_key(text)
+
+
+@pytest.mark.parametrize(
+    ("header", "allowed"),
+    [
+        (f"Bearer {TOKEN}", True),
+        (f"bearer {TOKEN}", True),
+        (None, False),
+        ("", False),
+        ("Bearer ", False),
+        (f"Basic {TOKEN}", False),
+        (TOKEN, False),
+        (f"Bearer {TOKEN[:-1]}", False),
+        (f"Bearer {TOKEN} ", False),
+        ("Bearer blåbær", False),
+    ],
+)
+def test_only_the_token_opens(header, allowed):
+    assert auth.allows(header, TOKEN) is allowed
+
+
+def test_the_header_that_workers_send_opens():
+    assert auth.allows(auth.header(TOKEN)["Authorization"], TOKEN)
+
+
+@given(key=st.text(), name=st.text())
+def test_no_name_leads_out_of_the_folder(key, name):
+    with pytest.raises(FileNotFoundError):
+        files.Store(Path("/srv")).path(key, name)
+
+
+@pytest.mark.parametrize("name", ["../upload", "upload/..", "", ".", "/etc/passwd", "video.mp4\x00"])
+def test_a_key_with_a_strange_name_leads_nowhere(name):
+    with pytest.raises(FileNotFoundError):
+        files.Store(Path("/srv")).path(KEY, name)
+
+
+def test_a_name_keeps_its_first_content(tmp_path):
+    store = files.Store(tmp_path)
+    for content, created in ((b"first", True), (b"second", False)):
+        with store.receive() as received:
+            received.write_bytes(content)
+            assert store.keep(received, KEY, files.VIDEO) is created
+    assert store.path(KEY, files.VIDEO).read_bytes() == b"first"
+    assert not list(store.incoming.iterdir())
+
+
+def test_what_failed_midway_leaves_nothing(tmp_path):
+    store = files.Store(tmp_path)
+    with pytest.raises(files.TooLarge), store.receive() as received:
+        files.write([b"x" * 10, b"x"], received, limit=10)
+    assert not list(store.incoming.iterdir())
+
+
+def test_exactly_the_limit_is_taken(tmp_path):
+    assert files.write([b"x" * 10], tmp_path / "file", limit=10) == 10
+
+
+def test_a_forgotten_job_is_gone(tmp_path):
+    store = files.Store(tmp_path)
+    with store.receive() as received:
+        store.keep(received, KEY, files.UPLOAD)
+    store.forget(KEY)
+    assert not store.path(KEY, files.UPLOAD).parent.exists()
+
+
+def test_sweeping_takes_only_what_is_old(tmp_path):
+    for name, age in (("old", 100), ("new", 0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "file").touch()
+        os.utime(folder, (time.time() - age,) * 2)
+    files.sweep(tmp_path, older_than_s=50)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"]
+
+
+def test_the_environment_decides():
+    conf = settings.load(
+        {"NEWSROOM_TOKEN": TOKEN, "NEWSROOM_MAX_UPLOAD_BYTES": "10", "NEWSROOM_INTERNAL_URL": "http://10.0.0.1:8000/"}
+    )
+    assert (conf.max_upload_bytes, conf.internal_url) == (10, "http://10.0.0.1:8000")
+    assert conf.data_dir == Path("/var/lib/newsroom")
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({}, "NEWSROOM_TOKEN"),
+        ({"NEWSROOM_TOKEN": "short"}, "NEWSROOM_TOKEN"),
+        ({"NEWSROOM_TOKEN": TOKEN, "NEWSROOM_MAX_UPLOAD_BYTES": "200 MiB"}, "NEWSROOM_MAX_UPLOAD_BYTES"),
+        ({"NEWSROOM_TOKEN": TOKEN, "NEWSROOM_FFMPEG_THREADS": "0"}, "NEWSROOM_FFMPEG_THREADS"),
+    ],
+)
+def test_an_environment_that_does_not_fit_is_refused_by_name(environment, named):
+    with pytest.raises(settings.SettingsError, match=named):
+        settings.load(environment)
+
+
+def test_the_token_is_in_no_message():
+    with pytest.raises(settings.SettingsError) as refusal:
+        settings.load({"NEWSROOM_TOKEN": "topsecret"})
+    assert "topsecret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("ended", "stderr", "error", "said"),
+    [
+        (1, "[mov @ 0x1] moov atom not found\nu: Invalid data found\n", media.NotPlayable, "Invalid data found"),
+        (1, "Format not on whitelist 'mov'\n/srv/u: Invalid argument\n", media.NotPlayable, "not taken"),
+        (1, "", media.NotPlayable, "no reason"),
+        (1, "av_write: No space left on device\n", OSError, "No space"),
+        (-9, "", OSError, "-9"),
+    ],
+)
+def test_a_bad_upload_and_a_bad_moment_are_told_apart(monkeypatch, ended, stderr, error, said):
+    def run(command, **_):
+        return subprocess.CompletedProcess(command, ended, "", stderr)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(error, match=said):
+        media.probe(Path("/srv/u"))
+
+
+def test_a_file_without_a_picture_is_no_video(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, '{"format": {}}', ""))
+    with pytest.raises(media.NotPlayable, match="no moving picture"):
+        media.probe(Path("/srv/u"))

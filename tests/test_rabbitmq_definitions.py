@@ -1,0 +1,238 @@
+"""What a broker holds is what was declared, and a second look changes nothing."""
+
+import copy
+import json
+import re
+
+import pytest
+import rabbitmq_definitions as definitions
+from hypothesis import given
+from hypothesis import strategies as st
+
+# What a Debian 13 broker exports for the user below.
+EXPORTED_HASH = "R8Pal0vj5JNfyqKae29uyDDJWmCoOvkkVUjsRrmCc7fvojsz"
+
+PARAMS = {
+    "vhosts": [{"name": "shop"}],
+    "vhosts_removed": [],
+    "users": [{"name": "shop", "tags": [], "permissions": [{"vhost": "shop"}]}],
+    "user_passwords": {"shop": "correct horse battery"},
+    "policies": [],
+    "delivery_limit": 20,
+}
+
+
+def broker_after(have, changed, removals=()):
+    """The broker's definitions after an import and deletions, as it would export them."""
+    result = copy.deepcopy(have)
+    for kind, things in changed.items():
+        kept = definitions.indexed(kind, result)
+        for thing in copy.deepcopy(things):
+            if kind == "users":
+                thing["tags"] = [tag for tag in thing["tags"].split(",") if tag]
+                thing["limits"] = {}
+            kept[definitions.identity(kind, thing)] = thing
+        result[kind] = list(kept.values())
+    for kind, key in removals:
+        result[kind] = [thing for thing in result[kind] if definitions.identity(kind, thing) != key]
+    return result
+
+
+def converge(params, have, version="4.0.5"):
+    want = definitions.wanted(params, version)
+    changed = definitions.upserts(want, have)
+    return changed, list(definitions.prunes(want, have))
+
+
+def changed_params(**changes):
+    return {**PARAMS, **changes}
+
+
+def test_a_hash_that_a_real_broker_made_is_recognised():
+    assert definitions.password_matches("guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"})
+    assert not definitions.password_matches("Guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"})
+
+
+@given(st.text(min_size=1), st.text(min_size=1), st.binary(min_size=4, max_size=4))
+def test_a_hash_matches_its_own_password_only(password, other, salt):
+    user = {"password_hash": definitions.password_hash(password, salt), "hashing_algorithm": "rabbit_password_hashing_sha256"}
+    assert definitions.password_matches(password, user)
+    assert definitions.password_matches(other, user) is (other == password)
+
+
+@pytest.mark.parametrize("user", [{}, {"password_hash": ""}, {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_md5"}])
+def test_a_user_without_a_sound_hash_matches_nothing(user):
+    assert not definitions.password_matches("guest", user)
+
+
+@pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
+def test_a_second_run_changes_nothing(version):
+    changed, removals = converge(PARAMS, {}, version)
+    assert removals == []
+    assert set(changed) == set(definitions.KEYS)
+    assert converge(PARAMS, broker_after({}, changed), version) == ({}, [])
+
+
+def test_a_new_password_changes_the_user_alone():
+    have = broker_after({}, converge(PARAMS, {})[0])
+    changed, removals = converge(changed_params(user_passwords={"shop": "another horse"}), have)
+    assert [*changed] == ["users"]
+    assert removals == []
+
+
+def test_a_tag_more_changes_the_user_alone_and_keeps_the_password():
+    have = broker_after({}, converge(PARAMS, {})[0])
+    params = changed_params(users=[{**PARAMS["users"][0], "tags": ["monitoring", "administrator"]}])
+    changed, _ = converge(params, have)
+    assert [*changed] == ["users"]
+    assert changed["users"][0]["tags"] == "administrator,monitoring"
+    assert definitions.password_matches("correct horse battery", changed["users"][0])
+
+
+def test_guest_and_whatever_else_is_not_declared_goes():
+    have = broker_after({}, converge(PARAMS, {})[0])
+    have["users"].append({"name": "guest", "tags": ["administrator"], "password_hash": EXPORTED_HASH})
+    have["permissions"] += [
+        {"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+        {"user": "shop", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
+        {"user": "shop", "vhost": "radio", "configure": ".*", "write": ".*", "read": ".*"},
+    ]
+    have["vhosts"].append({"name": "/"})
+    have["policies"].append({"vhost": "shop", "name": "old", "pattern": "", "apply-to": "all", "priority": 0, "definition": {}})
+    have["policies"].append({"vhost": "/", "name": "old", "pattern": "", "apply-to": "all", "priority": 0, "definition": {}})
+    changed, removals = converge(PARAMS, have)
+    assert changed == {}
+    # What goes with its user or its virtual host needs no deletion of its own.
+    assert removals == [("policies", ("shop", "old")), ("permissions", ("shop", "radio")), ("users", ("guest",)), ("vhosts", ("/",))]
+
+
+def test_queues_of_a_declared_virtual_host_are_never_deleted():
+    have = broker_after({}, converge(PARAMS, {})[0])
+    have["queues"].append({"vhost": "shop", "name": "old", "durable": True, "auto_delete": False, "arguments": {}})
+    assert converge(PARAMS, have) == ({}, [])
+
+
+def test_dead_letters_of_another_type_are_refused_by_name():
+    have = broker_after({}, converge(PARAMS, {})[0])
+    have["queues"][0]["arguments"] = {"x-queue-type": "classic"}
+    with pytest.raises(definitions.Refusal, match="'shop' has queue 'dead_letters'"):
+        converge(PARAMS, have)
+
+
+def test_a_user_without_a_password_is_refused_by_name():
+    with pytest.raises(definitions.Refusal, match="'shop' has no password"):
+        converge(changed_params(user_passwords={}), {})
+
+
+def test_a_virtual_host_in_use_is_kept_unless_it_is_named_twice():
+    in_use = {"full": (3, 0), "served": (0, 2), "idle": (0, 0), "doomed": (9, 9)}
+    sentences = list(definitions.held_back([*in_use], ["doomed"], in_use.__getitem__))
+    assert [re.findall("'(.+?)'", sentence)[0] for sentence in sentences] == ["full", "served"]
+    assert "hold 3 messages" in sentences[0]
+    assert "rabbitmq_vhosts_removed" in sentences[0]
+
+
+def policies(version, **changes):
+    return {policy["name"]: policy for policy in definitions.wanted(changed_params(**changes), version)["policies"]}
+
+
+@pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
+def test_every_work_queue_has_a_limit_and_a_target_that_loses_nothing(version):
+    definition = policies(version, delivery_limit=7)["work"]["definition"]
+    assert definition == {
+        "delivery-limit": 7,
+        "dead-letter-exchange": "dead_letters",
+        "dead-letter-strategy": "at-least-once",
+        "overflow": "reject-publish",
+    }
+
+
+def test_dead_letters_may_be_looked_at_any_number_of_times():
+    # 3.10 has no limit by itself, and refuses -1.
+    assert "dead_letters" not in policies("3.10.8")
+    assert policies("4.0.5")["dead_letters"]["definition"] == {"delivery-limit": -1}
+    assert re.search(policies("4.0.5")["dead_letters"]["pattern"], "dead_letters")
+
+
+@pytest.mark.parametrize("queue", ["newsroom", "celery", "video.high", "dead_letters_of_mine", "w"])
+def test_a_work_queue_is_under_the_policy(queue):
+    assert re.search(definitions.WORK_QUEUES, queue)
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        "dead_letters",
+        *(f"celery_delayed_{level}" for level in range(28)),
+        "celery_delayed_delivery",
+        "worker1@host.celery.pidbox",
+        "4ea6a4e4-1c7c-3d7a-9d5c-0a4b6a6b2f0e.reply.celery.pidbox",
+        "celeryev.4ea6a4e4-1c7c-3d7a-9d5c-0a4b6a6b2f0e",
+        "4ea6a4e4-1c7c-3d7a-9d5c-0a4b6a6b2f0e",
+        "amq.gen-JzTY20BRgKO-HjmUJj0wLg",
+    ],
+)
+def test_celerys_own_queues_are_not(queue):
+    assert not re.search(definitions.WORK_QUEUES, queue)
+
+
+@pytest.mark.parametrize("thing", ["newsroom", "celery_delayed_27", "celery_delayed_delivery", "x.celery.pidbox", "amq.default", "reply.celery.pidbox"])
+def test_an_application_may_use_what_celery_makes(thing):
+    assert re.search(definitions.PERMITTED, thing)
+
+
+def test_an_application_may_not_touch_its_dead_letters():
+    assert not re.search(definitions.PERMITTED, "dead_letters")
+
+
+def test_a_declared_policy_for_queues_keeps_the_promise_unless_it_says_otherwise():
+    given_policy = {"vhost": "shop", "name": "short", "pattern": "^short", "definition": {"max-length": 10, "delivery-limit": 3}}
+    policy = policies("4.0.5", policies=[given_policy])["short"]
+    assert policy["definition"] == {**definitions.TO_DEAD_LETTERS, "max-length": 10, "delivery-limit": 3}
+    assert policy["priority"] == 1
+    exchange = policies("4.0.5", policies=[{**given_policy, "apply_to": "exchanges", "definition": {"alternate-exchange": "x"}}])["short"]
+    assert exchange["definition"] == {"alternate-exchange": "x"}
+
+
+def test_no_diff_shows_a_password_or_a_hash():
+    have = broker_after({}, converge(PARAMS, {})[0])
+    params = changed_params(user_passwords={"shop": "another horse"})
+    want = definitions.wanted(params, "4.0.5")
+    changed = definitions.upserts(want, have)
+    text = json.dumps(definitions.difference(want, have, changed))
+    assert "password of shop: (set anew)" in text
+    for secret in ("another horse", "correct horse battery", have["users"][0]["password_hash"], changed["users"][0]["password_hash"]):
+        assert secret not in text
+
+
+def test_a_diff_without_a_change_is_empty():
+    have = broker_after({}, converge(PARAMS, {})[0])
+    difference = definitions.difference(definitions.wanted(PARAMS, "4.0.5"), have, {})
+    assert difference["before"] == difference["after"]
+
+
+names = st.sampled_from(["a", "b", "c"])
+
+
+@given(
+    st.lists(names, unique=True),
+    st.lists(names, unique=True),
+    st.lists(names, unique=True),
+    st.lists(names, unique=True),
+)
+def test_from_any_declaration_to_any_other_in_one_step(old_vhosts, old_users, new_vhosts, new_users):
+    def declaration(vhosts, users):
+        return changed_params(
+            vhosts=[{"name": name} for name in vhosts],
+            users=[{"name": name, "tags": [], "permissions": [{"vhost": vhost} for vhost in vhosts]} for name in users],
+            user_passwords={name: f"password of {name}" for name in users},
+        )
+
+    have = broker_after({}, converge(declaration(old_vhosts, old_users), {})[0])
+    changed, removals = converge(declaration(new_vhosts, new_users), have)
+    after = broker_after(have, changed, removals)
+    # The broker deletes with a user or a virtual host what hangs on it.
+    for kind in ("permissions", "policies"):
+        after[kind] = [t for t in after.get(kind, []) if t["vhost"] in new_vhosts and t.get("user", "a") in [*new_users, "a"]]
+    after["permissions"] = [t for t in after["permissions"] if t["user"] in new_users]
+    assert converge(declaration(new_vhosts, new_users), after) == ({}, [])

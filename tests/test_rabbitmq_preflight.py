@@ -1,0 +1,147 @@
+"""What stands against a broker is said before anything is changed."""
+
+import socket
+
+import pytest
+import rabbitmq_preflight as preflight
+
+COOKIE = "0123456789abcdef0123456789abcdef"
+SOUND = {
+    "vhosts": [{"name": "shop"}],
+    "vhosts_removed": [],
+    "users": [{"name": "shop", "permissions": [{"vhost": "shop"}]}],
+    "passwords": {"shop": "correct horse battery"},
+    "policies": [{"vhost": "shop", "name": "short"}],
+}
+
+
+def objects(**changes):
+    return list(preflight.object_refusals(**{**SOUND, **changes}))
+
+
+def test_a_sound_declaration_is_not_refused():
+    assert objects() == []
+    assert list(preflight.cookie_refusals(COOKIE)) == []
+
+
+@pytest.mark.parametrize(
+    ("cookie", "says"),
+    [
+        ("ABCDEFGHIJKLMNOPQRST", "20 capital letters"),
+        ("short", "has 5 characters"),
+        ("x" * 256, "has 256 characters"),
+        ("with a space 0123456789abcdef", "white space"),
+        ("newline-0123456789abcdef\n", "white space"),
+    ],
+)
+def test_a_cookie_that_cannot_work_is_refused_and_not_shown(cookie, says):
+    (sentence,) = preflight.cookie_refusals(cookie)
+    assert says in sentence
+    assert "rabbitmq_erlang_cookie" in sentence
+    assert cookie not in sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"vhosts": [{"name": "shop"}, {"name": "shop"}]}, "rabbitmq_vhosts names 'shop' twice"),
+        ({"users": SOUND["users"] * 2}, "rabbitmq_users names 'shop' twice"),
+        ({"policies": SOUND["policies"] * 2}, "rabbitmq_policies names 'shop: short' twice"),
+        ({"vhosts_removed": ["shop"]}, "rabbitmq_vhosts_removed"),
+        ({"passwords": {}}, "'shop' of rabbitmq_users has no password"),
+        ({"passwords": {"shop": ""}}, "'shop' of rabbitmq_users has no password"),
+        ({"passwords": {"shop": 123456789012}}, "is no string"),
+        ({"passwords": {"shop": "short"}}, "has 5 characters, and must have 12"),
+        ({"users": [{"name": "guest"}], "passwords": {"guest": "correct horse battery"}}, "everybody knows"),
+        ({"users": [{"name": "shop", "permissions": [{"vhost": "shpo"}]}]}, "'shpo', which is not in rabbitmq_vhosts"),
+        ({"users": [{"name": "shop", "permissions": [{"vhost": "shop"}] * 2}]}, "permissions in 'shop' twice"),
+        ({"policies": [{"vhost": "shpo", "name": "short"}]}, "'shpo', which is not in rabbitmq_vhosts"),
+    ],
+)
+def test_a_declaration_that_contradicts_itself_is_refused(changes, says):
+    assert [sentence for sentence in objects(**changes) if says in sentence], objects(**changes)
+
+
+def test_a_password_is_never_in_a_sentence():
+    assert "hunter2" not in " ".join(objects(passwords={"shop": "hunter2"}))
+
+
+def test_a_listener_on_loopback_is_not_refused():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert list(preflight.bindable("rabbitmq_listeners_tcp", "127.0.0.1", port, ours=False)) == []
+
+
+def test_a_port_that_another_program_has_is_refused_and_our_own_is_not():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        (sentence,) = preflight.bindable("rabbitmq_listeners_tcp", "127.0.0.1", port, ours=False)
+        assert f"port {port} on 127.0.0.1" in sentence
+        assert list(preflight.bindable("rabbitmq_listeners_tcp", "127.0.0.1", port, ours=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("listeners", "distribution", "says"),
+    [
+        ([], "127.0.0.1", "rabbitmq_listeners_tcp is empty"),
+        (["0.0.0.0:5672"], "127.0.0.1", "every address of the host"),
+        (["[::]:5672"], "127.0.0.1", "every address of the host"),
+        (["5672"], "127.0.0.1", "which is not address:port"),
+        (["localhost:5672"], "127.0.0.1", "which is not address:port"),
+        (["127.0.0.1:0"], "127.0.0.1", "which is not address:port"),
+        (["127.0.0.1:65536"], "127.0.0.1", "which is not address:port"),
+        (["192.0.2.1:5672"], "127.0.0.1", "not an address of this host"),
+        (["127.0.0.1:5672"], "0.0.0.0", "rabbitmq_distribution_address holds 0.0.0.0"),
+        (["127.0.0.1:5672"], "192.0.2.1", "not an address of this host"),
+        (["127.0.0.1:5672"], "here", "which is no address"),
+    ],
+)
+def test_an_address_that_cannot_work_is_refused(listeners, distribution, says):
+    sentences = list(preflight.address_refusals(listeners, distribution, ours=True))
+    assert [sentence for sentence in sentences if says in sentence], sentences
+
+
+def test_ipv6_listeners_are_read():
+    assert preflight.split_listener("[fd00::1]:5672") == ("fd00::1", 5672)
+
+
+def test_a_disk_that_cannot_hold_the_limit_is_refused_with_both_numbers(tmp_path):
+    assert list(preflight.disk_refusals(tmp_path / "not" / "there", 1)) == []
+    (sentence,) = preflight.disk_refusals(tmp_path / "not" / "there", 2**60)
+    assert str(2**60) in sentence
+    assert "free" in sentence
+    assert "rabbitmq_disk_free_limit" in sentence
+
+
+def test_a_broker_with_data_is_judged_by_the_whole_disk(tmp_path):
+    (tmp_path / "mnesia").mkdir()
+    (sentence,) = preflight.disk_refusals(tmp_path, 2**60)
+    assert "in all" in sentence
+
+
+FLAGS_OF_3_10 = "[classic_mirrored_queue_version,implicit_default_bindings,\n maintenance_mode_status,quorum_queue,stream_queue].\n"
+FLAGS_OF_4_0 = "[classic_mirrored_queue_version,\n message_containers,\n 'rabbitmq_4.0.0'].\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "series", "refused"),
+    [(FLAGS_OF_3_10, "4.0", True), (FLAGS_OF_4_0, "4.0", False), (FLAGS_OF_3_10, "3.10", False), (None, "4.0", False)],
+)
+def test_data_of_3_x_is_refused_under_4_x_with_the_way_that_works(tmp_path, flags, series, refused):
+    (tmp_path / "mnesia").mkdir()
+    if flags is not None:
+        (tmp_path / "mnesia" / "rabbit@mq-1-feature_flags").write_text(flags)
+    sentences = list(preflight.data_refusals(tmp_path, series))
+    assert bool(sentences) is refused
+    if refused:
+        assert "fresh host" in sentences[0]
+
+
+@pytest.mark.parametrize("path", ["rabbitmq.config", "advanced.config", "conf.d/90-mine.conf"])
+def test_a_file_that_silently_wins_is_refused(tmp_path, path):
+    file = tmp_path / "etc/rabbitmq" / path
+    file.parent.mkdir(parents=True)
+    assert list(preflight.configuration_refusals(tmp_path)) == []
+    file.write_text("[].\n")
+    (sentence,) = preflight.configuration_refusals(tmp_path)
+    assert f"/etc/rabbitmq/{path}" in sentence

@@ -1,0 +1,52 @@
+"""A broker's sizes, from the memory of its host."""
+
+import doctest
+
+import pytest
+import rabbitmq as sizes
+from hypothesis import given
+from hypothesis import strategies as st
+
+memory = st.integers(min_value=256 * sizes.MIB, max_value=4 * 2**40)
+
+
+def test_the_examples_in_the_filters_hold():
+    assert doctest.testmod(sizes).failed == 0
+
+
+@given(memory, st.sampled_from([0.4, 0.5, 0.6, 0.7]))
+def test_a_share_is_the_written_ratio_rounded_down(total, ratio):
+    share = sizes.rabbitmq_share(total, ratio)
+    tenths = round(ratio * 10)
+    assert share * 10 <= total * tenths < (share + 1) * 10
+
+
+@given(memory)
+def test_the_whole_is_the_whole(total):
+    assert sizes.rabbitmq_share(total, 1.0) == total
+
+
+def test_a_share_of_less_than_nothing_is_refused():
+    with pytest.raises(ValueError, match="-1"):
+        sizes.rabbitmq_share(-1, 0.7)
+
+
+@given(memory)
+def test_three_write_ahead_logs_fit_beside_the_watermark_or_are_the_smallest(total):
+    wal = sizes.rabbitmq_wal_max_size_bytes(total)
+    assert sizes.WAL_SMALLEST <= wal <= sizes.WAL_LARGEST
+    assert wal == sizes.WAL_SMALLEST or 3 * wal + sizes.rabbitmq_share(total, 0.7) < total
+
+
+@given(memory, memory)
+def test_more_memory_never_means_a_smaller_write_ahead_log(one, other):
+    small, large = sorted((one, other))
+    assert sizes.rabbitmq_wal_max_size_bytes(small) <= sizes.rabbitmq_wal_max_size_bytes(large)
+
+
+@pytest.mark.parametrize(
+    ("address", "erlang"),
+    [("127.0.0.1", "{127,0,0,1}"), ("10.77.0.11", "{10,77,0,11}"), ("::1", "{0,0,0,0,0,0,0,1}"), ("fd00::1f", "{64768,0,0,0,0,0,0,31}")],
+)
+def test_an_address_is_written_as_erlang_reads_it(address, erlang):
+    assert sizes.rabbitmq_erlang_address(address) == erlang
