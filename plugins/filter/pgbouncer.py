@@ -77,11 +77,15 @@ def pgbouncer_settings(
     return {str(key): pgbouncer_value(settings[key]) for key in sorted(settings)}
 
 
-def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The lines of section [databases]: a connection string for each name, * for every name not listed."""
+def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]], auth_user: str) -> dict[str, str]:
+    """The lines of section [databases]: a connection string for each name, * for every name not listed.
+
+    auth_user stands in each of them and not in [pgbouncer]: as a global setting it would count for the console's own
+    database too, and there one unknown user ends PgBouncer 1.18 (pgbouncer issue 568, "found existing elem").
+    """
     lines = {}
     for name in sorted(databases):
-        pairs = databases[name]
+        pairs = {"auth_user": auth_user, **databases[name]}
         lines[str(name)] = " ".join(f"{key}={_quoted(pairs[key])}" for key in sorted(pairs))
     return lines
 

@@ -31,7 +31,7 @@ class Source:
 
     def pack(self, artifact: Path) -> None:
         """Writes the content as a .tar.gz whose bytes depend on the content alone."""
-        with self.tree() as directory, artifact.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) as packed:
+        with self.tree() as directory, artifact.open("wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
             with tarfile.open(fileobj=packed, mode="w", dereference=True) as archive:
                 for file in files_of(directory):
                     entry = archive.gettarinfo(file, str(file.relative_to(directory)))

@@ -73,7 +73,7 @@ def ffmpeg_of(site: Fleet, answer: traffic.Answer) -> tuple[Host, str]:
 def programs(host: Host) -> dict[str, str]:
     """Each program's name and what supervisord says of it, e.g. `RUNNING pid 12`."""
     lines = host.run(["sh", "-c", "supervisorctl status || true"]).splitlines()
-    return {name: state.split(",")[0] for name, _, state in (line.partition(" ") for line in lines)}
+    return {name: state.strip().split(",")[0] for name, _, state in (line.partition(" ") for line in lines)}
 
 
 def works_again(upload: Callable[[videos.Video], traffic.Answer]) -> dict:

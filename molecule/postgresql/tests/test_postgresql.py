@@ -64,7 +64,7 @@ def test_every_setting_of_ours_is_in_force(ask):
 
 
 def test_memory_that_is_promised_exists(host, ask):
-    total = int(host.check_output("awk '/^MemTotal/ {print $2 * 1024}' /proc/meminfo"))
+    total = 1024 * int(host.check_output("awk '/^MemTotal/ {print $2}' /proc/meminfo"))
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         limit = host.run(f"cat {path}").stdout.strip()
         total = min(total, int(limit)) if limit.isdigit() else total
@@ -123,13 +123,13 @@ def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, decla
 @pytest.mark.parametrize(
     ("attributes", "visible"),
     [
-        ("", 1),
-        ("VALID UNTIL '2999-01-01'", 1),
-        ("VALID UNTIL '2000-01-01'", 0),
+        ("LOGIN", 1),
+        ("LOGIN VALID UNTIL '2999-01-01'", 1),
+        ("LOGIN VALID UNTIL '2000-01-01'", 0),
         ("NOLOGIN", 0),
-        ("SUPERUSER", 0),
-        ("REPLICATION", 0),
-        ("BYPASSRLS", 0),
+        ("LOGIN SUPERUSER", 0),
+        ("LOGIN REPLICATION", 0),
+        ("LOGIN BYPASSRLS", 0),
     ],
 )
 def test_pgbouncer_gets_a_verifier_only_of_roles_that_may_log_in_today(ask, declared, attributes, visible):
@@ -137,7 +137,7 @@ def test_pgbouncer_gets_a_verifier_only_of_roles_that_may_log_in_today(ask, decl
         name = database["name"]
         # Rolled back: nothing of the visitor stays.
         answer = ask(
-            f"BEGIN; CREATE ROLE visitor LOGIN PASSWORD 'visitor-password' {attributes}; "
+            f"BEGIN; CREATE ROLE visitor PASSWORD 'visitor-password' {attributes}; "
             f"GRANT CONNECT ON DATABASE {name} TO visitor; SELECT count(*) FROM pgbouncer.get_auth('visitor'); ROLLBACK;",
             database=name,
         )

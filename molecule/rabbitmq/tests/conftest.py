@@ -1,0 +1,82 @@
+"""How the promises of role rabbitmq are asked: the inventory says what is wanted, the broker what is so."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from amqp_probe import Connection, Refused
+
+DEFAULTS = yaml.safe_load(Path(__file__).parents[3].joinpath("roles/rabbitmq/defaults/main.yml").read_text(encoding="utf-8"))
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "disruptive: restarts a service; not for a fleet that has work to do")
+
+
+@pytest.fixture(scope="module")
+def inputs(host) -> dict[str, Any]:
+    """What the inventory, or else the role, says of each input. Of a default that is an expression there is no value here."""
+    names = [*DEFAULTS, "rabbitmq_erlang_cookie"]
+    looked_up = ", ".join(f"'{name}': lookup('vars', '{name}', default=none)" for name in names)
+    answer = host.ansible("debug", f"msg={{{{ {{{looked_up}}} | to_json }}}}", check=False)["msg"]
+    given = answer if isinstance(answer, dict) else json.loads(answer)
+    plain = {name: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
+    return {**plain, **{name: value for name, value in given.items() if value is not None}}
+
+
+@pytest.fixture(scope="module")
+def memory(host, inputs) -> int:
+    """Bytes of memory that the host really has."""
+    return inputs.get("rabbitmq_memory_bytes") or host.ansible("resource_facts", check=False)["ansible_facts"]["resources"]["memory_bytes"]
+
+
+@pytest.fixture(scope="module")
+def ctl(host):
+    """What rabbitmqctl answers; on a failure also what the broker logged last."""
+
+    def run(*arguments: str, parse: bool = False) -> Any:
+        command = shlex.join(["rabbitmqctl", "--quiet", *arguments, *(["--formatter", "json"] if parse else [])])
+        done = host.run(f"{command} </dev/null")
+        assert done.rc == 0, f"{command}\n{done.stdout}{done.stderr}\n{host.run('tail -n 20 /var/log/rabbitmq/rabbit@*.log').stdout}"
+        return json.loads(done.stdout) if parse else done.stdout.strip()
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def status(ctl) -> dict[str, Any]:
+    return ctl("status", parse=True)
+
+
+@pytest.fixture(scope="module")
+def connect(inputs):
+    """Log in to the broker from here, by AMQP. Skips where this machine has no way to it."""
+    address, _, port = inputs["rabbitmq_listeners_tcp"][0].rpartition(":")
+    if address.startswith("127."):
+        pytest.skip(f"the broker listens on {address} only, which is not reached from here")
+
+    def login(user: str, password: str, vhost: str) -> Connection:
+        return Connection(address.strip("[]"), int(port), user, password, vhost)
+
+    try:
+        login("nobody", "wrong", "/")
+    except Refused:
+        pass
+    except OSError as error:
+        pytest.skip(f"{address}:{port} is not reached from here: {error}")
+    return login
+
+
+@pytest.fixture(scope="module")
+def application(inputs) -> dict[str, str]:
+    """The first user that the inventory grants a virtual host, as arguments of a login."""
+    for user in inputs["rabbitmq_users"]:
+        for permission in user.get("permissions", []):
+            password = inputs["rabbitmq_user_passwords"][user["name"]]
+            return {"user": user["name"], "password": password, "vhost": permission["vhost"]}
+    pytest.skip("the inventory declares no user with permissions")

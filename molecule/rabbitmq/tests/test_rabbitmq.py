@@ -1,0 +1,266 @@
+"""What role rabbitmq promises, asked of the running broker."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+
+import pytest
+from amqp_probe import Connection, Refused
+
+testinfra_hosts = ["ansible://rabbitmq"]
+
+# Its own name per run: what a run leaves behind must not meet the next.
+QUEUE = f"promise-{secrets.token_hex(4)}"
+EVERYWHERE = ("0.0.0.0", "*", "[::]")
+PORTS_OF_NODES = ("4369", "25672")
+
+
+def until(what: str, look: Callable[[], object], seconds: float = 60):
+    """The first answer that is true; fails with the last one."""
+    deadline = time.monotonic() + seconds
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"{what} did not come true within {seconds:.0f} s; last seen: {seen!r}"
+        time.sleep(0.1)
+    return seen
+
+
+@pytest.fixture
+def session(connect, application):
+    """A connection of the application, and a quorum queue of its own that is gone afterwards."""
+    with connect(**application) as connection:
+        connection.declare(QUEUE, **{"x-queue-type": "quorum"})
+    with connect(**application) as connection:
+        yield connection
+    with connect(**application) as connection:
+        connection.delete(QUEUE)
+
+
+@pytest.fixture
+def reader(ctl, connect, application):
+    """Somebody who may read the dead letters, as no application may. Lives for one test; the next converge would delete him too."""
+    name, password = f"reader-{secrets.token_hex(4)}", secrets.token_hex(16)
+    ctl("add_user", name, password)
+    try:
+        ctl("set_permissions", "-p", application["vhost"], name, "", "", "^dead_letters$")
+        with connect(name, password, application["vhost"]) as connection:
+            yield connection
+    finally:
+        ctl("delete_user", name)
+
+
+def listening(host) -> list[tuple[str, str]]:
+    """Address and port of everything that listens."""
+    return [tuple(line.split()[3].rsplit(":", 1)) for line in host.check_output("ss -ltnH").splitlines()]
+
+
+def in_force(ctl, application: str, key: str) -> int:
+    return int(ctl("eval", f"{{ok, V}} = application:get_env({application}, {key}), V."))
+
+
+def test_the_broker_runs_and_comes_back_at_boot(host, status):
+    service = host.service("rabbitmq-server")
+    assert service.is_running
+    assert service.is_enabled
+    assert status["alarms"] == []
+
+
+def test_publishers_are_held_back_at_the_promised_share_of_the_real_memory(status, inputs, memory):
+    promised = int(memory * inputs["rabbitmq_vm_memory_high_watermark"])
+    assert abs(status["vm_memory_high_watermark_limit"] - promised) <= 1
+    assert status["vm_memory_high_watermark_setting"] == {"absolute": status["vm_memory_high_watermark_limit"]}
+
+
+def test_publishers_are_held_back_while_what_is_in_memory_still_fits_the_disk(status, inputs, memory):
+    assert abs(status["disk_free_limit"] - int(memory * inputs["rabbitmq_disk_free_limit"])) <= 1
+    assert status["disk_free"] > status["disk_free_limit"]
+
+
+def test_the_broker_runs_as_native_code(ctl, inputs):
+    if not inputs["rabbitmq_hipe_compile"]:
+        pytest.skip("rabbitmq_hipe_compile: false demands none")
+    assert ctl("eval", "erlang:system_info(emu_flavor).") == "jit"
+
+
+def test_a_long_task_keeps_its_delivery(ctl, inputs):
+    assert in_force(ctl, "rabbit", "consumer_timeout") == inputs["rabbitmq_consumer_timeout"]
+
+
+def test_the_quorum_queues_log_is_no_larger_than_the_host_bears(ctl, memory):
+    wal = in_force(ctl, "ra", "wal_max_size_bytes")
+    assert wal <= max(16 * 2**20, memory // 32)
+
+
+def test_nothing_of_the_broker_listens_on_every_address(host, inputs):
+    ports = {*PORTS_OF_NODES, *(listener.rsplit(":", 1)[1] for listener in inputs["rabbitmq_listeners_tcp"])}
+    assert [place for place in listening(host) if place[1] in ports and place[0] in EVERYWHERE] == []
+
+
+def test_clients_are_served_exactly_where_the_inventory_says(host, ctl, inputs):
+    served = {
+        f"{listener['interface']}:{listener['port']}"
+        for listener in json.loads(host.check_output("rabbitmq-diagnostics --quiet listeners --formatter json </dev/null"))["listeners"]
+        if listener["protocol"] == "amqp"
+    }
+    assert served == set(inputs["rabbitmq_listeners_tcp"])
+
+
+def test_nodes_and_tools_are_served_on_the_distribution_address_alone(host, inputs):
+    places = {address for address, port in listening(host) if port in PORTS_OF_NODES}
+    assert places <= {"127.0.0.1", inputs["rabbitmq_distribution_address"]}
+
+
+def test_the_broker_has_its_descriptors(host, inputs):
+    pid = host.check_output("systemctl show --property=ExecMainPID --value rabbitmq-server")
+    allowed = int(host.check_output(f"prlimit --pid={pid} --nofile --output=SOFT --noheadings --raw"))
+    ceiling = int(host.check_output("prlimit --pid=1 --nofile --output=HARD --noheadings --raw"))
+    assert allowed == min(inputs["rabbitmq_nofile"], ceiling)
+
+
+def test_a_stop_may_take_its_time(host, inputs):
+    granted = host.check_output("systemctl show --property=TimeoutStopUSec --value rabbitmq-server")
+    in_seconds = {"h": 3600, "min": 60, "s": 1}
+    total = sum(int(part.rstrip("hmins")) * in_seconds[part.lstrip("0123456789")] for part in granted.split())
+    assert total == inputs["rabbitmq_timeout_stop_sec"]
+
+
+def test_only_the_broker_reads_the_cookie(host, inputs):
+    cookie = host.file("/var/lib/rabbitmq/.erlang.cookie")
+    assert (cookie.user, cookie.group, cookie.mode) == ("rabbitmq", "rabbitmq", 0o400)
+    assert cookie.content_string == inputs["rabbitmq_erlang_cookie"]
+
+
+def test_no_password_or_hash_is_left_in_a_file(host):
+    assert host.check_output("ls /run").count("rabbitmq-definitions-") == 0
+
+
+def test_no_plugin_widens_the_surface(host):
+    assert host.check_output("rabbitmq-plugins --quiet list --enabled --minimal </dev/null") == ""
+
+
+def test_the_users_are_those_declared_and_no_other(ctl, inputs):
+    assert {user["user"] for user in ctl("list_users", parse=True)} == {user["name"] for user in inputs["rabbitmq_users"]}
+
+
+def test_the_virtual_hosts_are_those_declared_and_no_other(ctl, inputs):
+    assert {vhost["name"] for vhost in ctl("list_vhosts", parse=True)} == {vhost["name"] for vhost in inputs["rabbitmq_vhosts"]}
+
+
+def test_the_application_logs_in_and_is_told_the_heartbeat(connect, application, inputs):
+    with connect(**application) as connection:
+        assert connection.heartbeat == inputs["rabbitmq_heartbeat"]
+
+
+@pytest.mark.parametrize("login", [{"user": "guest", "password": "guest"}, {"password": "wrong"}, {"user": "", "password": ""}])
+def test_guest_nobody_and_a_wrong_password_are_refused(connect, application, login):
+    with pytest.raises(Refused, match="ACCESS_REFUSED"):
+        connect(**{**application, **login})
+
+
+def test_the_application_may_not_enter_another_virtual_host(connect, application, inputs):
+    own = {p["vhost"] for user in inputs["rabbitmq_users"] if user["name"] == application["user"] for p in user["permissions"]}
+    others = {vhost["name"] for vhost in inputs["rabbitmq_vhosts"]} - own or {"/"}
+    with pytest.raises(Refused, match="NOT_ALLOWED"):
+        connect(**{**application, "vhost": others.pop()})
+
+
+@pytest.mark.parametrize("attempt", [lambda c: c.get("dead_letters"), lambda c: c.delete("dead_letters")], ids=["read", "delete"])
+def test_the_application_may_not_touch_its_dead_letters(connect, application, attempt):
+    with connect(**application) as connection, pytest.raises(Refused, match="ACCESS_REFUSED"):
+        attempt(connection)
+
+
+@pytest.mark.usefixtures("session")
+def test_a_work_queue_is_durable_and_under_the_delivery_limit(ctl, application, inputs):
+    queues = ctl("list_queues", "-p", application["vhost"], "name", "type", "durable", "policy", parse=True)
+    (mine,) = [queue for queue in queues if queue["name"] == QUEUE]
+    assert (mine["type"], mine["durable"], mine["policy"]) == ("quorum", True, "work")
+    (policy,) = [p for p in ctl("list_policies", "-p", application["vhost"], parse=True) if p["name"] == "work"]
+    definition = policy["definition"] if isinstance(policy["definition"], dict) else json.loads(policy["definition"])
+    assert definition["delivery-limit"] == inputs["rabbitmq_delivery_limit"]
+
+
+@pytest.mark.parametrize("name", ["celery_delayed_27", "worker@host.celery.pidbox"])
+def test_celerys_own_queues_are_allowed_and_not_under_the_policy(connect, application, ctl, name):
+    queue = f"celery_delayed_{QUEUE}" if name.startswith("celery_delayed") else f"{QUEUE}.celery.pidbox"
+    with connect(**application) as connection:
+        connection.declare(queue, **{"x-queue-type": "quorum"})
+    try:
+        queues = ctl("list_queues", "-p", application["vhost"], "name", "policy", parse=True)
+        assert [q["policy"] for q in queues if q["name"] == queue] == [""]
+    finally:
+        with connect(**application) as connection:
+            connection.delete(queue)
+
+
+def test_a_job_that_fails_too_often_ends_in_the_dead_letters_and_is_not_lost(session, reader, inputs):
+    body = f"poison {secrets.token_hex(8)}"
+    assert session.publish(QUEUE, body) == "ack"
+    deliveries = 0
+    # A job that was put back is not there again at once; it is gone for good once it was delivered a time more than the limit.
+    deadline = time.monotonic() + 60
+    while deliveries <= inputs["rabbitmq_delivery_limit"] and time.monotonic() < deadline:
+        if (delivery := session.get(QUEUE)) is not None:
+            session.put_back(delivery[0])
+            deliveries += 1
+    assert deliveries == inputs["rabbitmq_delivery_limit"] + 1
+    assert find(reader, body), "the job is in no queue any more"
+
+
+def test_a_dead_letter_can_be_looked_at_again_and_again(session, reader, inputs):
+    body = f"poison {secrets.token_hex(8)}"
+    session.publish(QUEUE, body)
+    for _ in range(inputs["rabbitmq_delivery_limit"] + 1):
+        session.put_back(until("another delivery", lambda: session.get(QUEUE))[0])
+    # Longer than RabbitMQ 4 would let a message of a quorum queue be put back by itself.
+    for _ in range(25):
+        assert find(reader, body, keep=True), "the dead letter vanished while somebody looked at it"
+    assert find(reader, body)
+
+
+def find(reader: Connection, body: str, keep: bool = False) -> bool:
+    """Whether the dead letters hold this job. Takes it out, unless it is to be kept; all others go back."""
+    seen: list[int] = []
+
+    def look() -> bool:
+        while (delivery := reader.get("dead_letters")) is not None:
+            tag, found = delivery
+            if found == body:
+                if keep:
+                    seen.append(tag)
+                else:
+                    reader.ack(tag)
+                return True
+            seen.append(tag)
+        return False
+
+    try:
+        return until("the dead letter", look)
+    finally:
+        for tag in seen:
+            reader.put_back(tag)
+
+
+@pytest.mark.disruptive
+def test_a_queue_and_its_job_survive_a_restart_of_the_broker(session, connect, application, host):
+    body = f"durable {secrets.token_hex(8)}"
+    assert session.publish(QUEUE, body) == "ack"
+    host.check_output("systemctl restart rabbitmq-server")
+    with connect(**application) as connection:
+        tag, found = until("the job after the restart", lambda: connection.get(QUEUE))
+        connection.ack(tag)
+    assert found == body
+
+
+@pytest.mark.disruptive
+def test_a_broker_that_is_killed_comes_back_by_itself_with_the_job(session, connect, application, host):
+    body = f"durable {secrets.token_hex(8)}"
+    assert session.publish(QUEUE, body) == "ack"
+    host.check_output("systemctl kill --signal=KILL rabbitmq-server")
+    until("the broker", lambda: host.run("systemctl is-active --quiet rabbitmq-server").rc == 0)
+    with connect(**application) as connection:
+        tag, found = until("the job after the crash", lambda: connection.get(QUEUE))
+        connection.ack(tag)
+    assert found == body

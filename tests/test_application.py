@@ -1,0 +1,83 @@
+"""The settings that reach an application, and the judgement of its live workers."""
+
+import ast
+
+from application_release import releases_to_remove
+from celery_promises import broken, task_settings
+from celery_settings import broker_url, fingerprint, python_literal
+from hypothesis import given
+from hypothesis import strategies as st
+from supervisor_sections import beat_program, supervisor_command, worker_programs
+
+YAML_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+PROMISES = {"task_acks_late": True, "task_reject_on_worker_lost": True, "task_time_limit": 540}
+
+
+@given(YAML_VALUES)
+def test_a_setting_reads_back_as_it_was_given(value: object) -> None:
+    assert ast.literal_eval(python_literal(value)) == value
+
+
+def test_a_broker_address_bears_any_password() -> None:
+    assert broker_url(["10.0.0.1", "10.0.0.2"], 5672, "shop", "p@ss/w:d", "shop") == (
+        "pyamqp://shop:p%40ss%2Fw%3Ad@10.0.0.1:5672/shop;pyamqp://shop:p%40ss%2Fw%3Ad@10.0.0.2:5672/shop"
+    )
+
+
+@given(st.dictionaries(st.text(), st.integers(), min_size=1))
+def test_the_fingerprint_moves_with_every_value_and_not_with_their_order(settings: dict[str, int]) -> None:
+    key = next(iter(settings))
+    assert fingerprint(settings) == fingerprint(dict(reversed(settings.items())))
+    assert fingerprint(settings) != fingerprint({**settings, key: settings[key] + 1})
+
+
+def test_a_program_takes_from_the_host_what_it_leaves_out() -> None:
+    one, two = worker_programs(
+        [{"name": "celery-worker"}, {"name": "celery-mail", "queues": ["mail", "sms"], "concurrency": 2, "arguments": ["-Ofair"]}],
+        "worker1", "shop.celery", ["shop"], 4, "INFO",
+    )  # fmt: skip
+    assert (one["node"], one["log"]) == ("celery-worker@worker1", "worker")
+    assert "--queues=shop" in one["argv"] and "--concurrency=4" in one["argv"]
+    assert two["log"] == "mail"
+    assert {"--queues=mail,sms", "--concurrency=2", "-Ofair"} <= set(two["argv"])
+
+
+def test_beat_keeps_its_schedule_in_the_state_directory() -> None:
+    assert "--schedule=/var/lib/shop/celerybeat-schedule" in beat_program("shop.celery", "/var/lib/shop", "INFO")["argv"]
+
+
+def test_supervisord_gets_arguments_that_it_does_not_expand() -> None:
+    assert supervisor_command(["gunicorn", "--access-logformat=%(h)s %(r)s"]) == "gunicorn '--access-logformat=%%(h)s %%(r)s'"
+
+
+def test_a_worker_that_keeps_the_promise_is_not_refused() -> None:
+    assert broken("w@1", {**PROMISES, "other": 1}, ["shop.pay [acks_late=True reject_on_worker_lost=True]"], PROMISES, {}) == []
+
+
+def test_a_setting_that_breaks_the_promise_is_refused_by_name() -> None:
+    (sentence,) = broken("w@1", {**PROMISES, "task_acks_late": False}, [], PROMISES, {})
+    assert "task_acks_late is False, but the promise needs True" in sentence and "application_waivers" in sentence
+
+
+def test_a_task_that_overrides_the_promise_is_refused_by_its_name() -> None:
+    (sentence,) = broken("w@1", PROMISES, ["shop.pay [acks_late=False reject_on_worker_lost=True]"], PROMISES, {})
+    assert "the task shop.pay sets acks_late=False" in sentence
+
+
+def test_a_waiver_lets_a_setting_pass() -> None:
+    conf = {**PROMISES, "task_acks_late": False}
+    assert broken("w@1", conf, ["shop.pay [acks_late=False]"], PROMISES, {"task_acks_late": "sends mail, never twice"}) == []
+
+
+def test_a_task_line_is_read_as_celery_writes_it() -> None:
+    assert task_settings("shop.pay [acks_late=True]") == ("shop.pay", {"acks_late": "True"})
+    assert task_settings("shop.pay") == ("shop.pay", {})
+
+
+def test_old_releases_go_and_the_current_one_stays() -> None:
+    ready = [(1.0, "a"), (2.0, "b"), (3.0, "c"), (4.0, "d")]
+    assert releases_to_remove(ready, "a", keep=3) == ["b"]
+    assert releases_to_remove(ready, "d", keep=2) == ["b", "a"]

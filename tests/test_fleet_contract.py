@@ -1,0 +1,37 @@
+"""Inputs are held against the roles' contracts before any host changes."""
+
+import pytest
+from fleet.contract import broken_specs, out_of_range, unknown_inputs
+
+SPEC = {"worker_concurrency": {"type": "int"}, "worker_app": {"type": "str", "required": True}}
+
+
+def test_inputs_that_fit_raise_nothing() -> None:
+    assert list(broken_specs("w1", "worker", SPEC, {"worker_concurrency": 4, "worker_app": "a"})) == []
+
+
+def test_a_wrong_type_is_named() -> None:
+    (sentence,) = broken_specs("w1", "worker", SPEC, {"worker_concurrency": "many", "worker_app": "a"})
+    assert sentence.startswith("w1, role worker:") and "worker_concurrency" in sentence and "argument_specs.yml" in sentence
+
+
+def test_a_missing_input_is_named() -> None:
+    (sentence,) = broken_specs("w1", "worker", SPEC, {})
+    assert "worker_app" in sentence
+
+
+@pytest.mark.parametrize("value", [1, 4, 512])
+def test_a_number_in_range_passes(value: int) -> None:
+    assert list(out_of_range("w1", {"worker_concurrency": {"min": 1, "max": 512, "why": "w."}}, {"worker_concurrency": value})) == []
+
+
+@pytest.mark.parametrize("value", [0, 513])
+def test_a_number_out_of_range_is_named_with_its_limits(value: int) -> None:
+    ranges = {"worker_concurrency": {"min": 1, "max": 512, "why": "a program without a process does nothing."}}
+    (sentence,) = out_of_range("w1", ranges, {"worker_concurrency": value})
+    assert f"worker_concurrency is {value}, but must be at least 1 and at most 512" in sentence
+
+
+def test_an_input_of_no_role_is_named_with_the_nearest() -> None:
+    (sentence,) = unknown_inputs("w1", {"worker_concurency", "other"}, ["worker"], {"worker_concurrency"})
+    assert "worker_concurency is an input of no role" in sentence and "Did you mean worker_concurrency?" in sentence

@@ -1,0 +1,102 @@
+"""Each thing that cannot work is refused, with a sentence that names what to edit."""
+
+from dataclasses import replace
+
+import pytest
+from fleet.model import Fleet, Host
+from fleet.refusals import refusals
+
+SUPPORTED = {"Debian": ["12", "13"]}
+APART = [["postgresql", "celery_worker"], ["producer", "celery_worker"]]
+ROLES = {
+    "rabbitmq": ("rabbitmq",),
+    "postgresql": ("postgresql",),
+    "pgbouncer": ("pgbouncer",),
+    "celery_worker": ("celery_workers",),
+    "producer": ("producers",),
+}
+
+
+def host(name: str, *roles: str, applications: tuple[str, ...] = (), **inputs: object) -> Host:
+    number = sum(map(ord, name))
+    return Host(name, frozenset(roles), applications, f"10.0.{number}.1", f"id-{name}", "Debian", "13", dict(inputs))
+
+
+def fleet(**changes: Host | None) -> Fleet:
+    pool = {"pgbouncer_default_pool_size": 20, "pgbouncer_reserve_pool_size": 5}
+    hosts = {
+        "broker1": host("broker1", "rabbitmq"),
+        "db1": host("db1", "postgresql", postgresql_max_connections=100, postgresql_superuser_reserved_connections=3),
+        "worker1": host("worker1", "celery_worker", "pgbouncer", applications=("newsroom",), **pool),
+        "worker2": host("worker2", "celery_worker", "pgbouncer", applications=("newsroom",), **pool),
+        "web1": host("web1", "producer", "pgbouncer", applications=("newsroom",), **pool),
+    } | changes
+    return Fleet({name: one for name, one in hosts.items() if one}, ROLES, ("newsroom",))
+
+
+def refused(**changes: Host | None) -> list[str]:
+    return refusals(fleet(**changes), SUPPORTED, APART)
+
+
+def test_a_fleet_that_works_is_not_refused() -> None:
+    assert refused() == []
+
+
+def test_an_empty_group_is_named() -> None:
+    (sentence,) = refused(broker1=None)
+    assert "The group 'rabbitmq' has no host" in sentence and "topology_roles" in sentence
+
+
+@pytest.mark.parametrize(("distribution", "release"), [("Debian", "11"), ("Ubuntu", "24")])
+def test_an_unsupported_system_is_named(distribution: str, release: str) -> None:
+    (sentence,) = refused(db1=replace(fleet().hosts["db1"], distribution=distribution, release=release))
+    assert f"db1 runs {distribution} {release}" in sentence and "Debian 12, Debian 13" in sentence
+
+
+def test_a_host_that_was_not_measured_is_not_judged_by_its_system() -> None:
+    assert refused(db1=replace(fleet().hosts["db1"], distribution=None, release=None, machine_id=None)) == []
+
+
+def test_a_worker_on_a_database_host_is_refused_by_name() -> None:
+    both = replace(fleet().hosts["db1"], roles=frozenset({"postgresql", "celery_worker"}), applications=("newsroom",))
+    (sentence,) = refused(db1=both)
+    assert sentence.startswith("db1 is in both groups; 'postgresql' and 'celery_workers' must not share a machine")
+
+
+def test_a_worker_on_a_database_host_is_refused_by_address() -> None:
+    sentences = refused(worker2=replace(fleet().hosts["worker2"], address=fleet().hosts["db1"].address))
+    assert any(s.startswith("db1 and worker2 both have the address") and "must not share a machine" in s for s in sentences)
+
+
+def test_a_worker_on_a_database_host_is_refused_by_machine_identity() -> None:
+    sentences = refused(worker2=replace(fleet().hosts["worker2"], machine_id="id-db1"))
+    assert any(s.startswith("db1 and worker2 both have the machine identity id-db1") for s in sentences)
+
+
+def test_two_names_for_one_machine_are_refused() -> None:
+    sentences = refused(worker2=replace(fleet().hosts["worker2"], machine_id="id-worker1"))
+    assert any("worker1 and worker2 are one machine" in s for s in sentences)
+
+
+def test_an_application_without_a_worker_is_refused() -> None:
+    idle = {name: replace(fleet().hosts[name], applications=()) for name in ("worker1", "worker2")}
+    sentences = refused(**idle)
+    assert any("The application 'newsroom' has no worker" in s for s in sentences)
+    assert any("worker1 belongs to none of the applications" in s for s in sentences)
+
+
+def test_a_second_beat_is_refused() -> None:
+    beats = {
+        name: replace(fleet().hosts[name], inputs={**fleet().hosts[name].inputs, "celery_worker_beat": True})
+        for name in ("worker1", "worker2")
+    }
+    (sentence,) = refused(**beats)
+    assert "has 2 beats (worker1, worker2)" in sentence
+    assert refused(worker1=beats["worker1"]) == []
+
+
+def test_pools_that_exceed_the_server_are_refused_with_both_numbers() -> None:
+    small = host("db1", "postgresql", postgresql_max_connections=77, postgresql_superuser_reserved_connections=3)
+    (sentence,) = refused(db1=small)
+    assert "may open 75 connections to db1, which grants 74" in sentence
+    assert refused(db1=host("db1", "postgresql", postgresql_max_connections=78, postgresql_superuser_reserved_connections=3)) == []

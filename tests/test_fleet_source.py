@@ -1,0 +1,112 @@
+"""A release is named after its content, and every kind of source gives its hosts the same archive."""
+
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from fleet.source import SourceError, source_of
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    home = tmp_path / "project"
+    (home / "shop").mkdir(parents=True)
+    (home / "shop/celery.py").write_text("app = 1\n")
+    (home / "requirements.txt").write_text("celery==5.7.0\n")
+    return home
+
+
+def packed(source: dict[str, str], tmp_path: Path) -> list[str]:
+    artifact = tmp_path / "artifact.tar.gz"
+    source_of(source, "requirements.txt").pack(artifact)
+    with tarfile.open(artifact) as archive:
+        return sorted(archive.getnames())
+
+
+def identity(source: dict[str, str]) -> str:
+    return source_of(source, "requirements.txt").identity
+
+
+def test_the_identity_follows_the_content_alone(project: Path, tmp_path: Path) -> None:
+    first = identity({"directory": str(project)})
+    (project / "__pycache__").mkdir()
+    (project / "__pycache__/x.pyc").write_text("left out")
+    assert identity({"directory": str(project)}) == first
+    (project / "shop/celery.py").write_text("app = 2\n")
+    assert identity({"directory": str(project)}) != first
+
+
+def test_an_executable_bit_is_content(project: Path) -> None:
+    first = identity({"directory": str(project)})
+    (project / "shop/celery.py").chmod(0o755)
+    assert identity({"directory": str(project)}) != first
+
+
+def test_the_same_content_packs_to_the_same_bytes(project: Path, tmp_path: Path) -> None:
+    source = source_of({"directory": str(project)}, "requirements.txt")
+    source.pack(tmp_path / "one")
+    (project / "shop/celery.py").touch()
+    source.pack(tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_gives_what_is_in_its_only_directory(kind: str, project: Path, tmp_path: Path) -> None:
+    archive = tmp_path / f"project.{kind}"
+    if kind == "tar":
+        with tarfile.open(archive, "w:gz") as file:
+            file.add(project, "project-1.0")
+    else:
+        with zipfile.ZipFile(archive, "w") as file:
+            for path in project.rglob("*"):
+                file.write(path, Path("project-1.0") / path.relative_to(project))
+    assert packed({"archive": str(archive)}, tmp_path) == ["requirements.txt", "shop/celery.py"]
+
+
+def test_a_wheel_comes_with_the_lock_beside_it(project: Path, tmp_path: Path) -> None:
+    (project / "shop-1.0-py3-none-any.whl").write_bytes(b"wheel")
+    wheel = {"wheel": str(project / "shop-1.0-py3-none-any.whl")}
+    assert packed(wheel, tmp_path) == ["requirements.txt", "shop-1.0-py3-none-any.whl"]
+    (project / "requirements.txt").unlink()
+    with pytest.raises(SourceError, match=r"requirements\.txt, which is no file"):
+        identity(wheel)
+
+
+def test_git_is_named_after_its_commit(project: Path, tmp_path: Path) -> None:
+    def git(*argv: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        return subprocess.run(["git", "-C", project, *identity, *argv], check=True, capture_output=True, text=True).stdout.strip()
+
+    git("init", "--quiet", "--initial-branch=main")
+    git("add", ".")
+    git("commit", "--quiet", "--message=one")
+    git("tag", "--annotate", "v1", "--message=v1")
+    commit = git("rev-parse", "HEAD")
+    for version in ("main", "v1", "HEAD", commit):
+        assert identity({"git": str(project), "version": version}) == commit[:12], version
+    assert packed({"git": str(project), "version": "v1"}, tmp_path) == ["requirements.txt", "shop/celery.py"]
+    with pytest.raises(SourceError, match="no branch, tag or commit v2"):
+        identity({"git": str(project), "version": "v2"})
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ({"directory": "/nowhere"}, "where no directory is"),
+        ({"archive": "/nowhere.tar.gz"}, "where no file is"),
+        ({"archive": "https://example.org/a.tar.gz"}, "checksum must give its SHA-256"),
+        ({}, "names none of directory, archive, wheel and git"),
+    ],
+)
+def test_a_source_that_is_not_there_is_refused_with_what_to_edit(source: dict[str, str], sentence: str) -> None:
+    with pytest.raises(SourceError, match=sentence):
+        identity(source)
+
+
+def test_an_archive_that_is_not_the_declared_one_is_refused(tmp_path: Path) -> None:
+    archive = tmp_path / "a.tar.gz"
+    archive.write_bytes(b"something else")
+    with pytest.raises(SourceError, match="has the SHA-256"):
+        identity({"archive": str(archive), "checksum": "0" * 64})
