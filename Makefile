@@ -3,7 +3,7 @@ INVENTORY ?= inventories/lab
 DEBIAN    ?= 13
 BIN       := .venv/bin
 # Containers with an address of their own need root; nothing else does.
-SUDO      := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env --set-home)
+SUDO      := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env --set-home PYTHONDONTWRITEBYTECODE=1)
 PLAY      := $(BIN)/ansible-playbook -i $(INVENTORY)
 export ANSIBLE_LOCALHOST_WARNING = False
 

@@ -36,13 +36,17 @@ def test_the_fingerprint_moves_with_every_value_and_not_with_their_order(setting
 
 def test_a_program_takes_from_the_host_what_it_leaves_out() -> None:
     one, two = worker_programs(
-        [{"name": "celery-worker"}, {"name": "celery-mail", "queues": ["mail", "sms"], "concurrency": 2, "arguments": ["-Ofair"]}],
-        "worker1", "shop.celery", ["shop"], 4, "INFO",
-    )  # fmt: skip
+        [{"name": "celery-worker"}, {"name": "celery-mail", "queues": ["mail", "sms"], "concurrency": 2, "arguments": ["-E"]}],
+        host="worker1",
+        celery_app="shop.celery",
+        queues=["shop"],
+        concurrency=4,
+        loglevel="INFO",
+    )
     assert (one["node"], one["log"]) == ("celery-worker@worker1", "worker")
     assert "--queues=shop" in one["argv"] and "--concurrency=4" in one["argv"]
     assert two["log"] == "mail"
-    assert {"--queues=mail,sms", "--concurrency=2", "-Ofair"} <= set(two["argv"])
+    assert {"--queues=mail,sms", "--concurrency=2", "-E"} <= set(two["argv"])
 
 
 def test_beat_keeps_its_schedule_in_the_state_directory() -> None:

@@ -22,7 +22,9 @@ def test_a_missing_input_is_named() -> None:
 
 @pytest.mark.parametrize("value", [1, 4, 512])
 def test_a_number_in_range_passes(value: int) -> None:
-    assert list(out_of_range("w1", {"worker_concurrency": {"min": 1, "max": 512, "why": "w."}}, {"worker_concurrency": value})) == []
+    assert (
+        list(out_of_range("w1", {"worker_concurrency": {"min": 1, "max": 512, "why": "w."}}, {"worker_concurrency": value})) == []
+    )
 
 
 @pytest.mark.parametrize("value", [0, 513])

@@ -1,6 +1,7 @@
 """Each thing that cannot work is refused, with a sentence that names what to edit."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from fleet.model import Fleet, Host
@@ -99,4 +100,51 @@ def test_pools_that_exceed_the_server_are_refused_with_both_numbers() -> None:
     small = host("db1", "postgresql", postgresql_max_connections=77, postgresql_superuser_reserved_connections=3)
     (sentence,) = refused(db1=small)
     assert "may open 75 connections to db1, which grants 74" in sentence
-    assert refused(db1=host("db1", "postgresql", postgresql_max_connections=78, postgresql_superuser_reserved_connections=3)) == []
+    assert (
+        refused(db1=host("db1", "postgresql", postgresql_max_connections=78, postgresql_superuser_reserved_connections=3)) == []
+    )
+
+
+def with_inputs(name: str, **inputs: object) -> Host:
+    one = fleet().hosts[name]
+    return replace(one, inputs={**one.inputs, **inputs})
+
+
+TIMERS = {
+    "pgbouncer_query_wait_timeout": 60,
+    "application_soft_time_limit": 510,
+    "application_time_limit": 540,
+    "celery_worker_stopwaitsecs": 600,
+    "supervisor_timeout_stop_sec": 660,
+}
+
+
+@pytest.mark.parametrize(("shorter", "longer"), list(pairwise(TIMERS)))
+def test_timers_out_of_order_are_refused_with_both(shorter: str, longer: str) -> None:
+    assert refused(worker1=with_inputs("worker1", **TIMERS)) == []
+    sentences = refused(worker1=with_inputs("worker1", **{**TIMERS, shorter: TIMERS[longer]}))
+    assert any(f"{shorter} is {TIMERS[longer]} s and {longer} is {TIMERS[longer]} s" in s for s in sentences)
+
+
+def test_a_task_that_outlasts_the_broker_s_patience_is_refused() -> None:
+    broker = with_inputs("broker1", rabbitmq_consumer_timeout=540_000)
+    (sentence,) = refused(broker1=broker, worker1=with_inputs("worker1", **TIMERS))
+    assert "application_time_limit is 540 s, but broker1 takes a job back" in sentence
+
+
+@pytest.mark.parametrize(
+    ("programs", "sentence"),
+    [
+        ([{"name": "celery-worker"}, {"name": "celery-worker"}], "names 'celery-worker' twice"),
+        ([{"name": "celery-worker", "queues": ["a", "a"]}], "names the queue 'a' twice"),
+        ([{"name": "celery-worker", "concurrency": 0}], "has the concurrency 0, but needs at least 1"),
+    ],
+)
+def test_programs_that_cannot_run_are_refused(programs: list, sentence: str) -> None:
+    (refusal,) = refused(worker1=with_inputs("worker1", celery_worker_programs=programs))
+    assert sentence in refusal
+
+
+def test_a_waiver_without_a_reason_is_refused() -> None:
+    (sentence,) = refused(worker1=with_inputs("worker1", application_waivers={"task_acks_late": ""}))
+    assert "breaks task_acks_late without a reason" in sentence

@@ -58,9 +58,7 @@ def pgbouncer_value(value: Any) -> str:
     return text
 
 
-def pgbouncer_settings(
-    own: Mapping[str, Any], parameters: Mapping[str, Any], unknown: Iterable[str] = ()
-) -> dict[str, str]:
+def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], unknown: Iterable[str] = ()) -> dict[str, str]:
     """The lines of section [pgbouncer]: the role's own keys, less those that this release does not know, and the
     operator's; each key has one home only."""
     twice = sorted(set(own) & set(parameters))

@@ -36,6 +36,9 @@ WORK_MEM_MAX = 64 * MIB
 MAX_WAL_MIN = 1 * GIB
 MAX_WAL_MAX = 16 * GIB
 
+# Shorter ones are guessed from a stolen verifier; Ansible would also blot out every word that equals one.
+PASSWORD_MIN = 12
+
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 RESERVED_ROLES = {"postgres", "public", "none", "all"}
 RESERVED_DATABASES = {"postgres", "template0", "template1", "all", "sameuser", "samerole", "replication"}
@@ -188,9 +191,7 @@ def postgresql_problems(
     for database in databases:
         for name in [database["owner"], *database.get("roles", [])]:
             if name not in role_names:
-                problems.append(
-                    f"database {database['name']!r} names the role {name!r}, which postgresql_roles does not declare"
-                )
+                problems.append(f"database {database['name']!r} names the role {name!r}, which postgresql_roles does not declare")
     if auth_query_role:
         problems += _name_problem("auth_query role", auth_query_role, RESERVED_ROLES)
         if auth_query_role in role_names:
@@ -205,6 +206,8 @@ def postgresql_problems(
         elif not (isinstance(password, str) and password.isascii() and password.isprintable()):
             # Clients disagree about SASLprep, so that a password beyond ASCII works with some and not with others.
             problems.append(f"role {name!r} has a password that is not printable ASCII text: generate another")
+        elif len(password) < PASSWORD_MIN:
+            problems.append(f"role {name!r} has a password shorter than {PASSWORD_MIN} characters: generate another")
     for role in roles:
         problems += _attribute_problems(role)
     for name in databases_removed:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import combinations
+from collections.abc import Iterator
+from itertools import combinations, pairwise
 
 from fleet.model import Fleet, Host
 
-Rule = Callable[[Fleet], Iterator[str]]
+# Each ends before the next.
+TASK_TIMERS = (
+    "pgbouncer_query_wait_timeout",
+    "application_soft_time_limit",
+    "application_time_limit",
+    "celery_worker_stopwaitsecs",
+    "supervisor_timeout_stop_sec",
+)
 
 
 def empty_groups(fleet: Fleet) -> Iterator[str]:
@@ -90,7 +97,8 @@ def pools_above_the_server(fleet: Fleet) -> Iterator[str]:
         if None in room:
             continue
         demand = sum(
-            max(1, len(host.applications)) * (int(host.inputs["pgbouncer_default_pool_size"]) + int(host.inputs["pgbouncer_reserve_pool_size"]))
+            max(1, len(host.applications))
+            * (int(host.inputs["pgbouncer_default_pool_size"]) + int(host.inputs["pgbouncer_reserve_pool_size"]))
             for host in bouncers
             if "pgbouncer_default_pool_size" in host.inputs and "pgbouncer_reserve_pool_size" in host.inputs
         )
@@ -101,6 +109,51 @@ def pools_above_the_server(fleet: Fleet) -> Iterator[str]:
                 f"(postgresql_max_connections {room[0]} less {room[1]} reserved). "
                 f"Raise postgresql_max_connections, or lower pgbouncer_default_pool_size."
             )
+
+
+def timers_out_of_order(fleet: Fleet) -> Iterator[str]:
+    """soft limit < hard limit < stopwaitsecs < the service's stop timeout, and the broker waits longer than a task lasts."""
+    for host in fleet.with_role("celery_worker"):
+        for shorter, longer in pairwise(TASK_TIMERS):
+            low, high = host.inputs.get(shorter), host.inputs.get(longer)
+            if isinstance(low, int) and isinstance(high, int) and low >= high:
+                yield (
+                    f"{host.name}: {shorter} is {low} s and {longer} is {high} s, but the first must end before the second, "
+                    f"or a running task is cut. Raise {longer} or lower {shorter}."
+                )
+        limit = host.inputs.get("application_time_limit")
+        for broker in fleet.with_role("rabbitmq"):
+            patience = broker.inputs.get("rabbitmq_consumer_timeout")
+            if isinstance(limit, int) and isinstance(patience, int) and limit * 1000 >= patience:
+                yield (
+                    f"{host.name}: application_time_limit is {limit} s, but {broker.name} takes a job back after "
+                    f"rabbitmq_consumer_timeout, {patience // 1000} s, and runs it again. Raise rabbitmq_consumer_timeout (ms) above the limit."
+                )
+
+
+def programs_twice(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.with_role("celery_worker"):
+        programs = host.inputs.get("celery_worker_programs") or []
+        names = [program.get("name") for program in programs if isinstance(program, dict)]
+        for name in sorted({str(name) for name in names if names.count(name) > 1}):
+            yield f"{host.name}: celery_worker_programs names '{name}' twice. Give each program a name of its own."
+        for program in (program for program in programs if isinstance(program, dict)):
+            queues = program.get("queues") or []
+            for queue in sorted({queue for queue in queues if queues.count(queue) > 1}):
+                yield f"{host.name}: the program '{program.get('name')}' names the queue '{queue}' twice. Take one out."
+            concurrency = program.get("concurrency")
+            if isinstance(concurrency, int) and concurrency < 1:
+                yield (
+                    f"{host.name}: the program '{program.get('name')}' has the concurrency {concurrency}, but needs at least 1. "
+                    f"Raise it, or take the program out of celery_worker_programs."
+                )
+
+
+def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        for setting, reason in (host.inputs.get("application_waivers") or {}).items():
+            if not str(reason or "").strip():
+                yield f"{host.name}: application_waivers breaks {setting} without a reason. Write it as the value, or take it out."
 
 
 def same_machines(fleet: Fleet) -> Iterator[tuple[Host, Host, str]]:
@@ -114,7 +167,7 @@ def same_machines(fleet: Fleet) -> Iterator[tuple[Host, Host, str]]:
 
 def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str]]) -> list[str]:
     """Every sentence that stands against the fleet, without repetition; an empty list when it can work."""
-    rules: Iterable[Iterator[str]] = (
+    rules = (
         empty_groups(fleet),
         unsupported_systems(fleet, supported),
         kept_apart(fleet, apart),
@@ -122,5 +175,8 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         applications_incomplete(fleet),
         second_beat(fleet),
         pools_above_the_server(fleet),
+        timers_out_of_order(fleet),
+        programs_twice(fleet),
+        waivers_without_reason(fleet),
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule))

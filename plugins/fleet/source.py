@@ -31,14 +31,18 @@ class Source:
 
     def pack(self, artifact: Path) -> None:
         """Writes the content as a .tar.gz whose bytes depend on the content alone."""
-        with self.tree() as directory, artifact.open("wb") as raw, gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed:
-            with tarfile.open(fileobj=packed, mode="w", dereference=True) as archive:
-                for file in files_of(directory):
-                    entry = archive.gettarinfo(file, str(file.relative_to(directory)))
-                    entry.mtime = entry.uid = entry.gid = 0
-                    entry.uname = entry.gname = "root"
-                    with file.open("rb") as content:
-                        archive.addfile(entry, content)
+        with (
+            self.tree() as directory,
+            artifact.open("wb") as raw,
+            gzip.GzipFile(filename="", fileobj=raw, mode="wb", mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", dereference=True) as archive,
+        ):
+            for file in files_of(directory):
+                entry = archive.gettarinfo(file, str(file.relative_to(directory)))
+                entry.mtime = entry.uid = entry.gid = 0
+                entry.uname = entry.gname = "root"
+                with file.open("rb") as content:
+                    archive.addfile(entry, content)
 
 
 def files_of(directory: Path) -> list[Path]:
@@ -73,7 +77,9 @@ def from_wheel(wheel: Path, requirements: str) -> Source:
     lock = wheel.parent / requirements
     for file in (wheel, lock):
         if not file.is_file():
-            raise SourceError(f"The wheel's release needs {file}, which is no file. Edit application_source or application_requirements.")
+            raise SourceError(
+                f"The wheel's release needs {file}, which is no file. Edit application_source or application_requirements."
+            )
     identity = hashlib.sha256(wheel.read_bytes() + lock.read_bytes()).hexdigest()[:IDENTITY_LENGTH]
 
     @contextmanager
@@ -89,12 +95,16 @@ def from_wheel(wheel: Path, requirements: str) -> Source:
 def from_archive(archive: str, checksum: str | None) -> Source:
     remote = archive.startswith(("http://", "https://"))
     if remote and not checksum:
-        raise SourceError(f"application_source.archive is the URL {archive}, so application_source.checksum must give its SHA-256.")
+        raise SourceError(
+            f"application_source.archive is the URL {archive}, so application_source.checksum must give its SHA-256."
+        )
     if not remote and not Path(archive).is_file():
         raise SourceError(f"application_source.archive is {archive}, where no file is. Edit it in the inventory.")
     actual = checksum if remote else hashlib.sha256(Path(archive).read_bytes()).hexdigest()
     if checksum and actual != checksum:
-        raise SourceError(f"application_source.archive {archive} has the SHA-256 {actual}, but application_source.checksum says {checksum}.")
+        raise SourceError(
+            f"application_source.archive {archive} has the SHA-256 {actual}, but application_source.checksum says {checksum}."
+        )
 
     @contextmanager
     def tree() -> Iterator[Path]:
@@ -102,10 +112,12 @@ def from_archive(archive: str, checksum: str | None) -> Source:
             file, content = Path(archive), Path(scratch) / "content"
             if remote:
                 file = Path(scratch) / "archive"
-                with urllib.request.urlopen(archive) as reply:  # noqa: S310 - the scheme was checked above
+                with urllib.request.urlopen(archive) as reply:
                     file.write_bytes(reply.read())
                 if hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
-                    raise SourceError(f"What {archive} holds now does not have the SHA-256 {checksum} of application_source.checksum.")
+                    raise SourceError(
+                        f"What {archive} holds now does not have the SHA-256 {checksum} of application_source.checksum."
+                    )
             content.mkdir()
             unpack(file, content)
             yield the_only_directory(content)
@@ -144,7 +156,9 @@ def from_git(url: str, version: str) -> Source:
         names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version)
         commit = next((found[name] for name in names if name in found), "")
         if not commit:
-            raise SourceError(f"application_source.git {url} has no branch, tag or commit {version}. Edit application_source.version.")
+            raise SourceError(
+                f"application_source.git {url} has no branch, tag or commit {version}. Edit application_source.version."
+            )
 
     @contextmanager
     def tree() -> Iterator[Path]:

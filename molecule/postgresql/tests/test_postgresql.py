@@ -87,7 +87,9 @@ def test_access_rules_load_and_admit_only_scram_over_tls(ask):
     assert ask("SELECT type, database, user_name, auth_method FROM pg_hba_file_rules WHERE type = 'local'") == [
         "local|{all}|{postgres}|peer"
     ]
-    open_rules = "type <> 'local' AND (type <> 'hostssl' OR auth_method <> 'scram-sha-256' OR 'all' = ANY (database || user_name))"
+    open_rules = (
+        "type <> 'local' AND (type <> 'hostssl' OR auth_method <> 'scram-sha-256' OR 'all' = ANY (database || user_name))"
+    )
     assert ask(f"SELECT * FROM pg_hba_file_rules WHERE {open_rules}") == []
     assert ask("SHOW ssl") == ["on"]
 
@@ -166,7 +168,8 @@ def test_an_application_cannot_read_verifiers(ask, declared):
 def test_the_function_cannot_be_led_astray_by_a_search_path(ask, declared):
     for database in declared["postgresql_databases"]:
         answer = ask(
-            "SELECT prosecdef, proconfig, pg_get_userbyid(proowner) FROM pg_proc WHERE oid = 'pgbouncer.get_auth(text)'::regprocedure",
+            "SELECT prosecdef, proconfig, pg_get_userbyid(proowner) FROM pg_proc "
+            "WHERE oid = 'pgbouncer.get_auth(text)'::regprocedure",
             database=database["name"],
         )
         assert answer == ['t|{"search_path=pg_catalog, pg_temp"}|postgres']

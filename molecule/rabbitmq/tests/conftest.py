@@ -22,11 +22,11 @@ def pytest_configure(config):
 def inputs(host) -> dict[str, Any]:
     """What the inventory, or else the role, says of each input. Of a default that is an expression there is no value here."""
     names = [*DEFAULTS, "rabbitmq_erlang_cookie"]
-    looked_up = ", ".join(f"'{name}': lookup('vars', '{name}', default=none)" for name in names)
+    looked_up = ", ".join(f"'{name}': lookup('vars', '{name}', default='')" for name in names)
     answer = host.ansible("debug", f"msg={{{{ {{{looked_up}}} | to_json }}}}", check=False)["msg"]
     given = answer if isinstance(answer, dict) else json.loads(answer)
     plain = {name: value for name, value in DEFAULTS.items() if "{{" not in str(value)}
-    return {**plain, **{name: value for name, value in given.items() if value is not None}}
+    return {**plain, **{name: value for name, value in given.items() if value != ""}}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,106 @@
+"""Role pgbouncer without a host: descriptors, addresses, settings, and what needs a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ansible.module_utils
+import pytest
+from ansible.errors import AnsibleFilterError
+from hypothesis import given
+from hypothesis import strategies as st
+
+# Modules import their helper as Ansible names it on a host.
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
+
+import pgbouncer  # noqa: E402  (the filter; the line above must come first)
+import pgbouncer_service  # noqa: E402
+
+counts = st.integers(min_value=1, max_value=20000)
+
+
+@given(counts, counts, st.integers(min_value=0, max_value=1000), st.integers(min_value=1, max_value=50))
+def test_every_client_and_every_pool_finds_a_descriptor(clients, size, reserve, pools):
+    limit = pgbouncer.pgbouncer_descriptors(clients, size, reserve, pools)
+    needed = clients + (size + reserve) * pools
+    assert needed < limit
+    assert limit <= max(1024, 2 * (needed + pgbouncer.DESCRIPTOR_MARGIN))
+    assert limit & (limit - 1) == 0
+
+
+def test_the_articles_thousand_clients_get_two_thousand_descriptors():
+    assert pgbouncer.pgbouncer_descriptors(1000, 20, 5, 1) == 2048
+    # A little more of anything is no restart.
+    assert pgbouncer.pgbouncer_descriptors(1200, 40, 10, 4) == 2048
+
+
+@pytest.mark.parametrize("numbers", [(0, 20, 5, 1), (1000, 0, 5, 1), (1000, 20, -1, 1), (1000, 20, 5, 0)])
+def test_numbers_that_serve_nobody_are_refused(numbers):
+    with pytest.raises(AnsibleFilterError, match="must be at least 1"):
+        pgbouncer.pgbouncer_descriptors(*numbers)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.77.0.5", "192.168.1.1,127.0.0.1", ["10.0.0.1", "fd00::1"], ""])
+def test_loopback_and_private_addresses_are_welcome(address):
+    assert pgbouncer.pgbouncer_public_addresses(address) == []
+
+
+@pytest.mark.parametrize("address", ["*", "0.0.0.0", "::", "8.8.8.8", "db.example.org", "2a00:1450::1"])
+def test_everything_else_is_refused_even_beside_a_private_one(address):
+    assert pgbouncer.pgbouncer_public_addresses(address) == [address]
+    assert pgbouncer.pgbouncer_public_addresses(["127.0.0.1", address]) == [address]
+
+
+def test_a_key_has_one_home_and_a_release_only_keys_that_it_knows():
+    own = {"pool_mode": "transaction", "max_prepared_statements": 200}
+    assert pgbouncer.pgbouncer_settings(own, {"log_stats": False}, ["max_prepared_statements"]) == {
+        "log_stats": "0",
+        "pool_mode": "transaction",
+    }
+    with pytest.raises(AnsibleFilterError, match="set pgbouncer_pool_mode instead"):
+        pgbouncer.pgbouncer_settings(own, {"pool_mode": "session"})
+
+
+def test_auth_user_stands_in_each_database_and_never_for_all():
+    databases = {"*": {"host": "10.0.0.1", "port": 5432}, "a": {"host": "10.0.0.2", "application_name": "it's a name"}}
+    assert pgbouncer.pgbouncer_database_lines(databases, "asker") == {
+        "*": "auth_user=asker host=10.0.0.1 port=5432",
+        "a": "application_name='it''s a name' auth_user=asker host=10.0.0.2",
+    }
+
+
+CONFIG = """key,value,default,changeable
+listen_port,6432,6432,no
+unix_socket_mode,511,0777,no
+unix_socket_dir,/run/a,/tmp,no
+conffile,/etc/x,,no
+pool_mode,transaction,session,yes
+server_login_retry,1,15,yes
+log_connections,0,1,yes
+"""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "soft", "hard"),
+    [
+        ({"unix_socket_dir": "/run/a", "pool_mode": "transaction", "server_login_retry": "1.0", "log_connections": "no"}, [], []),
+        ({"unix_socket_dir": "/run/a", "pool_mode": "session", "listen_port": "6432"}, ["pool_mode"], []),
+        ({"unix_socket_dir": "/run/a", "listen_port": "6433", "unix_socket_mode": "0777"}, [], ["listen_port"]),
+        # What left the file goes back to its default, and that too needs the restart.
+        ({}, [], ["unix_socket_dir"]),
+    ],
+)
+def test_a_restart_follows_only_from_what_pgbouncer_calls_unchangeable(wanted, soft, hard):
+    assert pgbouncer_service.differing(pgbouncer_service.parse_config(CONFIG), wanted) == (soft, hard)
+
+
+def test_the_soft_limit_of_descriptors_is_read():
+    text = "Limit  Soft Limit  Hard Limit  Units\nMax open files            2048                 20000                files\n"
+    assert pgbouncer_service.descriptor_limit(text) == 2048
+    assert pgbouncer_service.descriptor_limit("") == 0
+
+
+def test_the_twin_hears_nobody():
+    twin = pgbouncer_service.twin_ini("[pgbouncer]\nlisten_addr = 10.0.0.1\n", "/tmp/x")
+    assert twin.rindex("listen_addr =\n") > twin.rindex("listen_addr = 10.0.0.1")
+    assert "unix_socket_dir = /tmp/x" in twin
