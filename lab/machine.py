@@ -40,9 +40,11 @@ def fail(message: str) -> NoReturn:
 
 def podman(*arguments: str, check: bool = True, **kwargs) -> subprocess.CompletedProcess[str]:
     """Run podman with the lab's settings, whoever calls."""
-    environment = {**os.environ, "CONTAINERS_CONF": str(REPOSITORY / "lab" / "containers.conf")}
-    root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive", "--preserve-env=CONTAINERS_CONF"]
-    done = subprocess.run([*root, "podman", *arguments], env=environment, text=True, capture_output=True, check=False, **kwargs)
+    settings = {"CONTAINERS_CONF": str(REPOSITORY / "lab" / "containers.conf"), "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
+    root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive", f"--preserve-env={','.join(settings)}"]
+    done = subprocess.run(
+        [*root, "podman", *arguments], env={**os.environ, **settings}, text=True, capture_output=True, check=False, **kwargs
+    )
     if check and done.returncode:
         raise Refusal(f"podman {' '.join(arguments)} failed:\n{done.stderr.strip()}")
     return done

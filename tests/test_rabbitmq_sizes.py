@@ -26,6 +26,11 @@ def test_the_whole_is_the_whole(total):
     assert sizes.rabbitmq_share(total, 1.0) == total
 
 
+def test_a_number_from_the_command_line_is_a_number():
+    assert sizes.rabbitmq_share("1000", "0.7") == 700
+    assert sizes.rabbitmq_wal_max_size_bytes("2147483648") == 64 * sizes.MIB
+
+
 def test_a_share_of_less_than_nothing_is_refused():
     with pytest.raises(ValueError, match="-1"):
         sizes.rabbitmq_share(-1, 0.7)

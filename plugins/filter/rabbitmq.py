@@ -1,4 +1,4 @@
-"""Sizes of a broker, from the memory of its host."""
+"""Sizes of a broker, from the memory of its host. Numbers may come as text, as they do from --extra-vars."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ WAL_SMALLEST = 16 * MIB
 WAL_SHARE = 32
 
 
-def rabbitmq_share(memory_bytes: int, ratio: float) -> int:
+def rabbitmq_share(memory_bytes: int | str, ratio: float | str) -> int:
     """Bytes that ``ratio`` of ``memory_bytes`` is, rounded down.
 
     >>> rabbitmq_share(2147483648, 0.7)
     1503238553
     """
-    if memory_bytes < 0 or ratio < 0:
+    # By the decimal number that was written, not by its nearest binary one: 0.7 of 10 is 7.
+    share = int(memory_bytes) * Fraction(str(ratio))
+    if share < 0:
         raise ValueError(f"a share is of something: memory {memory_bytes} bytes, ratio {ratio}")
-    # By the decimal number that was written, not by its nearest binary one: the whole of 10 is 10, and 0.7 of it is 7.
-    return int(memory_bytes * Fraction(str(ratio)))
+    return int(share)
 
 
-def rabbitmq_wal_max_size_bytes(memory_bytes: int) -> int:
+def rabbitmq_wal_max_size_bytes(memory_bytes: int | str) -> int:
     """Bytes at which the write-ahead log of the quorum queues is rolled over.
 
     >>> rabbitmq_wal_max_size_bytes(2147483648)
     67108864
     """
-    return max(WAL_SMALLEST, min(WAL_LARGEST, memory_bytes // WAL_SHARE))
+    return max(WAL_SMALLEST, min(WAL_LARGEST, int(memory_bytes) // WAL_SHARE))
 
 
 def rabbitmq_erlang_address(address: str) -> str:

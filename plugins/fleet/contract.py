@@ -14,7 +14,7 @@ def broken_specs(host: str, role: str, options: dict[str, Any], inputs: dict[str
     given = {name: value for name, value in inputs.items() if name in options}
     result = ArgumentSpecValidator(options).validate(given, validate_role_argument_spec=True)
     for message in result.error_messages:
-        yield f"{host}, role {role}: {message}. Edit it in the inventory (roles/{role}/meta/argument_specs.yml says what it takes)."
+        yield f"{host}, role {role}: {message}. Edit the inventory (roles/{role}/meta/argument_specs.yml says what it takes)."
 
 
 def out_of_range(host: str, ranges: dict[str, dict[str, Any]], inputs: dict[str, Any]) -> Iterator[str]:

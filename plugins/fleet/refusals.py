@@ -127,7 +127,8 @@ def timers_out_of_order(fleet: Fleet) -> Iterator[str]:
             if isinstance(limit, int) and isinstance(patience, int) and limit * 1000 >= patience:
                 yield (
                     f"{host.name}: application_time_limit is {limit} s, but {broker.name} takes a job back after "
-                    f"rabbitmq_consumer_timeout, {patience // 1000} s, and runs it again. Raise rabbitmq_consumer_timeout (ms) above the limit."
+                    f"rabbitmq_consumer_timeout, {patience // 1000} s, and runs it again. "
+                    f"Raise rabbitmq_consumer_timeout (ms) above the limit."
                 )
 
 
@@ -153,7 +154,7 @@ def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         for setting, reason in (host.inputs.get("application_waivers") or {}).items():
             if not str(reason or "").strip():
-                yield f"{host.name}: application_waivers breaks {setting} without a reason. Write it as the value, or take it out."
+                yield f"{host.name}: application_waivers breaks {setting} without a reason. Write one as its value."
 
 
 def same_machines(fleet: Fleet) -> Iterator[tuple[Host, Host, str]]:

@@ -31,8 +31,8 @@ MAX_DELIVERIES = 5
 @app.task(bind=True, max_retries=MAX_RETRIES, ignore_result=True)
 def transcode(self: Task, key: str, source_url: str) -> None:
     try:
-        if deliveries(self) > MAX_DELIVERIES:
-            results.fail(key, f"The worker was lost {MAX_DELIVERIES} times while working on this video.")
+        if (lost := deliveries(self)) > MAX_DELIVERIES:
+            results.fail(key, f"The worker was lost {lost} times while working on this video.")
         elif results.start(key):
             results.finish(key, **work(key, source_url))
         else:

@@ -102,14 +102,15 @@ def exists(host: Host, path: str) -> bool:
 def brokers(site: Fleet, hurt: str, heal: str) -> Iterator[None]:
     hosts = site.group("rabbitmq")
     for host in hosts:
-        host.run(["sh", "-c", hurt])
+        host.run(["sh", "-c", hurt], timeout_s=300)
     try:
         yield
     finally:
         for host in hosts:
             host.run(["sh", "-c", heal])
         for host in hosts:
-            host.run(["rabbitmqctl", "-q", "await_startup", "--timeout", "120"])
+            # Waits for a start that is under way.
+            host.run(["systemctl", "start", "rabbitmq-server"], timeout_s=300)
 
 
 def test_a_job_whose_process_is_killed_is_done_all_the_same(site, upload):
