@@ -68,7 +68,7 @@ def testinfra(inventory: str) -> list[str]:
 
 
 STEPS = (
-    Step("ansible-lint", "lint", tool("ansible-lint", "--quiet")),
+    Step("ansible-lint", "lint", tool("ansible-lint", "-q")),
     Step("yamllint", "lint", tool("yamllint", "--strict", ".")),
     Step("ruff", "lint", tool("ruff", "check", ".")),
     Step("layout", "lint", tool("ruff", "format", "--check", ".")),
