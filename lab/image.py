@@ -130,7 +130,11 @@ def read_authorities() -> list[str]:
 
 def overlay_files() -> dict[str, str]:
     """The files that a blank host has from us, by their place in it."""
-    files = {"etc/systemd/system/ssh-hostkey.service": HOSTKEY_UNIT}
+    files = {
+        "etc/systemd/system/ssh-hostkey.service": HOSTKEY_UNIT,
+        # Empty: no role may rest on a locale that a host happens to have, and PAM complains where the file is missing.
+        "etc/default/locale": "",
+    }
     authorities = read_authorities()
     for certificate in authorities:
         name = hashlib.sha256(certificate.encode()).hexdigest()[:12]
@@ -173,6 +177,9 @@ def definition(release: str) -> tuple[list[str], dict[str, str]]:
         # What makes a host itself comes at its first boot.
         '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
         '--customize-hook=: > "$1"/etc/machine-id',
+        # The list of packages was never fetched, and the date says so: Ansible's apt takes a young directory for a fresh list.
+        "--skip=cleanup/apt/lists",
+        '--customize-hook=find "$1"/var/lib/apt/lists -type f -delete && touch -d @0 "$1"/var/lib/apt/lists',
         '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
         CODENAMES[release],
         "-",

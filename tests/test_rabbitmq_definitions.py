@@ -49,8 +49,12 @@ def changed_params(**changes):
 
 
 def test_a_hash_that_a_real_broker_made_is_recognised():
-    assert definitions.password_matches("guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"})
-    assert not definitions.password_matches("Guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"})
+    assert definitions.password_matches(
+        "guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"}
+    )
+    assert not definitions.password_matches(
+        "Guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"}
+    )
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.binary(min_size=4, max_size=4))
@@ -60,7 +64,9 @@ def test_a_hash_matches_its_own_password_only(password, other, salt):
     assert definitions.password_matches(other, user) is (other == password)
 
 
-@pytest.mark.parametrize("user", [{}, {"password_hash": ""}, {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_md5"}])
+@pytest.mark.parametrize(
+    "user", [{}, {"password_hash": ""}, {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_md5"}]
+)
 def test_a_user_without_a_sound_hash_matches_nothing(user):
     assert not definitions.password_matches("guest", user)
 
@@ -103,7 +109,12 @@ def test_guest_and_whatever_else_is_not_declared_goes():
     changed, removals = converge(PARAMS, have)
     assert changed == {}
     # What goes with its user or its virtual host needs no deletion of its own.
-    assert removals == [("policies", ("shop", "old")), ("permissions", ("shop", "radio")), ("users", ("guest",)), ("vhosts", ("/",))]
+    assert removals == [
+        ("policies", ("shop", "old")),
+        ("permissions", ("shop", "radio")),
+        ("users", ("guest",)),
+        ("vhosts", ("/",)),
+    ]
 
 
 def test_queues_of_a_declared_virtual_host_are_never_deleted():
@@ -176,7 +187,9 @@ def test_celerys_own_queues_are_not(queue):
     assert not re.search(definitions.WORK_QUEUES, queue)
 
 
-@pytest.mark.parametrize("thing", ["newsroom", "celery_delayed_27", "celery_delayed_delivery", "x.celery.pidbox", "amq.default", "reply.celery.pidbox"])
+@pytest.mark.parametrize(
+    "thing", ["newsroom", "celery_delayed_27", "celery_delayed_delivery", "x.celery.pidbox", "amq.default", "reply.celery.pidbox"]
+)
 def test_an_application_may_use_what_celery_makes(thing):
     assert re.search(definitions.PERMITTED, thing)
 
@@ -190,7 +203,9 @@ def test_a_declared_policy_for_queues_keeps_the_promise_unless_it_says_otherwise
     policy = policies("4.0.5", policies=[given_policy])["short"]
     assert policy["definition"] == {**definitions.TO_DEAD_LETTERS, "max-length": 10, "delivery-limit": 3}
     assert policy["priority"] == 1
-    exchange = policies("4.0.5", policies=[{**given_policy, "apply_to": "exchanges", "definition": {"alternate-exchange": "x"}}])["short"]
+    exchange = policies("4.0.5", policies=[{**given_policy, "apply_to": "exchanges", "definition": {"alternate-exchange": "x"}}])[
+        "short"
+    ]
     assert exchange["definition"] == {"alternate-exchange": "x"}
 
 
@@ -201,7 +216,12 @@ def test_no_diff_shows_a_password_or_a_hash():
     changed = definitions.upserts(want, have)
     text = json.dumps(definitions.difference(want, have, changed))
     assert "password of shop: (set anew)" in text
-    for secret in ("another horse", "correct horse battery", have["users"][0]["password_hash"], changed["users"][0]["password_hash"]):
+    for secret in (
+        "another horse",
+        "correct horse battery",
+        have["users"][0]["password_hash"],
+        changed["users"][0]["password_hash"],
+    ):
         assert secret not in text
 
 

@@ -119,7 +119,9 @@ def test_a_broker_with_data_is_judged_by_the_whole_disk(tmp_path):
     assert "in all" in sentence
 
 
-FLAGS_OF_3_10 = "[classic_mirrored_queue_version,implicit_default_bindings,\n maintenance_mode_status,quorum_queue,stream_queue].\n"
+FLAGS_OF_3_10 = (
+    "[classic_mirrored_queue_version,implicit_default_bindings,\n maintenance_mode_status,quorum_queue,stream_queue].\n"
+)
 FLAGS_OF_4_0 = "[classic_mirrored_queue_version,\n message_containers,\n 'rabbitmq_4.0.0'].\n"
 
 

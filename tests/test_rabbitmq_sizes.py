@@ -51,7 +51,12 @@ def test_more_memory_never_means_a_smaller_write_ahead_log(one, other):
 
 @pytest.mark.parametrize(
     ("address", "erlang"),
-    [("127.0.0.1", "{127,0,0,1}"), ("10.77.0.11", "{10,77,0,11}"), ("::1", "{0,0,0,0,0,0,0,1}"), ("fd00::1f", "{64768,0,0,0,0,0,0,31}")],
+    [
+        ("127.0.0.1", "{127,0,0,1}"),
+        ("10.77.0.11", "{10,77,0,11}"),
+        ("::1", "{0,0,0,0,0,0,0,1}"),
+        ("fd00::1f", "{64768,0,0,0,0,0,0,31}"),
+    ],
 )
 def test_an_address_is_written_as_erlang_reads_it(address, erlang):
     assert sizes.rabbitmq_erlang_address(address) == erlang

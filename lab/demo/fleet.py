@@ -51,7 +51,9 @@ class Host:
         client = paramiko.SSHClient()
         # Ansible has just been there, and has judged the host's key.
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-        client.connect(self.address, username=self.user, key_filename=self.key or None, timeout=10)
+        # Ansible reads a relative path from the repository's root, where ansible.cfg is.
+        key = str(REPOSITORY / self.key) if self.key else None
+        client.connect(self.address, username=self.user, key_filename=key, timeout=10)
         return client
 
     def run(self, command: list[str], stdin: str = "", timeout_s: float = 120) -> str:

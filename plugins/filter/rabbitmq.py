@@ -9,7 +9,7 @@ from fractions import Fraction
 MIB = 2**20
 
 # The broker's own size of the quorum queues' write-ahead log. It lives in memory too, some three times over while it is
-# being turned into segments (https://www.rabbitmq.com/docs/quorum-queues#resource-use), so a small host takes a 32nd of its memory.
+# being turned into segments (https://www.rabbitmq.com/docs/quorum-queues#resource-use): a small host takes a 32nd of its memory.
 WAL_LARGEST = 512 * MIB
 WAL_SMALLEST = 16 * MIB
 WAL_SHARE = 32

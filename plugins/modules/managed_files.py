@@ -8,7 +8,7 @@ module: managed_files
 short_description: Put several whole files in place, in one call
 description:
   - Writes each file that differs, atomically, and makes the directories that lead to it (root, 0755).
-  - One call for a role's whole configuration costs a twelfth of a template task that loops over six files, which is two calls each.
+  - One call for a role's whole configuration costs a twelfth of a template task that loops over six files, two calls each.
 options:
   files:
     description: Files, each C(path), C(content), C(owner), C(group), C(mode). Content may be missing where I(secrets) has it.
@@ -76,7 +76,9 @@ def main() -> None:
         content = file["content"] if secret is None else secret
         if content is None:
             module.fail_json(msg=f"{file['path']} has no content, neither of its own nor in secrets.")
-        files.append(ManagedFile(file["path"], content, file["owner"], file["group"], int(file["mode"], 8), secret=secret is not None))
+        files.append(
+            ManagedFile(file["path"], content, file["owner"], file["group"], int(file["mode"], 8), secret=secret is not None)
+        )
     missing = [path for path in module.params["directories"] if not os.path.isdir(path)]
     if not module.check_mode:
         for path in missing:

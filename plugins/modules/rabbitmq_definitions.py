@@ -7,11 +7,12 @@ DOCUMENTATION = r"""
 module: rabbitmq_definitions
 short_description: Declare what a RabbitMQ broker holds, and prune what is not declared
 description:
-  - Reads the broker's definitions, adds and changes what differs in one import, and deletes users, permissions, policies and virtual
-    hosts that are not declared. Queues, exchanges and bindings are never deleted but with their virtual host.
-  - Each declared virtual host gets a quorum queue C(dead_letters) behind a fanout exchange of that name, and policies that send each
-    work queue's job there when its delivery limit is reached, never losing it on the way.
-  - A virtual host that is not declared and holds messages or serves consumers is never deleted, unless I(vhosts_removed) names it.
+  - Reads the broker's definitions, adds and changes what differs in one import, and deletes users, permissions, policies
+    and virtual hosts that are not declared. Queues, exchanges and bindings are never deleted but with their virtual host.
+  - Each declared virtual host gets a quorum queue C(dead_letters) behind a fanout exchange of that name, and policies that
+    send each work queue's job there when its delivery limit is reached, never losing it on the way.
+  - A virtual host that is not declared and holds messages or serves consumers is never deleted, unless I(vhosts_removed)
+    names it.
   - Passwords are compared with the broker's salted hashes; only a hash leaves this process.
   - Needs no management plugin.
 options:
@@ -220,7 +221,10 @@ def wanted(params: dict[str, Any], version: str) -> Definitions:
             raise Refusal(f"The user {name!r} has no password in user_passwords. Add it there, or take the user out of users.")
         result["users"].append({"name": name, "tags": sorted(user.get("tags") or []), "password": params["user_passwords"][name]})
         for permission in user.get("permissions") or []:
-            grants = {right: PERMITTED if permission.get(right) is None else permission[right] for right in ("configure", "write", "read")}
+            grants = {
+                right: PERMITTED if permission.get(right) is None else permission[right]
+                for right in ("configure", "write", "read")
+            }
             result["permissions"].append({"user": name, "vhost": permission["vhost"], **grants})
     result["policies"] += [declared_policy(policy, limit) for policy in params["policies"]]
     return result
@@ -258,8 +262,10 @@ def upserts(want: Definitions, have: Definitions, salt: Callable[[int], bytes] =
                 continue
             if old is not None and kind in ("exchanges", "queues"):
                 raise Refusal(
-                    f"The virtual host {thing['vhost']!r} has {kind[:-1]} {thing['name']!r} with other arguments or of another type than the "
-                    f"dead letters need, and such a thing cannot be changed. Empty it and delete it (rabbitmqctl delete_queue), then run again."
+                    f"The virtual host {thing['vhost']!r} has {kind[:-1]} {thing['name']!r} with other arguments or of another "
+                    "type than the "
+                    "dead letters need, and such a thing cannot be changed. Empty it and delete it (rabbitmqctl delete_queue), "
+                    "then run again."
                 )
             if kind == "users":
                 # An import takes tags as one comma string on every release, a list on some.
@@ -276,7 +282,8 @@ def upserts(want: Definitions, have: Definitions, salt: Callable[[int], bytes] =
 def prunes(want: Definitions, have: Definitions) -> Iterator[tuple[str, tuple[str, ...]]]:
     """What the broker has and nobody declared: kind and identity, in the order of deletion."""
     gone = {
-        kind: [key for key in indexed(kind, have) if key not in indexed(kind, want)] for kind in ("policies", "permissions", "users", "vhosts")
+        kind: [key for key in indexed(kind, have) if key not in indexed(kind, want)]
+        for kind in ("policies", "permissions", "users", "vhosts")
     }
     users, vhosts = {name for (name,) in gone["users"]}, {name for (name,) in gone["vhosts"]}
     for key in gone["policies"]:
@@ -313,8 +320,10 @@ def held_back(vhosts: list[str], removed: list[str], in_use: Callable[[str], tup
         messages, consumers = in_use(name)
         if messages or consumers:
             yield (
-                f"The virtual host {name!r} is not declared any more, but its queues hold {messages} messages and serve {consumers} consumers. "
-                f"Let its workers finish and stop them, or add {name!r} to rabbitmq_vhosts_removed to delete it with all that it holds."
+                f"The virtual host {name!r} is not declared any more, but its queues hold {messages} messages and serve "
+                f"{consumers} consumers. "
+                f"Let its workers finish and stop them, or add {name!r} to rabbitmq_vhosts_removed to delete it with all that it "
+                "holds."
             )
 
 
@@ -447,8 +456,10 @@ def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         have, flavour = broker.read()
         if params["native_code"] and flavour != "jit":
             raise Refusal(
-                f"rabbitmq_hipe_compile is true, which demands native code, and this Erlang runs as {flavour or 'an unknown flavour'!r} "
-                f"instead of 'jit'. Install an Erlang with the JIT (Debian's is, on amd64 and arm64), or set rabbitmq_hipe_compile: false."
+                "rabbitmq_hipe_compile is true, which demands native code, and this Erlang runs as "
+                f"{flavour or 'an unknown flavour'!r} "
+                "instead of 'jit'. Install an Erlang with the JIT (Debian's is, on amd64 and arm64), or set "
+                "rabbitmq_hipe_compile: false."
             )
     version = have.get("rabbitmq_version") or params["series"]
     want = wanted(params, version)

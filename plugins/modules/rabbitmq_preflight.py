@@ -12,7 +12,7 @@ description:
 options:
   data_dir: {description: Where the broker keeps its data., type: path, required: true}
   series: {description: 'Series of the package that the host would run, e.g. C(4.0).', type: str, required: true}
-  disk_free_limit_bytes: {description: Free disk in bytes below which the broker holds publishers back., type: int, required: true}
+  disk_free_limit_bytes: {description: Free disk in bytes below which publishers are held back., type: int, required: true}
   listeners: {description: 'Where clients connect, C(address:port).', type: list, elements: str, required: true}
   distribution_address: {description: Where nodes and tools connect., type: str, required: true}
   erlang_cookie: {description: The cookie., type: str, required: true}
@@ -91,7 +91,10 @@ def split_listener(listener: str) -> tuple[str, int]:
 def cookie_refusals(cookie: str) -> Iterator[str]:
     remedy = "Set rabbitmq_erlang_cookie to 32 or more random letters and digits, e.g. from: openssl rand -hex 32"
     if ERLANGS_OWN_COOKIE.match(cookie):
-        yield f"rabbitmq_erlang_cookie is 20 capital letters: Debian's package takes that for a weak one, replaces it and restarts the broker. {remedy}"
+        yield (
+            "rabbitmq_erlang_cookie is 20 capital letters: Debian's package takes that for a weak one, replaces it and restarts "
+            f"the broker. {remedy}"
+        )
     elif not COOKIE_SHORTEST <= len(cookie) <= 255:
         yield f"rabbitmq_erlang_cookie has {len(cookie)} characters, and must have {COOKIE_SHORTEST} to 255. {remedy}"
     elif not re.fullmatch(r"[!-~]+", cookie):
@@ -121,12 +124,16 @@ def object_refusals(
     for user in users:
         name = user["name"]
         if not passwords.get(name):
-            yield f"The user {name!r} of rabbitmq_users has no password. Add it to vault_rabbitmq_user_passwords, or take the user out."
+            yield (
+                f"The user {name!r} of rabbitmq_users has no password. Add it to vault_rabbitmq_user_passwords, or take the user "
+                "out."
+            )
         elif not isinstance(passwords[name], str):
             yield f"The password of {name!r} in rabbitmq_user_passwords is no string. Put it in quotes."
         elif len(passwords[name]) < PASSWORD_SHORTEST:
             yield (
-                f"The password of {name!r} in rabbitmq_user_passwords has {len(passwords[name])} characters, and must have {PASSWORD_SHORTEST} "
+                f"The password of {name!r} in rabbitmq_user_passwords has {len(passwords[name])} characters, and must have "
+                f"{PASSWORD_SHORTEST} "
                 f"at least. Set a random one, e.g. from: openssl rand -hex 24"
             )
         if name == "guest":
@@ -135,7 +142,10 @@ def object_refusals(
         for vhost in twice(granted):
             yield f"The user {name!r} has permissions in {vhost!r} twice. Keep one of the two."
         for vhost in sorted(set(granted) - declared):
-            yield f"The user {name!r} has permissions in {vhost!r}, which is not in rabbitmq_vhosts. Add it there, or take them out."
+            yield (
+                f"The user {name!r} has permissions in {vhost!r}, which is not in rabbitmq_vhosts. Add it there, or take them "
+                "out."
+            )
     for policy in policies:
         if policy["vhost"] not in declared:
             yield (
@@ -145,7 +155,10 @@ def object_refusals(
 
 
 def address_refusals(listeners: list[str], distribution: str, ours: bool) -> Iterator[str]:
-    """Sentences for addresses that are not this host's, and for ports that another program has; C(ours) when a broker may have them."""
+    """Sentences for addresses that are not this host's, and for ports that another program has.
+
+    C(ours): a broker of ours may have them.
+    """
     if not listeners:
         yield "rabbitmq_listeners_tcp is empty: nobody could connect. Name the host's private address, e.g. 10.0.0.11:5672."
     for listener in listeners:
@@ -158,7 +171,10 @@ def address_refusals(listeners: list[str], distribution: str, ours: bool) -> Ite
     try:
         ipaddress.ip_address(distribution)
     except ValueError:
-        yield f"rabbitmq_distribution_address is {distribution!r}, which is no address. Use 127.0.0.1, or the host's private address in a cluster."
+        yield (
+            f"rabbitmq_distribution_address is {distribution!r}, which is no address. Use 127.0.0.1, or the host's private "
+            "address in a cluster."
+        )
     else:
         yield from bindable("rabbitmq_distribution_address", distribution, 25672, ours)
 
@@ -175,9 +191,15 @@ def bindable(name: str, address: str, port: int, ours: bool) -> Iterator[str]:
             probe.bind((address, 0 if ours else port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                yield f"{name} holds port {port} on {address}, which another program of this host has (ss -ltnp tells which). Stop that, or choose another port."
+                yield (
+                    f"{name} holds port {port} on {address}, which another program of this host has (ss -ltnp tells which). Stop "
+                    "that, or choose another port."
+                )
             else:
-                yield f"{name} holds {address}, which is not an address of this host ({error.strerror}). Name one that `ip address` lists."
+                yield (
+                    f"{name} holds {address}, which is not an address of this host ({error.strerror}). Name one that `ip "
+                    "address` lists."
+                )
 
 
 def disk_refusals(data_dir: Path, limit: int) -> Iterator[str]:
@@ -191,8 +213,10 @@ def disk_refusals(data_dir: Path, limit: int) -> Iterator[str]:
     room = disk.f_frsize * (disk.f_blocks if started else disk.f_bavail)
     if room <= limit:
         yield (
-            f"The filesystem of {data_dir} has {gib(room)} {'in all' if started else 'free'}, and the broker's disk limit is {gib(limit)}: "
-            f"it would accept nothing, from its first second. Give {data_dir} a larger filesystem, or lower rabbitmq_disk_free_limit (× memory)."
+            f"The filesystem of {data_dir} has {gib(room)} {'in all' if started else 'free'}, and the broker's disk limit is "
+            f"{gib(limit)}: "
+            f"it would accept nothing, from its first second. Give {data_dir} a larger filesystem, or lower "
+            "rabbitmq_disk_free_limit (× memory)."
         )
 
 
@@ -204,8 +228,10 @@ def data_refusals(data_dir: Path, series: str) -> Iterator[str]:
         if FLAG_OF_3_13 not in flags.read_text(encoding="utf-8", errors="replace"):
             yield (
                 f"{data_dir} holds the data of a broker older than 3.13, on which {series} does not boot and which it may spoil. "
-                f"Build a broker on a fresh host, let it have the new work, let this one's workers empty its queues, then take it out of the inventory. "
-                f"If nothing in it is needed: move {data_dir}/mnesia away and run again; users and virtual hosts come from the inventory."
+                "Build a broker on a fresh host, let it have the new work, let this one's workers empty its queues, then take "
+                "it out of the inventory. "
+                f"If nothing in it is needed: move {data_dir}/mnesia away and run again; users and virtual hosts come from the "
+                "inventory."
             )
             return
 

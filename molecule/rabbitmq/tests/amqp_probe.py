@@ -85,7 +85,7 @@ class Connection:
             got = struct.unpack(">HH", payload[:4])
             if got in ((10, 50), (20, 40)):
                 code, size = struct.unpack(">HB", payload[4:7])
-                raise Refused(f"{code} {payload[7:7 + size].decode()}")
+                raise Refused(f"{code} {payload[7 : 7 + size].decode()}")
             if got[0] == klass and got[1] in methods:
                 return payload[4:] if len(methods) == 1 else payload[2:]
 

@@ -32,7 +32,10 @@ def inputs(host) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def memory(host, inputs) -> int:
     """Bytes of memory that the host really has."""
-    return inputs.get("rabbitmq_memory_bytes") or host.ansible("resource_facts", check=False)["ansible_facts"]["resources"]["memory_bytes"]
+    return (
+        inputs.get("rabbitmq_memory_bytes")
+        or host.ansible("resource_facts", check=False)["ansible_facts"]["resources"]["memory_bytes"]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,9 @@ def ctl(host):
     def run(*arguments: str, parse: bool = False) -> Any:
         command = shlex.join(["rabbitmqctl", "--quiet", *arguments, *(["--formatter", "json"] if parse else [])])
         done = host.run(f"{command} </dev/null")
-        assert done.rc == 0, f"{command}\n{done.stdout}{done.stderr}\n{host.run('tail -n 20 /var/log/rabbitmq/rabbit@*.log').stdout}"
+        assert done.rc == 0, (
+            f"{command}\n{done.stdout}{done.stderr}\n{host.run('tail -n 20 /var/log/rabbitmq/rabbit@*.log').stdout}"
+        )
         return json.loads(done.stdout) if parse else done.stdout.strip()
 
     return run

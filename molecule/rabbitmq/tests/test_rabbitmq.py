@@ -40,7 +40,7 @@ def session(connect, application):
 
 @pytest.fixture
 def reader(ctl, connect, application):
-    """Somebody who may read the dead letters, as no application may. Lives for one test; the next converge would delete him too."""
+    """Somebody who may read the dead letters, as no application may. Lives for one test; a converge would delete him too."""
     name, password = f"reader-{secrets.token_hex(4)}", secrets.token_hex(16)
     ctl("add_user", name, password)
     try:
@@ -101,7 +101,9 @@ def test_nothing_of_the_broker_listens_on_every_address(host, inputs):
 def test_clients_are_served_exactly_where_the_inventory_says(host, ctl, inputs):
     served = {
         f"{listener['interface']}:{listener['port']}"
-        for listener in json.loads(host.check_output("rabbitmq-diagnostics --quiet listeners --formatter json </dev/null"))["listeners"]
+        for listener in json.loads(host.check_output("rabbitmq-diagnostics --quiet listeners --formatter json </dev/null"))[
+            "listeners"
+        ]
         if listener["protocol"] == "amqp"
     }
     assert served == set(inputs["rabbitmq_listeners_tcp"])
@@ -115,7 +117,8 @@ def test_nodes_and_tools_are_served_on_the_distribution_address_alone(host, inpu
 def test_the_broker_has_its_descriptors(host, inputs):
     pid = host.check_output("systemctl show --property=ExecMainPID --value rabbitmq-server")
     allowed, ceiling = (
-        int(host.check_output(f"awk '/^Max open files/ {{ print ${column} }}' /proc/{process}/limits")) for process, column in ((pid, 4), (1, 5))
+        int(host.check_output(f"awk '/^Max open files/ {{ print ${column} }}' /proc/{process}/limits"))
+        for process, column in ((pid, 4), (1, 5))
     )
     assert allowed == min(inputs["rabbitmq_nofile"], ceiling)
 
@@ -270,8 +273,13 @@ def after(host, connect, application):
 
 
 @pytest.mark.disruptive
-@pytest.mark.parametrize("command", ["systemctl restart rabbitmq-server", "systemctl kill --signal=KILL rabbitmq-server"], ids=["restart", "kill"])
-def test_a_queue_and_its_job_survive_a_broker_that_is_started_anew(session, after, command):
+@pytest.mark.parametrize(
+    "command", ["systemctl restart rabbitmq-server", "systemctl kill --signal=KILL rabbitmq-server"], ids=["restart", "kill"]
+)
+def test_a_queue_and_its_job_survive_a_broker_that_is_started_anew(session, host, after, command):
+    # The broker writes a new queue's name to the disk some seconds late; killed before that, it forgets the queue.
+    names = "find /var/lib/rabbitmq/mnesia -path '*/quorum/*' -name names.dets -exec grep --quiet --text {} {{}} +"
+    until("the queue's name on the disk", lambda: host.run(names.format(QUEUE)).rc == 0)
     body = f"durable {secrets.token_hex(8)}"
     assert session.publish(QUEUE, body) == "ack"
     assert after(command) == body
