@@ -176,10 +176,9 @@ def definition(release: str) -> tuple[list[str], dict[str, str]]:
         '--customize-hook=chroot "$1" systemctl enable ssh.service ssh-hostkey.service',
         # What makes a host itself comes at its first boot.
         '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
-        '--customize-hook=: > "$1"/etc/machine-id',
         # The list of packages was never fetched, and the date says so: Ansible's apt takes a young directory for a fresh list.
         "--skip=cleanup/apt/lists",
-        '--customize-hook=find "$1"/var/lib/apt/lists -type f -delete && touch -d @0 "$1"/var/lib/apt/lists',
+        '--customize-hook=find "$1"/var/lib/apt/lists -mindepth 1 -delete && touch -d @0 "$1"/var/lib/apt/lists',
         '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
         CODENAMES[release],
         "-",

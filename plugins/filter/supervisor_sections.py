@@ -41,6 +41,9 @@ def worker_programs(
                 f"--queues={','.join(program.get('queues') or queues)}",
                 f"--concurrency={program.get('concurrency') or concurrency}",
                 f"--loglevel={loglevel}",
+                # Workers that watch each other cost a queue and a second at each start, and decide nothing here.
+                "--without-gossip",
+                "--without-mingle",
                 *(program.get("arguments") or []),
             ],
         }
