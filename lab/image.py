@@ -177,7 +177,9 @@ def definition(release: str) -> tuple[list[str], dict[str, str]]:
         # What makes a host itself comes at its first boot.
         '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
         # The list of packages was never fetched, and the date says so: Ansible's apt takes a young directory for a fresh list.
-        "--skip=cleanup/apt/lists",
+        # mmdebstrap's own cleaning comes after the hooks and would touch the directory again.
+        "--skip=cleanup/apt",
+        '--customize-hook=chroot "$1" apt-get clean',
         '--customize-hook=find "$1"/var/lib/apt/lists -mindepth 1 -delete && touch -d @0 "$1"/var/lib/apt/lists',
         '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
         CODENAMES[release],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations, pairwise
+from itertools import pairwise
 
 from fleet.model import Fleet, Host
 
@@ -40,16 +40,16 @@ def unsupported_systems(fleet: Fleet, supported: dict[str, list[str]]) -> Iterat
 
 
 def one_machine_twice(fleet: Fleet) -> Iterator[str]:
-    for one, other, same in same_machines(fleet):
+    for hosts, same in machines_with_several_names(fleet):
         yield (
-            f"{one.name} and {other.name} are one machine: both have {same}. "
-            f"Keep one of the two names in the inventory; if they are copies of one image, give each its own "
-            f"identity (rm /etc/machine-id; systemd-machine-id-setup) and its own ansible_host."
+            f"{names_of(hosts)} are one machine: they have {same}. "
+            f"Keep one of the names in the inventory; if they are copies of one image, give each its own identity "
+            f"(rm /etc/machine-id; systemd-machine-id-setup) and its own ansible_host."
         )
 
 
 def kept_apart(fleet: Fleet, apart: list[list[str]]) -> Iterator[str]:
-    """Roles of one entry of ``apart`` on one machine, whether by one name or by two."""
+    """Roles of one entry of ``apart`` on one machine, whether by one name or by several."""
     for first, second in apart:
         hint = (
             f"{fleet.groups_of(first)} and {fleet.groups_of(second)} must not share a machine: "
@@ -58,9 +58,29 @@ def kept_apart(fleet: Fleet, apart: list[list[str]]) -> Iterator[str]:
         for host in fleet.with_role(first):
             if second in host.roles:
                 yield f"{host.name} is in both groups; {hint}"
-        for one, other, same in same_machines(fleet):
-            if (first in one.roles and second in other.roles) or (second in one.roles and first in other.roles):
-                yield f"{one.name} and {other.name} both have {same}; {hint}"
+        for hosts, same in machines_with_several_names(fleet):
+            if any(first in host.roles for host in hosts) and any(second in host.roles for host in hosts):
+                yield f"{names_of(hosts)} have {same}; {hint}"
+
+
+def machines_with_several_names(fleet: Fleet) -> Iterator[tuple[list[Host], str]]:
+    """Hosts of the inventory that are one machine, with what gives them away."""
+    known: set[tuple[str, ...]] = set()
+    for what, key in (("address", "address"), ("machine identity", "machine_id")):
+        shared: dict[str, list[Host]] = {}
+        for host in fleet.hosts.values():
+            if getattr(host, key) is not None:
+                shared.setdefault(getattr(host, key), []).append(host)
+        for value, hosts in shared.items():
+            names = tuple(host.name for host in hosts)
+            if len(hosts) > 1 and names not in known:
+                known.add(names)
+                yield hosts, f"the {what} {value}"
+
+
+def names_of(hosts: list[Host]) -> str:
+    *others, last = sorted(host.name for host in hosts)
+    return f"{', '.join(others)} and {last}"
 
 
 def applications_incomplete(fleet: Fleet) -> Iterator[str]:
@@ -155,15 +175,6 @@ def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
         for setting, reason in (host.inputs.get("application_waivers") or {}).items():
             if not str(reason or "").strip():
                 yield f"{host.name}: application_waivers breaks {setting} without a reason. Write one as its value."
-
-
-def same_machines(fleet: Fleet) -> Iterator[tuple[Host, Host, str]]:
-    """Pairs of inventory names that reach one machine, with what gives them away."""
-    for one, other in combinations(fleet.hosts.values(), 2):
-        if one.address is not None and one.address == other.address:
-            yield one, other, f"the address {one.address}"
-        elif one.machine_id is not None and one.machine_id == other.machine_id:
-            yield one, other, f"the machine identity {one.machine_id}"
 
 
 def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str]]) -> list[str]:

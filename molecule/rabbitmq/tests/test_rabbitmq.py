@@ -12,8 +12,6 @@ from amqp_probe import Connection, Refused
 
 testinfra_hosts = ["ansible://rabbitmq"]
 
-# Its own name per run: what a run leaves behind must not meet the next.
-QUEUE = f"promise-{secrets.token_hex(4)}"
 EVERYWHERE = ("0.0.0.0", "*", "[::]")
 PORTS_OF_NODES = ("4369", "25672")
 
@@ -28,14 +26,20 @@ def until(what: str, look: Callable[[], object], seconds: float = 60):
 
 
 @pytest.fixture
-def session(connect, application):
+def queue() -> str:
+    """A name that no other test or run has: the broker's files remember deleted ones."""
+    return f"promise-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def session(connect, application, queue):
     """A connection of the application, and a quorum queue of its own that is gone afterwards."""
     with connect(**application) as connection:
-        connection.declare(QUEUE, **{"x-queue-type": "quorum"})
+        connection.declare(queue, **{"x-queue-type": "quorum"})
     with connect(**application) as connection:
         yield connection
     with connect(**application) as connection:
-        connection.delete(QUEUE)
+        connection.delete(queue)
 
 
 @pytest.fixture
@@ -177,18 +181,18 @@ def test_the_application_may_not_touch_its_dead_letters(connect, application, at
 
 
 @pytest.mark.usefixtures("session")
-def test_a_work_queue_is_durable_and_under_the_delivery_limit(ctl, application, inputs):
+def test_a_work_queue_is_durable_and_under_the_delivery_limit(ctl, application, inputs, queue):
     queues = ctl("list_queues", "-p", application["vhost"], "name", "type", "durable", "policy", parse=True)
-    (mine,) = [queue for queue in queues if queue["name"] == QUEUE]
+    (mine,) = [q for q in queues if q["name"] == queue]
     assert (mine["type"], mine["durable"], mine["policy"]) == ("quorum", True, "work")
     (policy,) = [p for p in ctl("list_policies", "-p", application["vhost"], parse=True) if p["name"] == "work"]
     definition = policy["definition"] if isinstance(policy["definition"], dict) else json.loads(policy["definition"])
     assert definition["delivery-limit"] == inputs["rabbitmq_delivery_limit"]
 
 
-@pytest.mark.parametrize("name", ["celery_delayed_27", "worker@host.celery.pidbox"])
-def test_celerys_own_queues_are_allowed_and_not_under_the_policy(connect, application, ctl, name):
-    queue = f"celery_delayed_{QUEUE}" if name.startswith("celery_delayed") else f"{QUEUE}.celery.pidbox"
+@pytest.mark.parametrize("name", ["celery_delayed_{}", "{}.celery.pidbox"])
+def test_celerys_own_queues_are_allowed_and_not_under_the_policy(connect, application, ctl, queue, name):
+    queue = name.format(queue)
     with connect(**application) as connection:
         connection.declare(queue, **{"x-queue-type": "quorum"})
     try:
@@ -199,25 +203,25 @@ def test_celerys_own_queues_are_allowed_and_not_under_the_policy(connect, applic
             connection.delete(queue)
 
 
-def test_a_job_that_fails_too_often_ends_in_the_dead_letters_and_is_not_lost(session, reader, inputs):
+def test_a_job_that_fails_too_often_ends_in_the_dead_letters_and_is_not_lost(session, queue, reader, inputs):
     body = f"poison {secrets.token_hex(8)}"
-    assert session.publish(QUEUE, body) == "ack"
+    assert session.publish(queue, body) == "ack"
     deliveries = 0
     # A job that was put back is not there again at once; it is gone for good once it was delivered a time more than the limit.
     deadline = time.monotonic() + 60
     while deliveries <= inputs["rabbitmq_delivery_limit"] and time.monotonic() < deadline:
-        if (delivery := session.get(QUEUE)) is not None:
+        if (delivery := session.get(queue)) is not None:
             session.put_back(delivery[0])
             deliveries += 1
     assert deliveries == inputs["rabbitmq_delivery_limit"] + 1
     assert find(reader, body), "the job is in no queue any more"
 
 
-def test_a_dead_letter_can_be_looked_at_again_and_again(session, reader, inputs):
+def test_a_dead_letter_can_be_looked_at_again_and_again(session, queue, reader, inputs):
     body = f"poison {secrets.token_hex(8)}"
-    session.publish(QUEUE, body)
+    session.publish(queue, body)
     for _ in range(inputs["rabbitmq_delivery_limit"] + 1):
-        session.put_back(until("another delivery", lambda: session.get(QUEUE))[0])
+        session.put_back(until("another delivery", lambda: session.get(queue))[0])
     # Longer than RabbitMQ 4 would let a message of a quorum queue be put back by itself.
     for _ in range(25):
         assert find(reader, body, keep=True), "the dead letter vanished while somebody looked at it"
@@ -248,7 +252,7 @@ def find(reader: Connection, body: str, keep: bool = False) -> bool:
 
 
 @pytest.fixture
-def after(host, connect, application):
+def after(host, connect, application, queue):
     """Do something to the broker, wait until it was started anew, and take one job out of the queue."""
 
     def run(command: str) -> str:
@@ -256,7 +260,7 @@ def after(host, connect, application):
             # A queue is elected anew after a start, and until then is refused to everybody.
             try:
                 with connect(**application) as connection:
-                    if (delivery := connection.get(QUEUE)) is None:
+                    if (delivery := connection.get(queue)) is None:
                         return None
                     connection.ack(delivery[0])
                     return delivery[1]
@@ -276,10 +280,10 @@ def after(host, connect, application):
 @pytest.mark.parametrize(
     "command", ["systemctl restart rabbitmq-server", "systemctl kill --signal=KILL rabbitmq-server"], ids=["restart", "kill"]
 )
-def test_a_queue_and_its_job_survive_a_broker_that_is_started_anew(session, host, after, command):
+def test_a_queue_and_its_job_survive_a_broker_that_is_started_anew(session, queue, host, after, command):
     # The broker writes a new queue's name to the disk some seconds late; killed before that, it forgets the queue.
     names = "find /var/lib/rabbitmq/mnesia -path '*/quorum/*' -name names.dets -exec grep --quiet --text {} {{}} +"
-    until("the queue's name on the disk", lambda: host.run(names.format(QUEUE)).rc == 0)
+    until("the queue's name on the disk", lambda: host.run(names.format(queue)).rc == 0)
     body = f"durable {secrets.token_hex(8)}"
-    assert session.publish(QUEUE, body) == "ack"
+    assert session.publish(queue, body) == "ack"
     assert after(command) == body
