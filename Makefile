@@ -17,7 +17,7 @@ help:  ## This list
 
 #: See it work
 demo: lab secrets  ## Start five blank hosts, provision them, send real work through them
-	@$(BIN)/python -m lab.demo
+	@$(BIN)/python -m lab.demo --inventory $(INVENTORY)
 
 demo-down: setup  ## Remove every host and network that the lab made
 	@$(SUDO) $(PLAY) lab/destroy.yml

@@ -24,7 +24,12 @@ def host(name: str, *roles: str, applications: tuple[str, ...] = (), **inputs: o
 
 
 def fleet(**changes: Host | None) -> Fleet:
-    pool = {"pgbouncer_default_pool_size": 20, "pgbouncer_reserve_pool_size": 5}
+    pool = {
+        "pgbouncer_pools": 1,
+        "pgbouncer_default_pool_size": 20,
+        "pgbouncer_reserve_pool_size": 5,
+        "pgbouncer_auth_max_user_connections": 2,
+    }
     hosts = {
         "broker1": host("broker1", "rabbitmq"),
         "db1": host("db1", "postgresql", postgresql_max_connections=100, postgresql_superuser_reserved_connections=3),
@@ -97,12 +102,12 @@ def test_a_second_beat_is_refused() -> None:
 
 
 def test_pools_that_exceed_the_server_are_refused_with_both_numbers() -> None:
-    small = host("db1", "postgresql", postgresql_max_connections=77, postgresql_superuser_reserved_connections=3)
-    (sentence,) = refused(db1=small)
-    assert "may open 75 connections to db1, which grants 74" in sentence
-    assert (
-        refused(db1=host("db1", "postgresql", postgresql_max_connections=78, postgresql_superuser_reserved_connections=3)) == []
-    )
+    def server(connections: int) -> Host:
+        return host("db1", "postgresql", postgresql_max_connections=connections, postgresql_superuser_reserved_connections=3)
+
+    (sentence,) = refused(db1=server(83))
+    assert "may open 81 connections to db1, which grants 80" in sentence
+    assert refused(db1=server(84)) == []
 
 
 def with_inputs(name: str, **inputs: object) -> Host:

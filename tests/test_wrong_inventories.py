@@ -134,7 +134,7 @@ WRONG = {
     "a missing secret": (spoil("newsroom", application_broker_password="{{ vault_gone }}"), "'vault_gone' is undefined"),
     "pools above the server": (
         spoil("postgresql", postgresql_max_connections=60),
-        "may open 75 connections to db1, which grants 57",
+        "may open 81 connections to db1, which grants 57",
     ),
     "a task longer than its stop": (
         spoil("newsroom", application_time_limit=700),

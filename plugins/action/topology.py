@@ -30,6 +30,10 @@ options:
 author: maintainers
 """
 
+RETURN = r"""
+preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: always}
+"""
+
 
 RUN_VARIABLES = ("ansible_check_mode", "groups", "hostvars", "omit", "playbook_dir")
 
@@ -57,6 +61,7 @@ class ActionModule(ActionBase):
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
         fleet = Fleet(hosts, roles, tuple(args["applications"]))
+        result["preflights"] = {name: self._preflights(host) for name, host in hosts.items()}
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
         if sentences:
             result["failed"] = True
@@ -76,7 +81,12 @@ class ActionModule(ActionBase):
             "vars": load("vars/main.yml"),
             "options": load("meta/argument_specs.yml")["argument_specs"]["main"]["options"],
             "ranges": load("meta/ranges.yml"),
+            "preflight": (home / "tasks/preflight.yml").exists(),
         }
+
+    def _preflights(self, host: Host) -> list[str]:
+        """The host's roles that look at the host itself before anything changes."""
+        return [role for role in self._contracts if role in host.roles and self._contracts[role]["preflight"]]
 
     def _find_role(self, role: str) -> str:
         for base in (Path(self._loader.get_basedir()), Path(__file__).resolve().parents[2]):

@@ -110,25 +110,30 @@ def second_beat(fleet: Fleet) -> Iterator[str]:
 
 
 def pools_above_the_server(fleet: Fleet) -> Iterator[str]:
-    """Every PgBouncer can open its pool for every application's user; together they must fit the server."""
+    """Every PgBouncer can fill its pool for every application's user, and asks with its own; together they must fit the server."""
     bouncers = list(fleet.with_role("pgbouncer"))
+    demand = sum(connections_of(bouncer) for bouncer in bouncers)
     for server in fleet.with_role("postgresql"):
-        room = server.inputs.get("postgresql_max_connections"), server.inputs.get("postgresql_superuser_reserved_connections")
-        if None in room:
-            continue
-        demand = sum(
-            max(1, len(host.applications))
-            * (int(host.inputs["pgbouncer_default_pool_size"]) + int(host.inputs["pgbouncer_reserve_pool_size"]))
-            for host in bouncers
-            if "pgbouncer_default_pool_size" in host.inputs and "pgbouncer_reserve_pool_size" in host.inputs
-        )
-        limit = int(room[0]) - int(room[1])
-        if demand > limit:
+        granted = server.inputs.get("postgresql_max_connections")
+        reserved = server.inputs.get("postgresql_superuser_reserved_connections")
+        if isinstance(granted, int) and isinstance(reserved, int) and demand > granted - reserved:
             yield (
-                f"{len(bouncers)} PgBouncers may open {demand} connections to {server.name}, which grants {limit} "
-                f"(postgresql_max_connections {room[0]} less {room[1]} reserved). "
+                f"{len(bouncers)} PgBouncers may open {demand} connections to {server.name}, which grants {granted - reserved} "
+                f"(postgresql_max_connections {granted} less {reserved} reserved). "
                 f"Raise postgresql_max_connections, or lower pgbouncer_default_pool_size."
             )
+
+
+def connections_of(bouncer: Host) -> int:
+    """The most server connections that the bouncer opens: a pool and its reserve for each pair of user and database."""
+    keys = (
+        "pgbouncer_pools",
+        "pgbouncer_default_pool_size",
+        "pgbouncer_reserve_pool_size",
+        "pgbouncer_auth_max_user_connections",
+    )
+    pools, size, reserve, asking = (value if isinstance(value := bouncer.inputs.get(key), int) else 0 for key in keys)
+    return pools * (size + reserve) + asking
 
 
 def timers_out_of_order(fleet: Fleet) -> Iterator[str]:
