@@ -42,6 +42,21 @@ PACKAGES = (
     "systemd-sysv",
 )
 
+# What finds disks, consoles and hypervisors at boot, of which a container has none. systemd runs each of them again at every
+# daemon-reload, and so at every package with a service: a tenth of what a converge from blank cost this machine.
+GENERATORS = (
+    "systemd-debug-generator",
+    "systemd-fstab-generator",
+    "systemd-getty-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-rc-local-generator",
+    "systemd-run-generator",
+    "systemd-ssh-generator",
+    "systemd-system-update-generator",
+    "systemd-tpm2-generator",
+)
+
 # Two hosts with one key would be one host to SSH: each makes its own at its first boot. One kind is enough, and quick.
 HOSTKEY_UNIT = """\
 [Unit]
@@ -174,6 +189,8 @@ def definition(release: str) -> tuple[list[str], dict[str, str]]:
         "--setup-hook=sync-in OVERLAY /",
         '--customize-hook=chroot "$1" update-ca-certificates',
         '--customize-hook=chroot "$1" systemctl enable ssh.service ssh-hostkey.service',
+        f'--customize-hook=cd "$1"/etc/systemd && mkdir -p system-generators && for name in {" ".join(GENERATORS)}; '
+        'do ln -s /dev/null "system-generators/$name"; done',
         # What makes a host itself comes at its first boot.
         '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
         # The list of packages was never fetched, and the date says so: Ansible's apt takes a young directory for a fresh list.

@@ -1,9 +1,9 @@
-"""A host has the smaller of the machine's memory and its control group's limit."""
+"""A host has the smaller of the machine's memory and its control group's limit, and the packages that dpkg calls installed."""
 
 from pathlib import Path
 
 import pytest
-from resource_facts import memory_bytes
+from resource_facts import installed_packages, memory_bytes
 
 MACHINE = 24 * 1024**3
 
@@ -25,3 +25,7 @@ def test_the_smaller_bound_counts(tmp_path: Path, file: str | None, limit: str |
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).write_text(f"{limit}\n")
     assert memory_bytes(tmp_path) == expected
+
+
+def test_only_what_is_installed_counts_as_installed() -> None:
+    assert installed_packages("ii adduser\nrc nginx\nii apt\nun vim\n") == ["adduser", "apt"]

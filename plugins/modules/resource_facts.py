@@ -1,13 +1,14 @@
 #!/usr/bin/python
-"""Memory and processors that a host can really use."""
+"""What a host really has: memory, processors, installed packages."""
 
 DOCUMENTATION = r"""
 module: resource_facts
-short_description: Memory and processors that a host can really use
+short_description: What a host really has
 description:
   - A container or a confined service reads the machine's memory in C(/proc/meminfo), while its control group ends it
     at a smaller limit. Whatever is sized by memory must take the smaller of the two.
-  - Sets C(ansible_facts.resources).
+  - The names of the installed packages come along, since dpkg tells them in milliseconds: a role that finds its own among
+    them spares a run of apt, which takes a second of both sides.
 author: maintainers
 """
 
@@ -18,10 +19,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: C(resources) with C(memory_bytes) (int, bytes) and C(cpus) (int).
+  description: >-
+    C(resources) with C(memory_bytes) (int, bytes) and C(cpus) (int); C(installed_packages), names of Debian packages.
   returned: always
   type: dict
-  sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}}
+  sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
 """
 
 import os
@@ -56,10 +58,16 @@ def memory_bytes(root: Path = Path("/")) -> int:
     return min(bounds)
 
 
+def installed_packages(listing: str) -> list[str]:
+    """Names out of dpkg-query's lines of status and package; what was removed with its settings left is not installed."""
+    return [name for status, name in (line.split() for line in listing.splitlines()) if status == "ii"]
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    listing = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"], check_rc=True)[1]
     resources = {"memory_bytes": memory_bytes(), "cpus": len(os.sched_getaffinity(0))}
-    module.exit_json(ansible_facts={"resources": resources})
+    module.exit_json(ansible_facts={"resources": resources, "installed_packages": installed_packages(listing)})
 
 
 if __name__ == "__main__":
