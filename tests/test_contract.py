@@ -12,7 +12,7 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir()
 READERS = ("tasks/*.yml", "handlers/*.yml", "vars/*.yml", "defaults/*.yml", "templates/**/*.j2")
 JUDGES = "\n".join(path.read_text() for path in (*(ROOT / "plugins/fleet").glob("*.py"), ROOT / "plugins/action/topology.py"))
 # What a role sets for others to read.
-OUTPUTS = {"application_current"}
+OUTPUTS = {"application_current", "topology_packages"}
 
 
 def load(role: str, path: str) -> dict:

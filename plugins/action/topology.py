@@ -32,6 +32,7 @@ author: maintainers
 
 RETURN = r"""
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: always}
+packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: always}
 """
 
 
@@ -54,6 +55,7 @@ class ActionModule(ActionBase):
         self._all_vars = task_vars or {}
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
+        self._packages: dict[str, list[str]] = {}
         args = self._task.args
         roles = {"topology": ("all",)}
         roles |= {role: tuple([at] if isinstance(at, str) else at) for role, at in args["roles"].items()}
@@ -62,6 +64,7 @@ class ActionModule(ActionBase):
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
         fleet = Fleet(hosts, roles, tuple(args["applications"]))
         result["preflights"] = {name: self._preflights(host) for name, host in hosts.items()}
+        result["packages"] = self._packages
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
         if sentences:
             result["failed"] = True
@@ -106,6 +109,10 @@ class ActionModule(ActionBase):
         for role in own:
             variables |= self._contracts[role]["vars"]
         inputs = self._inputs(name, own, variables)
+
+        templar = self._templar.copy_with_new_env(available_variables=variables)
+        lists = [f"__{role}_packages" for role in own if f"__{role}_packages" in variables]
+        self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
 
         for role in own:
             contract = self._contracts[role]
