@@ -110,7 +110,7 @@ def second_beat(fleet: Fleet) -> Iterator[str]:
 
 
 def pools_above_the_server(fleet: Fleet) -> Iterator[str]:
-    """Every PgBouncer can fill its pool for every application's user, and asks with its own; together they must fit the server."""
+    """Every PgBouncer can fill its pools, and asks for passwords besides; together they must fit the server."""
     bouncers = list(fleet.with_role("pgbouncer"))
     demand = sum(connections_of(bouncer) for bouncer in bouncers)
     for server in fleet.with_role("postgresql"):

@@ -17,9 +17,9 @@ description:
     SIGINT, so that running transactions end first.
 options:
   ini: {description: Content of C(/etc/pgbouncer/pgbouncer.ini)., type: str, required: true}
-  settings: {description: The keys and values of its section C([pgbouncer])., type: dict, required: true}
+  settings: {description: "The keys and values of its section C([pgbouncer]).", type: dict, required: true}
   userlist: {description: Content of C(/etc/pgbouncer/userlist.txt)., type: str, required: true}
-  dropin: {description: Content of the unit's drop-in., type: str, required: true}
+  dropin: {description: "Content of the unit's drop-in.", type: str, required: true}
   nofile: {description: Descriptors that the process must be allowed., type: int, required: true}
   timeout: {description: Seconds that the service may take to answer., type: int, default: 30}
 author: [Grunnfjell maintainers]

@@ -7,7 +7,7 @@ short_description: What a host really has
 description:
   - A container or a confined service reads the machine's memory in C(/proc/meminfo), while its control group ends it
     at a smaller limit. Whatever is sized by memory must take the smaller of the two.
-  - The names of the installed packages come along, since dpkg tells them in milliseconds: a role that finds its own among
+  - The names of the installed packages come along, since dpkg tells them in milliseconds. A role that finds its own among
     them spares a run of apt, which takes a second of both sides.
 author: maintainers
 """
