@@ -2,78 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
+from following import LONG, RESUME_S, SHORT, ended, ffmpeg_of, programs, until
 
-from lab.demo import fleet, traffic, videos
+from lab.demo import traffic, videos
 from lab.demo.fleet import Fleet, Host
 
 # A client gets its answer within this, whatever the broker does.
 ANSWER_S = 5.0
-# Celery looks for a lost broker again after 2, 4, 6 … and at most 30 s.
-RESUME_S = 90.0
-# The long video's transcoding, on two busy cores.
-DONE_S = 240.0
 
-# Long enough in the work for a test to step in.
-LONG = videos.Video("site-long", (1280, 720), 40, (1280, 720))
-SHORT = videos.Video("site-short", (320, 180), 1, (320, 180))
-
-
-@pytest.fixture(scope="module")
-def site(request) -> Fleet:
-    return fleet.read(request.config.option.ansible_inventory)
-
-
-@pytest.fixture(scope="module")
-def films(tmp_path_factory) -> dict[videos.Video, Path]:
-    return videos.make((LONG, SHORT), tmp_path_factory.mktemp("films"))
-
-
-@pytest.fixture(scope="module")
-def upload(site, films) -> Callable[[videos.Video], traffic.Answer]:
-    producer = site.group("producers")[0]
-    return lambda video: traffic.post(producer.url, films[video])
-
-
-def until(what: str, look: Callable[[], object], seconds: float):
-    """The first answer that is true; fails with the last one."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds:.0f} s; last seen: {seen!r}"
-        time.sleep(0.2)
-    return seen
-
-
-def ended(answer: traffic.Answer, seconds: float = DONE_S) -> dict:
-    def look() -> dict | None:
-        told = traffic.look(answer.location)
-        return told if told.get("state") in ("done", "failed") else None
-
-    return until(f"the end of {answer.location}", look, seconds)
-
-
-def ffmpeg_of(site: Fleet, answer: traffic.Answer) -> tuple[Host, str]:
-    """The worker host and the process that transcode this job; its key stands in the names of the files."""
-    key = answer.location.rsplit("/", 1)[1]
-
-    def look() -> tuple[Host, str] | None:
-        for worker in site.group("celery_workers"):
-            if found := worker.run(["sh", "-c", f"pgrep -f '^ffmpeg .*{key}' || true"]).split():
-                return worker, found[0]
-        return None
-
-    return until(f"the transcoding of {key}", look, RESUME_S)
-
-
-def programs(host: Host) -> dict[str, str]:
-    """Each program's name and what supervisord says of it, e.g. `RUNNING pid 12`."""
-    lines = host.run(["sh", "-c", "supervisorctl status || true"]).splitlines()
-    return {name: state.strip().split(",")[0] for name, _, state in (line.partition(" ") for line in lines)}
+pytestmark = pytest.mark.disruptive
 
 
 def works_again(upload: Callable[[videos.Video], traffic.Answer]) -> dict:
@@ -133,6 +74,18 @@ def test_a_stop_in_mid_task_waits_for_the_task(site, upload):
     finally:
         worker.run(["supervisorctl", "start", "all"])
     assert all(state.startswith("RUNNING") for state in programs(worker).values()), programs(worker)
+
+
+def test_a_stop_of_the_service_in_mid_task_waits_for_the_task(site, upload):
+    answer = upload(LONG)
+    worker, _ = ffmpeg_of(site, answer)
+    try:
+        worker.run(["systemctl", "stop", "supervisor"], timeout_s=700)
+        told = traffic.look(answer.location)
+        assert (told["state"], told["attempts"]) == ("done", 1), told
+    finally:
+        worker.run(["systemctl", "start", "supervisor"])
+    until("the programs' return", lambda: all(state.startswith("RUNNING") for state in programs(worker).values()), RESUME_S)
 
 
 def test_a_stopped_broker_means_503_in_time_and_workers_resume_by_themselves(site, upload):

@@ -170,6 +170,7 @@ def test_descriptors_of_the_running_process_carry_clients_and_pools(host, config
     assert limit > int(config["max_client_conn"]) + pools
 
 
+@pytest.mark.disruptive
 def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database):
     wanted = int(config["max_client_conn"])
     source = Path(__file__).with_name("crowd.py").read_text(encoding="utf-8")
@@ -183,6 +184,7 @@ def test_as_many_clients_as_promised_really_work_at_once(host, login, config, da
     assert "no more connections allowed" in result["refused"], result
 
 
+@pytest.mark.disruptive
 def test_the_pools_stay_within_their_sizes_under_that_crowd(console, config):
     most = int(config["default_pool_size"]) + int(config["reserve_pool_size"])
     for row in console("SHOW POOLS"):

@@ -14,10 +14,6 @@ from amqp_probe import Connection, Refused
 DEFAULTS = yaml.safe_load(Path(__file__).parents[3].joinpath("roles/rabbitmq/defaults/main.yml").read_text(encoding="utf-8"))
 
 
-def pytest_configure(config):
-    config.addinivalue_line("markers", "disruptive: restarts a service; not for a fleet that has work to do")
-
-
 @pytest.fixture(scope="module")
 def inputs(host) -> dict[str, Any]:
     """What the inventory, or else the role, says of each input. Of a default that is an expression there is no value here."""

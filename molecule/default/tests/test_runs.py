@@ -1,0 +1,134 @@
+"""What a run of site.yml promises: it changes what differs, restarts nobody else, and refuses before it changes anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+from following import DONE_S, RESUME_S, SHORT, ended, programs, until
+
+from lab.demo import fleet
+from lab.demo.fleet import Fleet
+from lab.machine import REPOSITORY
+
+# Host to its numbers in Ansible's recap: ok, changed, failed ...
+Counts = dict[str, dict[str, int]]
+
+pytestmark = pytest.mark.disruptive
+
+BIN = Path(sys.executable).parent
+SERVICES = ("rabbitmq-server.service", "postgresql@*.service", "pgbouncer.service", "supervisor.service")
+MORE = REPOSITORY / "inventories/lab-more"
+
+
+# Containers with an address of their own need root.
+AS_ROOT = ["sudo", "--preserve-env"] if os.geteuid() else []
+
+
+def play(inventory: str | Path, playbook: str, *arguments: str, prefix: Sequence[str] = ()) -> tuple[Counts, str]:
+    """The recap of a playbook's run, for each host, and all that it printed."""
+    command = [*prefix, BIN / "ansible-playbook", "-i", inventory, playbook, *arguments]
+    environment = os.environ | {"ANSIBLE_FORCE_COLOR": "0"}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    recap = re.findall(r"^(\S+) +: (ok=.*)$", done.stdout, re.MULTILINE)
+    counts = {host: {key: int(number) for key, number in re.findall(r"(\w+)=(\d+)", line)} for host, line in recap}
+    return counts, done.stdout + done.stderr
+
+
+def started(site: Fleet) -> dict[str, str]:
+    """When each service started and each program's process, on each host."""
+    show = f"systemctl show --property=Id,ActiveEnterTimestampMonotonic,MainPID {' '.join(map(repr, SERVICES))}"
+    seen = {}
+    for host in site.hosts:
+        services = host.run(["sh", "-c", show])
+        processes = host.run(["sh", "-c", "! command -v supervisorctl >/dev/null || supervisorctl pid all"])
+        seen[host.name] = services + processes
+    return seen
+
+
+def changed(counts: Counts) -> dict[str, int]:
+    return {host: count["changed"] for host, count in counts.items() if count["changed"]}
+
+
+def test_a_second_run_changes_nothing_and_restarts_nobody(site, request):
+    before = started(site)
+    counts, said = play(request.config.option.ansible_inventory, "site.yml")
+    assert counts and not any(count["failed"] or count["unreachable"] for count in counts.values()), said
+    assert changed(counts) == {}, said
+    assert started(site) == before
+
+
+def test_check_mode_predicts_that_nothing_would_change(site, request):
+    before = started(site)
+    counts, said = play(request.config.option.ansible_inventory, "site.yml", "--check", "--diff")
+    assert counts and not any(count["failed"] for count in counts.values()), said
+    assert changed(counts) == {}, said
+    assert started(site) == before
+
+
+def test_a_wrong_input_is_refused_before_any_host_changes(site, request):
+    before = started(site)
+    wrong = ("--extra-vars", "rabbitmq_disk_free_limit=100000 celery_worker_concurency=8")
+    counts, said = play(request.config.option.ansible_inventory, "site.yml", *wrong)
+    assert "Did you mean celery_worker_concurrency?" in said, said
+    assert changed(counts) == {}, said
+    counts, said = play(
+        request.config.option.ansible_inventory,
+        "site.yml",
+        "--tags",
+        "pgbouncer",
+        wrong[0],
+        '{"rabbitmq_disk_free_limit": 100000}',
+    )
+    assert "rabbitmq_disk_free_limit" in said and any(count["failed"] for count in counts.values()), said
+    assert changed(counts) == {}, said
+    assert started(site) == before
+
+
+@pytest.fixture
+def one_host_more() -> Iterator[Path]:
+    """The lab's inventory with one line more, and the host that it names gone again afterwards."""
+    hosts = yaml.safe_load((REPOSITORY / "inventories/lab/hosts.yml").read_text(encoding="utf-8"))
+    hosts["all"]["children"]["celery_workers"]["hosts"]["worker3"] = {"ansible_host": "10.77.0.33"}
+    shutil.rmtree(MORE, ignore_errors=True)
+    MORE.mkdir()
+    (MORE / "hosts.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
+    (MORE / "group_vars").symlink_to("../lab/group_vars")
+    yield MORE
+    subprocess.run([*AS_ROOT, "podman", "rm", "--force", "--time", "60", "grunnfjell-worker3"], check=False, capture_output=True)
+    shutil.rmtree(MORE)
+
+
+def test_one_host_more_is_one_line_more_and_nobody_else_is_restarted(site, request, one_host_more, upload):
+    before = started(site)
+    _, said = play(one_host_more, "lab/create.yml", prefix=AS_ROOT)
+    counts, said = play(one_host_more, "site.yml")
+    assert counts["worker3"]["failed"] == 0 and counts["worker3"]["changed"], said
+    # The database lets the new host in, by a reload; nobody else has anything to do.
+    assert set(changed(counts)) == {"worker3", "db1"}, said
+    assert started(site) == before
+
+    grown = fleet.read(str(one_host_more))
+    (worker,) = [host for host in grown.hosts if host.name == "worker3"]
+    until("worker3's programs", lambda: all(state.startswith("RUNNING") for state in programs(worker).values()), RESUME_S)
+    tasks_done = f"grep -c succeeded {worker.logs}/worker.err.log || true"
+
+    def work_of_worker3() -> bool:
+        # As many at once as the others have processes, so that some come to the new one.
+        for answer in [upload(SHORT) for _ in range(12)]:
+            assert ended(answer)["state"] == "done"
+        return int(worker.run(["sh", "-c", tasks_done]) or 0) > 0
+
+    until("a task on worker3", work_of_worker3, DONE_S)
+
+    # A host that leaves the inventory is let in no longer.
+    counts, said = play(request.config.option.ansible_inventory, "site.yml")
+    assert set(changed(counts)) == {"db1"}, said
+    assert started(site) == before
