@@ -7,7 +7,7 @@ from celery_promises import broken, task_settings
 from celery_settings import broker_url, fingerprint, python_literal
 from hypothesis import given
 from hypothesis import strategies as st
-from supervisor_sections import beat_program, supervisor_command, worker_programs
+from supervisor_sections import beat_program, program_sections, supervisor_command, worker_programs
 
 YAML_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -55,6 +55,25 @@ def test_beat_keeps_its_schedule_in_the_state_directory() -> None:
 
 def test_supervisord_gets_arguments_that_it_does_not_expand() -> None:
     assert supervisor_command(["gunicorn", "--access-logformat=%(h)s %(r)s"]) == "gunicorn '--access-logformat=%%(h)s %%(r)s'"
+
+
+def test_a_section_has_supervisord_s_own_keys_and_words() -> None:
+    (section,) = program_sections(
+        [{"name": "celery-worker", "log": "worker", "argv": ["celery", "worker"]}],
+        run="/opt/shop/run",
+        log_directory="/var/log/celery",
+        common={"stopasgroup": False, "stopwaitsecs": 600},
+    )
+    assert section == {
+        "name": "celery-worker",
+        "settings": {
+            "command": "/opt/shop/run celery worker",
+            "stopasgroup": "false",
+            "stopwaitsecs": 600,
+            "stdout_logfile": "/var/log/celery/worker.log",
+            "stderr_logfile": "/var/log/celery/worker.err.log",
+        },
+    }
 
 
 def test_a_worker_that_keeps_the_promise_is_not_refused() -> None:

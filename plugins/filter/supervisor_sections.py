@@ -11,6 +11,30 @@ def supervisor_command(argv: list[str]) -> str:
     return shlex.join(str(argument) for argument in argv).replace("%", "%%")
 
 
+def program_sections(
+    programs: list[dict[str, Any]],
+    run: str,
+    log_directory: str,
+    common: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """supervisord's section of each program: its name and its settings by supervisord's own keys.
+
+    programs: each with name, argv, log.  run: what runs argv in the application's environment.  common: settings of all.
+    """
+    return [
+        {
+            "name": program["name"],
+            "settings": {
+                "command": f"{run} {supervisor_command(program['argv'])}",
+                **{key: str(value).lower() if isinstance(value, bool) else value for key, value in common.items()},
+                "stdout_logfile": f"{log_directory}/{program['log']}.log",
+                "stderr_logfile": f"{log_directory}/{program['log']}.err.log",
+            },
+        }
+        for program in programs
+    ]
+
+
 def log_name(program: str) -> str:
     """The article's names: celery-worker logs to worker.log, celery-mail to mail.log."""
     return program.removeprefix("celery-")
@@ -63,7 +87,7 @@ def beat_program(celery_app: str, state: str, loglevel: str) -> dict[str, Any]:
 class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
-            "supervisor_command": supervisor_command,
+            "program_sections": program_sections,
             "worker_programs": worker_programs,
             "beat_program": beat_program,
         }

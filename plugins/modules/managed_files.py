@@ -51,7 +51,7 @@ written: {description: Paths that were written or would be., returned: success, 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.database_files import ManagedFile, write_files
+from ansible.module_utils.whole_files import ManagedFile, write_files
 
 
 def main() -> None:

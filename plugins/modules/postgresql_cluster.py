@@ -58,7 +58,7 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.database_files import ManagedFile, journal, write_files
+from ansible.module_utils.whole_files import ManagedFile, journal, write_files
 
 LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^'\\]|''|\\.)*)'\s*$")
 
