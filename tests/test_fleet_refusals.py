@@ -153,3 +153,13 @@ def test_programs_that_cannot_run_are_refused(programs: list, sentence: str) -> 
 def test_a_waiver_without_a_reason_is_refused() -> None:
     (sentence,) = refused(worker1=with_inputs("worker1", application_waivers={"task_acks_late": ""}))
     assert "breaks task_acks_late without a reason" in sentence
+
+
+def test_a_setting_that_breaks_the_promise_is_refused_unless_waived() -> None:
+    one = replace(
+        with_inputs("worker1", application_celery_settings={"task_acks_late": False}), promises=frozenset({"task_acks_late"})
+    )
+    (sentence,) = refused(worker1=one)
+    assert "application_celery_settings sets task_acks_late" in sentence
+    waived = replace(one, inputs={**one.inputs, "application_waivers": {"task_acks_late": "sends mail"}})
+    assert refused(worker1=waived) == []

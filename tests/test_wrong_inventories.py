@@ -144,6 +144,10 @@ WRONG = {
     ),
     "a watermark out of range": (spoil("rabbitmq", rabbitmq_vm_memory_high_watermark=0.95), "rabbitmq_vm_memory_high_watermark"),
     "a bouncer for everybody": (spoil("pgbouncer", pgbouncer_listen_addr="0.0.0.0"), "pgbouncer_listen_addr names 0.0.0.0"),
+    "a setting that breaks the promise": (
+        spoil("newsroom", application_celery_settings={"task_acks_late": False}),
+        "application_celery_settings sets task_acks_late, which the promise needs",
+    ),
     "a waiver without a reason": (
         spoil("newsroom", application_waivers={"task_acks_late": ""}),
         "task_acks_late without a reason",

@@ -131,6 +131,7 @@ class ActionModule(ActionBase):
             distribution=facts.get("distribution"),
             release=facts.get("distribution_major_version"),
             inputs=inputs,
+            promises=frozenset(variables.get("__application_promises", ())),
         )
 
     def _inputs(self, host: str, roles: list[str], variables: dict[str, Any]) -> dict[str, Any]:

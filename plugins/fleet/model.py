@@ -15,6 +15,7 @@ class Host:
     address: where the fleet reaches it.  machine_id, distribution, release: facts, None while unknown
     (an unreachable host, or one outside ``--limit``).
     inputs: every role input by its name, role defaults included.
+    promises: Celery's settings that its application must not break.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Host:
     distribution: str | None = None
     release: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
+    promises: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,17 @@ def kept_apart(fleet: Fleet, apart: list[list[str]]) -> Iterator[str]:
                 yield f"{names_of(hosts)} have {same}; {hint}"
 
 
+def promises_broken(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        waived = host.inputs.get("application_waivers") or {}
+        for setting in host.inputs.get("application_celery_settings") or {}:
+            if setting in host.promises and setting not in waived:
+                yield (
+                    f"{host.name}: application_celery_settings sets {setting}, which the promise needs as the kit sets it. "
+                    f"Take it out, or waive it with a reason in application_waivers."
+                )
+
+
 def machines_with_several_names(fleet: Fleet) -> Iterator[tuple[list[Host], str]]:
     """Hosts of the inventory that are one machine, with what gives them away."""
     known: set[tuple[str, ...]] = set()
@@ -195,5 +206,6 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         timers_out_of_order(fleet),
         programs_twice(fleet),
         waivers_without_reason(fleet),
+        promises_broken(fleet),
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -132,3 +133,36 @@ def test_one_host_more_is_one_line_more_and_nobody_else_is_restarted(site, reque
     counts, said = play(request.config.option.ansible_inventory, "site.yml")
     assert set(changed(counts)) == {"db1"}, said
     assert started(site) == before
+
+
+CELERY_WORKERS = "playbooks/celery_worker.yml"
+
+
+def test_a_task_that_breaks_the_promise_is_refused_by_its_name_unless_waived(site, request, tmp_path):
+    inventory = request.config.option.ansible_inventory
+    shutil.copytree(REPOSITORY / "examples/newsroom", tmp_path / "newsroom", ignore=shutil.ignore_patterns("__pycache__"))
+    tasks = tmp_path / "newsroom/newsroom/tasks.py"
+    tasks.write_text(tasks.read_text().replace("ignore_result=True", "ignore_result=True, acks_late=False"))
+    source = {"application_source": {"directory": str(tmp_path / "newsroom")}}
+    try:
+        counts, said = play(inventory, CELERY_WORKERS, "--extra-vars", json.dumps(source))
+        assert counts["worker1"]["failed"] == 1, said
+        assert "the task newsroom.tasks.transcode sets acks_late=False" in said, said
+        waived = source | {"application_waivers": {"task_acks_late": "a test"}}
+        counts, said = play(inventory, CELERY_WORKERS, "--extra-vars", json.dumps(waived))
+        assert counts["worker1"]["failed"] == 0, said
+    finally:
+        counts, said = play(inventory, "site.yml")
+    assert not any(count["failed"] for count in counts.values()), said
+
+
+def test_a_program_that_leaves_the_inventory_leaves_the_host(site, request):
+    inventory = request.config.option.ansible_inventory
+    (worker,) = [host for host in site.hosts if host.name == "worker1"]
+    before = programs(worker)
+    two = {"celery_worker_programs": [{"name": "celery-worker"}, {"name": "celery-mail", "queues": ["mail"], "concurrency": 1}]}
+    _, said = play(inventory, CELERY_WORKERS, "--limit", "worker1", "--extra-vars", json.dumps(two))
+    until("both programs", lambda: sorted(programs(worker)) == ["celery-mail", "celery-worker"], RESUME_S)
+    assert programs(worker)["celery-worker"] == before["celery-worker"], f"the other program was restarted\n{said}"
+    _, said = play(inventory, CELERY_WORKERS, "--limit", "worker1")
+    assert programs(worker) == before, said
