@@ -131,7 +131,9 @@ def unpack(archive: Path, directory: Path) -> None:
             packed.extractall(directory)
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as packed:
-            packed.extractall(directory, filter="data")
+            # Debian 12's Python 3.11.2 has no filters yet.
+            packed.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            packed.extractall(directory)
     else:
         raise SourceError(f"application_source.archive {archive} is neither a tar nor a zip archive.")
 

@@ -90,7 +90,9 @@ class Release:
         source = self.directory / "src"
         source.mkdir(parents=True)
         with tarfile.open(self.module.params["artifact"]) as artifact:
-            artifact.extractall(source, filter="data")
+            # Debian 12's Python 3.11.2 has no filters yet; the archive is the control machine's own.
+            artifact.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+            artifact.extractall(source)
         self.environment(source)
         run = self.directory / "run"
         run.write_text(RUN.format(environment=self.module.params["environment_file"], directory=self.directory))
