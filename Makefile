@@ -1,6 +1,6 @@
 # Every target is a sentence that a person may say; what it does lives in lab/, playbooks/ and site.yml.
 INVENTORY ?= inventories/lab
-DEBIAN    ?= 13
+DEBIAN    ?= 12 13
 BIN       := .venv/bin
 # Containers with an address of their own need root; nothing else does.
 SUDO      := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env --set-home PYTHONDONTWRITEBYTECODE=1)

@@ -51,7 +51,6 @@ def test_supervisord_grants_what_the_article_says(program):
         "autostart": True,
         "startsecs": 10,
         "stopwaitsecs": 600,
-        "stopasgroup": False,
         "killasgroup": True,
         "stopsignal": 15,
     }
