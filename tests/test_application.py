@@ -102,5 +102,9 @@ def test_a_task_line_is_read_as_celery_writes_it() -> None:
 
 def test_old_releases_go_and_the_current_one_stays() -> None:
     ready = [(1.0, "a"), (2.0, "b"), (3.0, "c"), (4.0, "d")]
-    assert releases_to_remove(ready, "a", keep=3) == ["b"]
-    assert releases_to_remove(ready, "d", keep=2) == ["b", "a"]
+    assert releases_to_remove(ready, "a", keep=3, used=set()) == ["b"]
+    assert releases_to_remove(ready, "d", keep=2, used=set()) == ["b", "a"]
+
+
+def test_a_release_that_a_program_still_runs_stays() -> None:
+    assert releases_to_remove([(1.0, "a"), (2.0, "b"), (3.0, "c"), (4.0, "d")], "d", keep=2, used={"a"}) == ["b"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.template import Templar
 
 # Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -108,16 +109,19 @@ class ActionModule(ActionBase):
         variables |= given
         for role in own:
             variables |= self._contracts[role]["vars"]
-        inputs = self._inputs(name, own, variables)
-
         templar = self._templar.copy_with_new_env(available_variables=variables)
-        lists = [f"__{role}_packages" for role in own if f"__{role}_packages" in variables]
-        self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
+        inputs, unresolved = self._inputs(own, variables, templar)
 
+        # A host outside --limit was not measured: what follows from its facts is judged when it is in the run.
+        if "resources" in given.get("ansible_facts", {}):
+            lists = [f"__{role}_packages" for role in own if f"__{role}_packages" in variables]
+            self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
+            for role in own:
+                self._sentences += broken_specs(name, role, self._contracts[role]["options"], inputs)
+            for cause, options in unresolved.items():
+                self._sentences.append(f"{name}: {cause}. Edit the inventory. (This decides {', '.join(options)}.)")
         for role in own:
-            contract = self._contracts[role]
-            self._sentences += broken_specs(name, role, contract["options"], inputs)
-            self._sentences += out_of_range(name, contract["ranges"], inputs)
+            self._sentences += out_of_range(name, self._contracts[role]["ranges"], inputs)
         known = {option for contract in self._contracts.values() for option in contract["options"]}
         self._sentences += unknown_inputs(name, given, roles, known)
 
@@ -134,21 +138,17 @@ class ActionModule(ActionBase):
             promises=frozenset(variables.get("__application_promises", ())),
         )
 
-    def _inputs(self, host: str, roles: list[str], variables: dict[str, Any]) -> dict[str, Any]:
-        """The host's inputs with their templates resolved; what does not resolve becomes a sentence for each cause."""
-        templar = self._templar.copy_with_new_env(available_variables=variables)
+    def _inputs(
+        self, roles: list[str], variables: dict[str, Any], templar: Templar
+    ) -> tuple[dict[str, Any], dict[str, list[str]]]:
+        """The inputs of the roles with their templates resolved, and for each cause those that do not resolve."""
         inputs: dict[str, Any] = {}
         unresolved: dict[str, list[str]] = {}
-        measured = "resources" in variables.get("ansible_facts", {})
         for option in (option for role in roles for option in self._contracts[role]["options"]):
             if option not in variables:
                 continue
             try:
                 inputs[option] = templar.template(variables[option])
             except AnsibleError as error:
-                # A host outside --limit was not measured: what it derives from facts is judged when it is in the run.
-                if measured or "ansible_facts" not in str(error):
-                    unresolved.setdefault(root_cause(error), []).append(option)
-        for cause, options in unresolved.items():
-            self._sentences.append(f"{host}: {cause}. Edit the inventory. (This decides {', '.join(options)}.)")
-        return inputs
+                unresolved.setdefault(root_cause(error), []).append(option)
+        return inputs, unresolved

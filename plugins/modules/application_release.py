@@ -55,10 +55,10 @@ exec "$@"
 """
 
 
-def releases_to_remove(ready: list[tuple[float, str]], current: str, keep: int) -> list[str]:
-    """Of (time built, release), the oldest beyond ``keep``; never the current one."""
+def releases_to_remove(ready: list[tuple[float, str]], current: str, keep: int, used: set[str]) -> list[str]:
+    """Of (time built, release), the oldest beyond ``keep``; never the current one, nor one that a program uses."""
     others = [release for _, release in sorted(ready, reverse=True) if release != current]
-    return others[max(keep - 1, 0) :]
+    return [release for release in others[max(keep - 1, 0) :] if release not in used]
 
 
 class Release:
@@ -128,8 +128,18 @@ class Release:
 
     def prune(self) -> None:
         ready = [(file.stat().st_mtime, file.parent.name) for file in self.root.glob(f"releases/*/{READY}")]
-        for name in releases_to_remove(ready, self.name, self.module.params["keep"]):
+        for name in releases_to_remove(ready, self.name, self.module.params["keep"], self.used({name for _, name in ready})):
             shutil.rmtree(self.root / "releases" / name)
+
+    def used(self, names: set[str]) -> set[str]:
+        """Releases that a program runs, or would be started on again: a deploy of the application alone restarts none."""
+        texts = []
+        for file in (*Path("/proc").glob("[0-9]*/cmdline"), *Path("/etc/supervisor/conf.d").glob("*.conf")):
+            try:
+                texts.append(file.read_bytes())
+            except OSError:  # a process that has ended meanwhile
+                continue
+        return {name for name in names if any(bytes(self.root / "releases" / name) in text for text in texts)}
 
 
 def main() -> None:
