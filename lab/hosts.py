@@ -209,7 +209,7 @@ def boot(host: Host, deadline: float) -> tuple[str, list[str]]:
             answer.setdefault(word, []).append(rest)
         if answer.get("state", [""])[0] in ("running", "degraded") and "key" in answer:
             return answer["key"][0], answer.get("failed", [])
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks; the deadline ends them
     raise Refusal(
         f"{host.name} did not finish booting within {BOOT_DEADLINE_S:.0f} s (systemd says: {answer.get('state', 'nothing')}). "
         f"The end of its console, from `podman logs {host.container}`:\n{console(host)}"
@@ -231,7 +231,7 @@ def log_in(host: Host, deadline: float) -> None:
             return
         if time.monotonic() > deadline:
             raise Refusal(f"{host.name} runs but SSH to root@{host.ip} does not get in: {done.stderr.strip()}")
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks; the deadline ends them
 
 
 def ready(hosts: list[Host]) -> dict[str, list[str]]:

@@ -56,5 +56,5 @@ def wait_until_taken(fleet: Fleet, key: str) -> None:
         for worker in fleet.group("celery_workers"):
             if worker.run(["sh", "-c", f"cat {worker.logs}/*.log | grep -c '{key} has ended before' || true"]).strip() != "0":
                 return
-        time.sleep(0.5)
+        time.sleep(0.5)  # between two looks; the deadline ends them
     raise Refusal(f"no worker took the second delivery of {key} within {DEADLINE_S:.0f} s.")

@@ -61,7 +61,7 @@ def watch(jobs: list[Job]) -> None:
         if all(job.state in ENDED for job in jobs) or time.monotonic() - moved > PATIENCE_S:
             line.end()
             return
-        time.sleep(0.5)
+        time.sleep(0.5)  # between two looks; PATIENCE_S without a change ends them
 
 
 STATES = ("unknown", "queued", "running", "done", "failed")

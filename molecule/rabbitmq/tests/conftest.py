@@ -56,7 +56,11 @@ def status(ctl) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def connect(inputs):
-    """Log in to the broker from here, by AMQP. Skips where this machine has no way to it."""
+    """Log in to the broker from here, by AMQP.
+
+    Skips where this machine has no way to it: a live fleet's private network need not reach the administrator's desk, and
+    whether the broker serves its listeners is asked of the broker itself. The lab reaches every host, so nothing is skipped there.
+    """
     address, _, port = inputs["rabbitmq_listeners_tcp"][0].rpartition(":")
     if address.startswith("127."):
         pytest.skip(f"the broker listens on {address} only, which is not reached from here")
@@ -80,4 +84,5 @@ def application(inputs) -> dict[str, str]:
         for permission in user.get("permissions", []):
             password = inputs["rabbitmq_user_passwords"][user["name"]]
             return {"user": user["name"], "password": password, "vhost": permission["vhost"]}
+    # A broker without an application is a valid inventory, and has nobody to log in as.
     pytest.skip("the inventory declares no user with permissions")

@@ -21,7 +21,7 @@ def until(what: str, look: Callable[[], object], seconds: float = 60):
     deadline = time.monotonic() + seconds
     while not (seen := look()):
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds:.0f} s; last seen: {seen!r}"
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks; the deadline ends them
     return seen
 
 
