@@ -59,7 +59,7 @@ def connect(inputs):
     """Log in to the broker from here, by AMQP.
 
     Skips where this machine has no way to it: a live fleet's private network need not reach the administrator's desk, and
-    whether the broker serves its listeners is asked of the broker itself. The lab reaches every host, so nothing is skipped there.
+    whether the broker serves its listeners is asked of the broker itself. The lab reaches every host, so none is skipped there.
     """
     address, _, port = inputs["rabbitmq_listeners_tcp"][0].rpartition(":")
     if address.startswith("127."):
