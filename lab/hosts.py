@@ -301,7 +301,9 @@ def main() -> None:
         fail("hosts with systemd and an address of their own need root: run it through make, which asks sudo.")
     STATE.mkdir(parents=True, exist_ok=True)
     try:
-        hosts = [Host(**{key: str(entry[key]) for key in ("name", "ip", "image", "memory")}) for entry in json.load(sys.stdin)]
+        hosts = [
+            Host(**{key: str(entry.get(key, "")) for key in ("name", "ip", "image", "memory")}) for entry in json.load(sys.stdin)
+        ]
         # What is built or installed on the way talks to standard output; the answer alone belongs there.
         with redirect_stdout(sys.stderr):
             answer = verbs[sys.argv[1]](hosts)

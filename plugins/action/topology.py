@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
         self._contracts = {role: self._contract(role) for role in roles}
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
-        fleet = Fleet(hosts, roles, tuple(args["applications"]))
+        fleet = self._fleet = Fleet(hosts, roles, tuple(args["applications"]))
         result["preflights"] = {name: self._preflights(host) for name, host in hosts.items()}
         result["packages"] = self._packages
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]

@@ -95,6 +95,8 @@ def names_of(hosts: list[Host]) -> str:
 
 
 def applications_incomplete(fleet: Fleet) -> Iterator[str]:
+    if "celery_worker" not in fleet.roles:
+        return
     for name in fleet.applications:
         if not fleet.of_application(name, "celery_worker"):
             yield (

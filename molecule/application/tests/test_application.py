@@ -4,37 +4,78 @@ from __future__ import annotations
 
 import pytest
 
-testinfra_hosts = ["ansible://newsroom"]
+testinfra_hosts = ["ansible://celery_workers:producers"]
 
 SECRETS = ("celeryconfig.py", "pg_service.conf", "environment")
 
 
-def test_the_current_release_stands_whole(host):
-    current = host.check_output("readlink /opt/newsroom/current")
+@pytest.fixture(scope="module")
+def root(inputs) -> str:
+    return f"/opt/{inputs['application_name']}"
+
+
+@pytest.fixture(scope="module")
+def config(inputs) -> str:
+    return f"/etc/{inputs['application_name']}"
+
+
+@pytest.fixture(scope="module")
+def in_the_release(host, root, inputs):
+    """What a line of Python prints in the application's own environment, as its own user."""
+
+    def run(line: str) -> str:
+        return host.check_output("runuser -u %s -- %s/current/run python -c %s", inputs["application_user"], root, line)
+
+    return run
+
+
+@pytest.mark.once
+def test_the_current_release_stands_whole(host, root):
+    current = host.check_output(f"readlink {root}/current")
     assert host.file(f"{current}/.ready").exists
     assert host.run(f"{current}/venv/bin/python -c 'import celery, psycopg'").rc == 0
 
 
-def test_the_release_is_not_its_own_users_to_change(host):
-    probe = "test -w /opt/newsroom/current/src || test -w /opt/newsroom/current/venv"
-    assert host.run(f"runuser -u www-data -- sh -c '{probe}'").rc == 1
+def test_no_more_releases_are_kept_than_promised(host, root, inputs):
+    assert len(host.check_output(f"ls {root}/releases").split()) <= inputs["application_releases_kept"]
+
+
+@pytest.mark.once
+def test_the_release_is_not_its_own_users_to_change(host, root, inputs):
+    probe = f"test -w {root}/current/src || test -w {root}/current/venv"
+    assert host.run(f"runuser -u {inputs['application_user']} -- sh -c '{probe}'").rc == 1
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_nobody_else_reads_the_secrets(host, name):
-    path = f"/etc/newsroom/{name}"
-    assert host.run(f"runuser -u www-data -- cat {path}").rc == 0
-    assert host.run(f"runuser -u nobody -- cat {path}").rc != 0
+def test_nobody_else_reads_the_secrets(host, config, inputs, name):
+    assert host.run(f"runuser -u {inputs['application_user']} -- cat {config}/{name}").rc == 0
+    assert host.run(f"runuser -u nobody -- cat {config}/{name}").rc != 0
 
 
-def test_no_secret_stands_in_a_process_list(host):
-    secrets = host.check_output("grep -ohE '[0-9a-f]{64}' /etc/newsroom/celeryconfig.py /etc/newsroom/pg_service.conf").split()
+@pytest.mark.once
+def test_no_secret_stands_in_a_process_list(host, config):
+    secrets = host.check_output(f"grep -ohE '[0-9a-f]{{64}}' {config}/celeryconfig.py {config}/pg_service.conf").split()
     assert secrets
     listing = host.check_output("ps -eo args")
     assert not [secret for secret in secrets if secret in listing]
 
 
-def test_the_programs_reach_their_database_through_pgbouncer(host):
-    ask = 'import psycopg; print(psycopg.connect("").execute("select current_user, current_database()").fetchone())'
-    said = host.run(f"runuser -u www-data -- /opt/newsroom/current/run python -c '{ask}'")
-    assert said.stdout.strip() == "('newsroom', 'newsroom')", said.stderr
+def test_the_programs_environment_is_the_inventorys_and_no_more(in_the_release, inputs):
+    own = {*inputs["application_environment"], *inputs["application_secret_environment"]}
+    usual = {"CELERY_CONFIG_MODULE", "PYTHONPATH", "PGSERVICEFILE", "PGSERVICE", "PATH", "LANG", "PWD", "HOME", "SHLVL", "_"}
+    seen = set(in_the_release("import os; print(*os.environ)").split())
+    assert own <= seen
+    assert {name for name in seen - own - usual if name.split("_")[0] in {each.split("_")[0] for each in own}} == set()
+
+
+def test_celery_reads_the_promised_time_limits(in_the_release, inputs):
+    line = "import celeryconfig as c; print(c.task_soft_time_limit, c.task_time_limit, c.task_acks_late)"
+    limits = f"{inputs['application_soft_time_limit']} {inputs['application_time_limit']}"
+    assert in_the_release(line) == f"{limits} True"
+
+
+def test_the_programs_reach_their_database_through_pgbouncer(in_the_release, inputs):
+    line = 'import psycopg; print(*psycopg.connect("").execute("select current_user, current_database()").fetchone())'
+    assert in_the_release(line) == f"{inputs['application_name']} {inputs['application_name']}"
+    port = in_the_release('import psycopg; print(psycopg.connect("").info.port)')
+    assert int(port) == inputs["application_database_port"]

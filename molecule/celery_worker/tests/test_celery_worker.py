@@ -8,6 +8,15 @@ import pytest
 
 testinfra_hosts = ["ansible://celery_workers"]
 
+PROMISES = {
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_acks_on_failure": False,
+    "task_acks_on_timeout": False,
+    "worker_prefetch_multiplier": 1,
+    "task_default_queue_type": "quorum",
+}
+
 # supervisord's own account of its programs, over its own socket.
 ASK = """
 import json, sys
@@ -24,60 +33,87 @@ def supervisord(host) -> dict:
     return json.loads(host.check_output("python3 -c %s", ASK))
 
 
-@pytest.fixture(scope="module")
-def program(supervisord) -> dict:
-    (found,) = [config for config in supervisord["config"] if config["name"] == "celery-worker"]
-    return found
+def concurrency(program: dict, inputs: dict) -> int:
+    return program.get("concurrency") or inputs["celery_worker_concurrency"]
 
 
 @pytest.fixture(scope="module")
-def process(supervisord) -> dict:
-    (found,) = [process for process in supervisord["processes"] if process["name"] == "celery-worker"]
-    return found
+def programs(supervisord, inputs) -> dict[str, dict]:
+    """supervisord's configuration and state of each declared worker program."""
+    config = {entry["name"]: entry for entry in supervisord["config"]}
+    state = {entry["name"]: entry for entry in supervisord["processes"]}
+    return {program["name"]: config[program["name"]] | state[program["name"]] for program in inputs["celery_worker_programs"]}
 
 
-def test_the_worker_runs_as_www_data(host, process):
-    assert process["statename"] == "RUNNING", process
-    assert host.check_output(f"ps -o user= -p {process['pid']}") == "www-data"
+@pytest.fixture(scope="module")
+def live(host, inputs) -> dict[str, dict]:
+    """What each live worker of this host answers: its configuration and its queues."""
+    run = f"/opt/{inputs['application_name']}/current/run"
+    nodes = [f"{program['name']}@{host.backend.get_hostname()}" for program in inputs["celery_worker_programs"]]
+
+    def ask(what: str) -> dict:
+        command = f"{run} celery --app={inputs['application_celery_app']} inspect {what} --json --timeout 10"
+        return json.loads(
+            host.check_output(f"runuser -u {inputs['application_user']} -- {command} --destination {','.join(nodes)}")
+        )
+
+    conf, queues = ask("conf"), ask("active_queues")
+    return {node: {"conf": conf.get(node), "queues": queues.get(node)} for node in nodes}
 
 
-def test_the_worker_has_the_article_s_four_processes(host, process):
-    children = host.check_output(f"pgrep -c -P {process['pid']} -f celery")
-    assert int(children) == 4, host.check_output(f"ps -o pid,ppid,args --ppid {process['pid']}")
+def test_the_programs_are_those_declared_and_no_other(supervisord, inputs):
+    declared = {program["name"] for program in inputs["celery_worker_programs"]}
+    beat = {"celery-beat"} if inputs["celery_worker_beat"] else set()
+    producer = {"producer"}
+    assert {process["name"] for process in supervisord["processes"]} - producer == declared | beat
 
 
-def test_supervisord_grants_what_the_article_says(program):
-    wanted = {
-        "autostart": True,
-        "startsecs": 10,
-        "stopwaitsecs": 600,
-        "killasgroup": True,
-        "stopsignal": 15,
-    }
-    assert {key: program[key] for key in wanted} == wanted
-    assert program["startretries"] > 1000, "three attempts end in FATAL while the broker reboots"
+def test_each_program_runs_as_its_user(host, programs, inputs):
+    for program in programs.values():
+        assert program["statename"] == "RUNNING", program
+        assert host.check_output(f"ps -o user= -p {program['pid']}") == inputs["application_user"]
 
 
-def test_logs_are_where_the_article_says_and_bounded(host, program):
-    assert program["stdout_logfile"] == "/var/log/celery/worker.log"
-    assert program["stderr_logfile"] == "/var/log/celery/worker.err.log"
-    assert 0 < program["stderr_logfile_maxbytes"] <= 50 * 1024**2 and program["stderr_logfile_backups"] == 10
-    assert host.file("/var/log/celery/worker.err.log").size > 0
+def test_each_program_has_the_promised_number_of_processes(host, programs, inputs):
+    for program in inputs["celery_worker_programs"]:
+        pid = programs[program["name"]]["pid"]
+        children = host.check_output(f"pgrep -c -P {pid} -f celery")
+        assert int(children) == concurrency(program, inputs), host.check_output(f"ps -o pid,ppid,args --ppid {pid}")
 
 
-def test_the_live_worker_keeps_the_promise(host, process):
-    ask = "/opt/newsroom/current/run celery --app=newsroom.celery inspect conf --json --timeout 10"
-    answers = json.loads(host.check_output(f"runuser -u www-data -- {ask}"))
-    name = next(name for name in answers if name.endswith("@" + host.backend.host))
-    conf = answers[name]
-    wanted = {
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
-        "task_acks_on_failure": False,
-        "task_acks_on_timeout": False,
-        "worker_prefetch_multiplier": 1,
-        "task_default_queue_type": "quorum",
-        "task_soft_time_limit": 510,
-        "task_time_limit": 540,
-    }
-    assert {key: conf.get(key) for key in wanted} == wanted
+def test_each_program_consumes_the_queues_that_it_names_and_no_other(live, inputs):
+    usual = inputs["celery_worker_queues"] or [inputs["application_name"]]
+    for program, (node, answer) in zip(inputs["celery_worker_programs"], live.items(), strict=True):
+        assert {queue["name"] for queue in answer["queues"]} == set(program.get("queues") or usual), node
+
+
+def test_supervisord_grants_what_the_inventory_says(programs, inputs):
+    wanted = {key: inputs[f"celery_worker_{key}"] for key in ("autostart", "startsecs", "stopwaitsecs")}
+    for program in programs.values():
+        assert {key: program[key] for key in wanted} == wanted
+        assert program["startretries"] > 1000, "three attempts end in FATAL while the broker reboots"
+
+
+def test_a_stop_asks_the_parent_alone_and_kills_nobodys_task(programs):
+    for program in programs.values():
+        assert {key: program[key] for key in ("stopsignal", "stopasgroup", "killasgroup")} == {
+            "stopsignal": 15,
+            "stopasgroup": False,
+            "killasgroup": True,
+        }
+
+
+def test_logs_are_where_the_article_says_and_bounded(host, programs, inputs):
+    for name, program in programs.items():
+        log = f"{inputs['celery_worker_log_directory']}/{name.removeprefix('celery-')}"
+        assert (program["stdout_logfile"], program["stderr_logfile"]) == (f"{log}.log", f"{log}.err.log")
+        assert 0 < program["stderr_logfile_maxbytes"] <= 50 * 1024**2
+        assert program["stderr_logfile_backups"] == inputs["celery_worker_logfile_backups"]
+        assert host.file(f"{log}.err.log").size > 0
+
+
+def test_each_live_worker_keeps_the_promise(live, inputs):
+    limits = {"task_soft_time_limit": inputs["application_soft_time_limit"], "task_time_limit": inputs["application_time_limit"]}
+    wanted = {key: value for key, value in (PROMISES | limits).items() if key not in inputs["application_waivers"]}
+    for node, answer in live.items():
+        assert {key: answer["conf"].get(key) for key in wanted} == wanted, node

@@ -93,19 +93,29 @@ def test_it_listens_on_loopback_or_private_addresses_only(host, config):
         assert address.is_private and not address.is_unspecified, item
 
 
+@pytest.mark.once
 def test_debians_socket_unit_cannot_open_all_addresses(host):
     assert host.run("systemctl is-enabled pgbouncer.socket").stdout.strip() == "masked"
     assert not host.service("pgbouncer.socket").is_running
 
 
-def test_the_running_configuration_is_that_of_the_inventory(config, evaluate):
-    article = {"pool_mode": "transaction", "max_client_conn": 1000, "default_pool_size": 20, "listen_port": 6432}
-    pairs = ", ".join(f"'{key}': pgbouncer_{key} | default('{article.get(key, '')}')" for key in INPUTS)
-    for key, wanted in evaluate(f"{{ {pairs} }}").items():
-        wanted = ", ".join(wanted) if isinstance(wanted, list) else str(wanted)
-        assert wanted in ("", config[key]), key
+def test_the_running_configuration_is_that_of_the_inventory(config, inputs):
+    for key in INPUTS:
+        wanted = inputs[f"pgbouncer_{key}"]
+        assert (", ".join(wanted) if isinstance(wanted, list) else str(wanted)) == config[key], key
 
 
+def test_the_databases_are_those_declared_and_no_other(console, evaluate, inputs):
+    declared = {name: database.get("dbname", name) for name, database in inputs["pgbouncer_databases"].items() if name != "*"}
+    served = {row["name"]: row["database"] for row in console("SHOW DATABASES") if row["name"] != "pgbouncer"}
+    assert {name: served.get(name) for name in declared} == declared
+    # The wildcard serves what PostgreSQL holds, by its own name.
+    assert all(database == name for name, database in served.items() if name not in declared), served
+    held = {database["name"] for database in evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")}
+    assert set(served) - set(declared) <= held | {"postgres"}
+
+
+@pytest.mark.once
 def test_the_wildcard_database_leads_to_postgresql(console, login, database):
     assert login("SELECT 1").stdout.strip() == "1"
     (row,) = [row for row in console("SHOW DATABASES") if row["name"] == database["name"]]
@@ -117,17 +127,20 @@ def test_an_application_logs_in_and_works(login, database):
     assert done.stdout.strip() == f"{database['owner']}|{database['name']}", done.stderr
 
 
+@pytest.mark.once
 def test_the_way_to_postgresql_is_encrypted(login):
     done = login("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
     assert done.stdout.strip() == "t", done.stderr
 
 
+@pytest.mark.once
 def test_a_wrong_password_is_refused(host, login):
     host.check_output(f"install -m 0600 /dev/null {PASSFILE}-wrong && echo '*:*:*:*:wrong' > {PASSFILE}-wrong")
     done = login("SELECT 1", passfile=f"{PASSFILE}-wrong")
     assert done.rc and "SASL authentication failed" in done.stderr, done.stderr
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("user", ["postgres", "nobody_at_all"])
 def test_a_superuser_and_a_stranger_are_refused(login, user):
     done = login("SELECT 1", user=user)
@@ -135,6 +148,7 @@ def test_a_superuser_and_a_stranger_are_refused(login, user):
     assert done.rc and ("no such user" in done.stderr or "authentication failed" in done.stderr), done.stderr
 
 
+@pytest.mark.once
 def test_an_expired_role_is_refused(login, evaluate):
     roles = evaluate("hostvars[groups['postgresql'][0]]['postgresql_roles']")
     for user in [role["name"] for role in roles if role.get("valid_until", "9999") < "2026"]:
@@ -142,6 +156,7 @@ def test_an_expired_role_is_refused(login, evaluate):
         assert done.rc and ("no such user" in done.stderr or "authentication failed" in done.stderr), done.stderr
 
 
+@pytest.mark.once
 def test_one_application_cannot_enter_the_database_of_another(login, evaluate, database):
     others = evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")
     for other in others:
@@ -149,6 +164,7 @@ def test_one_application_cannot_enter_the_database_of_another(login, evaluate, d
             assert login("SELECT 1", name=other["name"]).rc, f"{database['owner']} entered {other['name']}"
 
 
+@pytest.mark.once
 def test_nobody_reaches_or_fells_the_console_over_the_network(host, login, database):
     before = host.service("pgbouncer").systemd_properties["MainPID"]
     # With a global auth_user each of these would end PgBouncer 1.18.
@@ -158,6 +174,7 @@ def test_nobody_reaches_or_fells_the_console_over_the_network(host, login, datab
     assert host.service("pgbouncer").systemd_properties["MainPID"] == before
 
 
+@pytest.mark.once
 def test_the_auth_users_password_is_for_pgbouncer_only(host):
     users = host.file("/etc/pgbouncer/userlist.txt")
     assert (users.user, users.group, users.mode) == ("root", "postgres", 0o640)
@@ -170,6 +187,7 @@ def test_descriptors_of_the_running_process_carry_clients_and_pools(host, config
     assert limit > int(config["max_client_conn"]) + pools
 
 
+@pytest.mark.once
 @pytest.mark.disruptive
 def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database):
     wanted = int(config["max_client_conn"])
@@ -184,6 +202,7 @@ def test_as_many_clients_as_promised_really_work_at_once(host, login, config, da
     assert "no more connections allowed" in result["refused"], result
 
 
+@pytest.mark.once
 @pytest.mark.disruptive
 def test_the_pools_stay_within_their_sizes_under_that_crowd(console, config):
     most = int(config["default_pool_size"]) + int(config["reserve_pool_size"])
@@ -192,6 +211,7 @@ def test_the_pools_stay_within_their_sizes_under_that_crowd(console, config):
         assert used <= most, row
 
 
+@pytest.mark.once
 def test_prepared_statements_are_kept_where_pgbouncer_can(config):
     if "max_prepared_statements" in config:
         assert int(config["max_prepared_statements"]) > 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 
 import pytest
@@ -28,15 +27,6 @@ def ask(host):
 
 
 @pytest.fixture(scope="module")
-def declared(host):
-    """Databases and roles that the inventory declares."""
-    wanted = ("postgresql_databases", "postgresql_roles")
-    expression = "{{ {" + ", ".join(f"'{name}': {name}" for name in wanted) + "} | to_json }}"
-    answer = host.ansible("debug", f"msg={expression}", check=False)["msg"]
-    return answer if isinstance(answer, dict) else json.loads(answer)
-
-
-@pytest.fixture(scope="module")
 def cluster(ask):
     (version,) = ask("SELECT current_setting('server_version_num')::int / 10000")
     return version, "main"
@@ -51,6 +41,7 @@ def test_the_cluster_itself_is_online_and_comes_back_at_boot(host, cluster):
     assert host.file(f"/etc/postgresql/{version}/{name}/start.conf").contains("^auto")
 
 
+@pytest.mark.once
 def test_data_is_checksummed_and_unicode(ask):
     assert ask("SHOW data_checksums") == ["on"]
     assert ask("SELECT DISTINCT pg_encoding_to_char(encoding) FROM pg_database") == ["UTF8"]
@@ -61,6 +52,19 @@ def test_every_setting_of_ours_is_in_force(ask):
     assert int(ask(f"SELECT count(*) FROM pg_file_settings WHERE {ours}")[0]) > 10
     assert ask(f"SELECT name, error FROM pg_file_settings WHERE {ours} AND (error IS NOT NULL OR NOT applied)") == []
     assert ask("SELECT name FROM pg_settings WHERE pending_restart") == []
+
+
+def test_as_many_connections_as_promised_are_granted(ask, inputs):
+    for name in ("max_connections", "superuser_reserved_connections"):
+        assert int(ask(f"SHOW {name}")[0]) == inputs[f"postgresql_{name}"]
+
+
+def test_sizes_are_those_of_the_inventory(ask, inputs):
+    for name in ("shared_buffers", "effective_cache_size", "work_mem", "maintenance_work_mem"):
+        in_force, wanted = ask(
+            f"SELECT pg_size_bytes(current_setting('{name}')), pg_size_bytes('{inputs[f'postgresql_{name}']}')"
+        )[0].split("|")
+        assert in_force == wanted, name
 
 
 def test_memory_that_is_promised_exists(host, ask):
@@ -77,6 +81,7 @@ def test_memory_that_is_promised_exists(host, ask):
     assert size("shared_buffers") + connections * size("work_mem") + 4 * size("maintenance_work_mem") <= total
 
 
+@pytest.mark.once
 def test_costs_are_those_of_an_ssd(ask):
     assert float(ask("SHOW random_page_cost")[0]) < 2
     assert int(ask("SHOW effective_io_concurrency")[0]) > 1
@@ -94,25 +99,31 @@ def test_access_rules_load_and_admit_only_scram_over_tls(ask):
     assert ask("SHOW ssl") == ["on"]
 
 
-def test_access_rules_name_exactly_the_declared_databases(ask, declared):
+def test_access_rules_name_exactly_the_declared_databases(ask, inputs):
     found = ask("SELECT DISTINCT d FROM pg_hba_file_rules, unnest(database) d WHERE type = 'hostssl' ORDER BY d")
-    assert found == sorted(database["name"] for database in declared["postgresql_databases"])
+    assert found == sorted(database["name"] for database in inputs["postgresql_databases"])
 
 
+def test_a_role_that_is_declared_no_longer_cannot_log_in(ask, inputs):
+    may = ask("SELECT rolname FROM pg_roles WHERE rolcanlogin AND NOT rolsuper ORDER BY 1")
+    assert may == sorted({inputs["postgresql_auth_query_role"], *(role["name"] for role in inputs["postgresql_roles"])})
+
+
+@pytest.mark.once
 def test_passwords_are_scram_verifiers_only(ask):
     assert ask("SELECT rolname FROM pg_authid WHERE rolpassword NOT LIKE 'SCRAM-SHA-256$%'") == []
 
 
-def test_declared_roles_may_log_in_and_are_nobody_special(ask, declared):
-    for role in declared["postgresql_roles"]:
+def test_declared_roles_may_log_in_and_are_nobody_special(ask, inputs):
+    for role in inputs["postgresql_roles"]:
         special = "rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls"
         answer = ask(f"SELECT rolcanlogin, ({special}), rolconnlimit FROM pg_roles WHERE rolname = '{role['name']}'")
         assert answer == [f"t|f|{role.get('connection_limit', -1)}"]
 
 
-def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, declared):
-    names = ", ".join(f"'{role['name']}'" for role in declared["postgresql_roles"])
-    for database in declared["postgresql_databases"]:
+def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, inputs):
+    names = ", ".join(f"'{role['name']}'" for role in inputs["postgresql_roles"])
+    for database in inputs["postgresql_databases"]:
         name, owner = database["name"], database["owner"]
         assert ask(f"SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = '{name}'") == [owner]
         may = ask(
@@ -122,6 +133,7 @@ def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, decla
         assert may == sorted({owner, *database.get("roles", [])})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("attributes", "visible"),
     [
@@ -134,8 +146,8 @@ def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, decla
         ("LOGIN BYPASSRLS", 0),
     ],
 )
-def test_pgbouncer_gets_a_verifier_only_of_roles_that_may_log_in_today(ask, declared, attributes, visible):
-    for database in declared["postgresql_databases"]:
+def test_pgbouncer_gets_a_verifier_only_of_roles_that_may_log_in_today(ask, inputs, attributes, visible):
+    for database in inputs["postgresql_databases"]:
         name = database["name"]
         # Rolled back: nothing of the visitor stays.
         answer = ask(
@@ -146,8 +158,9 @@ def test_pgbouncer_gets_a_verifier_only_of_roles_that_may_log_in_today(ask, decl
         assert answer == [str(visible)], f"in database {name}"
 
 
-def test_pgbouncer_gets_no_verifier_of_a_role_of_another_database(ask, declared):
-    for database in declared["postgresql_databases"]:
+@pytest.mark.once
+def test_pgbouncer_gets_no_verifier_of_a_role_of_another_database(ask, inputs):
+    for database in inputs["postgresql_databases"]:
         answer = ask(
             "BEGIN; CREATE ROLE visitor LOGIN PASSWORD 'visitor-password'; "
             "SELECT count(*) FROM pgbouncer.get_auth('visitor'); ROLLBACK;",
@@ -156,8 +169,8 @@ def test_pgbouncer_gets_no_verifier_of_a_role_of_another_database(ask, declared)
         assert answer == ["0"]
 
 
-def test_an_application_cannot_read_verifiers(ask, declared):
-    for database in declared["postgresql_databases"]:
+def test_an_application_cannot_read_verifiers(ask, inputs):
+    for database in inputs["postgresql_databases"]:
         name, owner = database["name"], database["owner"]
         said = ask(f"SET ROLE {owner}; SELECT * FROM pgbouncer.get_auth('{owner}')", database=name, expect_error=True)
         assert any("permission denied" in line for line in said), said
@@ -165,8 +178,9 @@ def test_an_application_cannot_read_verifiers(ask, declared):
         assert any("permission denied" in line for line in said), said
 
 
-def test_the_function_cannot_be_led_astray_by_a_search_path(ask, declared):
-    for database in declared["postgresql_databases"]:
+@pytest.mark.once
+def test_the_function_cannot_be_led_astray_by_a_search_path(ask, inputs):
+    for database in inputs["postgresql_databases"]:
         answer = ask(
             "SELECT prosecdef, proconfig, pg_get_userbyid(proowner) FROM pg_proc "
             "WHERE oid = 'pgbouncer.get_auth(text)'::regprocedure",
@@ -175,11 +189,13 @@ def test_the_function_cannot_be_led_astray_by_a_search_path(ask, declared):
         assert answer == ['t|{"search_path=pg_catalog, pg_temp"}|postgres']
 
 
+@pytest.mark.once
 def test_no_verifier_stands_in_the_log(host):
     found = host.run(r"grep -rlE 'SCRAM-SHA-256\$[0-9]' /var/log/postgresql/")
     assert found.rc == 1, found.stdout + found.stderr
 
 
+@pytest.mark.once
 def test_the_server_may_open_the_files_that_it_counts_on(host, ask, cluster):
     version, name = cluster
     pid = host.check_output(f"head -1 /var/lib/postgresql/{version}/{name}/postmaster.pid")

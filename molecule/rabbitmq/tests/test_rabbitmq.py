@@ -82,6 +82,7 @@ def test_publishers_are_held_back_while_what_is_in_memory_still_fits_the_disk(st
     assert status["disk_free"] > status["disk_free_limit"]
 
 
+@pytest.mark.once
 def test_the_broker_runs_as_native_code(ctl, inputs):
     if not inputs["rabbitmq_hipe_compile"]:
         pytest.skip("rabbitmq_hipe_compile: false demands none")
@@ -134,16 +135,19 @@ def test_a_stop_may_take_its_time(host, inputs):
     assert total == inputs["rabbitmq_timeout_stop_sec"]
 
 
+@pytest.mark.once
 def test_only_the_broker_reads_the_cookie(host, inputs):
     cookie = host.file("/var/lib/rabbitmq/.erlang.cookie")
     assert (cookie.user, cookie.group, cookie.mode) == ("rabbitmq", "rabbitmq", 0o400)
     assert cookie.content_string == inputs["rabbitmq_erlang_cookie"]
 
 
+@pytest.mark.once
 def test_no_password_or_hash_is_left_in_a_file(host):
     assert host.check_output("ls /run").count("rabbitmq-definitions-") == 0
 
 
+@pytest.mark.once
 def test_no_plugin_widens_the_surface(host):
     assert host.check_output("rabbitmq-plugins --quiet list --enabled --minimal </dev/null") == ""
 
@@ -156,11 +160,13 @@ def test_the_virtual_hosts_are_those_declared_and_no_other(ctl, inputs):
     assert {vhost["name"] for vhost in ctl("list_vhosts", parse=True)} == {vhost["name"] for vhost in inputs["rabbitmq_vhosts"]}
 
 
+@pytest.mark.once
 def test_the_application_logs_in_and_is_told_the_heartbeat(connect, application, inputs):
     with connect(**application) as connection:
         assert connection.heartbeat == inputs["rabbitmq_heartbeat"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("login", [{"user": "guest", "password": "guest"}, {"password": "wrong"}, {"user": "", "password": ""}])
 def test_guest_nobody_and_a_wrong_password_are_refused(connect, application, login):
     with pytest.raises(Refused, match="ACCESS_REFUSED"):
@@ -174,6 +180,7 @@ def test_the_application_may_not_enter_another_virtual_host(connect, application
         connect(**{**application, "vhost": others.pop()})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("attempt", [lambda c: c.get("dead_letters"), lambda c: c.delete("dead_letters")], ids=["read", "delete"])
 def test_the_application_may_not_touch_its_dead_letters(connect, application, attempt):
     with connect(**application) as connection, pytest.raises(Refused, match="ACCESS_REFUSED"):
@@ -190,6 +197,7 @@ def test_a_work_queue_is_durable_and_under_the_delivery_limit(ctl, application, 
     assert definition["delivery-limit"] == inputs["rabbitmq_delivery_limit"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["celery_delayed_{}", "{}.celery.pidbox"])
 def test_celerys_own_queues_are_allowed_and_not_under_the_policy(connect, application, ctl, queue, name):
     queue = name.format(queue)
@@ -203,6 +211,7 @@ def test_celerys_own_queues_are_allowed_and_not_under_the_policy(connect, applic
             connection.delete(queue)
 
 
+@pytest.mark.once
 def test_a_job_that_fails_too_often_ends_in_the_dead_letters_and_is_not_lost(session, queue, reader, inputs):
     body = f"poison {secrets.token_hex(8)}"
     assert session.publish(queue, body) == "ack"
@@ -217,6 +226,7 @@ def test_a_job_that_fails_too_often_ends_in_the_dead_letters_and_is_not_lost(ses
     assert find(reader, body), "the job is in no queue any more"
 
 
+@pytest.mark.once
 def test_a_dead_letter_can_be_looked_at_again_and_again(session, queue, reader, inputs):
     body = f"poison {secrets.token_hex(8)}"
     session.publish(queue, body)
@@ -280,6 +290,7 @@ def after(host, connect, application, queue):
 @pytest.mark.parametrize(
     "command", ["systemctl restart rabbitmq-server", "systemctl kill --signal=KILL rabbitmq-server"], ids=["restart", "kill"]
 )
+@pytest.mark.once
 def test_a_queue_and_its_job_survive_a_broker_that_is_started_anew(session, queue, host, after, command):
     # The broker writes a new queue's name to the disk some seconds late; killed before that, it forgets the queue.
     names = "find /var/lib/rabbitmq/mnesia -path '*/quorum/*' -name names.dets -exec grep --quiet --text {} {{}} +"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 testinfra_hosts = ["ansible://supervisor"]
+
+# Seconds of each unit in which systemd writes a time.
+SECONDS = {"h": 3600, "min": 60, "s": 1}
 
 
 def shown(host, *names: str) -> dict[str, str]:
@@ -10,22 +15,49 @@ def shown(host, *names: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
+def seconds(written: str) -> int:
+    return sum(int(part.rstrip("hmins")) * SECONDS[part.lstrip("0123456789")] for part in written.split())
+
+
 def test_supervisord_runs_and_comes_back_at_boot(host):
     assert shown(host, "ActiveState", "UnitFileState") == {"ActiveState": "active", "UnitFileState": "enabled"}
 
 
-def test_a_stop_is_granted_more_than_its_longest_program(host):
-    assert shown(host, "TimeoutStopUSec") == {"TimeoutStopUSec": "11min"}
+def test_a_stop_is_granted_the_promised_time(host, inputs):
+    assert seconds(shown(host, "TimeoutStopUSec")["TimeoutStopUSec"]) == inputs["supervisor_timeout_stop_sec"]
 
 
+@pytest.mark.once
 def test_no_worker_outlives_supervisord(host):
     assert shown(host, "KillMode") == {"KillMode": "mixed"}
 
 
+@pytest.mark.once
 def test_supervisord_stops_before_what_its_programs_write_to(host):
     assert "pgbouncer.service" in shown(host, "After")["After"]
 
 
+@pytest.mark.once
 def test_the_running_supervisord_has_its_descriptors(host):
-    pid = shown(host, "MainPID")["MainPID"]
-    assert "16384" in host.check_output(f"grep 'Max open files' /proc/{pid}/limits")
+    service = shown(host, "MainPID", "LimitNOFILE")
+    ceiling = int(host.check_output("awk '/^Max open files/ {print $5}' /proc/1/limits"))
+    in_force = int(host.check_output(f"awk '/^Max open files/ {{print $4}}' /proc/{service['MainPID']}/limits"))
+    assert in_force == min(int(service["LimitNOFILE"]), ceiling) > 4096
+
+
+# Begins its work, and takes two seconds to end it once it is asked to.
+WORK = "trap 'sleep 2; touch /run/promise.ended; exit 0' TERM; touch /run/promise.begun; while :; do sleep 0.1; done"
+
+
+@pytest.mark.once
+def test_a_program_in_mid_work_ends_it_before_a_stop_of_the_service_is_over(host):
+    section = f'[program:promise]\ncommand=bash -c "{WORK}"\nstopwaitsecs=60\nstartsecs=0\n'
+    conf = "/etc/supervisor/conf.d/promise.conf"
+    try:
+        host.ansible("copy", f"dest={conf} content={section!r}", check=False)
+        host.check_output("supervisorctl update promise")
+        host.check_output("timeout 30 sh -c 'until test -e /run/promise.begun; do sleep 0.1; done'")
+        host.check_output("systemctl restart supervisor")
+        assert host.file("/run/promise.ended").exists, host.check_output("tail -n 20 /var/log/supervisor/supervisord.log")
+    finally:
+        host.run(f"rm -f {conf} /run/promise.begun; supervisorctl update promise; rm -f /run/promise.*")

@@ -1,0 +1,69 @@
+"""What the tests of every role share: what the inventory promises, and what a service said last when a promise is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded import Run, read
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+
+# What to read first when a service of the group does not keep its promise.
+JOURNALS = {
+    "rabbitmq": "tail -n 25 /var/log/rabbitmq/rabbit@*.log",
+    "postgresql": "tail -n 25 /var/log/postgresql/*.log",
+    "pgbouncer": "journalctl --no-pager --quiet --lines=25 --unit=pgbouncer.service",
+    "supervisor": "tail -n 25 /var/log/supervisor/supervisord.log",
+    "celery_workers": "tail -n 25 /var/log/celery/*.log",
+    "producers": "tail -n 25 /var/log/celery/*.log",
+}
+
+
+@pytest.fixture(scope="session")
+def fleet_inputs(request, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Every role input of every host, as a run would find it: {host: {input: value}}."""
+    file = tmp_path_factory.mktemp("inputs") / "inputs.json"
+    inventory = request.config.option.ansible_inventory
+    command = [BIN / "ansible-playbook", "-i", inventory, "-e", f"inputs_file={file}", "molecule/shared/inputs.yml"]
+    environment = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
+    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def inputs(host, fleet_inputs) -> dict[str, Any]:
+    """The role inputs of the host under test."""
+    return fleet_inputs[host.backend.get_hostname()]
+
+
+@pytest.fixture(scope="session")
+def runs() -> list[Run]:
+    return read()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """After an edit of a scenario's inventory only what an edit can change is asked again."""
+    if len(read()) > 3:
+        items[:] = [item for item in items if not item.get_closest_marker("once")]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    """A failed test prints the end of the journals of its host's services."""
+    report = yield
+    host = getattr(item, "funcargs", {}).get("host")
+    if report.failed and host is not None:
+        for group in host.backend.ansible_runner.get_variables(host.backend.get_hostname())["group_names"]:
+            if group in JOURNALS:
+                said = host.run(f"{JOURNALS[group]} 2>/dev/null").stdout
+                report.sections.append((f"{group}, the end of its journal", said))
+    return report

@@ -1,0 +1,43 @@
+"""What role host promises, asked of the host."""
+
+from __future__ import annotations
+
+testinfra_hosts = ["ansible://all"]
+
+
+def test_every_declared_name_leads_to_its_address(host, inputs):
+    for name, address in inputs["host_names"].items():
+        assert host.check_output(f"getent ahostsv4 {name}").split()[0] == address
+
+
+def test_a_name_that_is_declared_no_longer_leads_nowhere(host, inputs):
+    block = host.check_output("sed -n '/BEGIN managed by Grunnfjell/,/END managed by Grunnfjell/p' /etc/hosts").splitlines()[1:-1]
+    assert {line.split()[1] for line in block} == set(inputs["host_names"])
+
+
+def test_what_every_host_needs_is_installed(host, inputs):
+    assert [package for package in inputs["host_packages"] if not host.package(package).is_installed] == []
+
+
+def test_the_journal_is_bounded_and_survives_a_reboot(host, inputs):
+    merged = host.check_output("systemd-analyze cat-config systemd/journald.conf")
+    settings = dict(line.split("=", 1) for line in merged.splitlines() if "=" in line and not line.startswith("#"))
+    assert settings["SystemMaxUse"] == inputs["host_journal_max_use"]
+    assert settings["MaxRetentionSec"] == inputs["host_journal_max_retention"]
+    assert settings["Storage"] == "persistent"
+    assert host.check_output("ls -A /var/log/journal") != ""
+
+
+def test_the_running_journal_has_read_its_bounds(host):
+    started = host.check_output("systemctl show --timestamp=unix --property=ActiveEnterTimestamp --value systemd-journald")
+    assert float(started.lstrip("@")) + 1 >= float(host.check_output("stat -c %Y /etc/systemd/journald.conf.d/grunnfjell.conf"))
+
+
+def test_the_kernels_settings_are_in_force(host, inputs):
+    for key, value in inputs["host_sysctl"].items():
+        assert host.check_output(f"cat /proc/sys/{key.replace('.', '/')}") == str(value), key
+
+
+def test_a_kernel_setting_that_is_declared_no_longer_is_not_set_at_boot(host, inputs):
+    lines = host.check_output("grep -v '^#' /etc/sysctl.d/60-grunnfjell.conf || true").splitlines()
+    assert {line.split("=")[0].strip() for line in lines if line} == set(inputs["host_sysctl"])

@@ -1,0 +1,34 @@
+"""Writes down what every role's inputs are on every host, as `topology` reads them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "plugins/action"))
+
+import topology
+
+DOCUMENTATION = r"""
+module: role_inputs
+short_description: Write down every role's inputs
+description: [Collects the inputs as M(topology) does, and writes {host: {input: value}} as JSON where only its owner reads it.]
+options:
+  dest: {description: The file., type: path, required: true}
+author: maintainers
+"""
+
+
+class ActionModule(topology.ActionModule):
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        dest = Path(self._task.args.pop("dest"))
+        super().run(tmp, task_vars)
+        inputs = {host.name: host.inputs for host in self._fleet.hosts.values()}
+        with os.fdopen(os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump(inputs, file)
+        return ActionBase.run(self, tmp, task_vars) | {"changed": False}

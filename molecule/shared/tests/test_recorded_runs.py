@@ -1,0 +1,49 @@
+"""What every role promises of its runs: check mode tells the truth, a second run changes nothing and restarts nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+testinfra_hosts = ["ansible://all"]
+
+pytestmark = pytest.mark.once
+
+SERVICES = (
+    "rabbitmq-server.service",
+    "postgresql@*.service",
+    "pgbouncer.service",
+    "supervisor.service",
+    "systemd-journald.service",
+)
+
+
+@pytest.fixture
+def name(host) -> str:
+    return host.backend.get_hostname()
+
+
+def test_check_mode_predicts_on_a_blank_host_what_the_run_does(runs, name):
+    assert (runs[0].check, runs[1].check) == (True, False)
+    assert runs[0].changed[name] == runs[1].changed[name]
+
+
+def test_a_second_run_changes_nothing(runs, name):
+    assert runs[2].changed[name] == []
+
+
+def test_a_second_run_restarts_no_service(host, runs):
+    began = runs[2].began
+    shown = host.check_output("systemctl show --timestamp=unix --property=Id,ActiveEnterTimestamp " + " ".join(SERVICES))
+    services = [dict(line.split("=", 1) for line in entry.splitlines()) for entry in shown.split("\n\n") if entry]
+    since = {entry["Id"]: float(entry["ActiveEnterTimestamp"].lstrip("@") or 0) for entry in services}
+    assert {service: at for service, at in since.items() if at > began} == {}
+
+
+def test_a_second_run_restarts_no_program(host, runs):
+    if not host.exists("supervisorctl"):
+        pytest.skip("no supervisord keeps a program here")
+    now, pids = float(host.check_output("date +%s.%N")), host.check_output("supervisorctl pid all").split()
+    for pid in (pid for pid in pids if pid != "0"):
+        assert now - float(host.check_output(f"ps -o etimes= -p {pid}")) < runs[2].began, host.check_output(
+            f"ps -o args= -p {pid}"
+        )
