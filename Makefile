@@ -8,7 +8,7 @@ PLAY      := $(BIN)/ansible-playbook -i $(INVENTORY)
 export ANSIBLE_LOCALHOST_WARNING = False
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock image lab secrets converge demo demo-down lint format unit verify test clean
+.PHONY: help setup lock image lab secrets converge demo demo-down lint format unit molecule verify test mutants clean
 
 help:  ## This list
 	@printf 'Grunnfjell: from blank hosts to finished jobs.\n\n'
@@ -40,7 +40,7 @@ converge: secrets  ## Make the hosts of INVENTORY what it says
 	@$(PLAY) site.yml
 
 #: Judge it
-test: setup  ## Everything: lint, unit, then the lab: demo and verify
+test: setup  ## Everything: lint, unit, each role by Molecule, then the lab: demo and verify
 	@$(BIN)/python -m lab.judge --inventory $(INVENTORY)
 
 lint: setup  ## ansible-lint, yamllint, ruff
@@ -49,8 +49,14 @@ lint: setup  ## ansible-lint, yamllint, ruff
 unit: setup  ## pytest, without a host
 	@$(BIN)/python -m lab.judge unit
 
+molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/bin/molecule test -s ROLE`)
+	@$(SUDO) $(BIN)/python -m lab.judge molecule
+
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
 	@$(BIN)/python -m lab.judge verify --inventory $(INVENTORY)
+
+mutants: setup  ## Break each role on purpose and see its tests notice (build/mutants.json)
+	@$(SUDO) $(BIN)/python -m lab.mutants $(ROLE)
 
 #: Look after it
 lock: setup  ## Resolve requirements.in into requirements.txt, with hashes

@@ -247,9 +247,15 @@ def ready(hosts: list[Host]) -> dict[str, list[str]]:
         list(pool.map(lambda host: log_in(host, deadline), hosts))
     failed = [f"{host.name}: {unit}" for host, (_, units) in zip(hosts, booted, strict=True) for unit in units]
     created = json.loads(CREATED.read_text(encoding="utf-8"))
-    created |= {"hosts": len(hosts), "create_s": round(time.time() - created["began"], 1)}
-    CREATED.write_text(json.dumps(created) + "\n", encoding="utf-8")
+    write_created(created | {"hosts": len(hosts), "create_s": round(time.time() - created["began"], 1)})
     return {"started": stopped, "failed_units": failed}
+
+
+def write_created(created: dict[str, object]) -> None:
+    # In one piece: scenarios create their hosts side by side.
+    draft = CREATED.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(created) + "\n", encoding="utf-8")
+    draft.replace(CREATED)
 
 
 def make_key() -> None:
@@ -274,21 +280,22 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
         build(image.rpartition(":")[2])
     remove_containers(found.remove)
     # Building an image is no part of making hosts, so the clock starts here.
-    CREATED.write_text(json.dumps({"began": time.time(), "created": len(found.create)}), encoding="utf-8")
+    write_created({"began": time.time(), "created": len(found.create)})
     labels = {"grunnfjell.checkout": str(REPOSITORY)}
     create = [asdict(host) | {"labels": labels | {"grunnfjell.made-as": host.made_as}} for host in found.create]
     return {"create": create, "removed": found.remove, "ulimits": ulimits()}
 
 
 def remove(hosts: list[Host]) -> dict[str, object]:
-    """Remove the named hosts, or all of them if none is named; answers whether that leaves a network without hosts."""
+    """Remove the named hosts, or all of them if none is named; answers whether the network may go too."""
     if not shutil.which("podman"):
         return {"removed": [], "network": False}
     named = {host.container for host in hosts}
     gone = [container for container in containers() if not named or container.name in named]
     remove_containers([container.name for container in gone])
     write_known_hosts({container.made_as.split(" ")[0]: "" for container in gone})
-    network = podman("network", "exists", "grunnfjell", check=False).returncode == 0
+    # Whoever names hosts leaves the network to those who start theirs at this moment.
+    network = not named and podman("network", "exists", "grunnfjell", check=False).returncode == 0
     others = podman("ps", "--all", "--filter", "network=grunnfjell", "--quiet").stdout.split() if network else []
     return {"removed": [container.name for container in gone], "network": network and not others}
 

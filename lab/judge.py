@@ -7,13 +7,15 @@ provisioned are left out, and count as one failure.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from lab.hosts import containers
@@ -21,6 +23,8 @@ from lab.machine import REPOSITORY, Refusal, podman
 
 BUILD = REPOSITORY / "build"
 BIN = Path(sys.executable).parent
+# How many scenarios run side by side: each keeps about one core busy.
+SIDE_BY_SIDE = 2
 
 # What to read first when a service does not do what it promised.
 LOGS = """
@@ -62,11 +66,19 @@ def tool(name: str, *arguments: str) -> Callable[[str], list[str]]:
 
 def testinfra(inventory: str) -> list[str]:
     # Each test file names its hosts in testinfra_hosts; --hosts would overrule them all.
-    tests = sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("molecule/*/tests"))
+    roles = sorted(path.name for path in (REPOSITORY / "roles").iterdir())
+    tests = [f"molecule/{name}/tests" for name in [*roles, "default"] if (REPOSITORY / f"molecule/{name}/tests").is_dir()]
     command = [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}"]
     if Path(inventory).resolve() != REPOSITORY / "inventories/lab":
         command += ["-m", "not disruptive"]
-    return [*command, f"--junitxml={BUILD / 'junit-verify.xml'}", *(tests or ["molecule"])]
+    return [*command, f"--junitxml={BUILD / 'junit-verify.xml'}", *tests]
+
+
+def scenarios() -> list[str]:
+    """Molecule's scenarios, the longest first so that the last one does not run alone for long."""
+    longest = ["rabbitmq", "application", "celery_worker", "pgbouncer"]
+    names = [path.parent.name for path in (REPOSITORY / "molecule").glob("*/molecule.yml")]
+    return sorted(names, key=lambda name: (longest.index(name) if name in longest else len(longest), name))
 
 
 STEPS = (
@@ -75,6 +87,7 @@ STEPS = (
     Step("ruff", "lint", tool("ruff", "check", ".")),
     Step("layout", "lint", tool("ruff", "format", "--check", ".")),
     Step("unit", "unit", tool("pytest", "-q", f"--junitxml={BUILD / 'junit-unit.xml'}"), BUILD / "junit-unit.xml"),
+    Step("molecule", "molecule", tool("molecule", "test")),
     Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
     Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
 )
@@ -93,19 +106,62 @@ def count(returncode: int, report: str | None) -> Count:
     return Count(passed, failed, number["skipped"])
 
 
+def environment() -> dict[str, str]:
+    # The tools call each other by name.
+    return {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
+
+
 def run(step: Step, inventory: str) -> Count:
     print(f"\n=== {step.name}", flush=True)
     if step.report:
         step.report.unlink(missing_ok=True)
     started = time.monotonic()
-    # The tools call each other by name.
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"}
-    command = step.command(inventory)
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(step.command(inventory), cwd=REPOSITORY, env=environment(), stdin=subprocess.DEVNULL, check=False)
     report = step.report.read_text(encoding="utf-8") if step.report and step.report.exists() else None
     result = count(done.returncode, report)
     result.seconds = time.monotonic() - started
     return result
+
+
+def run_scenario(name: str) -> Count:
+    """`molecule test` of one scenario. Its tests count as what they are, and the runs between them as one."""
+    verified, log = BUILD / f"molecule/{name}.jsonl", BUILD / f"molecule/{name}.log"
+    verified.parent.mkdir(parents=True, exist_ok=True)
+    verified.unlink(missing_ok=True)
+    started = time.monotonic()
+    command = [str(BIN / "molecule"), "test", "--scenario-name", name]
+    plain = {"MOLECULE_COMMAND_BORDERS": "0", "NO_COLOR": "1", "ANSIBLE_NOCOLOR": "1"}
+    with log.open("w", encoding="utf-8") as file:
+        done = subprocess.run(
+            command, cwd=REPOSITORY, env=environment() | plain, stdin=subprocess.DEVNULL, stdout=file, stderr=file, check=False
+        )
+    lines = verified.read_text(encoding="utf-8").splitlines() if verified.exists() else []
+    result = sum((Count(**json.loads(line)) for line in lines), Count())
+    if done.returncode == 0:
+        result.passed += 1
+    elif not result.failed:
+        result.failed += 1
+    result.seconds = time.monotonic() - started
+    print(f"  {'FAILED' if result.failed else 'ok':6}  {name:13} {result.seconds:6.1f} s   {result}", flush=True)
+    if result.failed:
+        print("\n".join(log.read_text(encoding="utf-8").splitlines()[-80:]), flush=True)
+    return result
+
+
+def run_scenarios() -> dict[str, Count]:
+    print(f"\n=== molecule, {SIDE_BY_SIDE} scenarios side by side; what each printed is in build/molecule/", flush=True)
+    names = scenarios()
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return {f"molecule {name}": result for name, result in zip(names, pool.map(run_scenario, names), strict=True)}
+
+
+def write_down(results: dict[str, Count]) -> None:
+    """Keep what ran and how long it took in build/test.json; what this run left out stays there from before."""
+    path = BUILD / "test.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    ended = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    new = {name: asdict(result) | {"seconds": round(result.seconds, 1), "ended": ended} for name, result in results.items()}
+    path.write_text(json.dumps(known | new, indent=2) + "\n", encoding="utf-8")
 
 
 def show_logs() -> None:
@@ -135,13 +191,17 @@ def main() -> None:
             results[step.name] = Count(failed=1)
             print(f"\n=== {step.name}: left out, because {step.needs} failed", flush=True)
             continue
+        if step.part == "molecule":
+            results |= run_scenarios()
+            continue
         results[step.name] = run(step, arguments.inventory)
         if step.part in ("demo", "verify") and results[step.name].failed:
             show_logs()
     total = sum(results.values(), Count())
     print()
+    write_down(results)
     for name, result in results.items():
-        print(f"  {'FAILED' if result.failed else 'ok':6}  {name:13} {result.seconds:6.1f} s   {result}")
+        print(f"  {'FAILED' if result.failed else 'ok':6}  {name:22} {result.seconds:6.1f} s   {result}")
     (BUILD / "verdict.txt").write_text(f"{total}\n", encoding="utf-8")
     print(f"\n{total}", flush=True)
     raise SystemExit(1 if total.failed else 0)

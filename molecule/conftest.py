@@ -67,3 +67,17 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
                 said = host.run(f"{JOURNALS[group]} 2>/dev/null").stdout
                 report.sections.append((f"{group}, the end of its journal", said))
     return report
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Count what each verify of a scenario asked, for the sum over all of them."""
+    scenario = os.environ.get("MOLECULE_SCENARIO_NAME")
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if scenario is None or reporter is None:
+        return
+    number = {key: len(reporter.stats.get(key, [])) for key in ("passed", "failed", "error", "skipped")}
+    counted = {"passed": number["passed"], "failed": number["failed"] + number["error"], "skipped": number["skipped"]}
+    file = REPOSITORY / "build" / "molecule" / f"{scenario}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(counted) + "\n")

@@ -246,8 +246,3 @@ def report(**numbers):
 )
 def test_a_step_counts_what_its_report_says_and_never_passes_when_it_failed(returncode, text, sentence):
     assert str(judge.count(returncode, text)) == sentence
-
-
-def test_every_test_directory_of_a_scenario_is_verified():
-    directories = {str(path.relative_to(ROOT)) for path in ROOT.glob("molecule/*/tests")}
-    assert directories <= set(judge.testinfra("inventories/lab"))

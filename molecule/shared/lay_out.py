@@ -20,6 +20,7 @@ ansible_ssh_common_args: -o UserKnownHostsFile={state}/known_hosts -o StrictHost
 host_sysctl: {{}}
 host_packages: [ca-certificates]
 
+secrets_wanted: {{}}
 topology_address: "{{{{ ansible_host }}}}"
 lab_host:
   name: "{{{{ inventory_hostname }}}}"

@@ -1,0 +1,72 @@
+"""Every role has its scenario, on both systems, and no scenario can pass without having asked anything."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab import judge, mutants
+
+ROOT = Path(__file__).parent.parent
+MOLECULE = ROOT / "molecule"
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+SCENARIOS = sorted(path.parent.name for path in MOLECULE.glob("*/molecule.yml"))
+
+
+def hosts(scenario: str) -> dict:
+    return yaml.safe_load((MOLECULE / scenario / "inventory/hosts.yml").read_text())["all"]
+
+
+def groups(scenario: str) -> set[str]:
+    return {"all", *(hosts(scenario).get("children") or {})}
+
+
+def test_every_role_has_a_scenario_and_every_scenario_a_role():
+    assert SCENARIOS == ROLES
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_runs_on_both_systems_side_by_side(scenario):
+    assert {entry.get("lab_release", "13") for entry in hosts(scenario)["hosts"].values()} == {"12", "13"}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_asks_something(scenario):
+    tests = "".join(path.read_text() for path in (MOLECULE / scenario / "tests").glob("test_*.py"))
+    assert len(re.findall(r"^def test_", tests, re.MULTILINE)) >= 3
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenarios_tests_find_their_hosts(scenario):
+    for path in (MOLECULE / scenario / "tests").glob("test_*.py"):
+        (named,) = re.findall(r'^testinfra_hosts = \["ansible://([\w:]+)"\]$', path.read_text(), re.MULTILINE)
+        assert set(named.split(":")) & groups(scenario), path
+
+
+@pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - {"topology"}))  # which changes no host
+def test_a_scenario_changes_a_capacity_and_takes_something_out(scenario):
+    for edit in ("change", "removal"):
+        assert [path for path in (MOLECULE / scenario / edit).rglob("*.yml")], f"molecule/{scenario}/{edit} edits nothing"
+
+
+def test_no_two_scenarios_share_an_address():
+    addresses = [entry["ansible_host"] for scenario in SCENARIOS for entry in hosts(scenario)["hosts"].values()]
+    assert len(addresses) == len(set(addresses))
+
+
+def test_the_tests_of_every_scenario_are_also_asked_of_a_live_fleet():
+    command = judge.testinfra("inventories/lab")
+    assert {f"molecule/{scenario}/tests" for scenario in SCENARIOS} <= set(command)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_has_faults_on_purpose_and_each_still_fits(role):
+    faults = mutants.faults_of(role)
+    assert len(faults) >= 3
+    for fault in faults:
+        assert mutants.mutate((ROOT / fault.file).read_text(), fault) != (ROOT / fault.file).read_text()
+        home = ROOT if fault.test.startswith("tests/") else MOLECULE / role / "tests"
+        named = fault.test.partition("::")[2] or fault.test
+        tests = "".join(path.read_text() for path in home.rglob("test_*.py"))
+        assert f"def {named}(" in tests or (ROOT / fault.test).is_file(), f"no test is called {named}"
