@@ -30,7 +30,9 @@ class ActionModule(ActionBase):
         """A role's input as this host has it; the role's own default where the inventory says nothing."""
         if name in self._vars:
             return self._templar.template(self._vars[name])
-        return self._templar.template(self._loader.load_from_file(str(ROLES / role / "defaults/main.yml"), trusted_as_template=True)[name])
+        return self._templar.template(
+            self._loader.load_from_file(str(ROLES / role / "defaults/main.yml"), trusted_as_template=True)[name]
+        )
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
         sections: dict[str, dict[str, Any]] = {}

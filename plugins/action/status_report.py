@@ -40,7 +40,9 @@ class ActionModule(ActionBase):
         inventory = str(variables.get("inventory_dir", ""))
         hosts = {name: self._host(variables, name) for name in variables["ansible_play_hosts_all"]}
         told = {name: variables["hostvars"][name].get("__platform_status", {}) for name in hosts}
-        answers = {name: {key: one[key] for key in ("sections", "unreachable", "msg") if key in one} for name, one in told.items()}
+        answers = {
+            name: {key: one[key] for key in ("sections", "unreachable", "msg") if key in one} for name, one in told.items()
+        }
 
         judge = Judge(answers, hosts, self._previous(path, inventory))
         report = {"inventory": inventory, "asked_at": datetime.now(UTC).isoformat(timespec="seconds"), **judge.report()}

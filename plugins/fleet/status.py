@@ -200,7 +200,9 @@ class Judge:
         consumers = [consumer for broker in brokers.values() for consumer in broker["consumers"]]
         listed = []
         for queue in brokers[min(brokers)]["queues"]:
-            peers = [peer(one["connection"]) for one in consumers if (one["vhost"], one["queue"]) == (queue["vhost"], queue["name"])]
+            peers = [
+                peer(one["connection"]) for one in consumers if (one["vhost"], one["queue"]) == (queue["vhost"], queue["name"])
+            ]
             members, online = queue.get("members", []), queue.get("online", [])
             listed.append(
                 {
@@ -295,7 +297,8 @@ class Judge:
                 key = (host or address, consumer["vhost"], consumer["queue"])
                 found[key] = found.get(key, 0) + 1
         return [
-            {"who": who, "vhost": vhost, "queue": queue, "consumers": number} for (who, vhost, queue), number in sorted(found.items())
+            {"who": who, "vhost": vhost, "queue": queue, "consumers": number}
+            for (who, vhost, queue), number in sorted(found.items())
         ]
 
     def releases(self) -> dict[str, dict[str, Any]]:

@@ -38,11 +38,27 @@ PERSISTENT = b"\x02"
 
 # How many bytes the value of a field has, for the types of a fixed size, and how to read those that a person may want to see.
 FIXED = {"t": 1, "b": 1, "B": 1, "s": 2, "u": 2, "I": 4, "i": 4, "l": 8, "L": 8, "f": 4, "d": 8, "T": 8, "V": 0, "D": 5}
-NUMBERS = {"b": ">b", "B": ">B", "s": ">h", "u": ">H", "I": ">i", "i": ">I", "l": ">q", "L": ">q", "f": ">f", "d": ">d", "T": ">Q"}
+NUMBERS = {
+    "b": ">b",
+    "B": ">B",
+    "s": ">h",
+    "u": ">H",
+    "I": ">i",
+    "i": ">I",
+    "l": ">q",
+    "L": ">q",
+    "f": ">f",
+    "d": ">d",
+    "T": ">Q",
+}
 
 
 class AmqpError(Exception):
-    """The broker closed the connection or the channel, and said why."""
+    """The broker closed the connection or the channel, or takes nothing, and said why."""
+
+
+class Undelivered(AmqpError):
+    """The broker did not take this message; the connection goes on."""
 
 
 def short(text: str) -> bytes:
@@ -267,9 +283,9 @@ class Connection:
             if struct.unpack_from(">Q", arguments)[0] != self.published:
                 continue
             if method == 120:
-                raise AmqpError("the queue refused it")
+                raise Undelivered("the queue refused it")
             if returned:
-                raise AmqpError(f"no queue took it: {returned}")
+                raise Undelivered(f"no queue took it: {returned}")
             return
 
     def ack(self, tag: int) -> None:

@@ -166,7 +166,9 @@ class NoAnswer(Exception):
 
 def run(*argv: str) -> str:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd="/", stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd="/", stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired as error:
         raise NoAnswer(f"no answer within {PATIENCE_S:g} s") from error
     except FileNotFoundError as error:
