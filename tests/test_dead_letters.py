@@ -12,9 +12,10 @@ from fleet.dead_letters import render, with_causes
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Modules import their helpers as Ansible names them on a host.
 ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-from ansible.module_utils import amqp_wire
-from ansible.module_utils.amqp_wire import (
+from ansible.module_utils import amqp_wire  # noqa: E402
+from ansible.module_utils.amqp_wire import (  # noqa: E402
     Message,
     Undelivered,
     fields,
@@ -24,7 +25,7 @@ from ansible.module_utils.amqp_wire import (
     text,
     unpacked_properties,
 )
-from rabbitmq_dead_letters import Refusal, chosen, endpoint, erlang_binary, expired, home, reborn, refuse_unsafe, replay, told
+from rabbitmq_dead_letters import Refusal, chosen, endpoint, erlang_binary, expired, home, reborn, refuse_unsafe, replay, told  # noqa: E402
 
 DEATH = b"A" + struct.pack(">I", 0)
 PARAMS = {"ids": [], "task": "", "everything": True, "limit": 100}
@@ -72,7 +73,7 @@ def test_a_messages_properties_survive_the_wire(headers, names):
 
 def test_a_letter_is_reborn_without_its_death_and_with_all_else():
     own = {"id": text("a"), "task": text("t"), "retries": b"I\0\0\0\1"}
-    death = {name: DEATH for name in ("x-death", "x-first-death-queue", "x-last-death-queue", "x-delivery-count", "CC")}
+    death = dict.fromkeys(("x-death", "x-first-death-queue", "x-last-death-queue", "x-delivery-count", "CC"), DEATH)
     properties = {
         "content_type": short("application/json"),
         "delivery_mode": b"\1",

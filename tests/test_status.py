@@ -12,8 +12,9 @@ from fleet.status import HostInfo, Judge, Rates, drain, is_work, peer, rates, re
 from hypothesis import given
 from hypothesis import strategies as st
 
+# Modules import their helpers as Ansible names them on a host.
 ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-import platform_status
+import platform_status  # noqa: E402
 
 HOSTS = {
     "broker1": HostInfo(frozenset({"rabbitmq"}), "", frozenset({"10.0.0.11"})),

@@ -268,7 +268,10 @@ class Judge:
         if down and not brokers:
             host = down[0]
             why = self.section("broker").get(host, {}).get("error") or self.trouble(host)
-            return f"no broker answers ({host}: {why}). On {host}: systemctl start rabbitmq-server, then journalctl -u rabbitmq-server"
+            return (
+                f"no broker answers ({host}: {why}). "
+                f"On {host}: systemctl start rabbitmq-server, then journalctl -u rabbitmq-server"
+            )
         return ""
 
     def trouble(self, host: str) -> str:

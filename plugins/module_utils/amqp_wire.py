@@ -160,12 +160,15 @@ def unpacked_properties(raw: bytes) -> Message:
     for position, (name, kind) in enumerate(PROPERTIES):
         if not flags & 1 << (15 - position):
             continue
-        size = {
-            "short": lambda: 1 + raw[at],
-            "table": lambda: 4 + struct.unpack_from(">I", raw, at)[0],
-            "octet": lambda: 1,
-            "longlong": lambda: 8,
-        }[kind]()
+        match kind:
+            case "short":
+                size = 1 + raw[at]
+            case "table":
+                size = 4 + struct.unpack_from(">I", raw, at)[0]
+            case "octet":
+                size = 1
+            case _:
+                size = 8
         piece = raw[at : at + size]
         at += size
         if kind == "table":

@@ -47,7 +47,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.supervisor_rpc import supervisor
 
 # A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report.
-PATIENCE_S = 8.0
+PATIENCE_S = 10.0
+# Within this a producer has its confirm, or answers 503.
+PUBLISH_PATIENCE_S = 3
 
 # Depths are asked of the queue's leader: what the broker keeps in its metrics is up to five seconds old. The age is that of the
 # oldest entry in the queue's log that is still needed, which the leader stamped itself when the message came in. What was
@@ -94,7 +96,8 @@ BROKER = """
         Pid = proplists:get_value(channel_pid, C),
         Channel = case ets:lookup(channel_created, Pid) of [{_, P}] -> P; _ -> [] end,
         #{vhost => V, queue => Name, connection => Text(proplists:get_value(name, Channel, <<>>))}
-    end || V <- rabbit_vhost:list_names(), C <- rabbit_amqqueue:consumers_all(V), node(proplists:get_value(channel_pid, C)) =:= node()],
+    end || V <- rabbit_vhost:list_names(), C <- rabbit_amqqueue:consumers_all(V),
+           node(proplists:get_value(channel_pid, C)) =:= node()],
     Queues = [Queue(Q) || Q <- rabbit_amqqueue:list()],
     timer:sleep(max(0, 1000 - (erlang:system_time(millisecond) - maps:get(at_ms, First)))),
     #{node => node(), version => Text(list_to_binary(rabbit_misc:version())),
@@ -114,7 +117,8 @@ import importlib, json, os, socket, sys, uuid
 conf = importlib.import_module(os.environ["CELERY_CONFIG_MODULE"])
 from kombu import Connection
 patience = float(sys.argv[1])
-options = dict(getattr(conf, "broker_transport_options", {}), read_timeout=patience, write_timeout=patience, confirm_publish=False)
+options = dict(getattr(conf, "broker_transport_options", {}), read_timeout=patience, write_timeout=patience,
+               confirm_publish=False)
 stage = "no connection to the broker"
 try:
     with Connection(conf.broker_url, connect_timeout=patience, transport_options=options, heartbeat=0,
@@ -154,7 +158,8 @@ SELECT json_build_object(
   'active', count(*) FILTER (WHERE backend_type = 'client backend' AND state = 'active'),
   'idle_in_transaction', count(*) FILTER (WHERE state LIKE 'idle in transaction%'),
   'waiting_for_locks', count(*) FILTER (WHERE wait_event_type = 'Lock'),
-  'oldest_transaction_s', coalesce(extract(epoch FROM max(now() - xact_start) FILTER (WHERE backend_type = 'client backend')), 0)::int,
+  'oldest_transaction_s',
+    coalesce(extract(epoch FROM max(now() - xact_start) FILTER (WHERE backend_type = 'client backend')), 0)::int,
   'accepts_writes', NOT pg_is_in_recovery())
 FROM pg_stat_activity WHERE pid <> pg_backend_pid()
 """
@@ -276,7 +281,8 @@ def answers(url: str) -> dict[str, Any]:
 
 def confirms(name: str, user: str) -> dict[str, Any]:
     try:
-        return json.loads(run("runuser", "-u", user, "--", f"/opt/{name}/current/run", "python", "-c", PUBLISH, "1.5"))
+        in_environment = ("runuser", "-u", user, "--", f"/opt/{name}/current/run")
+        return json.loads(run(*in_environment, "python", "-c", PUBLISH, str(PUBLISH_PATIENCE_S)))
     except (NoAnswer, json.JSONDecodeError) as error:
         return {"confirmed": False, "error": f"a publish could not be tried: {error}"}
 

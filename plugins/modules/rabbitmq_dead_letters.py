@@ -79,13 +79,17 @@ LOOK = """
     Only = VHOSTS, Limit = LIMIT,
     Text = fun(B) when is_binary(B) -> B; (A) when is_atom(A) -> atom_to_binary(A, utf8);
               (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
-    Plain = fun Go({table, T}) -> maps:from_list([{K, Go({Ty, V})} || {K, Ty, V} <- T]); Go({array, A}) -> [Go(V) || V <- A];
-                Go({_, undefined}) -> null; Go({_, V}) when is_number(V); is_binary(V); is_boolean(V) -> V; Go({_, V}) -> Text(V) end,
+    Plain = fun Go({table, T}) -> maps:from_list([{K, Go({Ty, V})} || {K, Ty, V} <- T]);
+                Go({array, A}) -> [Go(V) || V <- A];
+                Go({_, undefined}) -> null;
+                Go({_, V}) when is_number(V); is_binary(V); is_boolean(V) -> V;
+                Go({_, V}) -> Text(V) end,
     Get = fun(K, P) -> case proplists:get_value(<<"header.", K/binary>>, P) of
         undefined -> null; V when is_number(V); is_binary(V); is_boolean(V) -> V; V -> Text(V) end end,
     Letter = fun(Q, Position) -> case rabbit_quorum_queue:peek(Position, Q) of
         {ok, P} -> {true, (maps:from_list([{K, Get(K, P)} || K <- HEADERS]))#{
-            deaths => [Plain(D) || D <- case proplists:get_value(<<"header.x-death">>, P) of L when is_list(L) -> L; _ -> [] end]}};
+            deaths => [Plain(D) || D <- case proplists:get_value(<<"header.x-death">>, P) of
+                L when is_list(L) -> L; _ -> [] end]}};
         _ -> false end end,
     Config = fun(Q) -> case catch ra:member_overview(amqqueue:get_pid(Q)) of
         {ok, #{machine := #{config := C}}} -> C; _ -> #{} end end,
@@ -274,8 +278,8 @@ def refuse_unsafe(queue: dict[str, Any]) -> None:
     for setting, name in (("delivery_limit", "delivery limit"), ("ttl", "message TTL")):
         if queue[setting] is not None:
             raise Refusal(
-                f"{queue['vhost']}/{QUEUE} has a {name} of {queue[setting]}, which destroys dead letters. Take dead_letters out of "
-                "the policy's pattern in rabbitmq_policies, or run playbooks/rabbitmq.yml if the policy dead_letters is missing."
+                f"{queue['vhost']}/{QUEUE} has a {name} of {queue[setting]}, which destroys dead letters. Take dead_letters "
+                "out of the policy's pattern in rabbitmq_policies, or run playbooks/rabbitmq.yml if its policy is missing."
             )
 
 
