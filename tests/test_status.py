@@ -113,6 +113,14 @@ def forbidden(answers: dict) -> None:
     answers["web1"]["sections"]["producer"]["publish"] = {"confirmed": False, "error": "the exchange shop takes no message: 403"}
 
 
+def test_what_no_broker_told_is_not_told_as_nothing():
+    answers = fleet()
+    stopped(answers)
+    report = judged(answers)
+    assert report["drain"]["backlog"] is None and "no broker told" in render(report)
+    assert "nothing waits" not in render(report) and "letters:" not in render(report)
+
+
 def without_quorum(answers: dict) -> None:
     answers["broker1"]["sections"]["broker"]["queues"] = [queue("shop", members=3, online=1)]
 

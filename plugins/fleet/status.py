@@ -90,7 +90,7 @@ def _depth(depths: list[dict[str, Any]]) -> int:
     return sum(queue["messages"] or 0 for queue in depths if is_work(queue["name"]))
 
 
-def drain(backlog: int, rate: Rates | None) -> dict[str, Any]:
+def drain(backlog: int | None, rate: Rates | None) -> dict[str, Any]:
     """How long the backlog lasts: while work keeps coming as it does, and if none came any more."""
     told: dict[str, Any] = {"backlog": backlog, "drain_s": None, "drain_without_arrivals_s": None}
     if rate is not None:
@@ -99,6 +99,8 @@ def drain(backlog: int, rate: Rates | None) -> dict[str, Any]:
             "acknowledged_per_s": round(rate.acknowledged_per_s, 3),
             "arrived_per_s": round(rate.arrived_per_s, 3),
         }
+    if backlog is None:
+        return {**told, "sentence": "no broker told how much there is"}
     if backlog == 0:
         return {**told, "drain_s": 0.0, "drain_without_arrivals_s": 0.0, "sentence": "nothing waits and nothing runs"}
     if rate is None:
@@ -163,7 +165,7 @@ class Judge:
         queues = self.queues(brokers)
         accepting, reasons = self.accepting(brokers, queues)
         work = [queue for queue in queues if queue["work"]]
-        backlog = sum((queue["ready"] or 0) + (queue["unacknowledged"] or 0) for queue in work)
+        backlog = sum((queue["ready"] or 0) + (queue["unacknowledged"] or 0) for queue in work) if brokers else None
         report: Report = {
             "schema": SCHEMA,
             "accepting": accepting,
@@ -410,10 +412,10 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
             f"{queue['vhost']}/{queue['name']}: {queue['ready']} wait, {queue['unacknowledged']} in work{age}, "
             f"{queue['consumers']} consumers ({listed(queue['consumer_hosts'])}){members}",
         )
-    if report["brokers"]:
-        yield "drain", report["drain"]["sentence"]
+    yield "drain", report["drain"]["sentence"]
+    if report["counters"]:
         yield "retries", f"{report['delayed']} jobs wait for their next attempt"
-        dead = ", ".join(f"{vhost} {number}" for vhost, number in report["dead_letters"].items()) or "unknown"
+        dead = ", ".join(f"{vhost} {number}" for vhost, number in report["dead_letters"].items()) or "none"
         yield "dead", f"letters: {dead}"
     for host, bouncer in report["bouncers"].items():
         for pool in bouncer.get("pools", []):
