@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import time
 from pathlib import Path
 
 import ansible.module_utils
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 # Modules import their helpers as Ansible names them on a host.
 ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
 import platform_status  # noqa: E402
+from ansible.module_utils import bounded  # noqa: E402
 
 HOSTS = {
     "broker1": HostInfo(frozenset({"rabbitmq"}), "", frozenset({"10.0.0.11"})),
@@ -299,6 +302,14 @@ def test_pgbouncers_tables_become_figures():
 def test_a_hole_in_the_report_is_told_and_costs_nothing_else():
     assert "supervisord does not answer on /nowhere" in platform_status.ask("programs", {"socket": "/nowhere"})["error"]
     assert "no release stands" in platform_status.ask("application", {"name": "nothing-of-that-name"})["error"]
+
+
+def test_a_command_that_takes_too_long_ends_with_all_that_it_started():
+    began = time.monotonic()
+    with pytest.raises(subprocess.TimeoutExpired):
+        bounded.run(["sh", "-c", "sleep 30 & wait"], 0.3)
+    assert time.monotonic() - began < 10
+    assert bounded.run(["sh", "-c", "cat; echo b >&2; exit 3"], 10, "a").returncode == 3
 
 
 def test_the_report_is_json_of_one_schema():

@@ -9,6 +9,8 @@ import re
 import subprocess
 from typing import Any
 
+from ansible.module_utils import bounded
+
 CLI = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 ACCOUNT = "rabbitmq"
 
@@ -17,18 +19,14 @@ class CliError(Exception):
     """What the tool said."""
 
 
-def call(*arguments: str, stdin: str = "", timeout: float = 120) -> str:
+def call(*arguments: str, timeout: float = 120) -> str:
     """What a command prints."""
     try:
         account = pwd.getpwnam(ACCOUNT)
         # Debian's wrapper in /usr/sbin hands the arguments to a shell; this goes straight to what it calls.
-        done = subprocess.run(
+        done = bounded.run(
             [CLI, "--quiet", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout,
+            timeout,
             cwd=account.pw_dir,
             env={"HOME": account.pw_dir, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
             user=account.pw_uid,

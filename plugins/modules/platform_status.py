@@ -42,7 +42,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import rabbitmq_cli
+from ansible.module_utils import bounded, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.supervisor_rpc import supervisor
 
@@ -171,9 +171,7 @@ class NoAnswer(Exception):
 
 def run(*argv: str) -> str:
     try:
-        done = subprocess.run(
-            argv, capture_output=True, text=True, check=False, timeout=PATIENCE_S, cwd="/", stdin=subprocess.DEVNULL
-        )
+        done = bounded.run(list(argv), PATIENCE_S, cwd="/")
     except subprocess.TimeoutExpired as error:
         raise NoAnswer(f"no answer within {PATIENCE_S:g} s") from error
     except FileNotFoundError as error:
