@@ -46,8 +46,9 @@ from ansible.module_utils import bounded, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.supervisor_rpc import supervisor
 
-# A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report.
-PATIENCE_S = 10.0
+# A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
+# machine does other things at the same time.
+PATIENCE_S = 20.0
 # Within this a producer has its confirm, or answers 503.
 PUBLISH_PATIENCE_S = 3
 
