@@ -8,11 +8,11 @@ PLAY      := $(BIN)/ansible-playbook -i $(INVENTORY)
 export ANSIBLE_LOCALHOST_WARNING = False
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock image lab secrets converge demo demo-down lint format unit molecule verify test mutants clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(MAKEFILE_LIST))
 
 help:  ## This list
 	@printf 'Grunnfjell: from blank hosts to finished jobs.\n\n'
-	@awk -F ':.*## ' '/^#: / {printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## / {printf "  \033[1mmake %-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^#: / {printf "\n%s\n", substr($$0, 4)} /^[a-z-]+:.*## / {printf "  \033[1mmake %-12s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@printf '\nYour own hosts: cp -r inventories/example inventories/NAME, edit it, make converge INVENTORY=inventories/NAME\n'
 
 #: See it work
@@ -38,6 +38,17 @@ secrets: setup  ## Generate the secrets that INVENTORY lacks
 
 converge: secrets  ## Make the hosts of INVENTORY what it says
 	@$(PLAY) site.yml
+
+#: Run it
+status: setup  ## Can INVENTORY accept a 202 now, how long is the queue, what needs a look
+	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/status.yml
+
+dead-letters: setup  ## List the jobs of INVENTORY that failed too often, with their reason
+	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/dead_letters.yml
+
+replay: setup  ## Send dead letters back to their queues: ID=a,b or TASK=name or ALL=yes
+	@$(PLAY) playbooks/dead_letters.yml -e dead_letters_action=replay \
+	  $(if $(ID),-e dead_letters_ids=$(ID)) $(if $(TASK),-e dead_letters_task=$(TASK)) $(if $(ALL),-e dead_letters_all=true)
 
 #: Judge it
 test: setup  ## Everything: lint, unit, each role by Molecule, then the lab: demo and verify

@@ -1,0 +1,85 @@
+"""Judges what the hosts told, prints it and keeps it as JSON."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet.status import HostInfo, Judge, render
+
+DOCUMENTATION = r"""
+module: status_report
+short_description: Say how the platform is
+description:
+  - Takes what M(platform_status) registered as C(__platform_status) on each host, prints the report, and writes it as JSON.
+    Fails when no 202 can be accepted now. Changes nothing on a host.
+options:
+  path: {description: Where the report goes on the control machine., type: path, required: true}
+author: maintainers
+"""
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        path = Path(self._task.args["path"]).resolve()
+        inventory = str(variables.get("inventory_dir", ""))
+        hosts = {name: self._host(variables, name) for name in variables["ansible_play_hosts_all"]}
+        told = {name: variables["hostvars"][name].get("__platform_status", {}) for name in hosts}
+        answers = {
+            name: {key: one[key] for key in ("sections", "unreachable", "msg") if key in one} for name, one in told.items()
+        }
+
+        judge = Judge(answers, hosts, self._previous(path, inventory))
+        report = {"inventory": inventory, "asked_at": datetime.now(UTC).isoformat(timespec="seconds"), **judge.report()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+        Display().display(render(report))
+        result |= {"changed": False, "accepting": report["accepting"], "msg": report["verdict"]}
+        if not report["accepting"]:
+            result["failed"] = True
+        return result
+
+    def _host(self, variables: dict[str, Any], name: str) -> HostInfo:
+        held = variables["hostvars"][name]
+        groups = {"all", *held["group_names"]}
+        table = held["topology_roles"].items()
+        address = str(held.get("topology_address") or held.get("ansible_host") or name)
+        return HostInfo(
+            roles=frozenset(role for role, at in table if groups & set([at] if isinstance(at, str) else at)),
+            application=str(held.get("application_name", "")),
+            addresses=frozenset({address, *resolved(address)}),
+            drained=held.get("celery_worker_state") == "drained",
+        )
+
+    @staticmethod
+    def _previous(path: Path, inventory: str) -> dict[str, Any] | None:
+        """The last report of the same fleet, for the rate since then."""
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return report if isinstance(report, dict) and report.get("inventory") == inventory else None
+
+
+def resolved(address: str) -> set[str]:
+    """The addresses behind a name; a broker knows its clients by these."""
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)}
+    except OSError:
+        return set()

@@ -1,0 +1,302 @@
+"""As much of AMQP 0-9-1 as moving a message needs, on nothing but Python: a broker's host has no library for it.
+
+A message keeps the very bytes of its body, and of each header that is not taken out: a value's type on the wire (there are
+seventeen) says more than the Python value that a library would make of it.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+FRAME_END = b"\xce"
+METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+FRAME_MAX = 131072
+
+# The properties of a message, in the order of their flags from the highest bit down, and how each is written.
+PROPERTIES = (
+    ("content_type", "short"),
+    ("content_encoding", "short"),
+    ("headers", "table"),
+    ("delivery_mode", "octet"),
+    ("priority", "octet"),
+    ("correlation_id", "short"),
+    ("reply_to", "short"),
+    ("expiration", "short"),
+    ("message_id", "short"),
+    ("timestamp", "longlong"),
+    ("type", "short"),
+    ("user_id", "short"),
+    ("app_id", "short"),
+    ("cluster_id", "short"),
+)
+PERSISTENT = b"\x02"
+
+# How many bytes the value of a field has, for the types of a fixed size, and how to read those that a person may want to see.
+FIXED = {"t": 1, "b": 1, "B": 1, "s": 2, "u": 2, "I": 4, "i": 4, "l": 8, "L": 8, "f": 4, "d": 8, "T": 8, "V": 0, "D": 5}
+NUMBERS = {
+    "b": ">b",
+    "B": ">B",
+    "s": ">h",
+    "u": ">H",
+    "I": ">i",
+    "i": ">I",
+    "l": ">q",
+    "L": ">q",
+    "f": ">f",
+    "d": ">d",
+    "T": ">Q",
+}
+
+
+class AmqpError(Exception):
+    """The broker closed the connection or the channel, or takes nothing, and said why."""
+
+
+class Undelivered(AmqpError):
+    """The broker did not take this message; the connection goes on."""
+
+
+def short(text: str) -> bytes:
+    raw = text.encode()
+    return bytes([len(raw)]) + raw
+
+
+def long(raw: bytes) -> bytes:
+    return struct.pack(">I", len(raw)) + raw
+
+
+def value_size(raw: bytes, at: int) -> int:
+    """Bytes of the field value that begins at ``at`` with its type's letter, the letter included."""
+    kind = chr(raw[at])
+    if kind in FIXED:
+        return 1 + FIXED[kind]
+    if kind in "SxFA":
+        return 5 + int(struct.unpack_from(">I", raw, at + 1)[0])
+    raise AmqpError(f"a header holds a value of the type {kind!r}, which AMQP 0-9-1 does not know")
+
+
+def fields(raw: bytes) -> dict[str, bytes]:
+    """A table's fields, without its length: name to the bytes of the value, the type's letter first."""
+    found, at = {}, 0
+    while at < len(raw):
+        name = raw[at + 1 : at + 1 + raw[at]].decode()
+        at += 1 + raw[at]
+        size = value_size(raw, at)
+        found[name] = raw[at : at + size]
+        at += size
+    return found
+
+
+def value(raw: bytes) -> Any:
+    """A field's value as Python has it."""
+    kind, rest = chr(raw[0]), raw[1:]
+    match kind:
+        case "t":
+            return rest[0] != 0
+        case "V":
+            return None
+        case "S":
+            return rest[4:].decode(errors="replace")
+        case "x":
+            return rest[4:]
+        case "F":
+            return {name: value(inner) for name, inner in fields(rest[4:]).items()}
+        case "A":
+            items, at = [], 4
+            while at < len(rest):
+                size = value_size(rest, at)
+                items.append(value(rest[at : at + size]))
+                at += size
+            return items
+        case "D":
+            scale, digits = struct.unpack(">BI", rest)
+            return digits / 10**scale
+    return struct.unpack(NUMBERS[kind], rest)[0]
+
+
+def table(held: dict[str, bytes]) -> bytes:
+    """Fields as a table, its length first."""
+    return long(b"".join(short(name) + raw for name, raw in held.items()))
+
+
+def text(words: str) -> bytes:
+    """A string as a field's value."""
+    return b"S" + long(words.encode())
+
+
+@dataclass
+class Message:
+    """A message with the bytes that it came in."""
+
+    body: bytes = b""
+    properties: dict[str, bytes] = field(default_factory=dict)
+    headers: dict[str, bytes] = field(default_factory=dict)
+    tag: int = 0
+
+    def header(self, name: str) -> Any:
+        return value(self.headers[name]) if name in self.headers else None
+
+
+def packed_properties(message: Message) -> bytes:
+    """Flags and properties of a content header."""
+    flags, out = 0, b""
+    for position, (name, _) in enumerate(PROPERTIES):
+        raw = table(message.headers) if name == "headers" and message.headers else message.properties.get(name)
+        if raw is not None:
+            flags |= 1 << (15 - position)
+            out += raw
+    return struct.pack(">H", flags) + out
+
+
+def unpacked_properties(raw: bytes) -> Message:
+    """The message of a content header, its body still to come."""
+    message, at = Message(), 2
+    (flags,) = struct.unpack_from(">H", raw)
+    for position, (name, kind) in enumerate(PROPERTIES):
+        if not flags & 1 << (15 - position):
+            continue
+        match kind:
+            case "short":
+                size = 1 + raw[at]
+            case "table":
+                size = 4 + struct.unpack_from(">I", raw, at)[0]
+            case "octet":
+                size = 1
+            case _:
+                size = 8
+        piece = raw[at : at + size]
+        at += size
+        if kind == "table":
+            message.headers = fields(piece[4:])
+        else:
+            message.properties[name] = piece
+    return message
+
+
+class Connection:
+    """One connection with one channel, which confirms what it takes."""
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        user: str,
+        password: str,
+        vhost: str,
+        timeout: float = 20,
+        tls: ssl.SSLContext | None = None,
+        name: str = "",
+    ) -> None:
+        self.socket = socket.create_connection((address, port), timeout=timeout)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=address)
+        self.stream = self.socket.makefile("rb")
+        self.published = 0
+        self.socket.sendall(b"AMQP\x00\x00\x09\x01")
+        self.expect(10, 10)
+        # Without this capability a refused client only sees the connection break.
+        capable = b"F" + table({"authentication_failure_close": b"t\x01", "connection.blocked": b"t\x01"})
+        properties = table({"capabilities": capable, "connection_name": text(name)})
+        response = b"\0" + user.encode() + b"\0" + password.encode()
+        self.send(0, 10, 11, properties + short("PLAIN") + long(response) + short("en_US"))
+        self.expect(10, 30)
+        # No heartbeat: this client speaks or waits with a deadline, it never idles.
+        self.send(0, 10, 31, struct.pack(">HIH", 1, FRAME_MAX, 0))
+        self.send(0, 10, 40, short(vhost) + short("") + b"\0")
+        self.expect(10, 41)
+        self.send(1, 20, 10, short(""))
+        self.expect(20, 11)
+        self.send(1, 85, 10, b"\0")
+        self.expect(85, 11)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.socket.close()
+
+    def send(self, channel: int, klass: int, method: int, arguments: bytes) -> None:
+        self.frame(METHOD, channel, struct.pack(">HH", klass, method) + arguments)
+
+    def frame(self, kind: int, channel: int, payload: bytes) -> None:
+        self.socket.sendall(struct.pack(">BHI", kind, channel, len(payload)) + payload + FRAME_END)
+
+    def read(self) -> tuple[int, bytes]:
+        head = self.stream.read(7)
+        if len(head) < 7:
+            raise AmqpError("the broker hung up")
+        kind, _, size = struct.unpack(">BHI", head)
+        return kind, self.stream.read(size + 1)[:-1]
+
+    def expect(self, klass: int, *methods: int) -> tuple[int, bytes]:
+        """Number and arguments of the next method, which must be one of these."""
+        while True:
+            kind, payload = self.read()
+            if kind == HEARTBEAT:
+                continue
+            got = struct.unpack(">HH", payload[:4])
+            if got in ((10, 50), (20, 40)):
+                code, size = struct.unpack(">HB", payload[4:7])
+                raise AmqpError(f"{code} {payload[7 : 7 + size].decode()}")
+            if got == (10, 60):
+                raise AmqpError("the broker takes no message while it has an alarm")
+            if got[0] == klass and got[1] in methods:
+                return got[1], payload[4:]
+
+    def content(self) -> Message:
+        """The message whose method was just read."""
+        _, head = self.read()
+        (size,) = struct.unpack_from(">Q", head, 4)
+        message = unpacked_properties(head[12:])
+        while len(message.body) < size:
+            message.body += self.read()[1]
+        return message
+
+    def get(self, queue: str) -> Message | None:
+        """The queue's next message; this connection holds it until it acknowledges it or ends."""
+        self.send(1, 60, 70, b"\0\0" + short(queue) + b"\0")
+        method, arguments = self.expect(60, 71, 72)
+        if method == 72:
+            return None
+        (tag,) = struct.unpack_from(">Q", arguments)
+        message = self.content()
+        message.tag = tag
+        return message
+
+    def publish(self, exchange: str, routing_key: str, message: Message) -> None:
+        """Returns once the broker has the message in at least one queue; raises otherwise."""
+        # Bit 0: mandatory. What reaches no queue comes back instead of vanishing.
+        self.send(1, 60, 40, b"\0\0" + short(exchange) + short(routing_key) + b"\1")
+        self.frame(HEADER, 1, struct.pack(">HHQ", 60, 0, len(message.body)) + packed_properties(message))
+        for at in range(0, len(message.body), FRAME_MAX - 8):
+            self.frame(BODY, 1, message.body[at : at + FRAME_MAX - 8])
+        self.published += 1
+        returned = ""
+        while True:
+            method, arguments = self.expect(60, 50, 80, 120)
+            if method == 50:
+                returned = arguments[3 : 3 + arguments[2]].decode()
+                self.content()
+                continue
+            if struct.unpack_from(">Q", arguments)[0] != self.published:
+                continue
+            if method == 120:
+                raise Undelivered("the queue refused it")
+            if returned:
+                raise Undelivered(f"no queue took it: {returned}")
+            return
+
+    def ack(self, tag: int) -> None:
+        self.send(1, 60, 80, struct.pack(">QB", tag, 0))
+
+    def finish(self) -> None:
+        """End in order: what was acknowledged is so for sure, and what is still held goes back to its queue."""
+        self.send(1, 20, 40, struct.pack(">H", 200) + short("") + b"\0\0\0\0")
+        self.expect(20, 41)
+        self.send(0, 10, 50, struct.pack(">H", 200) + short("") + b"\0\0\0\0")
+        self.expect(10, 51)

@@ -1,0 +1,317 @@
+#!/usr/bin/python
+"""What this host can tell of the platform at this moment, all of it in one call."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: platform_status
+short_description: Ask every service of a host how it is
+description:
+  - Asks the services that I(sections) names, all at once, and changes nothing. A service that does not answer is an answer,
+    C(error), not a failure.
+options:
+  sections:
+    description: Section to what it needs to know. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer).
+    type: dict
+    required: true
+author: maintainers
+"""
+
+EXAMPLES = r"""
+- name: Ask the database
+  platform_status:
+    sections: {database: {port: 5432}}
+"""
+
+RETURN = r"""
+sections: {description: "Section to what it told, or C(error).", type: dict, returned: always}
+"""
+
+import csv
+import http.client
+import io
+import json
+import os
+import re
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils import bounded, rabbitmq_cli
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.supervisor_rpc import supervisor
+
+# A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
+# machine does other things at the same time.
+PATIENCE_S = 20.0
+# Within this a producer has its confirm, or answers 503.
+PUBLISH_PATIENCE_S = 3
+
+# Depths are asked of the queue's leader: what the broker keeps in its metrics is up to five seconds old. The age is that of the
+# oldest entry in the queue's log that is still needed, which the leader stamped itself when the message came in. What was
+# acknowledged is a counter of this node since its start, looked at twice, one second apart, and the depths with it.
+BROKER = """
+    Text = fun(A) when is_atom(A) -> atom_to_binary(A, utf8); (B) when is_binary(B) -> B;
+              (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
+    Value = fun(F, Else) -> case catch F() of {ok, {_, V}, _} -> V; {ok, V} -> V; _ -> Else end end,
+    Depth = fun(Q) -> {resource, VHost, _, Name} = amqqueue:get_name(Q), L = amqqueue:get_pid(Q),
+        #{vhost => VHost, name => Name,
+          messages => Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_total/1) end, 0)} end,
+    Counters = fun() -> #{at_ms => erlang:system_time(millisecond),
+        acknowledged => lists:sum([maps:get(messages_acknowledged_total, C, 0)
+                                   || {_, C} <- maps:to_list(rabbit_global_counters:overview())]),
+        depths => [Depth(Q) || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue]} end,
+    First = Counters(),
+    Now = erlang:system_time(millisecond),
+    Queue = fun(Q) ->
+        {resource, VHost, _, Name} = amqqueue:get_name(Q),
+        Own = case amqqueue:get_type(Q) of
+            rabbit_quorum_queue ->
+                L = amqqueue:get_pid(Q),
+                I = case catch rabbit_quorum_queue:info(Q, [members, online, messages_ready, messages_unacknowledged]) of
+                        P when is_list(P) -> P; _ -> [] end,
+                Ready = Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_ready/1) end, null),
+                Out = Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_checked_out/1) end, null),
+                Since = Value(fun() -> ra:aux_command(L, oldest_entry_timestamp) end, null),
+                #{type => quorum, ready => Ready, unacknowledged => Out,
+                  oldest_ms => if is_integer(Since), is_integer(Ready), is_integer(Out), Ready + Out > 0 ->
+                                   max(0, Now - Since); true -> null end,
+                  members => [Text(M) || M <- proplists:get_value(members, I, [])],
+                  online => [Text(M) || M <- proplists:get_value(online, I, [])]};
+            Type ->
+                I = case catch rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged]) of
+                        P when is_list(P) -> P; _ -> [] end,
+                #{type => case Type of rabbit_classic_queue -> classic; rabbit_stream_queue -> stream; _ -> Text(Type) end,
+                  ready => proplists:get_value(messages_ready, I, null),
+                  unacknowledged => proplists:get_value(messages_unacknowledged, I, null), oldest_ms => null}
+        end,
+        Own#{vhost => VHost, name => Name}
+    end,
+    Consumers = [begin
+        {resource, _, _, Name} = proplists:get_value(queue_name, C),
+        Pid = proplists:get_value(channel_pid, C),
+        Channel = case ets:lookup(channel_created, Pid) of [{_, P}] -> P; _ -> [] end,
+        #{vhost => V, queue => Name, connection => Text(proplists:get_value(name, Channel, <<>>))}
+    end || V <- rabbit_vhost:list_names(), C <- rabbit_amqqueue:consumers_all(V),
+           node(proplists:get_value(channel_pid, C)) =:= node()],
+    Queues = [Queue(Q) || Q <- rabbit_amqqueue:list()],
+    timer:sleep(max(0, 1000 - (erlang:system_time(millisecond) - maps:get(at_ms, First)))),
+    #{node => node(), version => Text(list_to_binary(rabbit_misc:version())),
+      started_ms => erlang:convert_time_unit(erlang:system_info(start_time) + erlang:time_offset(), native, millisecond),
+      alarms => lists:usort([case A of {{resource_limit, R, N}, _} -> #{what => Text(R), node => Text(N)};
+                                       _ -> #{what => Text(A), node => node()} end || A <- rabbit_alarm:get_alarms()]),
+      running => [Text(N) || N <- case erlang:function_exported(rabbit_nodes, list_running, 0) of
+          true -> apply(rabbit_nodes, list_running, []); false -> apply(rabbit_nodes, all_running, []) end],
+      queues => Queues, consumers => Consumers, counters => [First, Counters()]}
+"""
+
+# Runs in the application's environment on the producer's host, with its settings and its password: as near to a job as one comes
+# without making one. A transaction shows that the job's own exchange takes a message from here, and is rolled back; a message
+# to a queue of a name that nobody has shows that the broker confirms at this moment, and reaches no queue.
+PUBLISH = """
+import importlib, json, os, socket, sys, uuid
+conf = importlib.import_module(os.environ["CELERY_CONFIG_MODULE"])
+from kombu import Connection
+patience = float(sys.argv[1])
+options = dict(getattr(conf, "broker_transport_options", {}), read_timeout=patience, write_timeout=patience,
+               confirm_publish=False)
+stage = "no connection to the broker"
+try:
+    with Connection(conf.broker_url, connect_timeout=patience, transport_options=options, heartbeat=0,
+                    ssl=getattr(conf, "broker_use_ssl", None) or False,
+                    login_method=getattr(conf, "broker_login_method", None)) as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=patience)
+        wire = connection.connection
+        from amqp import Message
+        stage = f"the queue {conf.task_default_queue} cannot be reached"
+        channel = wire.channel()
+        channel.queue_declare(conf.task_default_queue, passive=True)
+        stage = f"the exchange {conf.task_default_exchange} takes no message"
+        channel.tx_select()
+        channel.basic_publish(Message(b"", delivery_mode=2), conf.task_default_exchange, conf.task_default_routing_key)
+        channel.tx_rollback()
+        stage = "the broker confirms nothing"
+        channel = wire.channel()
+        channel.confirm_select()
+        channel.basic_publish_confirm(Message(b"", delivery_mode=2), "", f"grunnfjell-status-{uuid.uuid4()}",
+                                      timeout=patience, confirm_timeout=patience)
+    answer = {"confirmed": True}
+except Exception as error:
+    said = str(error) or type(error).__name__
+    if isinstance(error, (socket.timeout, TimeoutError)):
+        said = f"no answer within {patience:g} s"
+    answer = {"confirmed": False, "error": f"{stage}: {said}"}
+print(json.dumps(answer))
+sys.stdout.flush()
+os._exit(0)  # what the client would wait for at its end is of no interest any more
+"""
+
+DATABASE = """
+SELECT json_build_object(
+  'max_connections', current_setting('max_connections')::int,
+  'reserved', current_setting('superuser_reserved_connections')::int,
+  'backends', count(*) FILTER (WHERE backend_type = 'client backend'),
+  'active', count(*) FILTER (WHERE backend_type = 'client backend' AND state = 'active'),
+  'idle_in_transaction', count(*) FILTER (WHERE state LIKE 'idle in transaction%'),
+  'waiting_for_locks', count(*) FILTER (WHERE wait_event_type = 'Lock'),
+  'oldest_transaction_s',
+    coalesce(extract(epoch FROM max(now() - xact_start) FILTER (WHERE backend_type = 'client backend')), 0)::int,
+  'accepts_writes', NOT pg_is_in_recovery())
+FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+"""
+
+
+class NoAnswer(Exception):
+    """A sentence for a person."""
+
+
+def run(*argv: str) -> str:
+    try:
+        done = bounded.run(list(argv), PATIENCE_S, cwd="/")
+    except subprocess.TimeoutExpired as error:
+        raise NoAnswer(f"no answer within {PATIENCE_S:g} s") from error
+    except FileNotFoundError as error:
+        raise NoAnswer(f"{argv[0]} is not installed") from error
+    if done.returncode:
+        raise NoAnswer(" ".join((done.stderr or done.stdout).split())[:300] or f"{argv[0]} ended with {done.returncode}")
+    return done.stdout
+
+
+def psql(*arguments: str) -> str:
+    return run("runuser", "-u", "postgres", "--", "psql", "-Xq", "-w", *arguments)
+
+
+def broker(_: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return rabbitmq_cli.ask(BROKER, timeout=PATIENCE_S)
+    except rabbitmq_cli.CliError as error:
+        raise NoAnswer(str(error)) from error
+
+
+def database(wanted: dict[str, Any]) -> dict[str, Any]:
+    return json.loads(psql("-At", "-p", str(wanted["port"]), "-d", "postgres", "-c", DATABASE))
+
+
+def bouncer(wanted: dict[str, Any]) -> dict[str, Any]:
+    def show(what: str) -> list[dict[str, str]]:
+        # The system user that PgBouncer runs as needs no password on its console.
+        at = ("-h", wanted["socket_dir"], "-p", str(wanted["port"]), "-U", "pgbouncer", "-d", "pgbouncer")
+        return list(csv.DictReader(io.StringIO(psql("--csv", *at, "-c", f"SHOW {what}"))))
+
+    return bouncer_figures(show("POOLS"), show("STATS"))
+
+
+def bouncer_figures(pools: list[dict[str, str]], stats: list[dict[str, str]]) -> dict[str, Any]:
+    """PgBouncer's own tables without its console's rows, in whole numbers and seconds."""
+    return {
+        "pools": [
+            {
+                "database": pool["database"],
+                "user": pool["user"],
+                "clients_active": int(pool["cl_active"]),
+                "clients_waiting": int(pool["cl_waiting"]),
+                "servers": sum(int(pool[column]) for column in ("sv_active", "sv_idle", "sv_used", "sv_tested", "sv_login")),
+                "longest_wait_s": int(pool["maxwait"]) + int(pool.get("maxwait_us") or 0) / 1e6,
+            }
+            for pool in pools
+            if pool["database"] != "pgbouncer"
+        ],
+        "average_wait_s": max((int(row["avg_wait_time"]) / 1e6 for row in stats if row["database"] != "pgbouncer"), default=0.0),
+    }
+
+
+def programs(wanted: dict[str, Any]) -> dict[str, Any]:
+    try:
+        infos = supervisor(wanted["socket"]).getAllProcessInfo()
+    except (OSError, http.client.HTTPException) as error:
+        raise NoAnswer(f"supervisord does not answer on {wanted['socket']}: {error}") from error
+    return {
+        f"{info['group']}:{info['name']}" if info["group"] != info["name"] else info["name"]: {
+            "state": info["statename"],
+            "for_s": max(0, info["now"] - info["start"]) if info["pid"] else 0,
+            "said": "" if info["statename"] == "RUNNING" else info["spawnerr"] or info["description"],
+            "release": release_of(info["pid"]),
+        }
+        for info in infos
+    }
+
+
+def release_of(pid: int) -> str | None:
+    """The release whose code a process runs, by the paths in its command line."""
+    try:
+        line = Path(f"/proc/{pid}/cmdline").read_bytes() if pid else b""
+    except OSError:
+        return None
+    found = re.search(rb"/releases/([^/\0]+)/", line)
+    return found[1].decode() if found else None
+
+
+def application(wanted: dict[str, Any]) -> dict[str, Any]:
+    link = Path("/opt") / wanted["name"] / "current"
+    try:
+        return {"name": wanted["name"], "release": Path(os.readlink(link)).name}
+    except OSError as error:
+        raise NoAnswer(f"no release stands: {link} is missing") from error
+
+
+def producer(wanted: dict[str, Any]) -> dict[str, Any]:
+    began = time.monotonic()
+    with ThreadPoolExecutor() as both:
+        answering = both.submit(answers, wanted["url"])
+        confirming = both.submit(confirms, wanted["name"], wanted["user"])
+        told = {"url": wanted["url"], "answers": answering.result(), "publish": confirming.result()}
+    return {**told, "seconds": round(time.monotonic() - began, 3)}
+
+
+def answers(url: str) -> dict[str, Any]:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2) as answer:
+            return {"ok": answer.status == 200, "error": "" if answer.status == 200 else f"it answers {answer.status}"}
+    except urllib.error.HTTPError as error:
+        return {"ok": False, "error": f"it answers {error.code}"}
+    except (OSError, http.client.HTTPException) as error:
+        return {"ok": False, "error": str(getattr(error, "reason", error)) or type(error).__name__}
+
+
+def confirms(name: str, user: str) -> dict[str, Any]:
+    try:
+        in_environment = ("runuser", "-u", user, "--", f"/opt/{name}/current/run")
+        return json.loads(run(*in_environment, "python", "-c", PUBLISH, str(PUBLISH_PATIENCE_S)))
+    except (NoAnswer, json.JSONDecodeError) as error:
+        return {"confirmed": False, "error": f"a publish could not be tried: {error}"}
+
+
+SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "broker": broker,
+    "database": database,
+    "bouncer": bouncer,
+    "programs": programs,
+    "application": application,
+    "producer": producer,
+}
+
+
+def ask(section: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return SECTIONS[section](wanted)
+    except Exception as error:  # a report with a hole tells more than none
+        return {"error": str(error) or type(error).__name__}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"sections": {"type": "dict", "required": True}}, supports_check_mode=True)
+    sections = {name: wanted or {} for name, wanted in module.params["sections"].items()}
+    if unknown := sorted(set(sections) - set(SECTIONS)):
+        module.fail_json(msg=f"No section {', '.join(unknown)}; there are {', '.join(SECTIONS)}.")
+    with ThreadPoolExecutor(max_workers=len(SECTIONS)) as everybody:
+        asked = {name: everybody.submit(ask, name, wanted) for name, wanted in sections.items()}
+        module.exit_json(changed=False, sections={name: told.result() for name, told in asked.items()})
+
+
+if __name__ == "__main__":
+    main()

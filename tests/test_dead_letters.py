@@ -1,0 +1,235 @@
+"""A dead letter on its way back: what it keeps, what it loses, where it goes."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import ansible.module_utils
+import pytest
+from dead_letter_causes import causes, error_logs
+from fleet.dead_letters import render, with_causes
+from hypothesis import given
+from hypothesis import strategies as st
+
+# Modules import their helpers as Ansible names them on a host.
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
+from ansible.module_utils import amqp_wire  # noqa: E402
+from ansible.module_utils.amqp_wire import (  # noqa: E402
+    Message,
+    Undelivered,
+    fields,
+    packed_properties,
+    short,
+    table,
+    text,
+    unpacked_properties,
+)
+from rabbitmq_dead_letters import Refusal, chosen, endpoint, erlang_binary, expired, home, reborn, refuse_unsafe, replay, told  # noqa: E402
+
+DEATH = b"A" + struct.pack(">I", 0)
+PARAMS = {"ids": [], "task": "", "everything": True, "limit": 100}
+
+# One value of each type that a broker may hand out.
+VALUES = {
+    "t": (b"t\x01", True),
+    "b": (b"b\xff", -1),
+    "B": (b"B\xff", 255),
+    "s": (b"s\xff\xfe", -2),
+    "u": (b"u\xff\xfe", 65534),
+    "I": (b"I\xff\xff\xff\xfd", -3),
+    "i": (b"i\x00\x00\x00\x07", 7),
+    "l": (b"l" + struct.pack(">q", -(2**40)), -(2**40)),
+    "d": (b"d" + struct.pack(">d", 0.5), 0.5),
+    "f": (b"f" + struct.pack(">f", 0.5), 0.5),
+    "V": (b"V", None),
+    "T": (b"T" + struct.pack(">Q", 1795528526), 1795528526),
+    "D": (b"D\x02\x00\x00\x00\x7d", 1.25),
+    "S": (text("blå"), "blå"),
+    "x": (b"x\x00\x00\x00\x02\x00\x01", b"\x00\x01"),
+    "F": (b"F" + table({"a": b"V"}), {"a": None}),
+    "A": (b"A\x00\x00\x00\x03t\x00V", [False, None]),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES)
+def test_every_type_of_header_is_read_and_kept_byte_for_byte(kind):
+    raw, value = VALUES[kind]
+    assert amqp_wire.value(raw) == value
+    held = {"first": raw, "second": raw}
+    assert fields(table(held)[4:]) == held
+
+
+@given(
+    st.dictionaries(st.text(max_size=20), st.sampled_from([raw for raw, _ in VALUES.values()]), max_size=8),
+    st.sets(st.sampled_from([name for name, _ in amqp_wire.PROPERTIES if name != "headers"])),
+)
+def test_a_messages_properties_survive_the_wire(headers, names):
+    sizes = {"short": short("blå"), "octet": b"\x02", "longlong": struct.pack(">Q", 7)}
+    properties = {name: sizes[kind] for name, kind in amqp_wire.PROPERTIES if name in names}
+    back = unpacked_properties(packed_properties(Message(b"", properties, headers)))
+    assert (back.properties, back.headers) == (properties, headers)
+
+
+def test_a_letter_is_reborn_without_its_death_and_with_all_else():
+    own = {"id": text("a"), "task": text("t"), "retries": b"I\0\0\0\1"}
+    death = dict.fromkeys(("x-death", "x-first-death-queue", "x-last-death-queue", "x-delivery-count", "CC"), DEATH)
+    properties = {
+        "content_type": short("application/json"),
+        "delivery_mode": b"\1",
+        "user_id": short("shop"),
+        "expiration": short("5"),
+    }
+    fresh = reborn(Message(b"body", properties, own | death, tag=3))
+    assert (fresh.body, fresh.headers) == (b"body", own)
+    assert fresh.properties == {"content_type": short("application/json"), "delivery_mode": b"\2"}
+
+
+class Broker:
+    """A queue of dead letters, and every step that is taken with it."""
+
+    def __init__(self, letters: list[Message], refuses: tuple[str, ...] = ()) -> None:
+        self.letters, self.refuses, self.steps = letters, refuses, []
+
+    def get(self, queue: str) -> Message | None:
+        return self.letters.pop(0) if self.letters else None
+
+    def publish(self, exchange: str, queue: str, message: Message) -> None:
+        name = message.header("id")
+        if name in self.refuses:
+            raise Undelivered("no queue took it: NO_ROUTE")
+        self.steps.append(("confirmed", name, queue))
+
+    def ack(self, tag: int) -> None:
+        self.steps.append(("acked", tag))
+
+    def finish(self) -> None:
+        self.steps.append(("finished",))
+
+
+def letter(tag: int, **headers: str) -> Message:
+    death = {"queue": text("shop"), "reason": text("rejected")}
+    array = b"F" + table(death)
+    held = {"x-death": b"A" + struct.pack(">I", len(array)) + array, **{name: text(value) for name, value in headers.items()}}
+    return Message(b"", {}, {"id": text(f"id{tag}"), "task": text("shop.mail"), **held}, tag)
+
+
+def result() -> dict:
+    return {"replayed": [], "kept": []}
+
+
+def test_a_letter_leaves_the_dead_only_once_its_new_life_is_confirmed():
+    broker, out = Broker([letter(1), letter(2)], refuses=("id1",)), result()
+    replay(broker, "v", 2, PARAMS, out)
+    assert broker.steps == [("confirmed", "id2", "shop"), ("acked", 2), ("finished",)]
+    assert out["replayed"] == [{"vhost": "v", "id": "id2"}]
+    assert out["kept"] == [{"vhost": "v", "id": "id1", "why": "shop: no queue took it: NO_ROUTE"}]
+
+
+def test_only_the_chosen_go_and_no_more_than_the_limit():
+    broker, out = Broker([letter(1), letter(2), letter(3)]), result()
+    replay(broker, "v", 3, PARAMS | {"everything": False, "ids": ["id2", "id3"], "limit": 1}, out)
+    assert out["replayed"] == [{"vhost": "v", "id": "id2"}]
+
+
+def test_no_letter_is_met_twice_in_one_replay():
+    broker, out = Broker([letter(1), letter(1), letter(1)]), result()
+    replay(broker, "v", 1, PARAMS, out)
+    assert len(out["replayed"]) == 1
+
+
+def test_a_letter_that_a_worker_would_throw_away_is_kept():
+    broker, out = Broker([letter(1, expires="2020-01-01T00:00:00+00:00")]), result()
+    replay(broker, "v", 1, PARAMS, out)
+    assert out["replayed"] == [] and "its own deadline passed" in out["kept"][0]["why"]
+    assert expired("2020-01-01T00:00:00") and not expired(None) and not expired("2999-01-01T00:00:00+00:00")
+
+
+def test_letters_are_chosen_by_id_task_or_all():
+    one = letter(1)
+    assert chosen(one, ["id1"], "", False) and chosen(one, [], "shop.mail", False) and chosen(one, [], "", True)
+    assert not chosen(one, ["id2"], "", False) and not chosen(one, [], "shop", False) and not chosen(one, [], "", False)
+    assert not chosen(Message(), [], "", False)
+
+
+def test_home_is_where_it_died_last():
+    assert home([{"queue": "mail"}, {"queue": "celery_delayed_4"}], None) == "mail"
+    assert home([{"queue": "celery_delayed_4"}], "mail") == "mail"
+    assert home([], None) is None
+
+
+def seen(**more) -> dict:
+    deaths = [{"queue": "shop", "reason": "delivery_limit", "count": 2, "time": 1795528526}]
+    return {
+        "id": "a",
+        "task": "t",
+        "retries": 0,
+        "expires": None,
+        "origin": "gen1@web1",
+        "x-last-death-queue": None,
+        "deaths": deaths,
+        "argsrepr": "('Kari',)",
+        "kwargsrepr": "{}",
+    } | more
+
+
+def test_what_a_task_was_called_with_is_told_only_on_demand():
+    hidden = told("v", seen(), show_arguments=False)
+    assert (hidden["reason"], hidden["queue"], hidden["count"]) == ("delivery_limit", "shop", 2)
+    assert "Kari" not in str(hidden)
+    assert told("v", seen(), show_arguments=True)["args"] == "('Kari',)"
+
+
+def test_the_exception_comes_from_the_log_and_its_text_only_on_demand():
+    log = [
+        "[...: ERROR/ForkPoolWorker-1] Task shop.mail[a] raised unexpected: ValueError('no such customer: Kari')",
+        "[...: ERROR/ForkPoolWorker-1] Task shop.mail[b] raised unexpected: KeyError('x')",
+        "[...: ERROR/MainProcess] Task handler raised error: WorkerLostError('...')",
+    ]
+    assert causes(log, {"a"}, show_arguments=False) == {"a": "ValueError"}
+    assert causes(log, {"a"}, show_arguments=True) == {"a": "ValueError('no such customer: Kari')"}
+
+
+def test_the_logs_are_those_of_supervisords_sections(tmp_path):
+    for name in ("worker.err.log", "worker.err.log.1", "other.err.log"):
+        (tmp_path / name).touch()
+    sections = f"[program:celery-worker]\nstdout_logfile={tmp_path}/worker.log\nstderr_logfile={tmp_path}/worker.err.log\n"
+    assert sorted(log.name for log in error_logs(sections)) == ["worker.err.log", "worker.err.log.1"]
+
+
+def test_the_report_reads_like_a_list():
+    letters = with_causes([told("v", seen(), False)], [{}, {"a": "ValueError"}])
+    report = {"action": "list", "totals": {"v": 7}, "letters": letters, "replayed": [], "kept": []}
+    assert render(report).splitlines() == [
+        "7 dead letters, 1 shown.",
+        "v  a  t",
+        "    2026-11-24 13:55:26Z  delivery_limit (no worker survived it) in shop, 2 times",
+        "    ValueError",
+    ]
+    replayed = report | {
+        "action": "replay",
+        "replayed": [{"vhost": "v", "id": "a"}],
+        "kept": [{"vhost": "v", "id": "b", "why": "w"}],
+    }
+    assert render(replayed).splitlines() == ["1 replayed, 6 left as they were.", "  v  b  was kept: w"]
+
+
+def test_a_queue_that_would_destroy_its_letters_is_left_alone():
+    refuse_unsafe({"vhost": "v", "delivery_limit": None, "ttl": None})
+    with pytest.raises(Refusal, match="v/dead_letters has a delivery limit of 20"):
+        refuse_unsafe({"vhost": "v", "delivery_limit": 20, "ttl": None})
+
+
+def test_the_way_in_is_the_hosts_own():
+    plain = {"protocol": "amqp", "address": "0.0.0.0", "port": 5672}
+    tls = {"protocol": "amqp/ssl", "address": "10.0.0.11", "port": 5671}
+    assert endpoint([tls, plain])["address"] == "127.0.0.1"
+    assert endpoint([tls]) == tls
+    with pytest.raises(Refusal):
+        endpoint([{"protocol": "clustering", "address": "127.0.0.1", "port": 25672}])
+
+
+@given(st.text())
+def test_no_name_gets_out_of_its_expression(name):
+    quoted = erlang_binary(name)
+    assert quoted.count('"') == 2 and quoted.isascii()
