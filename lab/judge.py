@@ -60,7 +60,7 @@ def tool(name: str, *arguments: str) -> Callable[[str], list[str]]:
     return lambda inventory: [str(BIN / name), *arguments]
 
 
-def testinfra(inventory: str, marked: str, report: Path, *options: str) -> list[str]:
+def asked(inventory: str, marked: str, report: Path, *options: str) -> list[str]:
     # Each test file names its hosts in testinfra_hosts; --hosts would overrule them all.
     tests = sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("molecule/*/tests"))
     if Path(inventory).resolve() != REPOSITORY / "inventories/lab":
@@ -69,13 +69,13 @@ def testinfra(inventory: str, marked: str, report: Path, *options: str) -> list[
     return [*command, *options, *(tests or ["molecule"])]
 
 
-def promises(inventory: str) -> list[str]:
-    return testinfra(inventory, "not job", BUILD / "junit-verify.xml")
+def testinfra(inventory: str) -> list[str]:
+    return asked(inventory, "not job", BUILD / "junit-verify.xml")
 
 
 def real_job(inventory: str) -> list[str]:
     # What the application's own command says is worth reading when all is well, too.
-    return testinfra(inventory, "job", BUILD / "junit-job.xml", "-s")
+    return asked(inventory, "job", BUILD / "junit-job.xml", "-s")
 
 
 STEPS = (
@@ -85,7 +85,7 @@ STEPS = (
     Step("layout", "lint", tool("ruff", "format", "--check", ".")),
     Step("unit", "unit", tool("pytest", "-q", f"--junitxml={BUILD / 'junit-unit.xml'}"), BUILD / "junit-unit.xml"),
     Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
-    Step("verify", "verify", promises, BUILD / "junit-verify.xml", needs="demo"),
+    Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
     Step("a real job", "verify", real_job, BUILD / "junit-job.xml", needs="demo"),
 )
 
