@@ -8,7 +8,11 @@ PLAY      := $(BIN)/ansible-playbook -i $(INVENTORY)
 export ANSIBLE_LOCALHOST_WARNING = False
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(MAKEFILE_LIST))
+=======
+.PHONY: help setup lock docs image lab secrets converge demo demo-down lint format unit verify test clean
+>>>>>>> contract
 
 help:  ## This list
 	@printf 'Grunnfjell: from blank hosts to finished jobs.\n\n'
@@ -73,6 +77,10 @@ mutants: setup  ## Break each role on purpose and see its tests notice (build/mu
 lock: setup  ## Resolve requirements.in into requirements.txt, with hashes
 	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
 	  --no-annotate requirements.in -o requirements.txt
+
+docs: setup  ## Write the roles' READMEs and docs/promises.md anew
+	@$(BIN)/python -m lab.readmes
+	@$(BIN)/python -m lab.promises
 
 format: setup  ## Lay the Python code out
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -23,6 +23,7 @@ from lab.machine import REPOSITORY, Refusal, podman
 
 BUILD = REPOSITORY / "build"
 BIN = Path(sys.executable).parent
+ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir())
 # How many scenarios run side by side: each keeps about one core busy.
 SIDE_BY_SIDE = 2
 
@@ -64,14 +65,22 @@ def tool(name: str, *arguments: str) -> Callable[[str], list[str]]:
     return lambda inventory: [str(BIN / name), *arguments]
 
 
-def testinfra(inventory: str) -> list[str]:
+def asked(inventory: str, marked: str, report: Path, *options: str) -> list[str]:
     # Each test file names its hosts in testinfra_hosts; --hosts would overrule them all.
-    roles = sorted(path.name for path in (REPOSITORY / "roles").iterdir())
-    tests = [f"molecule/{name}/tests" for name in [*roles, "default"] if (REPOSITORY / f"molecule/{name}/tests").is_dir()]
-    command = [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}"]
+    tests = [f"molecule/{name}/tests" for name in [*ROLES, "default"] if (REPOSITORY / f"molecule/{name}/tests").is_dir()]
     if Path(inventory).resolve() != REPOSITORY / "inventories/lab":
-        command += ["-m", "not disruptive"]
-    return [*command, f"--junitxml={BUILD / 'junit-verify.xml'}", *tests]
+        marked += " and not disruptive"
+    command = [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", "-m", marked, f"--junitxml={report}"]
+    return [*command, *options, *tests]
+
+
+def testinfra(inventory: str) -> list[str]:
+    return asked(inventory, "not job", BUILD / "junit-verify.xml")
+
+
+def real_job(inventory: str) -> list[str]:
+    # What the application's own command says is worth reading when all is well, too.
+    return asked(inventory, "job", BUILD / "junit-job.xml", "-s")
 
 
 def scenarios() -> list[str]:
@@ -90,6 +99,7 @@ STEPS = (
     Step("molecule", "molecule", tool("molecule", "test")),
     Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
     Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
+    Step("a real job", "verify", real_job, BUILD / "junit-job.xml", needs="demo"),
 )
 
 

@@ -1,32 +1,47 @@
 """The contract of the roles is mechanical: what defaults offer, argument specs explain, and the role reads."""
 
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from lab.readmes import unit_of
+
 ROOT = Path(__file__).resolve().parents[1]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
-# What may read a role's inputs: the role itself, and the plugins that judge the fleet.
+# What may read a role's inputs: the role itself, the plugins that judge the fleet, and the job with which verify ends.
 READERS = ("tasks/*.yml", "handlers/*.yml", "vars/*.yml", "defaults/*.yml", "templates/**/*.j2")
-JUDGES = "\n".join(path.read_text() for path in (*(ROOT / "plugins/fleet").glob("*.py"), ROOT / "plugins/action/topology.py"))
+JOB = ROOT / "molecule/producer/tests/test_job.py"
+JUDGES = "\n".join(
+    path.read_text() for path in (*(ROOT / "plugins/fleet").glob("*.py"), ROOT / "plugins/action/topology.py", JOB)
+)
 # What a role sets for others to read.
 OUTPUTS = {"application_current", "topology_packages"}
 
 
-def load(role: str, path: str) -> dict:
-    file = ROOT / "roles" / role / path
+def load(role: str, path: str, roles: Path = ROOT / "roles") -> dict:
+    file = roles / role / path
     return yaml.safe_load(file.read_text()) or {} if file.exists() else {}
 
 
-def options(role: str) -> dict:
-    return load(role, "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+def options(role: str, roles: Path = ROOT / "roles") -> dict:
+    return load(role, "meta/argument_specs.yml", roles)["argument_specs"]["main"]["options"]
 
 
-def sources(role: str) -> dict[str, str]:
+def with_nested(options: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every option with its full name, those inside lists and dictionaries too."""
+    for name, option in options.items():
+        yield path + name, option
+        yield from with_nested(option.get("options", {}), f"{path}{name}.")
+
+
+def sources(role: str, roles: Path = ROOT / "roles") -> dict[str, str]:
     """The texts that may read the role's inputs, by file, without comments."""
-    home = ROOT / "roles" / role
+    home = roles / role
     texts = {"judges": JUDGES}
     for path in (path for pattern in READERS for path in home.glob(pattern)):
         lines = (line.split(" #")[0] for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
@@ -40,42 +55,115 @@ def unreached(names: list[str], texts: dict[str, str]) -> list[str]:
     return [name for name in names if not any(re.search(rf"\b{name}\b(?!:)", line) for line in lines)]
 
 
-@pytest.mark.parametrize("role", ROLES)
-def test_defaults_and_argument_specs_name_the_same_inputs(role: str) -> None:
-    spec, defaults = options(role), load(role, "defaults/main.yml")
-    required = {name for name, option in spec.items() if name not in defaults}
-    assert set(defaults) <= set(spec), "in defaults/main.yml, but not in meta/argument_specs.yml"
-    text = (ROOT / "roles" / role / "defaults/main.yml").read_text()
-    silent = sorted(name for name in required if not re.search(rf"^#\s+{name}\b", text, re.MULTILINE))
-    assert not silent, f"without a default, and not named in a comment of defaults/main.yml: {silent}"
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_argument_specs_say_the_default_that_holds(role: str) -> None:
-    spec, defaults = options(role), load(role, "defaults/main.yml")
-    for name, value in defaults.items():
-        if "{{" in yaml.safe_dump(value):  # derived: the expression with its reason stands in defaults alone
-            continue
-        assert spec[name].get("default") == value, name
-
-
-@pytest.mark.parametrize("role", ROLES)
-def test_every_input_has_a_type_and_a_sentence(role: str) -> None:
-    for name, option in options(role).items():
-        assert name.startswith(f"{role}_"), f"{name} is outside the role's namespace"
-        assert option.get("type"), name
+def faults(role: str, roles: Path = ROOT / "roles") -> list[str]:
+    """Sentences for everything in which a role breaks the contract between defaults, specs and what reads them."""
+    spec, defaults = options(role, roles), load(role, "defaults/main.yml", roles)
+    text = (roles / role / "defaults/main.yml").read_text()
+    found = [f"{name} is in defaults/main.yml, but not in meta/argument_specs.yml" for name in defaults if name not in spec]
+    for name, option in spec.items():
+        if name not in defaults and not re.search(rf"^#\s+{name}\b", text, re.MULTILINE):
+            found.append(f"{name} has no default, and no comment of defaults/main.yml names it")
+        # A derived default stands in defaults alone, as the expression with its reason.
+        if name in defaults and "{{" not in yaml.safe_dump(defaults[name]) and option.get("default") != defaults[name]:
+            found.append(f"{name} is {defaults[name]!r} by default, but its spec says {option.get('default')!r}")
+        if not name.startswith(f"{role}_"):
+            found.append(f"{name} is outside the role's namespace")
+    # A value that only a dead internal reads reaches nothing either. Role topology reads every __<role>_packages.
+    internals = [name for name in load(role, "vars/main.yml", roles) if name != f"__{role}_packages"]
+    dead = unreached([*spec, *internals], sources(role, roles))
+    found += [f"nothing reads {name}" for name in dead if name not in OUTPUTS]
+    for name, option in with_nested(spec):
         description = option.get("description", "")
-        assert (description if isinstance(description, str) else " ".join(description)).rstrip().endswith("."), name
+        sentence = description if isinstance(description, str) else " ".join(description)
+        if not option.get("type"):
+            found.append(f"{name} has no type")
+        if option.get("type") == "list" and not option.get("elements"):
+            found.append(f"{name} is a list of unknown elements")
+        if not sentence.rstrip().endswith("."):
+            found.append(f"{name} is not described in a sentence")
+        if option.get("type") in ("int", "float") and not unit_of(option):
+            found.append(f"{name} is a number whose description opens with no unit: {sentence}")
+    return found
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_input_reaches_something(role: str) -> None:
-    missing = set(unreached(list(options(role)), sources(role))) - OUTPUTS
-    assert not missing, f"nothing reads {missing}"
+def test_defaults_specs_and_readers_of_a_role_agree(role: str) -> None:
+    assert faults(role) == []
 
 
-def test_an_input_that_reaches_nothing_is_noticed() -> None:
-    assert unreached(["host_knob"], {**sources("host"), "defaults/extra.yml": "host_knob: 1"}) == ["host_knob"]
+@pytest.fixture
+def copies(tmp_path: Path) -> Path:
+    """The roles, for a test to spoil."""
+    shutil.copytree(ROOT / "roles", tmp_path / "roles")
+    return tmp_path / "roles"
+
+
+def declare(copies: Path, name: str, default: str, option: dict[str, Any]) -> None:
+    """Give the role host one more input, in its defaults and its specs."""
+    home = copies / "host"
+    with (home / "defaults/main.yml").open("a") as defaults:
+        defaults.write(f"\n{default}\n")
+    specs = load("host", "meta/argument_specs.yml", copies)
+    specs["argument_specs"]["main"]["options"][name] = option
+    (home / "meta/argument_specs.yml").write_text(yaml.safe_dump(specs))
+
+
+KNOB = {"type": "int", "default": 1, "description": "Number of knobs."}
+
+
+def test_a_knob_that_something_reads_is_welcome(copies: Path) -> None:
+    declare(copies, "host_knob", "host_knob: 1", KNOB)
+    with (copies / "host/tasks/main.yml").open("a") as tasks:
+        tasks.write("- name: Turn the knob\n  ansible.builtin.debug:\n    var: host_knob\n")
+    assert faults("host", copies) == []
+
+
+def test_a_knob_that_reaches_nothing_is_refused(copies: Path) -> None:
+    declare(copies, "host_knob", "host_knob: 1  # host_knob is read by nobody", KNOB)
+    assert faults("host", copies) == ["nothing reads host_knob"]
+
+
+def test_a_knob_that_only_a_dead_internal_reads_is_refused(copies: Path) -> None:
+    declare(copies, "host_knob", "host_knob: 1", KNOB)
+    (copies / "host/vars").mkdir(exist_ok=True)
+    (copies / "host/vars/main.yml").write_text('__host_turns: "{{ host_knob }}"\n')
+    assert faults("host", copies) == ["nothing reads __host_turns"]
+
+
+@pytest.mark.parametrize(
+    ("default", "option", "fault"),
+    [
+        ("host_knob: 2", KNOB, "host_knob is 2 by default, but its spec says 1"),
+        ("", KNOB, "host_knob has no default, and no comment of defaults/main.yml names it"),
+        ("host_knob: 1", {**KNOB, "type": None}, "host_knob has no type"),
+        ("host_knob: 1", {**KNOB, "description": "Number of knobs"}, "host_knob is not described in a sentence"),
+        ("host_knob: 1", {**KNOB, "description": "How long a knob is."}, "host_knob is a number whose description opens with no"),
+        (
+            "host_knob: []",
+            {"type": "list", "elements": "dict", "default": [], "description": "Knobs.", "options": {"turns": {"type": "int"}}},
+            "host_knob.turns is not described in a sentence",
+        ),
+        ("host_knob: []", {"type": "list", "default": [], "description": "Knobs."}, "host_knob is a list of unknown elements"),
+    ],
+)
+def test_a_knob_that_is_declared_badly_is_refused(copies: Path, default: str, option: dict[str, Any], fault: str) -> None:
+    declare(copies, "host_knob", default, option)
+    assert [found for found in faults("host", copies) if found.startswith(fault)]
+
+
+def test_a_default_that_no_spec_explains_is_refused(copies: Path) -> None:
+    with (copies / "host/defaults/main.yml").open("a") as defaults:
+        defaults.write("host_knob: 1\n")
+    assert faults("host", copies) == ["host_knob is in defaults/main.yml, but not in meta/argument_specs.yml"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_role_says_what_it_does_and_what_a_change_disturbs(role: str) -> None:
+    main = load(role, "meta/argument_specs.yml")["argument_specs"]["main"]
+    assert main["short_description"] and not main["short_description"].endswith(".")
+    what, disturbs = main["description"]
+    assert what.rstrip().endswith(".") and disturbs.rstrip().endswith(".")
+    assert disturbs.startswith("A change ")
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -1,0 +1,145 @@
+"""Count what the kit promises, and write docs/promises.md.
+
+A promise is a testinfra test: it asks a running service, and its name is the sentence. A test with several parameters is one
+promise. What is refused is a promise too: one for each wrong inventory. Tests of single functions, without a host, hold up the
+arithmetic behind the promises; they are none.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.machine import REPOSITORY
+
+PAGE = REPOSITORY / "docs/promises.md"
+# Scenarios that carry no role's name.
+TITLES = {"default": "The whole site", "kvm": "Virtual machines"}
+# A marker that says where alone a promise can be asked; without one it is asked wherever the inventory leads.
+PLACES = {"disruptive": "lab", "kvm": "virtual machines"}
+# Words as their owners write them.
+SPELLING = {
+    "celery": "Celery",
+    "erlang": "Erlang",
+    "pgbouncer": "PgBouncer",
+    "postgresql": "PostgreSQL",
+    "rabbitmq": "RabbitMQ",
+    "scram": "SCRAM",
+    "tls": "TLS",
+    "www data": "www-data",
+}
+
+
+@dataclass(frozen=True)
+class Promise:
+    sentence: str
+    file: Path
+    asked: str
+
+
+def sentence(name: str) -> str:
+    """The name of a test as the sentence that it is.
+
+    >>> sentence("test_the_broker_s_data_survives_pgbouncer")
+    "The broker's data survives PgBouncer."
+    """
+    words = name.removeprefix("test_").replace("_", " ").replace(" s ", "'s ")
+    for word, spelling in SPELLING.items():
+        words = re.sub(rf"\b{word}\b", spelling, words)
+    return f"{words[0].upper()}{words[1:]}."
+
+
+def markers(nodes: list[ast.expr]) -> set[str]:
+    """The names of the pytest markers among some decorators, or in a module's pytestmark."""
+    attributes = [node for root in nodes for node in ast.walk(root) if isinstance(node, ast.Attribute)]
+    return {a.attr for a in attributes if isinstance(a.value, ast.Attribute) and a.value.attr == "mark"}
+
+
+def promises_in(path: Path) -> Iterator[Promise]:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    everywhere = {
+        marker
+        for node in body
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets)
+        for marker in markers([node.value])
+    }
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            places = sorted(PLACES[marker] for marker in (everywhere | markers(node.decorator_list)) & set(PLACES))
+            yield Promise(sentence(node.name), path, ", ".join(places) or "lab, live fleet")
+
+
+def scenarios(home: Path) -> dict[str, list[Promise]]:
+    """The promises of each scenario, in the order of its files; the one of the whole site comes last."""
+    found = {
+        folder.parent.name: [promise for path in sorted(folder.glob("test_*.py")) for promise in promises_in(path)]
+        for folder in sorted(home.glob("molecule/*/tests"))
+    }
+    # A role that promises nothing yet shows as such.
+    names = {path.name for path in home.glob("roles/*") if path.is_dir()} | set(found)
+    return {name: found.get(name, []) for name in sorted(names, key=lambda name: (name in TITLES, name))}
+
+
+def refusals(home: Path) -> list[str]:
+    """What is refused: the rows of the tests of wrong inventories, as pytest itself collects them."""
+    files = sorted(str(path.relative_to(home)) for path in home.glob("tests/test_wrong*.py"))
+    if not files:
+        return []
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=True, env={**os.environ, "PYTEST_ADDOPTS": ""})
+    rows = [match.group(1) for match in (re.search(r"::\w+\[(.+)\]$", line) for line in done.stdout.splitlines()) if match]
+    return list(dict.fromkeys(rows))
+
+
+def anchored(promise: Promise) -> str:
+    name = promise.file.relative_to(REPOSITORY)
+    return f"[`{name.name}`](../{name})"
+
+
+def page() -> str:
+    kept, refused = scenarios(REPOSITORY), refusals(REPOSITORY)
+    sums = {name: (len({p.sentence for p in promises}), len(promises)) for name, promises in kept.items()}
+    total = sum(promises for promises, _ in sums.values()) + len(refused)
+    tests = sum(count for _, count in sums.values()) + len(refused)
+    lines = [
+        "<!-- Written by `make docs`: the names of the tests are the promises. -->",
+        "",
+        "# Promises",
+        "",
+        f"The kit makes **{total} promises**, kept by {tests} tests. A promise is what a running service is asked, or a wrong",
+        "inventory that is refused before any host changes; a test that runs with several values counts once.",
+        "",
+        "`make verify INVENTORY=inventories/NAME` asks a running fleet for all that are asked of a live fleet. What is asked in",
+        "the lab alone stops, kills or fills a service.",
+        "",
+        "| of | promises | tests |",
+        "|---|---:|---:|",
+    ]
+    for name, (promises, count) in sums.items():
+        title = TITLES.get(name, name)
+        anchor = title.lower().replace(" ", "-")
+        lines.append(f"| [{title}](#{anchor}) | {promises} | {count} |" if promises else f"| {title} | 0 | 0 |")
+    lines += [f"| [Refused](#refused) | {len(refused)} | {len(refused)} |", f"| **all** | **{total}** | **{tests}** |"]
+    for name, promises in kept.items():
+        if not promises:
+            continue
+        lines += ["", f"## {TITLES.get(name, name)}", "", "| promise | kept by | asked on |", "|---|---|---|"]
+        lines += [f"| {promise.sentence} | {anchored(promise)} | {promise.asked} |" for promise in promises]
+    lines += ["", "## Refused", "", "Before any host changes, each with a sentence that names what to edit:", ""]
+    lines += [f"* {row}" for row in refused]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(REPOSITORY)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Write the README of each role out of its argument specs, ranges and defaults, and of what the example inventory binds.
+
+aar-doc reads the specs and fills lab/readme.md.j2. It knows nothing of ranges, units and inventories, so it is given a copy of
+the role's meta/ in which these stand beside the specs.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.machine import REPOSITORY
+
+ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
+EXAMPLE = REPOSITORY / "inventories/example"
+TEMPLATE = Path(__file__).with_name("readme.md.j2")
+
+# The description of a number opens with its unit.
+UNITS = {
+    "Seconds": "seconds",
+    "Milliseconds": "milliseconds",
+    "Bytes": "bytes",
+    "Number": "a count",
+    "TCP port": "TCP port",
+    "Ratio": "a ratio",
+    "Multiple": "a multiple",
+}
+# An input, a key of upstream's or a variable: words joined by underscores, host_journal_* and __<role>_packages among them.
+NAME = re.compile(r"(?<![\w.])(_*[A-Za-z<>]+(?:_[A-Za-z0-9<>]*)+\*?)")
+KINDS = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false", "path": "path", "raw": "text or list"}
+
+
+def load(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def sentence(text: str | list[str]) -> str:
+    return " ".join(text.split()) if isinstance(text, str) else " ".join(" ".join(text).split())
+
+
+def prose(text: str | list[str]) -> str:
+    """The text as Markdown: names as code, and nothing that Markdown would take for its own."""
+    pieces = NAME.split(sentence(text))
+    for number, piece in enumerate(pieces):
+        pieces[number] = f"`{piece}`" if number % 2 else re.sub(r"([*|<`])", r"\\\1", piece)
+    return "".join(pieces)
+
+
+def unit_of(option: dict[str, Any]) -> str:
+    """The unit that the description of a number opens with; empty if it opens with none."""
+    opening = sentence(option.get("description", ""))
+    return next((unit for word, unit in UNITS.items() if re.match(rf"{word}\b", opening)), "")
+
+
+def takes(option: dict[str, Any]) -> str:
+    """What an operator may write as the value."""
+    kind = option.get("type", "str")
+    if kind == "list":
+        words = {"dict": "list of dictionaries", "list": "list of lists"}.get(option.get("elements", ""), "list of texts")
+    elif kind == "dict":
+        words = "dictionary"
+    else:
+        words = KINDS[kind]
+    if kind in ("int", "float"):
+        words += f", {unit_of(option)}"
+    if "choices" in option:
+        words = "one of " + ", ".join(f"`{choice}`" for choice in option["choices"])
+    return f"{words}; secret" if option.get("no_log") else words
+
+
+def plain(value: Any) -> str:
+    """A value as somebody would write it into an inventory, on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
+    return text.removesuffix("...\n").strip()
+
+
+def row(name: str, option: dict[str, Any], default: Any) -> dict[str, str]:
+    shown, instead = "", "**required**" if option.get("required") else "none"
+    if "{{" in str(default):
+        instead = "derived"
+    elif default is not None:
+        shown = plain(default)
+    return {
+        "name": name,
+        "takes": takes(option),
+        "default": shown,
+        "no_default": instead,
+        "meaning": prose(option["description"]),
+    }
+
+
+def rows(options: dict[str, Any], defaults: dict[str, Any]) -> list[dict[str, str]]:
+    return [row(name, option, defaults.get(name, option.get("default"))) for name, option in options.items()]
+
+
+def nested(options: dict[str, Any], path: str = "") -> list[dict[str, Any]]:
+    """The tables of the inputs that have entries of their own, outermost first."""
+    found: list[dict[str, Any]] = []
+    for name, option in options.items():
+        if "options" not in option:
+            continue
+        whole = f"{path}.{name}" if path else name
+        many = "Each entry of" if option["type"] == "list" else "What stands in"
+        found.append({"sentence": f"{many} `{whole}`:", "inputs": rows(option["options"], {})})
+        found += nested(option["options"], whole)
+    return found
+
+
+def limits(bounds: dict[str, Any]) -> str:
+    low, high = bounds.get("min"), bounds.get("max")
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if high is None else f"at most {high}"
+
+
+def examples(role: str) -> list[dict[str, str]]:
+    """What the example inventory binds for the role, file by file."""
+    return [
+        {
+            "path": str(path.relative_to(REPOSITORY)),
+            "link": f"../../{path.relative_to(REPOSITORY)}",
+            "text": path.read_text(encoding="utf-8").strip(),
+        }
+        for path in sorted(EXAMPLE.glob(f"group_vars/*/{role}.yml"))
+    ]
+
+
+def spec_of(role: str) -> dict[str, Any]:
+    home = REPOSITORY / "roles" / role
+    specs = load(home / "meta/argument_specs.yml")
+    main, defaults = specs["argument_specs"]["main"], load(home / "defaults/main.yml")
+    main["readme"] = {
+        "what": prose(main["description"][0]),
+        "disturbs": prose(main["description"][1]),
+        "inputs": rows(main["options"], defaults),
+        "nested": nested(main["options"]),
+        "bounds": [
+            {"name": name, "limits": limits(bounds), "why": prose(bounds["why"])}
+            for name, bounds in load(home / "meta/ranges.yml").items()
+        ],
+        "examples": examples(role),
+        "promises": any((REPOSITORY / "molecule" / role / "tests").glob("test_*.py")),
+    }
+    return specs
+
+
+def readme(role: str) -> str:
+    """The README of a role, as aar-doc writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / role
+        (copy / "meta").mkdir(parents=True)
+        (copy / "meta/argument_specs.yml").write_text(yaml.safe_dump(spec_of(role), allow_unicode=True, sort_keys=False))
+        (copy / "meta/main.yml").write_bytes((REPOSITORY / "roles" / role / "meta/main.yml").read_bytes())
+        tool = Path(sys.executable).with_name("aar-doc")
+        command = [str(tool), "--output-template", str(TEMPLATE), "--output-mode", "replace", str(copy), "markdown"]
+        subprocess.run(command, check=True, cwd=folder)
+        return (copy / "README.md").read_text(encoding="utf-8").rstrip() + "\n"
+
+
+def main() -> None:
+    for role in ROLES:
+        path = REPOSITORY / "roles" / role / "README.md"
+        path.write_text(readme(role), encoding="utf-8")
+        print(f"wrote {path.relative_to(REPOSITORY)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What the readers of role rabbitmq's files say of them: a broker that is up may still hold a file that it cannot boot on."""
+
+from __future__ import annotations
+
+import pytest
+
+testinfra_hosts = ["ansible://rabbitmq"]
+
+# The broker's own reader of rabbitmq.conf, in the running broker. It answers with the settings, or with {error, ...}.
+READ = (
+    'S = cuttlefish_schema:files(filelib:wildcard(code:priv_dir(rabbit) ++ "/schema/*.schema")), '
+    'C = cuttlefish_conf:files(["{path}"]), '
+    "case cuttlefish_generator:map(S, C) of {{error, _, E}} -> E; M when is_list(M) -> understood end."
+)
+
+
+def test_the_broker_can_boot_on_its_file_and_on_no_wrong_one(host, ctl):
+    assert ctl("eval", READ.format(path="/etc/rabbitmq/rabbitmq.conf")) == "understood"
+    wrong = "/run/grunnfjell-test-rabbitmq.conf"
+    host.check_output(f"sed 's/^heartbeat = .*/heartbeats = 20/' /etc/rabbitmq/rabbitmq.conf | install -m 644 /dev/stdin {wrong}")
+    try:
+        assert "heartbeats" in ctl("eval", READ.format(path=wrong))
+    finally:
+        host.check_output(f"rm -f {wrong}")
+
+
+@pytest.mark.parametrize("unit", ["rabbitmq-server.service", "epmd.socket"])
+def test_systemd_understands_every_line_of_the_units(host, unit):
+    assert "grunnfjell.conf" not in host.run(f"systemd-analyze verify {unit}").stderr
+    assert host.check_output(f"systemctl show -p NeedDaemonReload --value {unit}") == "no"

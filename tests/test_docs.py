@@ -1,0 +1,56 @@
+"""The pages that are written by a tool say what the code says, and a promise is counted as it is made."""
+
+import doctest
+from pathlib import Path
+
+import pytest
+
+from lab import promises, readmes
+from lab.machine import REPOSITORY
+
+STALE = "is not what the code says: make docs"
+
+
+@pytest.mark.parametrize("role", readmes.ROLES)
+def test_the_readme_of_a_role_says_what_its_specs_say(role: str) -> None:
+    path = REPOSITORY / "roles" / role / "README.md"
+    assert path.read_text(encoding="utf-8") == readmes.readme(role), f"roles/{role}/README.md {STALE}"
+
+
+def test_the_page_of_promises_is_the_tests_own() -> None:
+    assert promises.PAGE.read_text(encoding="utf-8") == promises.page(), f"docs/promises.md {STALE}"
+
+
+def test_every_scenario_makes_a_promise() -> None:
+    kept = promises.scenarios(REPOSITORY)
+    homes = {path.parents[1].name for path in REPOSITORY.glob("molecule/*/tests/*.py")}
+    assert homes and all(kept[home] for home in homes)
+
+
+def test_a_name_reads_as_the_sentence_that_it_is() -> None:
+    assert doctest.testmod(promises).attempted
+    assert doctest.testmod(promises).failed == 0
+
+
+def test_a_promise_counts_once_and_says_where_it_is_asked(tmp_path: Path) -> None:
+    file = tmp_path / "test_broker.py"
+    file.write_text(
+        "import pytest\n"
+        "@pytest.mark.parametrize('port', [1, 2])\n"
+        "def test_it_answers(port): ...\n"
+        "@pytest.mark.disruptive\n"
+        "def test_it_comes_back(): ...\n"
+        "def helper(): ...\n"
+    )
+    assert [(promise.sentence, promise.asked) for promise in promises.promises_in(file)] == [
+        ("It answers.", "lab, live fleet"),
+        ("It comes back.", "lab"),
+    ]
+    file.write_text("import pytest\npytestmark = [pytest.mark.kvm]\ndef test_it_boots(): ...\n")
+    assert [promise.asked for promise in promises.promises_in(file)] == ["virtual machines"]
+
+
+def test_a_name_in_a_sentence_is_code_and_nothing_else_is_markdown() -> None:
+    assert readmes.prose("A change of host_journal_* or __<role>_x, e.g. 3 * 4 | 5 <b>.") == (
+        "A change of `host_journal_*` or `__<role>_x`, e.g. 3 \\* 4 \\| 5 \\<b>."
+    )

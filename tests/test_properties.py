@@ -1,0 +1,208 @@
+"""What the arithmetic and the quoting of filters and plugins keep for every value, not only for those that came to mind."""
+
+import configparser
+import ipaddress
+import shlex
+from itertools import pairwise
+from urllib.parse import unquote, urlsplit
+
+import pgbouncer
+import postgresql
+import rabbitmq
+from application_release import releases_to_remove
+from applications import application_broker_users, application_databases, application_vhosts
+from celery_settings import broker_url
+from fleet.contract import out_of_range, unknown_inputs
+from fleet.model import Fleet, Host
+from fleet.refusals import TASK_TIMERS, connections_of, pools_above_the_server, timers_out_of_order
+from hypothesis import given
+from hypothesis import strategies as st
+from supervisor_sections import supervisor_command, worker_programs
+
+from lab.promises import sentence
+
+words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
+# Characters that some file takes for its own come often, all others now and then.
+lines = st.text(st.sampled_from("%'\"\\ =;#$(){}sx") | st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=30)
+names = st.from_regex(r"[a-z][a-z0-9_]{0,15}", fullmatch=True)
+counts = st.integers(min_value=1, max_value=5000)
+addresses = st.ip_addresses(v=4) | st.ip_addresses(v=6)
+
+
+# Who may connect where.
+
+
+@given(st.lists(addresses.map(str), min_size=1, max_size=6))
+def test_a_bouncer_may_listen_exactly_where_no_stranger_comes(listen: list[str]) -> None:
+    refused = pgbouncer.pgbouncer_public_addresses(listen)
+    assert refused == pgbouncer.pgbouncer_public_addresses(",".join(listen))
+    for address in listen:
+        parsed = ipaddress.ip_address(address)
+        assert (address in refused) == (parsed.is_global or parsed.is_unspecified or not parsed.is_private)
+
+
+@given(st.lists(addresses, min_size=1, max_size=8), addresses)
+def test_exactly_the_named_addresses_may_connect_to_postgresql(clients: list, stranger: object) -> None:
+    rules = postgresql.postgresql_hba_rules([{"name": "shop", "owner": "shop"}], [str(client) for client in clients])
+    networks = [ipaddress.ip_network(rule["address"]) for rule in rules]
+
+    def admitted(address: object) -> bool:
+        return any(address in network for network in networks if network.version == address.version)
+
+    assert all(admitted(client) for client in clients)
+    assert admitted(stranger) == (stranger in clients)
+
+
+@given(st.lists(names, unique=True, max_size=5))
+def test_no_application_gets_anything_of_another(applications: list[str]) -> None:
+    assert [vhost["name"] for vhost in application_vhosts(applications)] == applications
+    assert all(database["name"] == database["owner"] for database in application_databases(applications))
+    for user in application_broker_users(applications):
+        assert user["tags"] == [] and [permission["vhost"] for permission in user["permissions"]] == [user["name"]]
+
+
+# What a value goes through on its way into a file.
+
+
+@given(st.dictionaries(names, lines.filter(str.strip), min_size=1, max_size=4))
+def test_a_connection_string_survives_the_way_through_pgbouncers_file(parts: dict[str, str]) -> None:
+    line = pgbouncer.pgbouncer_database_lines({"shop": parts}, "asker")["shop"]
+    found: dict[str, str] = {}
+    rest = line
+    while rest:
+        key, _, rest = rest.partition("=")
+        value = ""
+        if rest.startswith("'"):
+            # As PgBouncer reads it: two quotes are one, and a single one ends the value.
+            rest = rest[1:]
+            while True:
+                before, _, rest = rest.partition("'")
+                value += before
+                if not rest.startswith("'"):
+                    break
+                value, rest = value + "'", rest[1:]
+        else:
+            value, _, rest = rest.partition(" ")
+        found[key.strip()] = value
+        rest = rest.lstrip(" ")
+    assert found == {"auth_user": "asker", **parts}
+
+
+@given(st.lists(lines, min_size=1, max_size=5))
+def test_supervisord_starts_a_program_with_the_arguments_that_were_meant(argv: list[str]) -> None:
+    command = supervisor_command(argv)
+    # supervisord expands %(name)s and %%, then splits as a shell does.
+    assert shlex.split(command % {}) == argv
+
+
+@given(
+    names,
+    words,
+    names,
+    st.lists(addresses.filter(lambda a: a.version == 4).map(str), min_size=1, max_size=3),
+    st.integers(1, 65535),
+)
+def test_a_broker_address_gives_back_what_went_in(user: str, password: str, vhost: str, hosts: list[str], port: int) -> None:
+    for url, host in zip(broker_url(hosts, port, user, password, vhost).split(";"), hosts, strict=True):
+        parts = urlsplit(url)
+        assert (parts.scheme, parts.hostname, parts.port) == ("pyamqp", host, port)
+        assert (unquote(parts.username), unquote(parts.password), unquote(parts.path[1:])) == (user, password, vhost)
+
+
+@given(addresses)
+def test_an_address_in_erlangs_words_is_the_same_address(address: object) -> None:
+    numbers = [int(number) for number in rabbitmq.rabbitmq_erlang_address(str(address)).strip("{}").split(",")]
+    width = 8 if address.version == 4 else 16
+    assert len(numbers) == (4 if address.version == 4 else 8)
+    value = 0
+    for number in numbers:
+        value = (value << width) + number
+    assert value == int(address)
+
+
+@given(st.dictionaries(names, st.integers() | st.booleans() | words, min_size=1, max_size=5), st.lists(names, max_size=3))
+def test_a_release_gets_every_setting_that_it_knows_and_no_other(own: dict, unknown: list[str]) -> None:
+    settings = pgbouncer.pgbouncer_settings(own, {}, unknown)
+    assert set(settings) == set(own) - set(unknown) and list(settings) == sorted(settings)
+    text = "[pgbouncer]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
+    parser = configparser.RawConfigParser(delimiters=("=",), comment_prefixes=("\0",))
+    parser.optionxform = str
+    parser.read_string(text)
+    assert dict(parser["pgbouncer"]) == settings
+
+
+# The fleet.
+
+
+@given(st.lists(st.tuples(counts, counts, counts, counts), min_size=1, max_size=6), counts, st.integers(0, 20))
+def test_a_fleet_is_refused_exactly_when_its_pools_exceed_the_server(bouncers: list, granted: int, reserved: int) -> None:
+    keys = ("pools", "default_pool_size", "reserve_pool_size", "auth_max_user_connections")
+    hosts = {
+        f"web{number}": Host(
+            f"web{number}",
+            frozenset({"pgbouncer"}),
+            inputs={f"pgbouncer_{key}": value for key, value in zip(keys, values, strict=True)},
+        )
+        for number, values in enumerate(bouncers)
+    }
+    server = {"postgresql_max_connections": granted, "postgresql_superuser_reserved_connections": reserved}
+    fleet = Fleet({**hosts, "db": Host("db", frozenset({"postgresql"}), inputs=server)}, {})
+    demand = sum(pools * (size + reserve) + asking for pools, size, reserve, asking in bouncers)
+    assert demand == sum(connections_of(host) for host in hosts.values())
+    assert bool(list(pools_above_the_server(fleet))) == (demand > granted - reserved)
+
+
+@given(st.lists(st.integers(1, 5), min_size=len(TASK_TIMERS), max_size=len(TASK_TIMERS)))
+def test_timers_are_refused_exactly_when_one_does_not_end_before_the_next(seconds: list[int]) -> None:
+    worker = Host("w", frozenset({"celery_worker"}), inputs=dict(zip(TASK_TIMERS, seconds, strict=True)))
+    refused = list(timers_out_of_order(Fleet({"w": worker}, {})))
+    assert bool(refused) == any(one >= after for one, after in pairwise(seconds))
+
+
+@given(st.integers(-100, 100) | st.floats(-100, 100), st.none() | st.integers(-100, 100), st.none() | st.integers(-100, 100))
+def test_a_number_is_refused_exactly_outside_its_bounds(value: float, low: int | None, high: int | None) -> None:
+    bounds = {key: bound for key, bound in (("min", low), ("max", high)) if bound is not None}
+    refused = list(out_of_range("h", {"host_x": {**bounds, "why": "so."}}, {"host_x": value}))
+    assert bool(refused) == ((low is not None and value < low) or (high is not None and value > high))
+    assert all(f"host_x is {value}" in sentence_ for sentence_ in refused)
+
+
+@given(st.sets(names, max_size=5), st.sets(names, max_size=5))
+def test_exactly_the_inputs_that_no_role_reads_are_named(given_: set[str], known: set[str]) -> None:
+    given_, known = ({f"host_{name}" for name in names_} for names_ in (given_, known))
+    refused = list(unknown_inputs("h", given_ | {"other"}, ["host"], known))
+    assert len(refused) == len(given_ - known)
+    assert all(any(f"h: {name} is" in line for line in refused) for name in given_ - known)
+
+
+# Releases and programs.
+
+
+@given(st.lists(names, unique=True, max_size=8), st.integers(2, 5), st.data())
+def test_a_release_that_is_current_or_in_use_is_never_removed(releases: list[str], keep: int, data: st.DataObject) -> None:
+    ready = [(float(number), name) for number, name in enumerate(releases)]
+    current = data.draw(st.sampled_from(releases)) if releases else "none"
+    used = data.draw(st.sets(st.sampled_from(releases))) if releases else set()
+    gone = set(releases_to_remove(ready, current, keep=keep, used=used))
+    assert gone <= set(releases) - used - {current}
+    assert len(set(releases) - gone) >= min(keep, len(releases))
+    assert len(set(releases) - gone - used - {current}) < keep
+    # No release stays that is older than one that went, unless it is needed.
+    newest_gone = max((moment for moment, name in ready if name in gone), default=-1.0)
+    assert all(name in gone | used | {current} for moment, name in ready if moment < newest_gone)
+
+
+@given(st.lists(names, unique=True, min_size=1, max_size=4), st.integers(1, 64))
+def test_every_program_is_a_node_of_its_own_with_a_log_of_its_own(programs: list[str], concurrency: int) -> None:
+    made = worker_programs(
+        [{"name": f"celery-{name}"} for name in programs], "worker1", "shop.celery", ["shop"], concurrency, "INFO"
+    )
+    for key in ("name", "node", "log"):
+        assert len({program[key] for program in made}) == len(programs)
+    assert all(f"--concurrency={concurrency}" in program["argv"] for program in made)
+
+
+@given(st.from_regex(r"test_[a-z]+(_[a-z]+){0,8}", fullmatch=True))
+def test_a_promise_is_one_sentence(name: str) -> None:
+    said = sentence(name)
+    assert said[0].isupper() and said.endswith(".") and "_" not in said and "  " not in said
