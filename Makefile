@@ -8,11 +8,7 @@ PLAY      := $(BIN)/ansible-playbook -i $(INVENTORY)
 export ANSIBLE_LOCALHOST_WARNING = False
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' $(MAKEFILE_LIST))
-=======
-.PHONY: help setup lock docs image lab secrets converge demo demo-down lint format unit verify test clean
->>>>>>> contract
 
 help:  ## This list
 	@printf 'Grunnfjell: from blank hosts to finished jobs.\n\n'
