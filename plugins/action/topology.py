@@ -40,7 +40,7 @@ author: maintainers
 RETURN = r"""
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: always}
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: always}
-names: {description: "Host to the names that it must find an address for, each with the input that holds it.", type: dict, returned: always}
+names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: always}
 """
 
 

@@ -20,7 +20,9 @@ def files_for_nobody(inventory: Path, groups: set[str], hosts: set[str]) -> Iter
                 continue
             close = get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]}?" if close else f"Rename it, or add the {kind} to the hosts file."
-            yield f"{place}/{entry.name} is for the {kind} '{name}', which the inventory does not have, so it does nothing. {hint}"
+            yield (
+                f"{place}/{entry.name} is for the {kind} '{name}', which the inventory does not have, so it does nothing. {hint}"
+            )
 
 
 def vaults_in_the_clear(inventory: Path) -> Iterator[str]:

@@ -16,7 +16,8 @@ def applications_named(fleet: Fleet) -> Iterator[str]:
         if not NAME.fullmatch(name):
             yield (
                 f"The application '{name}' of topology_applications is no plain name: small letters, digits and _, at most 63, "
-                f"no digit first, since a database and its owner carry it. Rename the group and its entry in topology_applications."
+                f"no digit first, since a database and its owner carry it. Rename the group and its entry in "
+                f"topology_applications."
             )
         if name not in fleet.groups:
             yield (
@@ -27,7 +28,8 @@ def applications_named(fleet: Fleet) -> Iterator[str]:
         name = host.inputs.get("application_name")
         if name is not None and len(host.applications) == 1 and name != host.applications[0]:
             yield (
-                f"{host.name}: application_name is '{name}', and its application's group '{host.applications[0]}'; the broker and "
+                f"{host.name}: application_name is '{name}', and its application's group '{host.applications[0]}'; the "
+                f"broker and "
                 f"the database know the group's name only. Set application_name: {host.applications[0]}."
             )
 
@@ -106,7 +108,8 @@ def brokers_scattered(fleet: Fleet) -> Iterator[str]:
             for broker in brokers_of(fleet, host):
                 if served and broker.name not in served:
                     yield (
-                        f"{host.name}: application_broker_hosts sends jobs to {broker.name}, from which no worker of '{name}' takes "
+                        f"{host.name}: application_broker_hosts sends jobs to {broker.name}, from which no worker of '{name}' "
+                        f"takes "
                         f"them. Bind application_broker_hosts of a worker to {broker.name} too."
                     )
 

@@ -70,7 +70,8 @@ def databases_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
             where = "it runs no PgBouncer" if server is host else f"{server.name} runs neither PgBouncer nor PostgreSQL"
             yield (
                 f"{host.name}: application_database_host is {address}, and {where}. "
-                f"Add {server.name} to the group {fleet.groups_of('pgbouncer')}, or set application_database_host to a host of it."
+                f"Add {server.name} to the group {fleet.groups_of('pgbouncer')}, or set application_database_host to a "
+                f"host of it."
             )
         elif not any(accepts(server, role, str(address), int(port)) for role in serving):
             yield (
@@ -113,7 +114,8 @@ def databases_that_nobody_uses(fleet: Fleet) -> Iterator[str]:
     idle = [server for server in servers if server.name not in used]
     if len(servers) > 1 and idle and bouncers:
         yield (
-            f"The group {fleet.groups_of('postgresql')} has {len(servers)} hosts, and no pgbouncer_databases names {names_of(idle)}. "
+            f"The group {fleet.groups_of('postgresql')} has {len(servers)} hosts, and no pgbouncer_databases names "
+            f"{names_of(idle)}. "
             f"The role does not build a standby: it would keep nothing. Take {names_of(idle)} out of the group, "
             f"or name it in pgbouncer_databases."
         )

@@ -15,7 +15,8 @@ def unreachable(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         if host.unreachable is not None:
             yield (
-                f"{host.name} does not let us in: {host.unreachable}. Start it, correct its ansible_host (or ansible_user, or the "
+                f"{host.name} does not let us in: {host.unreachable}. Start it, correct its ansible_host (or ansible_user, "
+                f"or the "
                 f"key) in the inventory, or leave it out of this run: --limit 'all:!{host.name}'."
             )
 
@@ -84,7 +85,8 @@ def addresses_for_others(fleet: Fleet) -> Iterator[str]:
             )
         elif address.is_global:
             yield (
-                f"{host.name}: topology_address is {host.address}, a public address; jobs, results and their passwords would cross "
+                f"{host.name}: topology_address is {host.address}, a public address; jobs, results and their passwords "
+                f"would cross "
                 f"the Internet. Set topology_address to the host's address on the private network."
             )
 
@@ -94,8 +96,9 @@ def clocks_off(fleet: Fleet) -> Iterator[str]:
         offset, limit = host.measured.get("clock_offset_seconds"), host.number("topology_clock_offset_max")
         if offset is not None and limit is not None and abs(offset) > limit:
             yield (
-                f"{host.name}: its clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's, and may be "
-                f"off by {limit} s (topology_clock_offset_max): messages would expire and certificates fail by the wrong time. "
+                f"{host.name}: its clock is {abs(offset):.0f} s {'ahead of' if offset > 0 else 'behind'} this machine's, and "
+                f"may be off by {limit} s (topology_clock_offset_max): messages would expire and certificates fail by the "
+                f"wrong time. "
                 f"Set it (timedatectl set-ntp true) on whichever of the two is wrong."
             )
 

@@ -148,7 +148,7 @@ def names_used(host: Host) -> Iterator[tuple[str, str]]:
 
 
 def names_to_resolve(host: Host) -> dict[str, str]:
-    """Names that the host must find an address for → the input that holds them; those that the kit writes to its hosts file not."""
+    """Names that the host must find an address for → the input that holds them, but for those in its own hosts file."""
     written = host.inputs.get("host_names")
     known = set(written) if isinstance(written, dict) else set()
     return {
