@@ -38,9 +38,9 @@ author: maintainers
 """
 
 RETURN = r"""
-preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: always}
-packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: always}
-names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: always}
+preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
+packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
+names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
 """
 
 
@@ -73,16 +73,16 @@ class ActionModule(ActionBase):
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
         fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups))
-        result["preflights"] = {name: self._preflights(host) for name, host in hosts.items()}
-        result["packages"] = self._packages
-        result["names"] = {name: names_to_resolve(host) for name, host in hosts.items()}
         self._sentences += self._sources(fleet)
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
         if sentences:
-            result["failed"] = True
             text = "\n".join(f"  * {s}" for s in dict.fromkeys(sentences))
-            result["msg"] = f"Nothing was changed. This fleet cannot work:\n{text}"
-        return result
+            return result | {"failed": True, "msg": f"Nothing was changed. This fleet cannot work:\n{text}"}
+        return result | {
+            "preflights": {name: self._preflights(host) for name, host in hosts.items()},
+            "packages": self._packages,
+            "names": {name: names_to_resolve(host) for name, host in hosts.items()},
+        }
 
     def _known(self, roles: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Those of the roles that the kit has, with a sentence for each other."""

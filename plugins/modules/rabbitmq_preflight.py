@@ -229,8 +229,8 @@ def data_refusals(data_dir: Path, series: str) -> Iterator[str]:
         if FLAG_OF_3_13 not in flags.read_text(encoding="utf-8", errors="replace"):
             yield (
                 f"{data_dir} holds the data of a broker older than 3.13, on which {series} does not boot and which it may spoil. "
-                "Build a broker on a fresh host, let it have the new work, let this one's workers empty its queues, then take "
-                "it out of the inventory. "
+                "Build a broker on a fresh host of the same group, and bind application_broker_hosts of the producers and of one "
+                "worker to it; the other workers empty this one's queues; then take this host out of the inventory. "
                 f"If nothing in it is needed: move {data_dir}/mnesia away and run again; users and virtual hosts come from the "
                 "inventory."
             )
@@ -244,10 +244,13 @@ def vhosts_on_disk(data_dir: Path) -> set[str]:
 
 
 def queues_in_use(vhost: str) -> tuple[int, int]:
-    """Messages and consumers of a virtual host's queues; none while the broker is down, for then the role asks it again."""
+    """Messages and consumers of a virtual host's queues; none where no broker answers: the role asks again once it runs."""
     ask = ["rabbitmqctl", "--quiet", "list_queues", "-p", vhost, "messages", "consumers", "--formatter", "json"]
-    answer = subprocess.run(ask, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    queues = json.loads(answer.stdout or "[]") if answer.returncode == 0 else []
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        return 0, 0
+    queues = json.loads(answer.stdout or "[]")
     messages, consumers = (sum(queue[column] or 0 for queue in queues) for column in ("messages", "consumers"))
     return messages, consumers
 

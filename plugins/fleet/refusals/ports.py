@@ -154,5 +154,5 @@ def names_to_resolve(host: Host) -> dict[str, str]:
     return {
         name: source
         for source, name in names_used(host)
-        if name and ip(name) is None and name not in known and re.search("[A-Za-z]", name) and not name.startswith("/")
+        if ip(name) is None and name not in known and not is_loopback(name) and re.match("[A-Za-z]", name)
     }
