@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-testinfra_hosts = ["all"]
+testinfra_hosts = ["ansible://all"]
 
 
 def resources(host) -> dict:

@@ -9,6 +9,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from fleet.model import Fleet, Host, ip, names_of
 
 GIB = 2**30
+# The kernel takes numbers only in these families, but for the names that follow.
+NUMERIC_SETTINGS, WORDS = ("vm.", "net.core."), ("net.core.default_qdisc",)
 
 
 def unreachable(fleet: Fleet) -> Iterator[str]:
@@ -124,6 +126,20 @@ def descriptors_too_few(fleet: Fleet) -> Iterator[str]:
                 f"{host.name}: pgbouncer_max_client_conn is {clients}, each of which takes a descriptor, and this host grants a "
                 f"service {most}. Lower pgbouncer_max_client_conn, or raise the host's fs.nr_open."
             )
+
+
+def kernel_settings(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        settings = host.inputs.get("host_sysctl")
+        for name, value in settings.items() if isinstance(settings, dict) else ():
+            numeric = name.startswith(NUMERIC_SETTINGS) and name not in WORDS
+            if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).strip():
+                wrong = "a number or a word"
+            elif numeric and not all(word.lstrip("-").isdigit() for word in str(value).split()):
+                wrong = "a number"
+            else:
+                continue
+            yield f"{host.name}: host_sysctl sets {name} to {value!r}, and the kernel takes {wrong}. Correct it in host_sysctl."
 
 
 def pythons_too_old(fleet: Fleet, wanted: dict[str, str]) -> Iterator[str]:
