@@ -16,10 +16,11 @@ ROLES = {
     "celery_worker": ("celery_workers",),
     "producer": ("producers",),
 }
+GROUPS = frozenset({"newsroom", *(group for groups in ROLES.values() for group in groups)})
 
 
 def host(name: str, *roles: str, applications: tuple[str, ...] = (), **inputs: object) -> Host:
-    number = sum(map(ord, name))
+    number = sum(map(ord, name)) % 256
     return Host(name, frozenset(roles), applications, f"10.0.{number}.1", f"id-{name}", "Debian", "13", dict(inputs))
 
 
@@ -37,7 +38,7 @@ def fleet(**changes: Host | None) -> Fleet:
         "worker2": host("worker2", "celery_worker", "pgbouncer", applications=("newsroom",), **pool),
         "web1": host("web1", "producer", "pgbouncer", applications=("newsroom",), **pool),
     } | changes
-    return Fleet({name: one for name, one in hosts.items() if one}, ROLES, ("newsroom",))
+    return Fleet({name: one for name, one in hosts.items() if one}, ROLES, ("newsroom",), GROUPS)
 
 
 def refused(**changes: Host | None) -> list[str]:
@@ -163,3 +164,60 @@ def test_a_setting_that_breaks_the_promise_is_refused_unless_waived() -> None:
     assert "application_celery_settings sets task_acks_late" in sentence
     waived = replace(one, inputs={**one.inputs, "application_waivers": {"task_acks_late": "sends mail"}})
     assert refused(worker1=waived) == []
+
+
+def measured(name: str, **found: object) -> Host:
+    return replace(fleet().hosts[name], measured=found)
+
+
+@pytest.mark.parametrize(("offset", "refusals"), [(5.0, 0), (-5.0, 0), (5.1, 1), (-5.1, 1), (None, 0)])
+def test_a_clock_may_be_off_by_its_limit(offset: float | None, refusals: int) -> None:
+    one = replace(measured("web1", clock_offset_seconds=offset), inputs={"topology_clock_offset_max": 5})
+    assert len(refused(web1=one)) == refusals
+
+
+LISTENERS = {
+    "ours after an earlier run": ("10.0.0.9", 5432, "postgres", "postgresql@17-main.service", 0),
+    "somebody else's": ("10.0.0.9", 5432, "nginx", "nginx.service", 1),
+    "somebody else's on every address": ("::", 5432, "nginx", "nginx.service", 1),
+    "somebody else's on another address": ("10.0.0.10", 5432, "nginx", "nginx.service", 0),
+    "somebody else's on another port": ("10.0.0.9", 5433, "nginx", "nginx.service", 0),
+    "somebody's whom this account may not see": ("10.0.0.9", 5432, "", "", 1),
+}
+
+
+@pytest.mark.parametrize("case", LISTENERS)
+def test_a_port_is_taken_by_others_only(case: str) -> None:
+    address, port, program, unit, refusals = LISTENERS[case]
+    listening = [{"address": address, "port": port, "program": program, "unit": unit}]
+    server = replace(
+        host("db1", "postgresql", postgresql_listen_addresses=["10.0.0.9"], postgresql_port=5432),
+        measured={"listening": listening},
+    )
+    assert len(refused(db1=server)) == refusals
+
+
+@pytest.mark.parametrize(("producer", "worker", "refusals"), [("a", "a", 0), ("b", "b", 0), ("a", "b", 1)])
+def test_two_brokers_are_let_through_while_each_that_takes_jobs_has_a_worker(producer: str, worker: str, refusals: int) -> None:
+    """The way out of a broker of an older series: a second one takes the new work while workers empty the first."""
+    brokers = {
+        "a": host("a", "rabbitmq", rabbitmq_listeners_tcp=["10.0.97.1:5672"]),
+        "b": host("b", "rabbitmq", rabbitmq_listeners_tcp=["10.0.98.1:5672"]),
+    }
+
+    def bound(name: str, broker: str) -> Host:
+        return with_inputs(name, application_broker_hosts=[brokers[broker].address], application_broker_port=5672)
+
+    clients = {"web1": bound("web1", producer), "worker1": bound("worker1", worker), "worker2": bound("worker2", worker)}
+    sentences = refused(broker1=None, **brokers, **clients)
+    assert len(sentences) == refusals, sentences
+
+
+def test_a_worker_that_only_beat_feeds_needs_no_producer() -> None:
+    idle = replace(fleet().hosts["web1"], roles=frozenset({"pgbouncer"}), applications=())
+    other = host("web2", "producer", applications=("newsroom", "shop"))
+    assert any("has no producer and no beat" in s for s in refused(web1=idle, web2=replace(other, applications=())))
+    assert not any(
+        "has no producer" in s
+        for s in refused(web1=idle, web2=replace(other, applications=()), worker1=with_inputs("worker1", celery_worker_beat=True))
+    )

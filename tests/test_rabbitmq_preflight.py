@@ -147,3 +147,18 @@ def test_a_file_that_silently_wins_is_refused(tmp_path, path):
     file.write_text("[].\n")
     (sentence,) = preflight.configuration_refusals(tmp_path)
     assert f"/etc/rabbitmq/{path}" in sentence
+
+
+def test_a_virtual_host_that_left_with_work_in_it_is_refused(tmp_path):
+    for number, name in enumerate(("shop", "old")):
+        home = tmp_path / f"mnesia/rabbit@mq-1/msg_stores/vhosts/{number}"
+        home.mkdir(parents=True)
+        (home / ".vhost").write_text(name)
+
+    def refused(*removed, messages=3, consumers=0):
+        return list(preflight.removal_refusals(tmp_path, [{"name": "shop"}], list(removed), lambda name: (messages, consumers)))
+
+    (sentence,) = refused()
+    assert "'old' is not in rabbitmq_vhosts any more, and its queues hold 3 messages" in sentence
+    assert refused(messages=0, consumers=2) and not refused(messages=0)
+    assert refused("old") == []

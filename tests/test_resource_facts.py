@@ -1,9 +1,16 @@
 """A host has the smaller of the machine's memory and its control group's limit, and the packages that dpkg calls installed."""
 
+import os
+import socket
+import sys
 from pathlib import Path
 
 import pytest
-from resource_facts import installed_packages, memory_bytes
+from resource_facts import address_of, descriptors_max, installed_packages, listening, memory_bytes, unit_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
+
+from action.resource_facts import clock_offset
 
 MACHINE = 24 * 1024**3
 
@@ -29,3 +36,61 @@ def test_the_smaller_bound_counts(tmp_path: Path, file: str | None, limit: str |
 
 def test_only_what_is_installed_counts_as_installed() -> None:
     assert installed_packages("ii adduser\nrc nginx\nii apt\nun vim\n") == ["adduser", "apt"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "clock", "answered", "offset"),
+    [(100, 101, 102, 0), (100, 100, 102, 0), (100, 130, 102, 28), (100, 70, 102, -30), (100, 108, 109, 0)],
+)
+def test_a_clock_is_off_by_what_the_round_trip_cannot_explain(asked: float, clock: float, answered: float, offset: float) -> None:
+    assert clock_offset(asked, clock, answered) == offset
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("0100007F", "127.0.0.1"),
+        ("0B004D0A", "10.77.0.11"),
+        ("00000000000000000000000001000000", "::1"),
+        ("0000000000000000FFFF00000B004D0A", "10.77.0.11"),
+    ],
+)
+def test_addresses_are_read_from_the_kernel_s_words(written: str, address: str) -> None:
+    assert address_of(written) == address
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_a_listening_socket_is_told_with_its_program(family: socket.AddressFamily) -> None:
+    loopback = "127.0.0.1" if family == socket.AF_INET else "::1"
+    with socket.create_server((loopback, 0), family=family) as server:
+        port = server.getsockname()[1]
+        (told,) = [each for each in listening() if each["port"] == port]
+    assert told["address"] == loopback
+    assert told["program"] == Path(f"/proc/{os.getpid()}/comm").read_text().strip()
+    assert not [each for each in listening() if each["port"] == port]
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "unit"),
+    [
+        ("0::/system.slice/nginx.service\n", "nginx.service"),
+        ("9:name=systemd:/libpod/libpod-1/system.slice/system-postgresql.slice/postgresql@17-main.service\n8:pids:/\n",
+         "postgresql@17-main.service"),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", "session-3.scope"),
+        ("0::/\n", ""),
+    ],
+)  # fmt: skip
+def test_a_program_is_told_with_its_unit(cgroups: str, unit: str) -> None:
+    assert unit_of(cgroups) == unit
+
+
+@pytest.mark.parametrize(("capabilities", "most"), [("000001ffffffffff", 1048576), ("00000000a80435fb", 20000)])
+def test_descriptors_end_where_the_service_manager_cannot_raise_them(tmp_path: Path, capabilities: str, most: int) -> None:
+    for path, text in {
+        "proc/1/status": f"Name:\tsystemd\nCapEff:\t{capabilities}\n",
+        "proc/1/limits": "Max open files            1024                 20000                files     \n",
+        "proc/sys/fs/nr_open": "1048576\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert descriptors_max(tmp_path) == most

@@ -1,165 +1,171 @@
-"""Wrong inventories through the real playbook: each is refused with its sentence, and nothing is changed.
+"""Each row of wrong_inventories.yml through the real playbook: refused with its sentence, and nothing is changed.
 
-The hosts' facts come from a cache and the connection is local: only the judgement runs, which changes no host.
+A row spoils a copy of inventories/example. The hosts' facts come from a cache, what resource_facts measures from the row, and
+the connection is local: only the judgement runs, which changes no host. What it takes a host to see is proven on hosts, in
+molecule/*/tests.
 """
 
+import copy
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from ansible.constants import DEFAULT_VAULT_ID_MATCH
+from ansible.parsing.vault import VaultLib, VaultSecret
 
 ROOT = Path(__file__).resolve().parents[1]
+ROWS = yaml.safe_load((ROOT / "tests/wrong_inventories.yml").read_text())
+TABLE = {row["fault"]: row for row in ROWS}
+THE_EXAMPLE = "the example as it is"
 HOSTS = ("broker1", "db1", "worker1", "worker2", "web1")
+KEYS = {"fault", "says", "vars", "hosts", "facts", "measured", "vault", "files", "command"}
+PASSWORD = "not-a-secret"
 SECRETS = {
     "vault_rabbitmq_erlang_cookie": "0123456789abcdef" * 4,
-    "vault_rabbitmq_user_passwords": {"newsroom": "not-a-secret"},
-    "vault_postgresql_role_passwords": {"newsroom": "not-a-secret", "pgbouncer": "not-a-secret"},
-    "vault_application_tokens": {"newsroom": "not-a-secret-either"},
+    "vault_rabbitmq_user_passwords": {"newsroom": "0123456789abcdef"},
+    "vault_postgresql_role_passwords": {"newsroom": "0123456789abcdef", "pgbouncer": "0123456789abcdef"},
+    "vault_application_tokens": {"newsroom": "0123456789abcdef"},
 }
-GIB = 1024**3
+GIB = 2**30
+MEASURED = {
+    "resources": {
+        "memory_bytes": 4 * GIB,
+        "cpus": 2,
+        "disk_free_bytes": {"/var": 40 * GIB},
+        "descriptors_max": 1048576,
+        "listening": [{"address": "0.0.0.0", "port": 22, "program": "sshd", "unit": "ssh.service"}],
+        "clock_offset_seconds": 0.0,
+    },
+    "installed_packages": ["adduser"],
+}
+FACTS = {"distribution": "Debian", "distribution_major_version": "13", "python_version": "3.13.5"}
 
 
-class Inventory:
-    """A copy of inventories/example that a test may spoil."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        shutil.copytree(ROOT / "inventories/example", home / "inventory")
-        (home / "inventory/group_vars/all/vault.yml").write_text(yaml.safe_dump(SECRETS))
-        source = f"application_source: {{directory: {ROOT / 'examples/newsroom'}}}\n"
-        (home / "inventory/group_vars/newsroom/source.yml").write_text(source)
-        self.hosts = yaml.safe_load((home / "inventory/hosts.yml").read_text())
-        self.facts = {
-            name: {
-                "distribution": "Debian",
-                "distribution_major_version": "13",
-                "machine_id": f"{number:032x}",
-            }
-            for number, name in enumerate(HOSTS)
-        }
-
-    @property
-    def groups(self) -> dict:
-        return self.hosts["all"]["children"]
-
-    def set(self, group: str, **values: object) -> None:
-        (self.home / f"inventory/group_vars/{group}/spoiled.yml").write_text(yaml.safe_dump(values))
-
-    def judge(self) -> subprocess.CompletedProcess[str]:
-        (self.home / "inventory/hosts.yml").write_text(yaml.safe_dump(self.hosts))
-        (self.home / "facts").mkdir()
-        for name, facts in self.facts.items():
-            # As the cache plugin jsonfile writes them, so that no host is asked.
-            payload = {f"ansible_{key}": value for key, value in facts.items()} | {"_ansible_facts_gathered": True}
-            (self.home / "facts" / f"s1_{name}").write_text(json.dumps({"__payload__": json.dumps(payload)}))
-        self.set("all", ansible_connection="local", ansible_python_interpreter=sys.executable)
-        (self.home / "password").write_text("not-a-secret\n")
-        environment = {
-            **os.environ,
-            "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
-            "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.home / "facts"),
-            "ANSIBLE_VAULT_PASSWORD_FILE": str(self.home / "password"),
-        }
-        command = [Path(sys.executable).parent / "ansible-playbook", "-i", self.home / "inventory", "playbooks/topology.yml"]
-        return subprocess.run(
-            [*command, "--tags", "topology"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
+def merge(into: dict, changes: dict) -> dict:
+    """The mapping with the changes laid over it; "gone" takes a key out."""
+    for key, value in changes.items():
+        if value == "gone":
+            into.pop(key)
+        elif isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+    return into
 
 
-@pytest.fixture
-def inventory(tmp_path: Path) -> Inventory:
-    return Inventory(tmp_path)
+def encrypted(secrets: dict) -> bytes:
+    return VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(PASSWORD.encode()))]).encrypt(yaml.safe_dump(secrets))
 
 
-def test_the_example_itself_is_not_refused(inventory: Inventory) -> None:
-    done = inventory.judge()
+def write_inventory(home: Path, row: dict) -> None:
+    """A copy of inventories/example, spoiled as the row says."""
+    shutil.copytree(ROOT / "inventories/example", home)
+    (home / "group_vars/all/vault.yml").write_bytes(encrypted(merge(copy.deepcopy(SECRETS), row.get("vault", {}))))
+    source = {"application_source": {"directory": str(ROOT / "examples/newsroom")}}
+    (home / "group_vars/newsroom/source.yml").write_text(yaml.safe_dump(source))
+    fleet = yaml.safe_load((home / "hosts.yml").read_text())
+    fleet["all"]["children"] = merge(fleet["all"]["children"], row.get("hosts", {}))
+    (home / "hosts.yml").write_text(yaml.safe_dump(fleet))
+    for host in HOSTS:
+        measured = merge(copy.deepcopy(MEASURED), row.get("measured", {}).get(host, {}))
+        (home / "host_vars").mkdir(exist_ok=True)
+        (home / f"host_vars/{host}.yml").write_text(yaml.safe_dump({"measured": measured}))
+    (home / "group_vars/all/local.yml").write_text(
+        yaml.safe_dump({"ansible_connection": "local", "ansible_python_interpreter": sys.executable})
+    )
+    for place, values in row.get("vars", {}).items():
+        folder = "host_vars" if place in HOSTS else "group_vars"
+        (home / folder / place).with_suffix("").mkdir(parents=True, exist_ok=True)
+        if folder == "host_vars":
+            (home / f"host_vars/{place}.yml").rename(home / f"host_vars/{place}/measured.yml")
+        (home / f"{folder}/{place}/zz_spoiled.yml").write_text(yaml.safe_dump(values))
+    for path, text in row.get("files", {}).items():
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text(text)
+
+
+def write_facts(home: Path, row: dict) -> None:
+    """As the cache plugin jsonfile writes them, so that no host is asked."""
+    home.mkdir()
+    for number, host in enumerate(HOSTS):
+        facts = FACTS | {"machine_id": f"{number:032x}"} | row.get("facts", {}).get(host, {})
+        payload = {f"ansible_{key}": value for key, value in facts.items()} | {"_ansible_facts_gathered": True}
+        (home / f"s1_{host}").write_text(json.dumps({"__payload__": json.dumps(payload)}))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    returncode: int
+    said: str
+
+
+def judge(rows: dict[str, dict], home: Path) -> dict[str, Verdict]:
+    """Every row through ansible-playbook, side by side."""
+    (home / "password").write_text(PASSWORD)
+    jobs = []
+    for number, row in enumerate(rows.values()):
+        own = home / str(number)
+        own.mkdir()
+        write_inventory(own / "inventory", row)
+        write_facts(own / "facts", row)
+        arguments = ["-i", str(own / "inventory"), "playbooks/topology.yml", "--tags", "topology", *row.get("command", [])]
+        environment = {"ANSIBLE_CACHE_PLUGIN_CONNECTION": str(own / "facts")}
+        jobs.append({"arguments": arguments, "environment": environment, "output": str(own / "said")})
+    environment = {
+        **os.environ,
+        "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
+        "ANSIBLE_VAULT_PASSWORD_FILE": str(home / "password"),
+        "ANSIBLE_ACTION_PLUGINS": f"{ROOT / 'tests/measured'}:{ROOT / 'plugins/action'}",
+        # Compiled once for all rows, and not into the working tree.
+        "PYTHONPYCACHEPREFIX": str(home / "compiled"),
+        "PYTHONDONTWRITEBYTECODE": "",
+    }
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests/judging.py"],
+        input=json.dumps(jobs), cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    ended = {end["job"]: end["returncode"] for end in map(json.loads, done.stdout.splitlines())}
+    return {fault: Verdict(ended[i], (home / str(i) / "said").read_text()) for i, fault in enumerate(rows)}
+
+
+@pytest.fixture(scope="module")
+def verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
+    """Every chosen row and the example as it is, judged at once; each test then reads its own verdict."""
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    chosen = {call.params["fault"] for call in calls if call and "fault" in call.params}
+    rows = {THE_EXAMPLE: {}} | {fault: row for fault, row in TABLE.items() if fault in chosen}
+    return judge(rows, tmp_path_factory.mktemp("wrong"))
+
+
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+@pytest.mark.parametrize("fault", TABLE)
+def test_a_wrong_inventory_is_refused_by_its_sentence(verdicts: dict[str, Verdict], fault: str) -> None:
+    done = verdicts[fault]
+    assert done.returncode != 0, done.said
+    assert words(TABLE[fault]["says"]) in words(done.said), done.said
+    assert "Nothing was changed." in done.said, done.said
+    recap = done.said.split("PLAY RECAP")[1]
+    assert set(re.findall(r"changed=(\d+)", recap)) == {"0"}, recap
+
+
+def test_the_example_itself_is_not_refused(verdicts: dict[str, Verdict]) -> None:
+    said = verdicts[THE_EXAMPLE].said
     # The judgement of the fleet lets it pass; the roles' own look at the host then finds that this machine is not broker1.
-    assert "TASK [Let each role refuse what its host cannot carry]" in done.stdout, done.stdout + done.stderr
-    assert "This fleet cannot work" not in done.stdout, done.stdout
+    assert "TASK [Let each role refuse what its host cannot carry]" in said, said
+    assert "This fleet cannot work" not in said, said
 
 
-def worker_on_the_database_by_name(inventory: Inventory) -> None:
-    inventory.groups["celery_workers"]["hosts"]["db1"] = None
-
-
-def worker_on_the_database_by_address(inventory: Inventory) -> None:
-    database = inventory.groups["postgresql"]["hosts"]["db1"]["ansible_host"]
-    inventory.groups["celery_workers"]["hosts"]["worker2"]["ansible_host"] = database
-
-
-def worker_on_the_database_by_machine(inventory: Inventory) -> None:
-    inventory.facts["worker2"]["machine_id"] = inventory.facts["db1"]["machine_id"]
-
-
-def two_names_for_one_machine(inventory: Inventory) -> None:
-    inventory.facts["worker2"]["machine_id"] = inventory.facts["worker1"]["machine_id"]
-
-
-def empty_group(inventory: Inventory) -> None:
-    inventory.groups["rabbitmq"]["hosts"] = {}
-
-
-def unsupported_system(inventory: Inventory) -> None:
-    inventory.facts["web1"] |= {"distribution": "Ubuntu", "distribution_major_version": "24"}
-
-
-def spoil(group: str, **values: object) -> Callable[[Inventory], None]:
-    return lambda inventory: inventory.set(group, **values)
-
-
-WRONG = {
-    "a worker on the database host, by name": (worker_on_the_database_by_name, "db1 is in both groups"),
-    "a worker on the database host, by address": (
-        worker_on_the_database_by_address,
-        "db1 and worker2 have the address 192.0.2.21",
-    ),
-    "a worker on the database host, by machine": (
-        worker_on_the_database_by_machine,
-        "db1 and worker2 have the machine identity",
-    ),
-    "two names for one machine": (two_names_for_one_machine, "worker1 and worker2 are one machine"),
-    "an empty group": (empty_group, "The group 'rabbitmq' has no host"),
-    "an unsupported system": (unsupported_system, "web1 runs Ubuntu 24; the roles are proven on Debian 12, Debian 13"),
-    "a second beat": (spoil("celery_workers", celery_worker_beat=True), "has 2 beats (worker1, worker2)"),
-    "concurrency 0": (
-        spoil("celery_workers", celery_worker_concurrency=0),
-        "celery_worker_concurrency is 0, but must be at least 1",
-    ),
-    "a word for a number": (spoil("celery_workers", celery_worker_concurrency="many"), "celery_worker_concurrency"),
-    "a misspelt input": (spoil("celery_workers", celery_worker_concurency=8), "Did you mean celery_worker_concurrency?"),
-    "a missing secret": (spoil("newsroom", application_broker_password="{{ vault_gone }}"), "'vault_gone' is undefined"),
-    "pools above the server": (
-        spoil("postgresql", postgresql_max_connections=60),
-        "may open 81 connections to db1, which grants 57",
-    ),
-    "a task longer than its stop": (
-        spoil("newsroom", application_time_limit=700),
-        "application_time_limit is 700 s and celery_worker_stopwaitsecs is 600 s",
-    ),
-    "a watermark out of range": (spoil("rabbitmq", rabbitmq_vm_memory_high_watermark=0.95), "rabbitmq_vm_memory_high_watermark"),
-    "a bouncer for everybody": (spoil("pgbouncer", pgbouncer_listen_addr="0.0.0.0"), "pgbouncer_listen_addr names 0.0.0.0"),
-    "a setting that breaks the promise": (
-        spoil("newsroom", application_celery_settings={"task_acks_late": False}),
-        "application_celery_settings sets task_acks_late, which the promise needs",
-    ),
-    "a waiver without a reason": (
-        spoil("newsroom", application_waivers={"task_acks_late": ""}),
-        "task_acks_late without a reason",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", WRONG)
-def test_a_wrong_inventory_is_refused_by_its_sentence(inventory: Inventory, fault: str) -> None:
-    spoiled, sentence = WRONG[fault]
-    spoiled(inventory)
-    done = inventory.judge()
-    assert done.returncode != 0, done.stdout
-    assert sentence in done.stdout, done.stdout + done.stderr
-    assert "changed=0" in done.stdout and "changed=1" not in done.stdout
+def test_the_table_says_each_fault_once() -> None:
+    assert len(ROWS) == len(TABLE) >= 40
+    assert all(set(row) <= KEYS and len(row["says"]) > 20 for row in ROWS)

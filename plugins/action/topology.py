@@ -13,9 +13,13 @@ from ansible.template import Templar
 # Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fleet.contract import broken_specs, out_of_range, unknown_inputs
+from fleet.contract import bent_types, broken_specs, numbers, out_of_range, unknown_inputs, weak_secrets
+from fleet.inventory_files import files_for_nobody, vaults_in_the_clear
 from fleet.model import Fleet, Host
 from fleet.refusals import refusals
+from fleet.refusals.machines import pythons_too_old
+from fleet.refusals.ports import names_to_resolve
+from fleet.source import SourceError, requires_python, source_of
 
 DOCUMENTATION = r"""
 module: topology
@@ -23,6 +27,8 @@ short_description: Refuse a fleet that cannot work
 description:
   - Takes every host's inputs, role defaults included, holds them against the roles' argument specs and ranges, then
     holds the hosts against each other. Fails with one sentence for each thing to edit. Changes nothing.
+  - A role may add rules of its own as constants in its vars: C(__<role>_refusals), a list of sentences, and C(__<role>_derived),
+    values that its filters refuse to make of wrong inputs.
 options:
   roles: {description: "Role to inventory group, or list of groups.", type: dict, required: true}
   applications: {description: Inventory groups that are applications., type: list, elements: str, required: true}
@@ -32,8 +38,9 @@ author: maintainers
 """
 
 RETURN = r"""
-preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: always}
-packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: always}
+preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
+packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
+names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
 """
 
 
@@ -60,21 +67,65 @@ class ActionModule(ActionBase):
         args = self._task.args
         roles = {"topology": ("all",)}
         roles |= {role: tuple([at] if isinstance(at, str) else at) for role, at in args["roles"].items()}
+        roles = self._known(roles)
         self._contracts = {role: self._contract(role) for role in roles}
+        self._sentences += self._inventory_files()
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
-        fleet = self._fleet = Fleet(hosts, roles, tuple(args["applications"]))
-        result["preflights"] = {name: self._preflights(host) for name, host in hosts.items()}
-        result["packages"] = self._packages
+        fleet = self._fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups))
+        self._sentences += self._sources(fleet)
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
         if sentences:
-            result["failed"] = True
-            result["msg"] = "Nothing was changed. This fleet cannot work:\n" + "\n".join(f"  * {s}" for s in sentences)
-        return result
+            text = "\n".join(f"  * {s}" for s in dict.fromkeys(sentences))
+            return result | {"failed": True, "msg": f"Nothing was changed. This fleet cannot work:\n{text}"}
+        return result | {
+            "preflights": {name: self._preflights(host) for name, host in hosts.items()},
+            "packages": self._packages,
+            "names": {name: names_to_resolve(host) for name, host in hosts.items()},
+        }
+
+    def _known(self, roles: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Those of the roles that the kit has, with a sentence for each other."""
+        for role in [role for role in roles if self._find_role(role) is None]:
+            self._sentences.append(f"topology_roles names the role '{role}', which is not in roles/. Correct it, or take it out.")
+            roles = {name: groups for name, groups in roles.items() if name != role}
+        return roles
+
+    def _inventory_files(self) -> list[str]:
+        sentences: list[str] = []
+        for path in sorted({self._raw(host).get("inventory_dir") or "" for host in self._groups["all"]} - {""}):
+            sentences += files_for_nobody(Path(path), set(self._groups), set(self._groups["all"]))
+            sentences += vaults_in_the_clear(Path(path))
+        return sentences
+
+    def _raw(self, host: str) -> dict[str, Any]:
+        return self._all_vars["hostvars"].raw_get(host)
+
+    def _sources(self, fleet: Fleet) -> list[str]:
+        """Looks at the code that the run would send, once for each source, and at what it asks of its hosts."""
+        sentences: dict[str, None] = {}
+        judged: dict[str, str | None] = {}
+        wanted: dict[str, str] = {}
+        for host in fleet.with_role("application"):
+            source, lock = host.inputs.get("application_source"), host.inputs.get("application_requirements")
+            if not isinstance(source, dict) or not isinstance(lock, str) or not host.measured:
+                continue
+            key = f"{sorted(source.items())} {lock}"
+            try:
+                if key not in judged:
+                    judged[key] = None  # a source that is wrong is wrong once
+                    source_of(source, lock)
+                    judged[key] = requires_python(source, lock)
+            except SourceError as error:
+                sentences[str(error)] = None
+            if specifier := judged[key]:
+                wanted[host.name] = specifier
+        return [*sentences, *pythons_too_old(fleet, wanted)]
 
     def _contract(self, role: str) -> dict[str, Any]:
         """Defaults, constants, argument spec and ranges of a role, from its own files."""
-        home = Path(self._find_role(role))
+        home = self._find_role(role)
+        assert home is not None
 
         def load(path: str) -> dict[str, Any]:
             file = home / path
@@ -92,15 +143,15 @@ class ActionModule(ActionBase):
         """The host's roles that look at the host itself before anything changes."""
         return [role for role in self._contracts if role in host.roles and self._contracts[role]["preflight"]]
 
-    def _find_role(self, role: str) -> str:
+    def _find_role(self, role: str) -> Path | None:
         for base in (Path(self._loader.get_basedir()), Path(__file__).resolve().parents[2]):
             for home in (base / "roles" / role, base.parent / "roles" / role):
                 if home.is_dir():
-                    return str(home)
-        raise AnsibleError(f"topology_roles names the role '{role}', which is not in roles/.")
+                    return home
+        return None
 
     def _host(self, name: str, roles: dict[str, tuple[str, ...]], applications: list[str]) -> Host:
-        given = self._all_vars["hostvars"].raw_get(name)
+        given = self._raw(name)
         own = [role for role, groups in roles.items() if any(name in self._groups.get(group, []) for group in groups)]
         # What belongs to the run rather than to a host (hostvars, groups, playbook_dir ...).
         variables = {name: value for name, value in self._all_vars.items() if name in RUN_VARIABLES}
@@ -118,9 +169,13 @@ class ActionModule(ActionBase):
             self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
             for role in own:
                 self._sentences += broken_specs(name, role, self._contracts[role]["options"], inputs)
+                self._own_rules(name, role, templar, unresolved)
             for cause, options in unresolved.items():
                 self._sentences.append(f"{name}: {cause}. Edit the inventory. (This decides {', '.join(options)}.)")
         for role in own:
+            self._sentences += bent_types(name, self._contracts[role]["options"], inputs)
+            self._sentences += weak_secrets(name, self._contracts[role]["options"], inputs)
+            inputs |= numbers(self._contracts[role]["options"], inputs)
             self._sentences += out_of_range(name, self._contracts[role]["ranges"], inputs)
         known = {option for contract in self._contracts.values() for option in contract["options"]}
         self._sentences += unknown_inputs(name, given, roles, known)
@@ -136,7 +191,28 @@ class ActionModule(ActionBase):
             release=facts.get("distribution_major_version"),
             inputs=inputs,
             promises=frozenset(variables.get("__application_promises", ())),
+            python=facts.get("python_version"),
+            measured=facts.get("resources", {}),
+            unreachable=self._unreachable(given),
         )
+
+    def _unreachable(self, variables: dict[str, Any]) -> str | None:
+        """What the connection said, when the question that came first did not get through."""
+        asked = variables.get("__topology_measured", {})
+        return " ".join(str(asked.get("msg", "no answer")).split()).rstrip(".") if asked.get("unreachable") else None
+
+    def _own_rules(self, host: str, role: str, templar: Templar, unresolved: dict[str, list[str]]) -> None:
+        """What the role itself holds against its inputs, unless these cannot be read: then that is said."""
+        constants = self._contracts[role]["vars"]
+        derived = [*constants.get(f"__{role}_derived", []), constants.get(f"__{role}_refusals", [])]
+        for expression in derived:
+            try:
+                value = templar.template(expression)
+            except AnsibleError as error:
+                unresolved.setdefault(root_cause(error), []).append(f"role {role}")
+                continue
+            if expression is derived[-1]:
+                self._sentences += [f"{host}: {sentence}" for sentence in value]
 
     def _inputs(
         self, roles: list[str], variables: dict[str, Any], templar: Templar

@@ -47,6 +47,16 @@ def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
     return refused
 
 
+def pgbouncer_problems(listen_addr: str | Iterable[str]) -> list[str]:
+    """Everything that is wrong with the role's inputs by themselves, as sentences."""
+    if public := pgbouncer_public_addresses(listen_addr):
+        return [
+            f"pgbouncer_listen_addr names {', '.join(public)}: PgBouncer may listen on loopback or on a private address only "
+            f"(CVE-2026-107350 lets one user become another). Name the private address."
+        ]
+    return []
+
+
 def pgbouncer_value(value: Any) -> str:
     if isinstance(value, bool):
         return "1" if value else "0"
@@ -99,7 +109,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "pgbouncer_descriptors": pgbouncer_descriptors,
-            "pgbouncer_public_addresses": pgbouncer_public_addresses,
+            "pgbouncer_problems": pgbouncer_problems,
             "pgbouncer_settings": pgbouncer_settings,
             "pgbouncer_database_lines": pgbouncer_database_lines,
         }

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+# What stands in a template until somebody puts a secret there.
+PLACEHOLDER = re.compile(r"(change|replace|insert|put|set|fix).?(me|this|it)|todo|xxx+|secret|password|<.*>", re.IGNORECASE)
+SECRET_SHORTEST = 12
+NUMBERS = ("int", "float")
 
 
 def broken_specs(host: str, role: str, options: dict[str, Any], inputs: dict[str, Any]) -> Iterator[str]:
@@ -15,6 +21,34 @@ def broken_specs(host: str, role: str, options: dict[str, Any], inputs: dict[str
     result = ArgumentSpecValidator(options).validate(given, validate_role_argument_spec=True)
     for message in result.error_messages:
         yield f"{host}, role {role}: {message}. Edit the inventory (roles/{role}/meta/argument_specs.yml says what it takes)."
+
+
+def bent_types(host: str, options: dict[str, Any], inputs: dict[str, Any]) -> Iterator[str]:
+    """Sentences for values that a module would bend into the type, while a template takes them as they stand."""
+    for name, option in options.items():
+        value, wanted = inputs.get(name), option.get("type")
+        if wanted == "list" and isinstance(value, str | int | float):
+            yield (
+                f"{host}: {name} is {value!r}, and must be a list. "
+                f"Write each item of {name} on a line of its own that begins with '- ', or all of them in [brackets]."
+            )
+        elif wanted == "dict" and isinstance(value, str):
+            yield f"{host}: {name} is text, and must be a mapping. Write it as lines of 'key: value' under {name}."
+        elif wanted in NUMBERS and isinstance(value, bool):
+            yield f"{host}: {name} is {str(value).lower()}, and must be a number. Edit {name} in the inventory."
+
+
+def numbers(options: dict[str, Any], inputs: dict[str, Any]) -> dict[str, int | float]:
+    """Numbers that came as text, from a command line or an .ini file, as what they are."""
+    found: dict[str, int | float] = {}
+    for name, option in options.items():
+        value = inputs.get(name)
+        if option.get("type") in NUMBERS and isinstance(value, str):
+            try:
+                found[name] = int(value) if option["type"] == "int" else float(value)
+            except ValueError:
+                continue  # the argument spec refuses it
+    return found
 
 
 def out_of_range(host: str, ranges: dict[str, dict[str, Any]], inputs: dict[str, Any]) -> Iterator[str]:
@@ -27,6 +61,25 @@ def out_of_range(host: str, ranges: dict[str, dict[str, Any]], inputs: dict[str,
         if not low <= value <= high:
             limit = " and ".join(f"at {word} {bounds[key]}" for key, word in (("min", "least"), ("max", "most")) if key in bounds)
             yield f"{host}: {name} is {value}, but must be {limit}: {bounds['why']} Edit {name} in the inventory."
+
+
+def weak_secrets(host: str, options: dict[str, Any], inputs: dict[str, Any]) -> Iterator[str]:
+    """Sentences for secrets that are none; they name where a secret stands and never what it is."""
+    for name in (name for name, option in options.items() if option.get("no_log")):
+        value = inputs.get(name)
+        for place, secret in ((f"{name}['{k}']", v) for k, v in value.items()) if isinstance(value, dict) else ((name, value),):
+            if not isinstance(secret, str):
+                continue
+            if PLACEHOLDER.fullmatch(secret.strip()):
+                wrong = "is still a placeholder"
+            elif "password" in name and len(secret) < SECRET_SHORTEST:
+                wrong = f"has {len(secret)} characters, and must have {SECRET_SHORTEST}"
+            else:
+                continue
+            yield (
+                f"{host}: {place} {wrong}. Take the variable that it is bound to out of vault.yml (ansible-vault edit), "
+                f"and let `make secrets` generate one."
+            )
 
 
 def unknown_inputs(host: str, names: Iterable[str], roles: Iterable[str], known: set[str]) -> Iterator[str]:

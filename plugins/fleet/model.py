@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,8 +13,10 @@ class Host:
     """One inventory host.
 
     roles: roles that its groups give it.  applications: application groups it is in.
-    address: where the fleet reaches it.  machine_id, distribution, release: facts, None while unknown
+    address: where the fleet reaches it.  machine_id, distribution, release, python: facts, None while unknown
     (an unreachable host, or one outside ``--limit``).
+    measured: what resource_facts found on it, empty while unknown.
+    unreachable: what the connection said when this run did not get in.
     inputs: every role input by its name, role defaults included.
     promises: Celery's settings that its application must not break.
     """
@@ -27,15 +30,27 @@ class Host:
     release: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     promises: frozenset[str] = frozenset()
+    python: str | None = None
+    measured: dict[str, Any] = field(default_factory=dict)
+    unreachable: str | None = None
+
+    def number(self, name: str) -> int | float | None:
+        """The input as a number; None where it is none, which the contract refuses."""
+        value = self.inputs.get(name)
+        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """hosts by name; roles: role → the inventory groups that carry it; applications: the groups that are applications."""
+    """hosts by name; roles: role → the inventory groups that carry it; applications: the groups that are applications.
+
+    groups: every group of the inventory.
+    """
 
     hosts: dict[str, Host]
     roles: dict[str, tuple[str, ...]]
     applications: tuple[str, ...] = ()
+    groups: frozenset[str] = frozenset()
 
     def groups_of(self, role: str) -> str:
         """The groups that carry the role, as a person reads them."""
@@ -46,3 +61,33 @@ class Fleet:
 
     def of_application(self, name: str, role: str) -> list[Host]:
         return [host for host in self.with_role(role) if name in host.applications]
+
+    def at(self, address: str, seen_from: Host) -> Host | None:
+        """The host of the fleet that ``seen_from`` reaches at the address or by the name; None if it is somebody else's."""
+        if is_loopback(address):
+            return seen_from
+        return next((host for host in self.hosts.values() if address in (host.address, host.name)), None)
+
+
+def names_of(hosts: list[Host]) -> str:
+    """The hosts as a person lists them."""
+    *others, last = sorted(host.name for host in hosts)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def ip(text: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that the text is; None for a name."""
+    try:
+        return ipaddress.ip_address(str(text))
+    except ValueError:
+        return None
+
+
+def is_loopback(text: Any) -> bool:
+    address = ip(text)
+    return address.is_loopback if address else text == "localhost"
+
+
+def is_every_address(text: Any) -> bool:
+    address = ip(text)
+    return address.is_unspecified if address else text == "*"

@@ -7,6 +7,7 @@ import hashlib
 import subprocess
 import tarfile
 import tempfile
+import tomllib
 import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
@@ -171,6 +172,25 @@ def from_git(url: str, version: str) -> Source:
             yield Path(scratch)
 
     return Source(commit[:IDENTITY_LENGTH], tree)
+
+
+def requires_python(source: dict[str, str], requirements: str) -> str | None:
+    """What a source that lies open on the control machine asks of its hosts' Python; None if it says nothing."""
+    if not source.get("directory"):
+        return None
+    directory = Path(source["directory"])
+    if not (directory / requirements).is_file():
+        raise SourceError(
+            f"application_requirements is {requirements}, which is no file of {directory}. "
+            f"Lock the application's requirements there, or correct application_requirements."
+        )
+    project = directory / "pyproject.toml"
+    try:
+        return tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("requires-python")
+    except FileNotFoundError:
+        return None
+    except tomllib.TOMLDecodeError as error:
+        raise SourceError(f"{project} is no TOML: {error}. Correct it.") from None
 
 
 def source_of(source: dict[str, str], requirements: str) -> Source:

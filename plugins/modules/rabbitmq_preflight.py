@@ -51,12 +51,13 @@ refusals: {description: The sentences., returned: failure, type: list, elements:
 
 import errno
 import ipaddress
+import json
 import os
 import re
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,12 +229,48 @@ def data_refusals(data_dir: Path, series: str) -> Iterator[str]:
         if FLAG_OF_3_13 not in flags.read_text(encoding="utf-8", errors="replace"):
             yield (
                 f"{data_dir} holds the data of a broker older than 3.13, on which {series} does not boot and which it may spoil. "
-                "Build a broker on a fresh host, let it have the new work, let this one's workers empty its queues, then take "
-                "it out of the inventory. "
+                "Build a broker on a fresh host of the same group, and bind application_broker_hosts of the producers and of one "
+                "worker to it; the other workers empty this one's queues; then take this host out of the inventory. "
                 f"If nothing in it is needed: move {data_dir}/mnesia away and run again; users and virtual hosts come from the "
                 "inventory."
             )
             return
+
+
+def vhosts_on_disk(data_dir: Path) -> set[str]:
+    """The virtual hosts of the broker's data: reading their names takes no start of its command line, which takes a second."""
+    files = (data_dir / "mnesia").glob("*/msg_stores/vhosts/*/.vhost")
+    return {file.read_text(encoding="utf-8", errors="replace").strip() for file in files}
+
+
+def queues_in_use(vhost: str) -> tuple[int, int]:
+    """Messages and consumers of a virtual host's queues; none where no broker answers: the role asks again once it runs."""
+    ask = ["rabbitmqctl", "--quiet", "list_queues", "-p", vhost, "messages", "consumers", "--formatter", "json"]
+    try:
+        answer = subprocess.run(ask, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError):
+        return 0, 0
+    queues = json.loads(answer.stdout or "[]")
+    messages, consumers = (sum(queue[column] or 0 for queue in queues) for column in ("messages", "consumers"))
+    return messages, consumers
+
+
+def removal_refusals(
+    data_dir: Path,
+    vhosts: list[dict[str, Any]],
+    vhosts_removed: list[str],
+    in_use: Callable[[str], tuple[int, int]] = queues_in_use,
+) -> Iterator[str]:
+    """Sentences for virtual hosts that left the inventory with work in them, and are not named a second time."""
+    for name in sorted(vhosts_on_disk(data_dir) - {vhost["name"] for vhost in vhosts} - set(vhosts_removed)):
+        messages, consumers = in_use(name)
+        if messages or consumers:
+            yield (
+                f"The virtual host {name!r} is not in rabbitmq_vhosts any more, and its queues hold {messages} messages "
+                f"and serve "
+                f"{consumers} consumers. Put it back until its workers have finished and are stopped, "
+                f"or add {name!r} to rabbitmq_vhosts_removed to delete it with all that it holds."
+            )
 
 
 def configuration_refusals(root: Path = Path("/")) -> Iterator[str]:
@@ -293,6 +330,7 @@ def main() -> None:
         *address_refusals(given["listeners"], given["distribution_address"], ours=status != "not-installed"),
         *disk_refusals(data_dir, given["disk_free_limit_bytes"]),
         *data_refusals(data_dir, given["series"]),
+        *removal_refusals(data_dir, given["vhosts"], given["vhosts_removed"]),
         *configuration_refusals(),
     ]
     if sentences:

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""What a host really has: memory, processors, installed packages."""
+"""What a host really has: memory, processors, room, listening programs, its clock, installed packages."""
 
 DOCUMENTATION = r"""
 module: resource_facts
@@ -9,6 +9,8 @@ description:
     at a smaller limit. Whatever is sized by memory must take the smaller of the two.
   - The names of the installed packages come along, since dpkg tells them in milliseconds. A role that finds its own among
     them spares a run of apt, which takes a second of both sides.
+  - The host's clock comes along too. The action of this name, on the control machine, knows when it asked and when it was
+    answered, and makes C(clock_offset_seconds) of it.
 author: maintainers
 """
 
@@ -20,13 +22,18 @@ EXAMPLES = r"""
 RETURN = r"""
 ansible_facts:
   description: >-
-    C(resources) with C(memory_bytes) (int, bytes) and C(cpus) (int); C(installed_packages), names of Debian packages.
+    C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
+    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit)) and
+    C(clock_offset_seconds) (float, above 0 when the host is ahead); C(installed_packages), names of Debian packages.
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
 """
 
+import ipaddress
 import os
+import re
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -35,6 +42,10 @@ CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
     "sys/fs/cgroup/memory/memory.limit_in_bytes",  # cgroup v1
 )
+# Where packages, data and logs go, and where releases do; one filesystem on most hosts.
+PLACES = ("/var", "/opt")
+LISTEN = "0A"  # the state's number in /proc/net/tcp
+CAP_SYS_RESOURCE = 24
 
 
 def memory_total(meminfo: str) -> int:
@@ -58,6 +69,90 @@ def memory_bytes(root: Path = Path("/")) -> int:
     return min(bounds)
 
 
+def disk_free_bytes() -> dict[str, int]:
+    """Bytes that root may still write, by place; places of one filesystem are told once."""
+    free, seen = {}, set()
+    for place in PLACES:
+        if os.path.isdir(place) and (device := os.stat(place).st_dev) not in seen:
+            seen.add(device)
+            disk = os.statvfs(place)
+            free[place] = disk.f_frsize * disk.f_bavail
+    return free
+
+
+def descriptors_max(root: Path = Path("/")) -> int:
+    """The most descriptors that the service manager can grant: the kernel's limit if it may raise its own, else its own."""
+    status = dict(line.split(":", 1) for line in (root / "proc/1/status").read_text().splitlines() if ":" in line)
+    if int(status["CapEff"], 16) >> CAP_SYS_RESOURCE & 1:
+        return int((root / "proc/sys/fs/nr_open").read_text())
+    for line in (root / "proc/1/limits").read_text().splitlines():
+        if line.startswith("Max open files"):
+            return int(line.split()[4])
+    raise ValueError("/proc/1/limits has no line for open files")
+
+
+def address_of(text: str) -> str:
+    """The address that /proc/net/tcp writes as words of 32 bits in the machine's own order."""
+    words = [int(text[i : i + 8], 16).to_bytes(4, "little") for i in range(0, len(text), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def sockets(root: Path = Path("/")) -> dict[str, tuple[str, int]]:
+    """Inode of each listening TCP socket → address and port."""
+    found = {}
+    for table in ("proc/net/tcp", "proc/net/tcp6"):
+        try:
+            lines = (root / table).read_text().splitlines()[1:]
+        except OSError:
+            continue  # no IPv6
+        for fields in (line.split() for line in lines):
+            if fields[3] == LISTEN:
+                address, port = fields[1].split(":")
+                found[fields[9]] = (address_of(address), int(port, 16))
+    return found
+
+
+def holders(inodes: set[str], root: Path = Path("/")) -> dict[str, Path]:
+    """Inode → the process that holds the socket; of several the oldest, which is the parent."""
+    found: dict[str, Path] = {}
+    numbers = sorted(int(path.name) for path in (root / "proc").iterdir() if path.name.isdigit())
+    for process in (root / "proc" / str(number) for number in numbers):
+        try:
+            links = [os.readlink(entry.path) for entry in os.scandir(process / "fd")]
+        except OSError:
+            continue  # it ended meanwhile, or is somebody else's
+        for link in links:
+            inode = link[len("socket:[") : -1] if link.startswith("socket:[") else ""
+            if inode in inodes:
+                found.setdefault(inode, process)
+    return found
+
+
+def unit_of(cgroups: str) -> str:
+    """The systemd unit in the text of /proc/PID/cgroup; empty if there is none."""
+    units = re.findall(r"/([^/\n]+\.(?:service|socket|scope))\b", cgroups)
+    return units[-1] if units else ""
+
+
+def listening(root: Path = Path("/")) -> list[dict[str, object]]:
+    """Who listens where."""
+    found = sockets(root)
+    owners = holders(set(found), root)
+    result = []
+    for inode, (address, port) in found.items():
+        program = unit = ""
+        if process := owners.get(inode):
+            try:
+                program = (process / "comm").read_text().strip()
+                unit = unit_of((process / "cgroup").read_text())
+            except OSError:
+                pass  # it ended meanwhile
+        result.append({"address": address, "port": port, "program": program, "unit": unit})
+    return sorted(result, key=lambda each: (each["port"], each["address"]))
+
+
 def installed_packages(listing: str) -> list[str]:
     """Names out of dpkg-query's lines of status and package; what was removed with its settings left is not installed."""
     return [name for status, name in (line.split() for line in listing.splitlines()) if status == "ii"]
@@ -66,8 +161,15 @@ def installed_packages(listing: str) -> list[str]:
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     listing = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"], check_rc=True)[1]
-    resources = {"memory_bytes": memory_bytes(), "cpus": len(os.sched_getaffinity(0))}
-    module.exit_json(ansible_facts={"resources": resources, "installed_packages": installed_packages(listing)})
+    resources = {
+        "memory_bytes": memory_bytes(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "disk_free_bytes": disk_free_bytes(),
+        "descriptors_max": descriptors_max(),
+        "listening": listening(),
+    }
+    facts = {"resources": resources, "installed_packages": installed_packages(listing)}
+    module.exit_json(ansible_facts=facts, clock=time.time())
 
 
 if __name__ == "__main__":

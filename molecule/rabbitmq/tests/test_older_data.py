@@ -1,0 +1,53 @@
+"""A broker never starts on the data of an older series: 3.10, which is Debian 12's, under 4.0, which is Debian 13's."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import testinfra
+
+ROOT = Path(__file__).resolve().parents[3]
+DATA = "/var/tmp/older-broker"
+testinfra_hosts = ["rabbitmq"]
+
+
+def release(host) -> str:
+    return host.check_output(". /etc/os-release; echo $VERSION_ID")
+
+
+@pytest.fixture
+def older_data(host, request: pytest.FixtureRequest) -> Iterator[str]:
+    """On a host of Debian 13, the data that a broker of Debian 12 wrote."""
+    inventory = request.config.option.ansible_inventory
+    brokers = testinfra.get_hosts(["rabbitmq"], connection="ansible", ansible_inventory=inventory)
+    older = [broker for broker in brokers if release(broker) == "12"]
+    if release(host) != "13" or not older:
+        pytest.skip("needs a broker on Debian 12 beside one on Debian 13")
+    packed = older[0].check_output("tar -C /var/lib/rabbitmq -cz mnesia | base64 --wrap=0")
+    host.run_test(f"mkdir -m 700 {DATA}")
+    # In pieces, since a command line is no place for a megabyte.
+    for start in range(0, len(packed), 100_000):
+        host.run_test(f"printf %s {packed[start : start + 100_000]} >> {DATA}/packed")
+    host.run_test(f"base64 -d {DATA}/packed | tar -C {DATA} -xz")
+    yield DATA
+    host.run_test(f"rm -r {DATA}")
+
+
+def test_data_of_3_x_is_never_upgraded_in_place(host, older_data: str, request: pytest.FixtureRequest) -> None:
+    inventory = request.config.option.ansible_inventory
+    name = host.backend.get_pytest_id().removeprefix("ansible://")
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "playbooks/rabbitmq.yml", "--limit", name]
+    done = subprocess.run(
+        [*command, "-e", f"__rabbitmq_data_dir={older_data}"],
+        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    said = re.sub(r"\s+", " ", done.stdout)
+    assert done.returncode != 0, said
+    assert f"{older_data} holds the data of a broker older than 3.13, on which 4.0 does not boot" in said, said
+    assert "Build a broker on a fresh host of the same group" in said, said
+    assert set(re.findall(r"changed=(\d+)", said)) == {"0"}, said

@@ -1,0 +1,65 @@
+"""A fleet of two real hosts, described wrongly, and what the real playbook says of it. Only the judgement runs."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+# The example's 200 connections take more memory than a host of the lab has.
+SMALL = {"postgresql_max_connections": 60}
+CONNECTION = re.compile(r"ansible_(host|port|user|become.*|ssh_.*|connection)")
+
+
+@dataclass(frozen=True)
+class Answer:
+    returncode: int
+    said: str
+
+
+@dataclass(frozen=True)
+class TwoHosts:
+    """first: broker and worker; second: database and producer. Each with its variables for the connection."""
+
+    first: dict[str, Any]
+    second: dict[str, Any]
+    home: Path
+
+    def judge(self, first: dict[str, Any] | None = None, second: dict[str, Any] | None = None) -> Answer:
+        """Writes the inventory, spoiled by further variables of one of its hosts, and runs playbooks/topology.yml on it."""
+        inventory = self.home / secrets.token_hex(4)
+        shutil.copytree(ROOT / "inventories/example", inventory)
+        (inventory / "group_vars/all/connection.yml").unlink()  # the hosts' own
+        (inventory / "group_vars/all/two_hosts.yml").write_text(yaml.safe_dump(self.everybody()))
+        source = {"application_source": {"directory": str(ROOT / "examples/newsroom")}}
+        (inventory / "group_vars/newsroom/source.yml").write_text(yaml.safe_dump(source))
+        hosts = {"first": self.first | (first or {}), "second": self.second | SMALL | (second or {})}
+        groups = {
+            "rabbitmq": {"hosts": {"first": hosts["first"]}},
+            "postgresql": {"hosts": {"second": hosts["second"]}},
+            "celery_workers": {"hosts": {"first": None}},
+            "producers": {"hosts": {"second": None}},
+        }
+        clients = {"children": {"celery_workers": None, "producers": None}}
+        groups |= dict.fromkeys(("pgbouncer", "supervisor", "newsroom"), clients)
+        (inventory / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
+        command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "playbooks/topology.yml"]
+        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        return Answer(done.returncode, re.sub(r"\s+", " ", done.stdout + done.stderr))
+
+    def everybody(self) -> dict[str, Any]:
+        passwords = {"newsroom": secrets.token_hex(16), "pgbouncer": secrets.token_hex(16)}
+        return {
+            "vault_rabbitmq_erlang_cookie": secrets.token_hex(32),
+            "vault_rabbitmq_user_passwords": passwords,
+            "vault_postgresql_role_passwords": passwords,
+            "vault_application_tokens": passwords,
+        }

@@ -1,0 +1,158 @@
+"""Addresses and ports: where a role will listen, and who has that place already."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+from fleet.model import Fleet, Host, ip, is_every_address, is_loopback
+
+# Units whose processes may have a role's port: what the role itself set up in an earlier run.
+UNITS = {
+    "rabbitmq": ("rabbitmq-server", "epmd"),
+    "postgresql": ("postgresql",),
+    "pgbouncer": ("pgbouncer",),
+    "producer": ("supervisor",),
+}
+# Units whose socket systemd itself holds.
+SOCKET_UNITS = ("rabbitmq", "pgbouncer")
+ERLANG_DISTRIBUTION, EPMD = 25672, 4369
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a role listens: the input that says so, address and port."""
+
+    role: str
+    source: str
+    address: str
+    port: int
+
+    def meets(self, address: str, port: int) -> bool:
+        """Whether two programs cannot listen at both."""
+        return self.port == port and (same_address(self.address, address) or is_every_address(self.address))
+
+
+def same_address(one: str, other: str) -> bool:
+    if is_every_address(other):
+        return True
+    return one == other or (is_loopback(one) and is_loopback(other) and "localhost" in (one, other))
+
+
+def split_place(text: object) -> tuple[str, int] | None:
+    """Address and port of C(address:port); None if it is not that."""
+    address, _, port = str(text).rpartition(":")
+    valid = address and port.isdigit() and 0 < int(port) < 65536
+    return (address.removeprefix("[").removesuffix("]"), int(port)) if valid else None
+
+
+def places(host: Host, role: str) -> Iterator[Place]:
+    """Where the role will listen on the host, as far as its inputs are sound."""
+    given = host.inputs
+    if role not in host.roles:
+        return
+    if role == "rabbitmq":
+        for text in given.get("rabbitmq_listeners_tcp") or []:
+            if place := split_place(text):
+                yield Place(role, "rabbitmq_listeners_tcp", *place)
+        if address := given.get("rabbitmq_distribution_address"):
+            yield Place(role, "rabbitmq_distribution_address", str(address), ERLANG_DISTRIBUTION)
+            yield Place(role, "rabbitmq_distribution_address", str(address), EPMD)
+    elif role == "producer":
+        if place := split_place(given.get("producer_bind")):
+            yield Place(role, "producer_bind", *place)
+    else:
+        listen, port = {
+            "postgresql": ("postgresql_listen_addresses", "postgresql_port"),
+            "pgbouncer": ("pgbouncer_listen_addr", "pgbouncer_listen_port"),
+        }[role]
+        number, named = host.number(port), given.get(listen)
+        for address in (named if isinstance(named, list) else str(named or "").split(",")) if number else []:
+            yield Place(role, port, str(address).strip(), int(number or 0))
+
+
+def accepts(server: Host, role: str, address: str, port: int) -> bool:
+    """Whether the role listens on the server where a client looks for it by this address or name."""
+    wanted = server.address if address == server.name else address
+    return any(place.meets(str(wanted), port) for place in places(server, role))
+
+
+def ports_twice(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        own = [place for role in UNITS for place in places(host, role)]
+        for one, other in combinations(own, 2):
+            if one.source != other.source and (one.meets(other.address, other.port) or other.meets(one.address, one.port)):
+                yield (
+                    f"{host.name}: {one.source} and {other.source} both want port {one.port} on {one.address}. "
+                    f"Give one of them another port."
+                )
+
+
+def ports_taken(fleet: Fleet) -> Iterator[str]:
+    """A port that another program of the host has; what the role itself runs there may keep it."""
+    for host in fleet.hosts.values():
+        for place in (place for role in UNITS for place in places(host, role)):
+            for socket in host.measured.get("listening") or []:
+                if place.meets(socket["address"], socket["port"]) and not belongs(place.role, socket):
+                    yield (
+                        f"{host.name}: {place.source} wants port {place.port} on {place.address}, which "
+                        f"{holder(socket)} has. Stop that, or choose another port."
+                    )
+
+
+def belongs(role: str, socket: dict[str, str]) -> bool:
+    held_by_systemd = socket["program"] == "systemd" and role in SOCKET_UNITS
+    return held_by_systemd or (socket["unit"] or "").startswith(UNITS[role])
+
+
+def holder(socket: dict[str, str]) -> str:
+    unit = f" of {socket['unit']}" if socket["unit"] else ""
+    return f"the program {socket['program']}{unit}" if socket["program"] else "a program that this account may not see"
+
+
+def listening_to_everybody(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.with_role("postgresql"):
+        for place in places(host, "postgresql"):
+            if is_every_address(place.address):
+                yield (
+                    f"{host.name}: postgresql_listen_addresses holds {place.address}, which is every address of the host, public "
+                    f"ones too. Name localhost and the private address."
+                )
+
+
+def places_malformed(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.with_role("producer"):
+        text = host.inputs.get("producer_bind")
+        if text is not None and split_place(text) is None:
+            yield f"{host.name}: producer_bind is '{text}', which is not address:port, e.g. 10.0.0.41:8000. Correct it."
+    for host in fleet.hosts.values():
+        for source, address in names_used(host):
+            if re.fullmatch(r"[\d.]+", address) and ip(address) is None:
+                yield f"{host.name}: {source} holds {address}, which is no address: four numbers from 0 to 255. Correct it."
+
+
+def names_used(host: Host) -> Iterator[tuple[str, str]]:
+    """Input and address, or name, of whatever a host looks for."""
+    if host.address:
+        yield "topology_address", host.address
+    for source in ("application_broker_hosts", "application_database_host", "postgresql_listen_addresses"):
+        named = host.inputs.get(source)
+        for address in named if isinstance(named, list) else [named] if named else []:
+            yield source, str(address)
+    databases = host.inputs.get("pgbouncer_databases")
+    for parts in databases.values() if isinstance(databases, dict) else ():
+        for address in str(parts.get("host") or "").split(",") if isinstance(parts, dict) else ():
+            yield "pgbouncer_databases", address.strip()
+
+
+def names_to_resolve(host: Host) -> dict[str, str]:
+    """Names that the host must find an address for → the input that holds them, but for those in its own hosts file."""
+    written = host.inputs.get("host_names")
+    known = set(written) if isinstance(written, dict) else set()
+    return {
+        name: source
+        for source, name in names_used(host)
+        if ip(name) is None and name not in known and not is_loopback(name) and re.match("[A-Za-z]", name)
+    }
