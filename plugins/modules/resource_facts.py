@@ -23,7 +23,7 @@ RETURN = r"""
 ansible_facts:
   description: >-
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
-    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit)) and
+    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user)) and
     C(clock_offset_seconds) (float, above 0 when the host is ahead); C(installed_packages), names of Debian packages.
   returned: always
   type: dict
@@ -32,6 +32,7 @@ ansible_facts:
 
 import ipaddress
 import os
+import pwd
 import re
 import time
 from pathlib import Path
@@ -99,8 +100,8 @@ def address_of(text: str) -> str:
     return str(mapped or address)
 
 
-def sockets(root: Path = Path("/")) -> dict[str, tuple[str, int]]:
-    """Inode of each listening TCP socket → address and port."""
+def sockets(root: Path = Path("/")) -> dict[str, tuple[str, int, int]]:
+    """Inode of each listening TCP socket → address, port and the number of the user who opened it."""
     found = {}
     for table in ("proc/net/tcp", "proc/net/tcp6"):
         try:
@@ -110,7 +111,7 @@ def sockets(root: Path = Path("/")) -> dict[str, tuple[str, int]]:
         for fields in (line.split() for line in lines):
             if fields[3] == LISTEN:
                 address, port = fields[1].split(":")
-                found[fields[9]] = (address_of(address), int(port, 16))
+                found[fields[9]] = (address_of(address), int(port, 16), int(fields[7]))
     return found
 
 
@@ -136,12 +137,19 @@ def unit_of(cgroups: str) -> str:
     return units[-1] if units else ""
 
 
+def user_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def listening(root: Path = Path("/")) -> list[dict[str, object]]:
     """Who listens where."""
     found = sockets(root)
     owners = holders(set(found), root)
     result = []
-    for inode, (address, port) in found.items():
+    for inode, (address, port, uid) in found.items():
         program = unit = ""
         if process := owners.get(inode):
             try:
@@ -149,7 +157,7 @@ def listening(root: Path = Path("/")) -> list[dict[str, object]]:
                 unit = unit_of((process / "cgroup").read_text())
             except OSError:
                 pass  # it ended meanwhile
-        result.append({"address": address, "port": port, "program": program, "unit": unit})
+        result.append({"address": address, "port": port, "program": program, "unit": unit, "user": user_of(uid)})
     return sorted(result, key=lambda each: (each["port"], each["address"]))
 
 

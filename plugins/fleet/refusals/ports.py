@@ -16,6 +16,8 @@ UNITS = {
     "pgbouncer": ("pgbouncer",),
     "producer": ("supervisor",),
 }
+# Whose sockets they are where a container keeps processes of others from root: no program can be seen there.
+USERS = {"rabbitmq": ("rabbitmq", "epmd", "root"), "postgresql": ("postgres",), "pgbouncer": ("postgres",)}
 # Units whose socket systemd itself holds.
 SOCKET_UNITS = ("rabbitmq", "pgbouncer")
 ERLANG_DISTRIBUTION, EPMD = 25672, 4369
@@ -95,16 +97,17 @@ def ports_taken(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         for place in (place for role in UNITS for place in places(host, role)):
             for socket in host.measured.get("listening") or []:
-                if place.meets(socket["address"], socket["port"]) and not belongs(place.role, socket):
+                if place.meets(socket["address"], socket["port"]) and not belongs(host, place.role, socket):
                     yield (
                         f"{host.name}: {place.source} wants port {place.port} on {place.address}, which "
                         f"{holder(socket)} has. Stop that, or choose another port."
                     )
 
 
-def belongs(role: str, socket: dict[str, str]) -> bool:
+def belongs(host: Host, role: str, socket: dict[str, str]) -> bool:
     held_by_systemd = socket["program"] == "systemd" and role in SOCKET_UNITS
-    return held_by_systemd or (socket["unit"] or "").startswith(UNITS[role])
+    unseen = not socket["program"] and socket.get("user") in USERS.get(role, (host.inputs.get("application_user"),))
+    return held_by_systemd or unseen or (socket["unit"] or "").startswith(UNITS[role])
 
 
 def holder(socket: dict[str, str]) -> str:
