@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 # What may read a role's inputs: the role itself, and the plugins that judge the fleet.
 READERS = ("tasks/*.yml", "handlers/*.yml", "vars/*.yml", "defaults/*.yml", "templates/**/*.j2")
-JUDGES = "\n".join(path.read_text() for path in (*(ROOT / "plugins/fleet").glob("*.py"), ROOT / "plugins/action/topology.py"))
+JUDGES = "\n".join(path.read_text() for path in (*(ROOT / "plugins/fleet").rglob("*.py"), ROOT / "plugins/action/topology.py"))
 # What a role sets for others to read.
 OUTPUTS = {"application_current", "topology_packages"}
 

@@ -53,6 +53,16 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
+        fleet, sentences = self._judge(task_vars)
+        result["preflights"] = {name: self._preflights(host) for name, host in fleet.hosts.items()}
+        result["packages"] = self._packages
+        if sentences:
+            result["failed"] = True
+            result["msg"] = "Nothing was changed. This fleet cannot work:\n" + "\n".join(f"  * {s}" for s in sentences)
+        return result
+
+    def _judge(self, task_vars: dict[str, Any] | None) -> tuple[Fleet, list[str]]:
+        """The fleet as the inventory describes it, and every sentence that stands against it; plan asks the same."""
         self._all_vars = task_vars or {}
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
@@ -64,13 +74,7 @@ class ActionModule(ActionBase):
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
         fleet = Fleet(hosts, roles, tuple(args["applications"]))
-        result["preflights"] = {name: self._preflights(host) for name, host in hosts.items()}
-        result["packages"] = self._packages
-        sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
-        if sentences:
-            result["failed"] = True
-            result["msg"] = "Nothing was changed. This fleet cannot work:\n" + "\n".join(f"  * {s}" for s in sentences)
-        return result
+        return fleet, [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
 
     def _contract(self, role: str) -> dict[str, Any]:
         """Defaults, constants, argument spec and ranges of a role, from its own files."""
@@ -136,6 +140,7 @@ class ActionModule(ActionBase):
             release=facts.get("distribution_major_version"),
             inputs=inputs,
             promises=frozenset(variables.get("__application_promises", ())),
+            resources=facts.get("resources", {}),
         )
 
     def _inputs(

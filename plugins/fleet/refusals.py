@@ -3,18 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 
+from fleet.capacity.room import does_not_fit
+from fleet.capacity.timers import timers_out_of_order
 from fleet.model import Fleet, Host
-
-# Each ends before the next.
-TASK_TIMERS = (
-    "pgbouncer_query_wait_timeout",
-    "application_soft_time_limit",
-    "application_time_limit",
-    "celery_worker_stopwaitsecs",
-    "supervisor_timeout_stop_sec",
-)
 
 
 def empty_groups(fleet: Fleet) -> Iterator[str]:
@@ -120,54 +112,6 @@ def second_beat(fleet: Fleet) -> Iterator[str]:
             )
 
 
-def pools_above_the_server(fleet: Fleet) -> Iterator[str]:
-    """Every PgBouncer can fill its pools, and asks for passwords besides; together they must fit the server."""
-    bouncers = list(fleet.with_role("pgbouncer"))
-    demand = sum(connections_of(bouncer) for bouncer in bouncers)
-    for server in fleet.with_role("postgresql"):
-        granted = server.inputs.get("postgresql_max_connections")
-        reserved = server.inputs.get("postgresql_superuser_reserved_connections")
-        if isinstance(granted, int) and isinstance(reserved, int) and demand > granted - reserved:
-            yield (
-                f"{len(bouncers)} PgBouncers may open {demand} connections to {server.name}, which grants {granted - reserved} "
-                f"(postgresql_max_connections {granted} less {reserved} reserved). "
-                f"Raise postgresql_max_connections, or lower pgbouncer_default_pool_size."
-            )
-
-
-def connections_of(bouncer: Host) -> int:
-    """The most server connections that the bouncer opens: a pool and its reserve for each pair of user and database."""
-    keys = (
-        "pgbouncer_pools",
-        "pgbouncer_default_pool_size",
-        "pgbouncer_reserve_pool_size",
-        "pgbouncer_auth_max_user_connections",
-    )
-    pools, size, reserve, asking = (value if isinstance(value := bouncer.inputs.get(key), int) else 0 for key in keys)
-    return pools * (size + reserve) + asking
-
-
-def timers_out_of_order(fleet: Fleet) -> Iterator[str]:
-    """soft limit < hard limit < stopwaitsecs < the service's stop timeout, and the broker waits longer than a task lasts."""
-    for host in fleet.with_role("celery_worker"):
-        for shorter, longer in pairwise(TASK_TIMERS):
-            low, high = host.inputs.get(shorter), host.inputs.get(longer)
-            if isinstance(low, int) and isinstance(high, int) and low >= high:
-                yield (
-                    f"{host.name}: {shorter} is {low} s and {longer} is {high} s, but the first must end before the second, "
-                    f"or a running task is cut. Raise {longer} or lower {shorter}."
-                )
-        limit = host.inputs.get("application_time_limit")
-        for broker in fleet.with_role("rabbitmq"):
-            patience = broker.inputs.get("rabbitmq_consumer_timeout")
-            if isinstance(limit, int) and isinstance(patience, int) and limit * 1000 >= patience:
-                yield (
-                    f"{host.name}: application_time_limit is {limit} s, but {broker.name} takes a job back after "
-                    f"rabbitmq_consumer_timeout, {patience // 1000} s, and runs it again. "
-                    f"Raise rabbitmq_consumer_timeout (ms) above the limit."
-                )
-
-
 def programs_twice(fleet: Fleet) -> Iterator[str]:
     for host in fleet.with_role("celery_worker"):
         programs = host.inputs.get("celery_worker_programs") or []
@@ -202,7 +146,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         one_machine_twice(fleet),
         applications_incomplete(fleet),
         second_beat(fleet),
-        pools_above_the_server(fleet),
+        does_not_fit(fleet),
         timers_out_of_order(fleet),
         programs_twice(fleet),
         waivers_without_reason(fleet),

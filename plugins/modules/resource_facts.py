@@ -20,10 +20,11 @@ EXAMPLES = r"""
 RETURN = r"""
 ansible_facts:
   description: >-
-    C(resources) with C(memory_bytes) (int, bytes) and C(cpus) (int); C(installed_packages), names of Debian packages.
+    C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int) and C(descriptors) (int, the most that a service may be
+    granted); C(installed_packages), names of Debian packages.
   returned: always
   type: dict
-  sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
+  sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2, "descriptors": 1048576}, "installed_packages": ["adduser"]}
 """
 
 import os
@@ -35,6 +36,8 @@ CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
     "sys/fs/cgroup/memory/memory.limit_in_bytes",  # cgroup v1
 )
+# Who has it may raise a hard limit (capabilities(7)).
+CAP_SYS_RESOURCE = 24
 
 
 def memory_total(meminfo: str) -> int:
@@ -58,6 +61,17 @@ def memory_bytes(root: Path = Path("/")) -> int:
     return min(bounds)
 
 
+def descriptors(root: Path = Path("/")) -> int:
+    """Open files that systemd can grant a service: its own hard limit, or the kernel's where it may raise it."""
+    limits = (root / "proc/1/limits").read_text().splitlines()
+    hard = next(line.split()[4] for line in limits if line.startswith("Max open files"))
+    capabilities = next(
+        int(line.split()[1], 16) for line in (root / "proc/1/status").read_text().splitlines() if line.startswith("CapEff:")
+    )
+    most = int((root / "proc/sys/fs/nr_open").read_text())
+    return most if hard == "unlimited" or capabilities >> CAP_SYS_RESOURCE & 1 else int(hard)
+
+
 def installed_packages(listing: str) -> list[str]:
     """Names out of dpkg-query's lines of status and package; what was removed with its settings left is not installed."""
     return [name for status, name in (line.split() for line in listing.splitlines()) if status == "ii"]
@@ -66,7 +80,7 @@ def installed_packages(listing: str) -> list[str]:
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     listing = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"], check_rc=True)[1]
-    resources = {"memory_bytes": memory_bytes(), "cpus": len(os.sched_getaffinity(0))}
+    resources = {"memory_bytes": memory_bytes(), "cpus": len(os.sched_getaffinity(0)), "descriptors": descriptors()}
     module.exit_json(ansible_facts={"resources": resources, "installed_packages": installed_packages(listing)})
 
 
