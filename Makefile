@@ -8,7 +8,7 @@ PLAY      := $(BIN)/ansible-playbook -i $(INVENTORY)
 export ANSIBLE_LOCALHOST_WARNING = False
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock image lab secrets converge demo demo-down lint format unit verify test clean
+.PHONY: help setup lock image lab secrets converge plan demo demo-down lint format unit verify test clean
 
 help:  ## This list
 	@printf 'Grunnfjell: from blank hosts to finished jobs.\n\n'
@@ -38,6 +38,9 @@ secrets: setup  ## Generate the secrets that INVENTORY lacks
 
 converge: secrets  ## Make the hosts of INVENTORY what it says
 	@$(PLAY) site.yml
+
+plan: setup  ## What INVENTORY uses of what it has, how many more workers fit, what stops the next
+	@$(PLAY) playbooks/plan.yml
 
 #: Judge it
 test: setup  ## Everything: lint, unit, then the lab: demo and verify

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from resource_facts import installed_packages, memory_bytes
+from resource_facts import descriptors, installed_packages, memory_bytes
 
 MACHINE = 24 * 1024**3
 
@@ -29,3 +29,18 @@ def test_the_smaller_bound_counts(tmp_path: Path, file: str | None, limit: str |
 
 def test_only_what_is_installed_counts_as_installed() -> None:
     assert installed_packages("ii adduser\nrc nginx\nii apt\nun vim\n") == ["adduser", "apt"]
+
+
+@pytest.mark.parametrize(
+    ("hard", "capabilities", "expected"),
+    [("20000", "00000000a88435fb", 20000), ("20000", "000001ffffffffff", 1048576), ("unlimited", "0", 1048576)],
+)
+def test_a_service_gets_what_systemd_has_or_may_raise(tmp_path: Path, hard: str, capabilities: str, expected: int) -> None:
+    for file, text in {
+        "proc/1/limits": f"Limit  Soft Limit  Hard Limit  Units\nMax open files  1024  {hard}  files\n",
+        "proc/1/status": f"Name:\tsystemd\nCapEff:\t{capabilities}\n",
+        "proc/sys/fs/nr_open": "1048576\n",
+    }.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(text)
+    assert descriptors(tmp_path) == expected

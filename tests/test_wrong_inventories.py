@@ -51,7 +51,7 @@ class Inventory:
     def set(self, group: str, **values: object) -> None:
         (self.home / f"inventory/group_vars/{group}/spoiled.yml").write_text(yaml.safe_dump(values))
 
-    def judge(self) -> subprocess.CompletedProcess[str]:
+    def judge(self, *play: str) -> subprocess.CompletedProcess[str]:
         (self.home / "inventory/hosts.yml").write_text(yaml.safe_dump(self.hosts))
         (self.home / "facts").mkdir()
         for name, facts in self.facts.items():
@@ -66,10 +66,9 @@ class Inventory:
             "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(self.home / "facts"),
             "ANSIBLE_VAULT_PASSWORD_FILE": str(self.home / "password"),
         }
-        command = [Path(sys.executable).parent / "ansible-playbook", "-i", self.home / "inventory", "playbooks/topology.yml"]
-        return subprocess.run(
-            [*command, "--tags", "topology"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
+        command = [Path(sys.executable).parent / "ansible-playbook", "-i", self.home / "inventory"]
+        play = play or ("playbooks/topology.yml", "--tags", "topology")
+        return subprocess.run([*command, *play], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from fleet.capacity.clients import worker_programs
 from fleet.model import Fleet, Host
 
 # Where a Celery worker hears commands; the name before it is the worker's own.
@@ -17,8 +18,7 @@ def of_no_worker(queue: str) -> bool:
 
 
 def nodes_of(host: Host) -> set[str]:
-    programs = host.inputs.get("celery_worker_programs") or []
-    return {f"{program['name']}@{host.name}" for program in programs if isinstance(program, dict) and "name" in program}
+    return {f"{program.name}@{host.name}" for program in worker_programs(host)}
 
 
 def strangers(fleet: Fleet, consumers: Iterable[dict[str, Any]]) -> list[str]:
@@ -39,7 +39,7 @@ def strangers(fleet: Fleet, consumers: Iterable[dict[str, Any]]) -> list[str]:
             elif node is None and address and address not in places:
                 found.setdefault((vhost, address), set())
     return [
-        f"{' and '.join(sorted(names)) or 'A worker'} at {address or 'an address that has just gone'} consumes in the virtual host "
+        f"{' and '.join(sorted(names)) or 'A worker'} at {address or 'an address that is gone'} consumes in the virtual host "
         f"{vhost}, and no line of the inventory names it. Put its host into the inventory, or stop it."
         for (vhost, address), names in sorted(found.items())
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from fleet.capacity.line import number
+from fleet.capacity.inputs import mapping, mappings, number, whole
 from fleet.model import Fleet, Host
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -28,35 +28,28 @@ class Program:
 
 def worker_program(program: dict[str, Any], concurrency: int) -> Program:
     """What a program of celery_worker_programs comes to; its own arguments overrule its concurrency, as Celery reads them."""
-    tasks = _whole(program.get("concurrency")) or concurrency
+    tasks = whole(program.get("concurrency")) or concurrency
     pool = "prefork"
     arguments = [str(argument) for argument in program.get("arguments") or []]
     for argument, following in pairwise([*arguments, ""]):
         key, equals, value = argument.partition("=")
         value = value if equals else following
         if key == "--autoscale":
-            tasks = _whole(value.partition(",")[0]) or tasks
+            tasks = whole(value.partition(",")[0]) or tasks
         elif key in ("--concurrency", "-c"):
-            tasks = _whole(value) or tasks
+            tasks = whole(value) or tasks
         elif key in ("--pool", "-P"):
             pool = value
     if pool == "solo":
         tasks = 1
-    return Program(str(program.get("name")), 1 if pool in THREADED else tasks, tasks)
-
-
-def _whole(value: Any) -> int:
-    try:
-        return max(0, int(value))
-    except (TypeError, ValueError):
-        return 0
+    return Program(str(program.get("name")), 1 if pool in THREADED else tasks, max(0, tasks))
 
 
 def worker_programs(host: Host) -> list[Program]:
     if "celery_worker" not in host.roles:
         return []
-    declared = [program for program in host.inputs.get("celery_worker_programs") or [] if isinstance(program, dict)]
-    return [worker_program(program, number(host, "celery_worker_concurrency") or 0) for program in declared]
+    concurrency = max(0, number(host, "celery_worker_concurrency") or 0)
+    return [worker_program(program, concurrency) for program in mappings(host, "celery_worker_programs")]
 
 
 def web_processes(host: Host) -> int:
@@ -74,9 +67,10 @@ def database_connections(host: Host) -> int:
 def broker_connections(host: Host) -> int:
     """Counted on running hosts (RabbitMQ 4.0, Celery 5.6): a worker program keeps three (it consumes, sends events,
     answers commands), a process that publishes one, a web process one for each thread up to broker_pool_limit."""
-    settings = host.inputs.get("application_celery_settings") or {}
-    limit = _whole(settings.get("broker_pool_limit", BROKER_POOL_LIMIT)) or BROKER_POOL_LIMIT
-    workers = sum(3 + program.processes * (1 if program.processes == program.tasks else limit) for program in worker_programs(host))
+    limit = whole(mapping(host, "application_celery_settings").get("broker_pool_limit")) or BROKER_POOL_LIMIT
+    workers = sum(
+        3 + program.processes * (1 if program.processes == program.tasks else limit) for program in worker_programs(host)
+    )
     beat = 1 if "celery_worker" in host.roles and host.inputs.get("celery_worker_beat") is True else 0
     return workers + beat + web_processes(host) * min(number(host, "producer_threads") or 1, limit)
 
@@ -110,8 +104,7 @@ def goes_direct(fleet: Fleet, client: Host, server: Host) -> bool:
 
 def leads_to(fleet: Fleet, bouncer: Host, server: Host) -> bool:
     """Whether this PgBouncer may open connections to this PostgreSQL. One whose place is unknown may open them anywhere."""
-    databases = bouncer.inputs.get("pgbouncer_databases") or {}
-    places = [entry["host"] for entry in databases.values() if isinstance(entry, dict) and "host" in entry]
+    places = [entry["host"] for entry in mappings(bouncer, "pgbouncer_databases") if "host" in entry]
     servers = list(fleet.with_role("postgresql"))
     known = [one for one in servers if any(goes_to(bouncer, one, place) for place in places)]
     return server in (known or servers)

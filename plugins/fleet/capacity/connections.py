@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from filter.postgresql import connections_that_fit
+
 from fleet.capacity.clients import (
     broker_connections,
     clients,
@@ -13,10 +15,9 @@ from fleet.capacity.clients import (
     uses_bouncer,
 )
 from fleet.capacity.descriptors import broker_sockets
-from fleet.capacity.line import Line, number, numbers, parts
+from fleet.capacity.inputs import mapping, mappings, number, numbers, whole
+from fleet.capacity.line import Line, Part, parts
 from fleet.model import Fleet, Host
-
-from filter.postgresql import connections_that_fit
 
 # PostgreSQL 16 and later keep a second reserve, by this name.
 MORE_RESERVED = "reserved_connections"
@@ -34,7 +35,7 @@ def connection_lines(fleet: Fleet) -> Iterator[Line]:
 def _clients_of(fleet: Fleet, bouncer: Host) -> Iterator[Line]:
     users = [client for client in clients(fleet) if uses_bouncer(client, bouncer)]
     if (limit := number(bouncer, "pgbouncer_max_client_conn")) is not None:
-        used = parts((f"tasks and web threads of {client.name}", database_connections(client)) for client in users)
+        used = tuple(Part("tasks and web threads", database_connections(client), client.name) for client in users)
         total = sum(part.used for part in used)
         yield Line(
             bouncer.name,
@@ -63,12 +64,12 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
     if settings is None:
         return
     granted, reserved = settings
-    reserved += int((server.inputs.get("postgresql_parameters") or {}).get(MORE_RESERVED) or 0)
+    reserved += whole(mapping(server, "postgresql_parameters").get(MORE_RESERVED)) or 0
     bouncers = [bouncer for bouncer in fleet.with_role("pgbouncer") if leads_to(fleet, bouncer, server)]
     direct = [client for client in clients(fleet) if goes_direct(fleet, client, server)]
-    used = parts(
-        [(f"pools of {bouncer.name}: {account_of(bouncer)}", connections_of(bouncer)) for bouncer in bouncers]
-        + [(f"straight from {client.name}", database_connections(client)) for client in direct]
+    used = (
+        *(Part(f"pools, {account_of(bouncer)}", connections_of(bouncer), bouncer.name) for bouncer in bouncers),
+        *(Part("tasks and web threads, without PgBouncer", database_connections(client), client.name) for client in direct),
     )
     who = [f"{len(bouncers)} PgBouncers"] * bool(bouncers) + [f"{_hosts(len(direct))} without PgBouncer"] * bool(direct)
     memory = server.resources.get("memory_bytes")
@@ -97,10 +98,10 @@ def account_of(bouncer: Host) -> str:
 
 def pool_of(bouncer: Host) -> tuple[int, int, int, int]:
     """Pairs, pool, reserve, and connections that ask for passwords. A database's own pool size counts where it is larger."""
-    databases = [entry for entry in (bouncer.inputs.get("pgbouncer_databases") or {}).values() if isinstance(entry, dict)]
+    databases = mappings(bouncer, "pgbouncer_databases")
 
     def largest(default: str, *keys: str) -> int:
-        own = [int(entry[key]) for entry in databases for key in keys if key in entry]
+        own = [whole(entry.get(key)) or 0 for entry in databases for key in keys]
         return max([number(bouncer, default) or 0, *own])
 
     return (
@@ -116,14 +117,15 @@ def _connections_to_broker(fleet: Fleet, broker: Host) -> Iterator[Line]:
     limit = broker_sockets(broker)
     if limit is None:
         return
-    used = parts((f"programs of {client.name}", broker_connections(client)) for client in clients(fleet))
+    used = tuple(Part("programs", broker_connections(client), client.name) for client in clients(fleet))
+    total = sum(part.used for part in used)
     yield Line(
         broker.name,
         "connections to RabbitMQ",
         limit,
         used,
-        f"{sum(part.used for part in used)} connections of workers and producers may come to {broker.name}, which has descriptors "
-        f"for {limit}. Raise rabbitmq_nofile or the host's hard limit, or lower celery_worker_concurrency.",
+        f"{total} connections of workers and producers may come to {broker.name}, which has descriptors for {limit}. "
+        f"Raise rabbitmq_nofile or the host's hard limit, or lower celery_worker_concurrency.",
     )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fleet.capacity.line import Line, number, numbers, parts
-from fleet.model import Fleet, Host
-
 from filter.pgbouncer import DESCRIPTOR_MARGIN
+
+from fleet.capacity.inputs import number, numbers
+from fleet.capacity.line import Line, parts
+from fleet.model import Fleet, Host
 
 
 def broker_sockets(broker: Host) -> int | None:

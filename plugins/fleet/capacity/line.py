@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fleet.model import Host
-
 COUNT, BYTES = "count", "bytes"
 MIB = 1024**2
 
 
 @dataclass(frozen=True)
 class Part:
-    """What takes ``used`` of a limit, in the limit's unit."""
+    """What takes ``used`` of a limit, in the limit's unit.  host: where, when it is not the limit's own host."""
 
     what: str
     used: int
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,24 +45,10 @@ class Line:
         return self.host, self.what
 
 
-def number(host: Host, name: str) -> int | None:
-    """A whole number out of the host's inputs, which --extra-vars gives as text; None where there is none."""
-    value = host.inputs.get(name)
-    try:
-        return None if value is None or isinstance(value, bool) else int(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def numbers(host: Host, *names: str) -> list[int] | None:
-    """All of them, or None as soon as one is unknown: half an account would be a wrong one."""
-    found = [number(host, name) for name in names]
-    return None if None in found else found
-
-
 def parts(pairs: Iterable[tuple[str, int]]) -> tuple[Part, ...]:
     return tuple(Part(what, used) for what, used in pairs)
 
 
 def mib(size: int) -> str:
-    return f"{size / MIB:.0f} MiB"
+    """A size as a person reads it; small ones are factors of something, so that a tenth matters."""
+    return f"{size / MIB:.1f} MiB".replace(".0 ", " ") if size < 10 * MIB else f"{size / MIB:.0f} MiB"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from fleet.capacity.clients import broker_connections, clients, web_processes, worker_programs
-from fleet.capacity.line import BYTES, MIB, Line, mib, number, numbers, parts
-from fleet.model import Fleet, Host
-
 from filter.postgresql import BACKEND_BYTES, MAINTENANCE_USERS, USABLE_SHARE
 from filter.rabbitmq import rabbitmq_share
+
+from fleet.capacity.clients import broker_connections, clients, web_processes, worker_programs
+from fleet.capacity.inputs import number, numbers
+from fleet.capacity.line import BYTES, MIB, Line, mib, parts
+from fleet.model import Fleet, Host
 
 # Measured on Debian 12 and 13 by proportional set size (/proc/PID/smaps_rollup) while the demo's videos were transcoded,
 # and rounded up: systemd, journald, sshd and logind 14 MiB, the kernel's own 28 to 57 MiB.

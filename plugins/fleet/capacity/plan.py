@@ -89,7 +89,7 @@ def as_data(made: Plan) -> dict[str, Any]:
                 "used": line.used,
                 "limit": line.limit,
                 "left": line.left,
-                "parts": {part.what: part.used for part in line.parts},
+                "parts": [{"host": part.host or line.host, "what": part.what, "used": part.used} for part in line.parts],
             }
             for line in made.lines
         ],

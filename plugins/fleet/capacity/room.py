@@ -85,9 +85,10 @@ def rooms(fleet: Fleet) -> list[Room]:
     """The room for each application. Where its worker hosts differ, for the kind of which fewest fit."""
     found = []
     for application in fleet.applications:
-        kinds = {}
+        kinds: dict[str, Host] = {}
         for host in fleet.of_application(application, "celery_worker"):
-            kinds[repr([host.roles, sorted(host.resources.items()), *(host.inputs.get(name) for name in KIND)])] = host
+            kind = repr([sorted(host.roles), sorted(host.resources.items()), *(host.inputs.get(name) for name in KIND)])
+            kinds.setdefault(kind, host)
         each = [room_for(fleet, application, host) for host in kinds.values()]
         if each:
             found.append(min(each, key=lambda room: float("inf") if room.workers is None else room.workers))

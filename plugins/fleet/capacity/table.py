@@ -27,11 +27,10 @@ def _answer(made: Plan) -> list[str]:
     for room in made.rooms:
         what = f"of {room.application} like {room.like}"
         if room.workers is None:
-            said += _wrapped(f"It fits. Nothing in the inventory bounds how many more workers {what} may be added.")
+            said += _wrapped(f"Nothing in the inventory bounds how many more workers {what} may be added.")
             continue
-        fits = "no more worker fits" if not room.workers else f"{room.workers} more worker{'s' * (room.workers != 1)} fit"
-        fits += "s" * (room.workers == 1)
-        said += _wrapped(f"It fits, and {fits}: hosts {what}, each with all of its programs.")
+        fits = {0: "no more worker", 1: "1 more worker"}.get(room.workers, f"{room.workers} more workers")
+        said += _wrapped(f"This fleet fits. Room for {fits}: a host {what} with all of its programs.")
         said += _wrapped(f"The next is stopped by {reason(room)}.")
     return said
 
@@ -44,21 +43,36 @@ def _account(made: Plan) -> Iterator[str]:
     yield _row("HOST", "WHAT", "USED", "OF", "LEFT", "1 WORKER +")
     for hosts, line in _alike(made.lines, takes):
         more = takes.get(line.name, 0)
-        yield _row(hosts, line.what, *(_cell(line, value) for value in (line.used, line.limit, line.left)), _cell(line, more, "-"))
+        yield _row(
+            hosts, line.what, *(_cell(line, value) for value in (line.used, line.limit, line.left)), _cell(line, more, "-")
+        )
         if line.left < 0:
             yield "    DOES NOT FIT"
-        for each in line.parts if len(line.parts) > 1 or line.left < 0 else ():
-            yield from _wrapped(f"{_cell(line, each.used):>{COLUMNS[2]}}  {each.what}", " " * 19, " " * 32)
+        for each in _parts(line) if len(line.parts) > 1 or line.left < 0 else ():
+            yield from _wrapped(each, " " * 4, " " * (6 + COLUMNS[2]))
 
 
 def _alike(lines: Iterable[Line], takes: dict[tuple[str, str], int]) -> list[tuple[str, Line]]:
     """Hosts with the same account share one row, so that a fleet of a hundred is read at a glance."""
     groups: dict[tuple[object, ...], list[Line]] = {}
     for line in lines:
-        # A part that names its own host is the same part on another.
-        own = tuple((part.what.replace(line.host, ""), part.used) for part in line.parts)
+        own = tuple((part.what, part.used, part.host if part.host != line.host else "") for part in line.parts)
         groups.setdefault((line.what, line.limit, own, takes.get(line.name, 0)), []).append(line)
-    return [(group[0].host + (f" +{len(group) - 1}" if len(group) > 1 else ""), group[0]) for group in groups.values()]
+    return [(_names([line.host for line in group]), group[0]) for group in groups.values()]
+
+
+def _parts(line: Line) -> Iterator[str]:
+    groups: dict[tuple[str, int], list[str]] = {}
+    for part in line.parts:
+        groups.setdefault((part.what, part.used), []).append(part.host)
+    for (what, used), hosts in groups.items():
+        times = f"{len(hosts)} × {_cell(line, used)}, " if len(hosts) > 1 else ""
+        where = f"{_names(hosts)}: " if hosts[0] else ""
+        yield f"{_cell(line, used * len(hosts)):>{COLUMNS[2]}}  {where}{times}{what}"
+
+
+def _names(hosts: list[str]) -> str:
+    return hosts[0] + (f" +{len(hosts) - 1}" if len(hosts) > 1 else "")
 
 
 def _cell(line: Line, value: int, nothing: str = "0") -> str:
@@ -90,8 +104,10 @@ def _timers(timers: Iterable[Timer]) -> Iterator[str]:
 def _notes(made: Plan) -> list[str]:
     said = []
     if made.not_measured:
-        said += _wrapped(f"Not measured, since they did not answer: {', '.join(made.not_measured)}. Memory and descriptors of these "
-                         "hosts are judged when they do.")  # fmt: skip
+        hosts = ", ".join(made.not_measured)
+        said += _wrapped(
+            f"Not measured, since they did not answer: {hosts}. Their memory and descriptors are judged when they do."
+        )
     if made.strangers is None:
         said.append("No broker runs yet, so nobody was asked who consumes.")
     for sentence in made.strangers or ():
@@ -101,5 +117,10 @@ def _notes(made: Plan) -> list[str]:
 
 def _wrapped(text: str, first: str = "", later: str = "") -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=first, subsequent_indent=later or " " * len(first), break_on_hyphens=False, break_long_words=False
+        text,
+        WIDTH,
+        initial_indent=first,
+        subsequent_indent=later or " " * len(first),
+        break_on_hyphens=False,
+        break_long_words=False,
     )

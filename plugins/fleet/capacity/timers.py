@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from fleet.capacity.clients import uses_bouncer
-from fleet.capacity.line import number
+from fleet.capacity.inputs import number
 from fleet.model import Fleet, Host
 
 TASK_TIMERS = (
