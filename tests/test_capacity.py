@@ -115,6 +115,14 @@ def test_a_database_s_own_pool_size_counts_where_it_is_larger() -> None:
     assert connections_of(host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_databases": databases})) == 50 + 5 + 2
 
 
+def test_a_drained_worker_returns_its_share_and_is_no_measure_of_the_next() -> None:
+    one = fleet().hosts["worker1"]
+    gone = replace(one, inputs={**one.inputs, "celery_worker_state": "drained"})
+    assert line("db1", "connections to PostgreSQL", worker1=gone).used == 2 * 27
+    (room,) = made(worker1=gone).rooms
+    assert (room.like, room.workers) == ("worker2", 2)
+
+
 def test_the_second_reserve_of_postgresql_is_reserved_too() -> None:
     server = fleet().hosts["db1"]
     more = replace(server, inputs={**server.inputs, "postgresql_parameters": {"reserved_connections": 8}})

@@ -10,6 +10,7 @@ from fleet.capacity.clients import (
     broker_connections,
     clients,
     database_connections,
+    drained,
     goes_direct,
     leads_to,
     uses_bouncer,
@@ -65,7 +66,7 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
         return
     granted, reserved = settings
     reserved += whole(mapping(server, "postgresql_parameters").get(MORE_RESERVED)) or 0
-    bouncers = [bouncer for bouncer in fleet.with_role("pgbouncer") if leads_to(fleet, bouncer, server)]
+    bouncers = [one for one in fleet.with_role("pgbouncer") if leads_to(fleet, one, server) and not _without_clients(fleet, one)]
     direct = [client for client in clients(fleet) if goes_direct(fleet, client, server)]
     used = (
         *(Part(f"pools, {account_of(bouncer)}", connections_of(bouncer), bouncer.name) for bouncer in bouncers),
@@ -83,6 +84,12 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
         f"{granted - reserved} (postgresql_max_connections {granted} less {reserved} reserved). "
         f"Raise postgresql_max_connections{most}, or lower pgbouncer_default_pool_size.",
     )
+
+
+def _without_clients(fleet: Fleet, bouncer: Host) -> bool:
+    """Whether all that used it are drained: PgBouncer opens no connection that no client asks for."""
+    users = [client for client in clients(fleet) if uses_bouncer(client, bouncer)]
+    return bool(users) and all(drained(client) for client in users)
 
 
 def connections_of(bouncer: Host) -> int:
