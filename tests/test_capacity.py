@@ -37,8 +37,8 @@ WORKER = {
 
 def host(name: str, place: str, *roles: str, memory: int = 2048, **inputs: object) -> Host:
     applications = ("newsroom",) if {"celery_worker", "producer"} & set(roles) else ()
-    resources = {"memory_bytes": memory * MIB, "cpus": 2, "descriptors": 20000}
-    return Host(name, frozenset(roles), applications, place, name, "Debian", "13", inputs, resources=resources)
+    resources = {"memory_bytes": memory * MIB, "cpus": 2, "descriptors_max": 20000}
+    return Host(name, frozenset(roles), applications, place, name, "Debian", "13", inputs, measured=resources)
 
 
 def fleet(**changes: Host) -> Fleet:
@@ -159,7 +159,7 @@ def test_work_mem_of_every_connection_must_fit_the_database_host() -> None:
 
 
 def test_a_host_that_was_not_measured_is_not_judged_by_its_memory() -> None:
-    blind = replace(fleet().hosts["worker1"], resources={})
+    blind = replace(fleet().hosts["worker1"], measured={})
     assert not [each for each in lines(fleet(worker1=blind)) if each.name == ("worker1", "memory")]
     assert plan(fleet(worker1=blind), [], []).not_measured == ("worker1",)
 

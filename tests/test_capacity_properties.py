@@ -32,8 +32,8 @@ def refused(fleet: Fleet) -> list[str]:
 
 
 def host(name: str, number: int, roles: set[str], applications: tuple[str, ...], memory: int, **inputs: object) -> Host:
-    resources = {"memory_bytes": memory, "cpus": 2, "descriptors": 65536}
-    return Host(name, frozenset(roles), applications, f"10.0.0.{number}", name, "Debian", "13", inputs, resources=resources)
+    resources = {"memory_bytes": memory, "cpus": 2, "descriptors_max": 65536}
+    return Host(name, frozenset(roles), applications, f"10.0.0.{number}", name, "Debian", "13", inputs, measured=resources)
 
 
 @st.composite
@@ -108,7 +108,7 @@ def within_limits(fleet: Fleet) -> None:
     programs = sum(len(one.inputs.get("celery_worker_programs", [])) for one in fleet.hosts.values())
     assert 3 * programs + sum(tasks.values()) <= broker["rabbitmq_nofile"]
     for one in fleet.with_role("celery_worker"):
-        assert tasks[one.name] * one.inputs["celery_worker_process_memory_bytes"] <= one.resources["memory_bytes"]
+        assert tasks[one.name] * one.inputs["celery_worker_process_memory_bytes"] <= one.measured["memory_bytes"]
 
 
 @given(fleets())
@@ -148,9 +148,9 @@ SHRINK = {
 def shrunk(fleet: Fleet, line: Line, by: int) -> Fleet:
     one = fleet.hosts[line.host]
     if line.what == "memory":
-        one = replace(one, resources={**one.resources, "memory_bytes": line.used - by})
+        one = replace(one, measured={**one.measured, "memory_bytes": line.used - by})
     elif line.what == "descriptors of PgBouncer":
-        one = replace(one, resources={**one.resources, "descriptors": line.used - by})
+        one = replace(one, measured={**one.measured, "descriptors_max": line.used - by})
     else:
         name, more = SHRINK[line.what]
         one = replace(one, inputs={**one.inputs, name: line.used + more - by})

@@ -140,7 +140,7 @@ class ActionModule(ActionBase):
             release=facts.get("distribution_major_version"),
             inputs=inputs,
             promises=frozenset(variables.get("__application_promises", ())),
-            resources=facts.get("resources", {}),
+            measured=facts.get("resources", {}),
         )
 
     def _inputs(

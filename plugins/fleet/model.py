@@ -16,7 +16,7 @@ class Host:
     (an unreachable host, or one outside ``--limit``).
     inputs: every role input by its name, role defaults included.
     promises: Celery's settings that its application must not break.
-    resources: memory_bytes, cpus and descriptors that it really has; empty while it was not measured.
+    measured: memory_bytes, cpus and descriptors_max that it really has; empty while unknown.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Host:
     release: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     promises: frozenset[str] = frozenset()
-    resources: dict[str, int] = field(default_factory=dict)
+    measured: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

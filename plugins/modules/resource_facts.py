@@ -20,11 +20,11 @@ EXAMPLES = r"""
 RETURN = r"""
 ansible_facts:
   description: >-
-    C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int) and C(descriptors) (int, the most that a service may be
+    C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int) and C(descriptors_max) (int, the most that a service may be
     granted); C(installed_packages), names of Debian packages.
   returned: always
   type: dict
-  sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2, "descriptors": 1048576}, "installed_packages": ["adduser"]}
+  sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2, "descriptors_max": 1048576}, "installed_packages": ["adduser"]}
 """
 
 import os
@@ -80,7 +80,7 @@ def installed_packages(listing: str) -> list[str]:
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     listing = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"], check_rc=True)[1]
-    resources = {"memory_bytes": memory_bytes(), "cpus": len(os.sched_getaffinity(0)), "descriptors": descriptors()}
+    resources = {"memory_bytes": memory_bytes(), "cpus": len(os.sched_getaffinity(0)), "descriptors_max": descriptors()}
     module.exit_json(ansible_facts={"resources": resources, "installed_packages": installed_packages(listing)})
 
 

@@ -73,7 +73,7 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
         *(Part("tasks and web threads, without PgBouncer", database_connections(client), client.name) for client in direct),
     )
     who = [f"{len(bouncers)} PgBouncers"] * bool(bouncers) + [f"{_hosts(len(direct))} without PgBouncer"] * bool(direct)
-    memory = server.resources.get("memory_bytes")
+    memory = server.measured.get("memory_bytes")
     most = f" (its memory carries {connections_that_fit(memory)})" if memory else ""
     yield Line(
         server.name,

@@ -17,13 +17,13 @@ def broker_sockets(broker: Host) -> int | None:
     wanted = number(broker, "rabbitmq_nofile")
     if wanted is None:
         return None
-    granted = min(wanted, broker.resources.get("descriptors", wanted))
+    granted = min(wanted, broker.measured.get("descriptors_max", wanted))
     return max(0, int((granted - 100) * 0.9 - 2))
 
 
 def descriptor_lines(fleet: Fleet) -> Iterator[Line]:
     for bouncer in fleet.with_role("pgbouncer"):
-        hard = bouncer.resources.get("descriptors")
+        hard = bouncer.measured.get("descriptors_max")
         wanted = numbers(
             bouncer,
             "pgbouncer_max_client_conn",

@@ -46,7 +46,7 @@ def memory_lines(fleet: Fleet) -> Iterator[Line]:
 
 
 def _host(host: Host) -> Iterator[Line]:
-    limit = host.resources.get("memory_bytes")
+    limit = host.measured.get("memory_bytes")
     accounts = (_broker(host), _postgresql(host), _pgbouncer(host), _programs(host))
     if limit is None or None in accounts:
         return

@@ -60,7 +60,7 @@ def plan(fleet: Fleet, refusals: Iterable[str], strangers: Iterable[str] | None)
         tuple(rooms(fleet)),
         tuple(refusals),
         None if strangers is None else tuple(strangers),
-        tuple(name for name, host in fleet.hosts.items() if not host.resources),
+        tuple(name for name, host in fleet.hosts.items() if not host.measured),
     )
 
 

@@ -87,7 +87,7 @@ def rooms(fleet: Fleet) -> list[Room]:
     for application in fleet.applications:
         kinds: dict[str, Host] = {}
         for host in (one for one in fleet.of_application(application, "celery_worker") if not drained(one)):
-            kind = repr([sorted(host.roles), sorted(host.resources.items()), *(host.inputs.get(name) for name in KIND)])
+            kind = repr([sorted(host.roles), sorted(host.measured.items()), *(host.inputs.get(name) for name in KIND)])
             kinds.setdefault(kind, host)
         each = [room_for(fleet, application, host) for host in kinds.values()]
         if each:
