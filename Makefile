@@ -40,6 +40,9 @@ converge: secrets  ## Make the hosts of INVENTORY what it says
 	@$(PLAY) site.yml
 
 #: Run it
+plan: setup  ## What INVENTORY uses of what it has, how many more workers fit, what stops the next
+	@$(PLAY) playbooks/plan.yml
+
 status: setup  ## Can INVENTORY accept a 202 now, how long is the queue, what needs a look
 	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/status.yml
 

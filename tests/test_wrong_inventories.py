@@ -33,6 +33,7 @@ SECRETS = {
     "vault_postgresql_role_passwords": {"newsroom": "0123456789abcdef", "pgbouncer": "0123456789abcdef"},
     "vault_application_tokens": {"newsroom": "0123456789abcdef"},
 }
+TOPOLOGY = ("playbooks/topology.yml", "--tags", "topology")
 GIB = 2**30
 MEASURED = {
     "resources": {
@@ -115,7 +116,7 @@ def judge(rows: dict[str, dict], home: Path) -> dict[str, Verdict]:
         own.mkdir()
         write_inventory(own / "inventory", row)
         write_facts(own / "facts", row)
-        arguments = ["-i", str(own / "inventory"), "playbooks/topology.yml", "--tags", "topology", *row.get("command", [])]
+        arguments = ["-i", str(own / "inventory"), *row.get("play", TOPOLOGY), *row.get("command", [])]
         environment = {"ANSIBLE_CACHE_PLUGIN_CONNECTION": str(own / "facts")}
         jobs.append({"arguments": arguments, "environment": environment, "output": str(own / "said")})
     environment = {

@@ -60,6 +60,18 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
+        fleet, sentences = self._judge(task_vars)
+        if sentences:
+            text = "\n".join(f"  * {sentence}" for sentence in sentences)
+            return result | {"failed": True, "msg": f"Nothing was changed. This fleet cannot work:\n{text}"}
+        return result | {
+            "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
+            "packages": self._packages,
+            "names": {name: names_to_resolve(host) for name, host in fleet.hosts.items()},
+        }
+
+    def _judge(self, task_vars: dict[str, Any] | None) -> tuple[Fleet, list[str]]:
+        """The fleet as the inventory describes it, and every sentence that stands against it; plan asks the same."""
         self._all_vars = task_vars or {}
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
@@ -72,17 +84,10 @@ class ActionModule(ActionBase):
         self._sentences += self._inventory_files()
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
-        fleet = self._fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups))
+        fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups))
         self._sentences += self._sources(fleet)
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
-        if sentences:
-            text = "\n".join(f"  * {s}" for s in dict.fromkeys(sentences))
-            return result | {"failed": True, "msg": f"Nothing was changed. This fleet cannot work:\n{text}"}
-        return result | {
-            "preflights": {name: self._preflights(host) for name, host in hosts.items()},
-            "packages": self._packages,
-            "names": {name: names_to_resolve(host) for name, host in hosts.items()},
-        }
+        return fleet, list(dict.fromkeys(sentences))
 
     def _known(self, roles: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Those of the roles that the kit has, with a sentence for each other."""

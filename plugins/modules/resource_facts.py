@@ -23,8 +23,8 @@ RETURN = r"""
 ansible_facts:
   description: >-
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
-    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user)) and
-    C(clock_offset_seconds) (float, above 0 when the host is ahead); C(installed_packages), names of Debian packages.
+    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user))
+    and C(clock_offset_seconds) (float, above 0 when the host is ahead); C(installed_packages), names of Debian packages.
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}

@@ -27,8 +27,8 @@ author: maintainers
 class ActionModule(topology.ActionModule):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         dest = Path(self._task.args.pop("dest"))
-        super().run(tmp, task_vars)
-        inputs = {host.name: host.inputs for host in self._fleet.hosts.values()}
+        fleet, _ = self._judge(task_vars)
+        inputs = {host.name: host.inputs for host in fleet.hosts.values()}
         with os.fdopen(os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(inputs, file)
         return ActionBase.run(self, tmp, task_vars) | {"changed": False}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fleet.capacity.room import does_not_fit
+from fleet.capacity.timers import timers_out_of_order
 from fleet.model import Fleet
 from fleet.refusals.applications import (
     applications_incomplete,
@@ -15,7 +17,6 @@ from fleet.refusals.connections import (
     brokers_that_nobody_answers,
     databases_that_nobody_answers,
     databases_that_nobody_uses,
-    pools_above_the_server,
     servers_that_nobody_answers,
 )
 from fleet.refusals.groups import empty_groups, programs_without_supervisor
@@ -32,7 +33,6 @@ from fleet.refusals.machines import (
 )
 from fleet.refusals.ports import listening_to_everybody, places_malformed, ports_taken, ports_twice
 from fleet.refusals.programs import programs_twice
-from fleet.refusals.timers import timers_out_of_order
 
 
 def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str]]) -> list[str]:
@@ -53,7 +53,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         programs_without_supervisor(fleet),
         brokers_scattered(fleet),
         second_beat(fleet),
-        pools_above_the_server(fleet),
+        does_not_fit(fleet),
         brokers_that_nobody_answers(fleet),
         databases_that_nobody_answers(fleet),
         servers_that_nobody_answers(fleet),

@@ -9,33 +9,6 @@ from fleet.model import Fleet, Host, ip, is_loopback, names_of
 from fleet.refusals.ports import accepts
 
 
-def pools_above_the_server(fleet: Fleet) -> Iterator[str]:
-    """Every PgBouncer can fill its pools, and asks for passwords besides; together they must fit the server."""
-    bouncers = list(fleet.with_role("pgbouncer"))
-    demand = sum(connections_of(bouncer) for bouncer in bouncers)
-    for server in fleet.with_role("postgresql"):
-        granted = server.inputs.get("postgresql_max_connections")
-        reserved = server.inputs.get("postgresql_superuser_reserved_connections")
-        if isinstance(granted, int) and isinstance(reserved, int) and demand > granted - reserved:
-            yield (
-                f"{len(bouncers)} PgBouncers may open {demand} connections to {server.name}, which grants {granted - reserved} "
-                f"(postgresql_max_connections {granted} less {reserved} reserved). "
-                f"Raise postgresql_max_connections, or lower pgbouncer_default_pool_size."
-            )
-
-
-def connections_of(bouncer: Host) -> int:
-    """The most server connections that the bouncer opens: a pool and its reserve for each pair of user and database."""
-    keys = (
-        "pgbouncer_pools",
-        "pgbouncer_default_pool_size",
-        "pgbouncer_reserve_pool_size",
-        "pgbouncer_auth_max_user_connections",
-    )
-    pools, size, reserve, asking = (value if isinstance(value := bouncer.inputs.get(key), int) else 0 for key in keys)
-    return pools * (size + reserve) + asking
-
-
 def brokers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
     for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
         named, port = host.inputs.get("application_broker_hosts"), host.number("application_broker_port")

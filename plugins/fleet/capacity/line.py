@@ -1,0 +1,54 @@
+"""One limit of the fleet: what may be used of it, and what there is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+COUNT, BYTES = "count", "bytes"
+MIB = 1024**2
+
+
+@dataclass(frozen=True)
+class Part:
+    """What takes ``used`` of a limit, in the limit's unit.  host: where, when it is not the limit's own host."""
+
+    what: str
+    used: int
+    host: str = ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """host has ``limit`` of ``what``, and the fleet as described may use the sum of ``parts`` at once.
+
+    unit: COUNT or BYTES.  refusal: the sentence for a fleet that uses more, with both numbers and what to edit.
+    """
+
+    host: str
+    what: str
+    limit: int
+    parts: tuple[Part, ...]
+    refusal: str
+    unit: str = COUNT
+
+    @property
+    def used(self) -> int:
+        return sum(part.used for part in self.parts)
+
+    @property
+    def left(self) -> int:
+        return self.limit - self.used
+
+    @property
+    def name(self) -> tuple[str, str]:
+        return self.host, self.what
+
+
+def parts(pairs: Iterable[tuple[str, int]]) -> tuple[Part, ...]:
+    return tuple(Part(what, used) for what, used in pairs)
+
+
+def mib(size: int) -> str:
+    """A size as a person reads it; small ones are factors of something, so that a tenth matters."""
+    return f"{size / MIB:.1f} MiB".replace(".0 ", " ") if size < 10 * MIB else f"{size / MIB:.0f} MiB"
