@@ -10,6 +10,7 @@ from dataclasses import replace
 from filter.postgresql import connections_that_fit, postgresql_sizes
 from fleet.capacity.line import MIB, Line
 from fleet.capacity.room import does_not_fit, lines, rooms, with_more
+from fleet.capacity.timers import timers_out_of_order
 from fleet.model import Fleet, Host
 from fleet.refusals import refusals
 from hypothesis import assume, given
@@ -28,7 +29,9 @@ SUPPORTED = {"Debian": ["13"]}
 
 
 def refused(fleet: Fleet) -> list[str]:
-    return refusals(fleet, SUPPORTED, [])
+    """What topology refuses for its size; these bare fleets lack what its other rules ask for."""
+    sizes = {*does_not_fit(fleet), *timers_out_of_order(fleet)}
+    return [sentence for sentence in refusals(fleet, SUPPORTED, []) if sentence in sizes]
 
 
 def host(name: str, number: int, roles: set[str], applications: tuple[str, ...], memory: int, **inputs: object) -> Host:

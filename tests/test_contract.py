@@ -42,7 +42,8 @@ def with_nested(options: dict[str, Any], path: str = "") -> Iterator[tuple[str, 
 def sources(role: str, roles: Path = ROOT / "roles") -> dict[str, str]:
     """The texts that may read the role's inputs, by file, without comments."""
     home = roles / role
-    texts = {"judges": JUDGES}
+    # Role topology reads some constants of every role by their pattern, __<role>_packages for one.
+    texts = {"judges": JUDGES.replace("{role}", role)}
     for path in (path for pattern in READERS for path in home.glob(pattern)):
         lines = (line.split(" #")[0] for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
         texts[str(path.relative_to(home))] = "\n".join(lines)
@@ -68,8 +69,8 @@ def faults(role: str, roles: Path = ROOT / "roles") -> list[str]:
             found.append(f"{name} is {defaults[name]!r} by default, but its spec says {option.get('default')!r}")
         if not name.startswith(f"{role}_"):
             found.append(f"{name} is outside the role's namespace")
-    # A value that only a dead internal reads reaches nothing either. Role topology reads every __<role>_packages.
-    internals = [name for name in load(role, "vars/main.yml", roles) if name != f"__{role}_packages"]
+    # A value that only a dead internal reads reaches nothing either.
+    internals = list(load(role, "vars/main.yml", roles))
     dead = unreached([*spec, *internals], sources(role, roles))
     found += [f"nothing reads {name}" for name in dead if name not in OUTPUTS]
     for name, option in with_nested(spec):

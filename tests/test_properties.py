@@ -12,9 +12,9 @@ import rabbitmq
 from application_release import releases_to_remove
 from applications import application_broker_users, application_databases, application_vhosts
 from celery_settings import broker_url
+from fleet.capacity.timers import TASK_TIMERS, timers_out_of_order
 from fleet.contract import out_of_range, unknown_inputs
 from fleet.model import Fleet, Host
-from fleet.refusals import TASK_TIMERS, connections_of, pools_above_the_server, timers_out_of_order
 from hypothesis import given
 from hypothesis import strategies as st
 from supervisor_sections import supervisor_command, worker_programs
@@ -132,24 +132,6 @@ def test_a_release_gets_every_setting_that_it_knows_and_no_other(own: dict, unkn
 
 
 # The fleet.
-
-
-@given(st.lists(st.tuples(counts, counts, counts, counts), min_size=1, max_size=6), counts, st.integers(0, 20))
-def test_a_fleet_is_refused_exactly_when_its_pools_exceed_the_server(bouncers: list, granted: int, reserved: int) -> None:
-    keys = ("pools", "default_pool_size", "reserve_pool_size", "auth_max_user_connections")
-    hosts = {
-        f"web{number}": Host(
-            f"web{number}",
-            frozenset({"pgbouncer"}),
-            inputs={f"pgbouncer_{key}": value for key, value in zip(keys, values, strict=True)},
-        )
-        for number, values in enumerate(bouncers)
-    }
-    server = {"postgresql_max_connections": granted, "postgresql_superuser_reserved_connections": reserved}
-    fleet = Fleet({**hosts, "db": Host("db", frozenset({"postgresql"}), inputs=server)}, {})
-    demand = sum(pools * (size + reserve) + asking for pools, size, reserve, asking in bouncers)
-    assert demand == sum(connections_of(host) for host in hosts.values())
-    assert bool(list(pools_above_the_server(fleet))) == (demand > granted - reserved)
 
 
 @given(st.lists(st.integers(1, 5), min_size=len(TASK_TIMERS), max_size=len(TASK_TIMERS)))

@@ -140,7 +140,7 @@ def judge(rows: dict[str, dict], home: Path) -> dict[str, Verdict]:
 @pytest.fixture(scope="module")
 def verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
     """Every chosen row and the example as it is, judged at once; each test then reads its own verdict."""
-    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    calls = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
     chosen = {call.params["fault"] for call in calls if call and "fault" in call.params}
     rows = {THE_EXAMPLE: {}} | {fault: row for fault, row in TABLE.items() if fault in chosen}
     return judge(rows, tmp_path_factory.mktemp("wrong"))
