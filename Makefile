@@ -4,11 +4,11 @@ DEBIAN    ?= 12 13
 BIN       := .venv/bin
 # Containers with an address of their own need root; nothing else does.
 SUDO      := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env --set-home PYTHONDONTWRITEBYTECODE=1)
-PLAY      := $(BIN)/ansible-playbook -i $(INVENTORY)
+PLAY       = $(BIN)/ansible-playbook -i $(INVENTORY)
 export ANSIBLE_LOCALHOST_WARNING = False
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock image lab secrets converge demo demo-down lint format unit verify test clean
+.PHONY: help setup lock image lab secrets converge demo demo-down lint format unit verify test test-kvm kvm kvm-down clean
 
 help:  ## This list
 	@printf 'Grunnfjell: from blank hosts to finished jobs.\n\n'
@@ -51,6 +51,19 @@ unit: setup  ## pytest, without a host
 
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
 	@$(BIN)/python -m lab.judge verify --inventory $(INVENTORY)
+
+# On machines whose kernel is their own; KEEP=1 leaves them standing. Its inventory is not the lab's.
+test-kvm kvm: INVENTORY := $(if $(filter-out file,$(origin INVENTORY)),$(INVENTORY),inventories/kvm)
+test-kvm: setup  ## Start virtual machines, run the site on them, reboot them, fill a disk
+	@$(BIN)/python -m lab.judge kvm --inventory $(INVENTORY); status=$$?; \
+	  [ -n "$(KEEP)" ] || $(MAKE) --no-print-directory kvm-down || status=1; exit $$status
+
+kvm: setup  ## Start the virtual machines of inventories/kvm that do not stand yet
+	@$(SUDO) $(PLAY) lab/kvm/create.yml
+	@$(PLAY) playbooks/secrets.yml
+
+kvm-down: setup  ## Remove every virtual machine that test-kvm made
+	@$(SUDO) $(PLAY) lab/kvm/destroy.yml
 
 #: Look after it
 lock: setup  ## Resolve requirements.in into requirements.txt, with hashes

@@ -21,6 +21,7 @@ from lab.machine import REPOSITORY, Refusal, podman
 
 BUILD = REPOSITORY / "build"
 BIN = Path(sys.executable).parent
+KVM_TESTS = "molecule/kvm/tests"
 
 # What to read first when a service does not do what it promised.
 LOGS = """
@@ -62,11 +63,23 @@ def tool(name: str, *arguments: str) -> Callable[[str], list[str]]:
 
 def testinfra(inventory: str) -> list[str]:
     # Each test file names its hosts in testinfra_hosts; --hosts would overrule them all.
-    tests = sorted(str(path.relative_to(REPOSITORY)) for path in REPOSITORY.glob("molecule/*/tests"))
+    # Those of guests with kernels of their own would reboot the hosts.
+    places = set(REPOSITORY.glob("molecule/*/tests")) - {REPOSITORY / KVM_TESTS}
+    tests = sorted(str(path.relative_to(REPOSITORY)) for path in places)
     command = [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}"]
     if Path(inventory).resolve() != REPOSITORY / "inventories/lab":
         command += ["-m", "not disruptive"]
     return [*command, f"--junitxml={BUILD / 'junit-verify.xml'}", *(tests or ["molecule"])]
+
+
+def guests_tests(inventory: str) -> list[str]:
+    return [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", f"--junitxml={BUILD / 'junit-kvm.xml'}", KVM_TESTS]
+
+
+def guests_work(inventory: str) -> list[str]:
+    # Emulated processors take a minute for what takes a second: each video once.
+    figures = str(BUILD / "kvm" / "demo.json")
+    return [str(BIN / "python"), "-m", "lab.demo", "--inventory", inventory, "--rounds", "1", "--figures", figures]
 
 
 STEPS = (
@@ -77,7 +90,12 @@ STEPS = (
     Step("unit", "unit", tool("pytest", "-q", f"--junitxml={BUILD / 'junit-unit.xml'}"), BUILD / "junit-unit.xml"),
     Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
     Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
+    Step("guests", "kvm", lambda inventory: ["make", "--no-print-directory", "kvm", f"INVENTORY={inventory}"]),
+    Step("guests-work", "kvm", guests_work, needs="guests"),
+    Step("guests-tests", "kvm", guests_tests, BUILD / "junit-kvm.xml", needs="guests-work"),
 )
+# Half an hour of virtual machines is asked for by name: `make test-kvm`.
+DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part != "kvm"))
 
 
 def count(returncode: int, report: str | None) -> Count:
@@ -118,10 +136,18 @@ def show_logs() -> None:
         print(f"no logs of the hosts: {problem}")
 
 
+def show_consoles() -> None:
+    for console in sorted(Path("/var/log/libvirt/qemu").glob("grunnfjell-kvm-*-console.log")):
+        lines = console.read_text(encoding="utf-8", errors="replace").splitlines()
+        print(f"\n--- {console.name}", *lines[-12:], sep="\n", flush=True)
+
+
 def main() -> None:
     parts = sorted({step.part for step in STEPS})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; all of them if none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; {', '.join(DEFAULT_PARTS)} if none is named"
+    )
     parser.add_argument("--inventory", default="inventories/lab")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
@@ -129,13 +155,15 @@ def main() -> None:
     BUILD.mkdir(exist_ok=True)
     results: dict[str, Count] = {}
     for step in STEPS:
-        if arguments.parts and step.part not in arguments.parts:
+        if step.part not in (arguments.parts or DEFAULT_PARTS):
             continue
         if step.needs in results and results[step.needs].failed:
             results[step.name] = Count(failed=1)
             print(f"\n=== {step.name}: left out, because {step.needs} failed", flush=True)
             continue
         results[step.name] = run(step, arguments.inventory)
+        if step.part == "kvm" and results[step.name].failed:
+            show_consoles()
         if step.part in ("demo", "verify") and results[step.name].failed:
             show_logs()
     total = sum(results.values(), Count())

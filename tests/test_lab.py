@@ -250,4 +250,5 @@ def test_a_step_counts_what_its_report_says_and_never_passes_when_it_failed(retu
 
 def test_every_test_directory_of_a_scenario_is_verified():
     directories = {str(path.relative_to(ROOT)) for path in ROOT.glob("molecule/*/tests")}
-    assert directories <= set(judge.testinfra("inventories/lab"))
+    assert directories - {judge.KVM_TESTS} <= set(judge.testinfra("inventories/lab"))
+    assert judge.KVM_TESTS in judge.guests_tests("inventories/kvm")
