@@ -66,6 +66,7 @@ class Guest:
             "memory_mib": self.memory_mib,
             "cpus": self.cpus,
             "image": str(image(self.release)),
+            "kernel_options": "",
             "disks": self.disks,
             "console": f"/var/log/libvirt/qemu/{self.domain}-console.log",
             "hypervisor": kind,

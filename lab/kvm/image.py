@@ -30,6 +30,12 @@ KERNEL = (
     "systemd-timesyncd",
 )
 
+# The first image carries what a guest's disk needs and no more: its modules are unpacked at each boot.
+FIRST_IMAGE = {
+    "etc/initramfs-tools/conf.d/lab.conf": "MODULES=list\n",
+    "usr/share/initramfs-tools/modules.d/lab": "virtio_pci\nvirtio_blk\next4\n",
+}
+
 # The address comes by DHCP, which the network's definition binds to the card. Names are answered there too.
 NETWORK = """\
 [Match]
@@ -70,6 +76,7 @@ def build(release: str, gateway: str) -> Path:
     """The image's directory, with disk.raw, vmlinuz and initrd.img; built anew when its definition changed."""
     make_key()
     command, files = definition(release, own_kernel=KERNEL)
+    files |= FIRST_IMAGE
     late = files_of_a_machine(gateway)
     wanted = digest([*command, json.dumps(late), DISK_SIZE], files)
     target = image(release)

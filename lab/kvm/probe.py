@@ -18,8 +18,9 @@ CONSOLE = Path(f"/var/log/libvirt/qemu/{DOMAIN}-console.log")
 TEMPLATES = Path(__file__).parent / "templates"
 ANSWER = STATE / "hypervisor.json"
 
-# The kernel has come up, found no disk, and says so before it waits for somebody: userspace ran.
-BOOTED = "ALERT!"
+# What the first program says once the kernel has come up and started it; it would go on to look for a disk.
+BOOTED = "Spawning shell within the initramfs"
+KERNEL_OPTIONS = "break=top"
 # A kernel under KVM writes within a second of its start, and is through within five; one that hangs falls silent.
 SILENCE_S = 15.0
 PROBE_S = 60.0
@@ -49,11 +50,11 @@ def hypervisor(release: str) -> str:
     return kind
 
 
-def boots(release: str) -> bool:
+def boots(release: str, kind: str = "kvm") -> bool:
     """Start the guests' own kernel without a disk or a network, and watch its console for as long as it goes on."""
     guest = {
-        "name": "probe", "domain": DOMAIN, "hypervisor": "kvm", "memory_mib": 512, "cpus": 1, "mac": "", "disks": [],
-        "image": str(image(release)), "console": str(CONSOLE),
+        "name": "probe", "domain": DOMAIN, "hypervisor": kind, "memory_mib": 512, "cpus": 1, "mac": "", "disks": [],
+        "image": str(image(release)), "console": str(CONSOLE), "kernel_options": KERNEL_OPTIONS,
     }  # fmt: skip
     definition = STATE / "probe.xml"
     definition.write_text(rendered("domain.xml.j2", guest=guest), encoding="utf-8")
