@@ -85,7 +85,8 @@ def test_the_inventory_is_a_fleet_that_can_stand_and_has_every_part():
     groups = yaml.safe_load((ROOT / "inventories/kvm/hosts.yml").read_text(encoding="utf-8"))["all"]["children"]
     members = {name: group.get("hosts", {}) for name, group in groups.items()}
     assert all(members[name] for name in ("rabbitmq", "postgresql", "celery_workers", "producers"))
-    hosts = {name: values["ansible_host"] for hosts in members.values() for name, values in hosts.items()}
+    # A host of two groups has its address in one of them.
+    hosts = {name: values["ansible_host"] for hosts in members.values() for name, values in hosts.items() if values}
     assert len(hosts) >= 3
     assert guests.check([guest(name, address) for name, address in hosts.items()]) == []
 
