@@ -62,6 +62,8 @@ def files_of_a_machine(gateway: str) -> dict[str, str]:
         "etc/systemd/network/10-lab.network": NETWORK,
         "etc/resolv.conf": f"nameserver {gateway}\n",
         "etc/fstab": "LABEL=root / ext4 errors=remount-ro 0 1\n",
+        # An emulated machine boots slowly, not badly. How long a stop may take is the roles' own and stays.
+        "etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStartSec=10min\nDefaultDeviceTimeoutSec=10min\n",
         # QEMU starts the kernel and the first image that lie beside the disk; nobody reads one that the guest would make anew
         # with each package that touches it, for minutes under emulation.
         "etc/initramfs-tools/update-initramfs.conf": "update_initramfs=no\nbackup_initramfs=no\n",
