@@ -157,6 +157,14 @@ def test_the_guests_network_is_not_the_containers():
 def test_only_a_daemon_that_was_started_here_counts_as_ours(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "STATE", tmp_path)
     assert machine.running("libvirtd") == 0
+    child = subprocess.Popen(["true"])
+    # Not waited for: where PID 1 reaps nobody, a daemon that ended keeps its number and its name.
+    (tmp_path / "true.pid").write_text(f"{child.pid}\n", encoding="utf-8")
+    with Path(f"/proc/{child.pid}/stat").open(encoding="utf-8") as stat:
+        while " Z " not in stat.read():
+            stat.seek(0)
+    assert machine.running("true") == 0
+    child.wait()
     # The number lives on as another program's.
     (tmp_path / "libvirtd.pid").write_text("1\n", encoding="utf-8")
     assert machine.running("libvirtd") == 0

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from lab.hosts import alive
 from lab.machine import REPOSITORY, Refusal
 
 STATE = REPOSITORY / "build" / "kvm"
@@ -97,7 +98,7 @@ def running(daemon: str) -> int:
         name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return 0
-    return pid if name == daemon else 0
+    return pid if name == daemon and alive(pid) else 0
 
 
 def stop_daemons() -> list[str]:
