@@ -4,7 +4,7 @@ DEBIAN    ?= 12 13
 BIN       := .venv/bin
 # Containers with an address of their own need root; nothing else does.
 SUDO      := $(if $(filter-out 0,$(shell id -u)),sudo --preserve-env --set-home PYTHONDONTWRITEBYTECODE=1)
-PLAY      := $(BIN)/ansible-playbook -i $(INVENTORY)
+PLAY       = $(BIN)/ansible-playbook -i $(INVENTORY)
 export ANSIBLE_LOCALHOST_WARNING = False
 
 .DEFAULT_GOAL := help
@@ -71,6 +71,19 @@ verify: setup  ## Ask the running services of INVENTORY whether they keep their 
 
 mutants: setup  ## Break each role on purpose and see its tests notice (build/mutants.json)
 	@$(SUDO) $(BIN)/python -m lab.mutants $(ROLE)
+
+# On machines whose kernel is their own; KEEP=1 leaves them standing. Its inventory is not the lab's.
+test-kvm kvm: INVENTORY := $(if $(filter-out file,$(origin INVENTORY)),$(INVENTORY),inventories/kvm)
+test-kvm: setup  ## Start virtual machines, run the site on them, reboot them, fill a disk
+	@$(BIN)/python -m lab.judge kvm --inventory $(INVENTORY); status=$$?; \
+	  [ -n "$(KEEP)" ] || $(MAKE) --no-print-directory kvm-down || status=1; exit $$status
+
+kvm: setup  ## Start the virtual machines of inventories/kvm that do not stand yet
+	@$(SUDO) $(PLAY) lab/kvm/create.yml
+	@$(PLAY) playbooks/secrets.yml
+
+kvm-down: setup  ## Remove every virtual machine that test-kvm made
+	@$(SUDO) $(PLAY) lab/kvm/destroy.yml
 
 #: Look after it
 lock: setup  ## Resolve requirements.in into requirements.txt, with hashes

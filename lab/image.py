@@ -165,8 +165,11 @@ def overlay_files() -> dict[str, str]:
     return files
 
 
-def definition(release: str) -> tuple[list[str], dict[str, str]]:
-    """The mmdebstrap command that makes the image, and the files that go into it first."""
+def definition(release: str, own_kernel: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
+    """The mmdebstrap command that makes the image, and the files that go into it first.
+
+    `own_kernel` are the packages of a machine with a kernel of its own; without them the image is a container's.
+    """
     here = os_release()
     if here.get("ID") != "debian" or here.get("VERSION_ID") not in CODENAMES:
         raise Refusal(
@@ -181,7 +184,7 @@ def definition(release: str) -> tuple[list[str], dict[str, str]]:
             f"this machine's apt names no archive of Debian {here['VERSION_CODENAME']} with the component main: "
             "put one into /etc/apt/sources.list.d and run apt-get update."
         )
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
+    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join((*PACKAGES, *own_kernel))}"]
     command += [f"--aptopt={option}" for option in apt_options(output("apt-config", "dump"))]
     command += [
         # A lab host is made anew rather than repaired after a power cut, so dpkg need not wait for the disk at each file.
@@ -193,8 +196,8 @@ def definition(release: str) -> tuple[list[str], dict[str, str]]:
         "--setup-hook=sync-in OVERLAY /",
         '--customize-hook=chroot "$1" update-ca-certificates',
         '--customize-hook=chroot "$1" systemctl enable ssh.service ssh-hostkey.service',
-        f'--customize-hook=cd "$1"/etc/systemd && mkdir -p system-generators && for name in {" ".join(GENERATORS)}; '
-        'do ln -s /dev/null "system-generators/$name"; done',
+        f'--customize-hook=cd "$1"/etc/systemd && mkdir -p system-generators && for name in '
+        f'{"" if own_kernel else " ".join(GENERATORS)}; do ln -s /dev/null "system-generators/$name"; done',
         # What makes a host itself comes at its first boot.
         '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
         # The list of packages was never fetched, and the date says so: Ansible's apt takes a young directory for a fresh list.
@@ -242,6 +245,15 @@ class Progress:
             print(f"\r\033[K{line[:110]}" if terminal else line, end="" if terminal else "\n", flush=True)
 
 
+def write_overlay(overlay: Path, files: dict[str, str]) -> Path:
+    shutil.rmtree(overlay, ignore_errors=True)
+    for name, text in files.items():
+        path = overlay / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return overlay
+
+
 def build(release: str, force: bool = False) -> None:
     if release not in CODENAMES:
         raise Refusal(f"there is no image of a Debian {release}: the kit supports {' and '.join(CODENAMES)}.")
@@ -251,12 +263,7 @@ def build(release: str, force: bool = False) -> None:
     found = podman("image", "inspect", "--format", f'{{{{ index .Labels "{LABEL}" }}}}', image, check=False)
     if not force and found.returncode == 0 and found.stdout.strip() == wanted:
         return
-    overlay = STATE / f"overlay-{release}"
-    shutil.rmtree(overlay, ignore_errors=True)
-    for name, text in files.items():
-        path = overlay / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    overlay = write_overlay(STATE / f"overlay-{release}", files)
     command = [part.replace("OVERLAY", shlex.quote(str(overlay))) for part in command]
     log = STATE / f"image-{release}.log"
     changes = ['CMD ["/sbin/init"]', f"LABEL {LABEL}={wanted}"]

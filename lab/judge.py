@@ -26,6 +26,7 @@ BIN = Path(sys.executable).parent
 ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir())
 # How many scenarios run side by side: each keeps about one core busy.
 SIDE_BY_SIDE = 2
+KVM_TESTS = "molecule/kvm/tests"
 
 # What to read first when a service does not do what it promised.
 LOGS = """
@@ -90,6 +91,16 @@ def scenarios() -> list[str]:
     return sorted(names, key=lambda name: (longest.index(name) if name in longest else len(longest), name))
 
 
+def guests_tests(inventory: str) -> list[str]:
+    return [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", f"--junitxml={BUILD / 'junit-kvm.xml'}", KVM_TESTS]
+
+
+def guests_work(inventory: str) -> list[str]:
+    # Emulated processors take a minute for what takes a second: each video once.
+    figures = str(BUILD / "kvm" / "demo.json")
+    return [str(BIN / "python"), "-m", "lab.demo", "--inventory", inventory, "--rounds", "1", "--figures", figures]
+
+
 STEPS = (
     Step("ansible-lint", "lint", tool("ansible-lint", "-q")),
     Step("yamllint", "lint", tool("yamllint", "--strict", ".")),
@@ -100,7 +111,12 @@ STEPS = (
     Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
     Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
     Step("a real job", "verify", real_job, BUILD / "junit-job.xml", needs="demo"),
+    Step("guests", "kvm", lambda inventory: ["make", "--no-print-directory", "kvm", f"INVENTORY={inventory}"]),
+    Step("guests-work", "kvm", guests_work, needs="guests"),
+    Step("guests-tests", "kvm", guests_tests, BUILD / "junit-kvm.xml", needs="guests-work"),
 )
+# Half an hour of virtual machines is asked for by name: `make test-kvm`.
+DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part != "kvm"))
 
 
 def count(returncode: int, report: str | None) -> Count:
@@ -184,10 +200,18 @@ def show_logs() -> None:
         print(f"no logs of the hosts: {problem}")
 
 
+def show_consoles() -> None:
+    for console in sorted(Path("/var/log/libvirt/qemu").glob("grunnfjell-kvm-*-console.log")):
+        lines = console.read_text(encoding="utf-8", errors="replace").splitlines()
+        print(f"\n--- {console.name}", *lines[-12:], sep="\n", flush=True)
+
+
 def main() -> None:
     parts = sorted({step.part for step in STEPS})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; all of them if none is named")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; {', '.join(DEFAULT_PARTS)} if none is named"
+    )
     parser.add_argument("--inventory", default="inventories/lab")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
@@ -195,7 +219,7 @@ def main() -> None:
     BUILD.mkdir(exist_ok=True)
     results: dict[str, Count] = {}
     for step in STEPS:
-        if arguments.parts and step.part not in arguments.parts:
+        if step.part not in (arguments.parts or DEFAULT_PARTS):
             continue
         if step.needs in results and results[step.needs].failed:
             results[step.name] = Count(failed=1)
@@ -205,6 +229,8 @@ def main() -> None:
             results |= run_scenarios()
             continue
         results[step.name] = run(step, arguments.inventory)
+        if step.part == "kvm" and results[step.name].failed:
+            show_consoles()
         if step.part in ("demo", "verify") and results[step.name].failed:
             show_logs()
     total = sum(results.values(), Count())

@@ -55,12 +55,12 @@ def os_release() -> dict[str, str]:
     return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
 
 
-def missing_packages() -> list[str]:
-    return [package for package, path in PACKAGES.items() if not Path(path).exists()]
+def missing_packages(wanted: dict[str, str]) -> list[str]:
+    return [package for package, path in wanted.items() if not Path(path).exists()]
 
 
-def install_packages() -> None:
-    missing = missing_packages()
+def install_packages(wanted: dict[str, str] = PACKAGES) -> None:
+    missing = missing_packages(wanted)
     if not missing:
         return
     if os.geteuid() != 0:
@@ -73,9 +73,9 @@ def install_packages() -> None:
     for step in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
         done = subprocess.run([*apt, *step], env=environment, text=True, capture_output=True, check=False)
         log += done.stdout + done.stderr
-    if missing_packages():
+    if missing := missing_packages(wanted):
         tail = "\n".join(log.splitlines()[-20:])
-        raise Refusal(f"apt-get could not install {' '.join(missing_packages())}:\n{tail}")
+        raise Refusal(f"apt-get could not install {' '.join(missing)}:\n{tail}")
 
 
 def give_back(path: Path) -> None:

@@ -25,9 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.demo", description=__doc__)
     parser.add_argument("--inventory", default="inventories/lab")
     parser.add_argument("--no-converge", action="store_true", help="the fleet stands as its inventory says")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each video is sent")
+    parser.add_argument("--figures", type=Path, default=BUILD / "demo.json", help="where the figures go")
     arguments = parser.parse_args()
     try:
-        problems = demo(arguments.inventory, arguments.no_converge)
+        problems = demo(arguments.inventory, arguments.no_converge, arguments.rounds, arguments.figures)
     except Refusal as refusal:
         fail(str(refusal))
     for problem in problems:
@@ -35,7 +37,7 @@ def main() -> None:
     sys.exit(1 if problems else 0)
 
 
-def demo(inventory: str, converged: bool) -> list[str]:
+def demo(inventory: str, converged: bool, rounds: int = ROUNDS, file: Path = BUILD / "demo.json") -> list[str]:
     hosts = fleet.read(inventory)
     converge_s = None if converged else converge(inventory)
     producers = hosts.group("producers")
@@ -44,7 +46,7 @@ def demo(inventory: str, converged: bool) -> list[str]:
     made = videos.make(videos.VIDEOS, BUILD / "demo")
     letter = BUILD / "demo" / "letter.txt"
     letter.write_bytes(NO_VIDEO)
-    uploads = [*made.items()] * ROUNDS + [(None, letter)]
+    uploads = [*made.items()] * rounds + [(None, letter)]
 
     say(f"sending {len(uploads)} uploads to {', '.join(producer.url for producer in producers)}")
     began = time.monotonic()
@@ -62,7 +64,8 @@ def demo(inventory: str, converged: bool) -> list[str]:
         told=[job.told for job in accepted],
         pg_backends_peak=backends.peak,
     )
-    (BUILD / "demo.json").write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(asdict(result), indent=2) + "\n", encoding="utf-8")
 
     problems = refused(sent, accepted) + outcomes(accepted)
     say("looking at what came back")

@@ -1,0 +1,68 @@
+"""What a container cannot show of any host: a kernel, a clock and control groups of its own."""
+
+from __future__ import annotations
+
+import platform
+
+import pytest
+
+testinfra_hosts = ["ansible://all"]
+
+SERVICES = {
+    "rabbitmq": ["rabbitmq-server"],
+    "postgresql": ["postgresql@*"],
+    "pgbouncer": ["pgbouncer"],
+    "supervisor": ["supervisor"],
+}
+
+
+@pytest.fixture
+def services(host) -> list[str]:
+    groups = host.ansible.get_variables()["group_names"]
+    return [service for group, names in SERVICES.items() if group in groups for service in names]
+
+
+def test_the_host_is_a_machine_with_a_kernel_of_its_own(host):
+    assert host.check_output("systemd-detect-virt --vm") in ("kvm", "qemu")
+    assert host.run("systemd-detect-virt --container").stdout.strip() == "none"
+    assert host.check_output("uname -r") != platform.release()
+
+
+def test_everything_on_the_host_has_started(host):
+    assert host.run("systemctl is-system-running").stdout.strip() == "running", host.check_output("systemctl --failed")
+
+
+def test_every_kernel_setting_is_in_force(host, promised):
+    wanted = promised("host")["host_sysctl"]
+    assert wanted, "the role sets nothing"
+    assert {name: host.sysctl(name) for name in wanted} == wanted
+
+
+def test_the_clock_is_kept(host):
+    # In a container the unit is skipped: the clock is the machine's.
+    service = host.service("systemd-timesyncd")
+    assert service.is_running
+    assert service.is_enabled
+    assert host.check_output("timedatectl show --property=NTP --value") == "yes"
+
+
+def test_the_journal_survives_a_reboot(host):
+    assert host.check_output("journalctl --header --system | grep -c 'File path: /var/log/journal/'") != "0"
+
+
+def test_each_service_is_held_and_accounted_in_a_cgroup_v2_of_its_own(host, services):
+    assert host.check_output("stat --file-system --format=%T /sys/fs/cgroup") == "cgroup2fs"
+    for service in services:
+        group = host.check_output(f"systemctl show --property=ControlGroup --value '{service}'")
+        assert group.startswith("/system.slice/"), service
+        assert int(host.check_output(f"cat '/sys/fs/cgroup{group}/memory.current'")) > 0
+        assert int(host.check_output(f"cat '/sys/fs/cgroup{group}/pids.current'")) > 0
+
+
+def test_every_process_of_the_programs_is_in_supervisords_cgroup(host, services):
+    if "supervisor" not in services:
+        pytest.skip("no program runs here")
+    pids = host.check_output("pgrep -f '^/opt/[^ ]*/venv/bin/python'").split()
+    held = set(host.check_output("find /sys/fs/cgroup/system.slice/supervisor.service -name cgroup.procs -exec cat {} +").split())
+    assert pids
+    assert set(pids) <= held
