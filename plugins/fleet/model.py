@@ -28,6 +28,11 @@ class Host:
     inputs: dict[str, Any] = field(default_factory=dict)
     promises: frozenset[str] = frozenset()
 
+    @property
+    def drained(self) -> bool:
+        """It only left its work: none of its programs runs, and its PgBouncer has no client."""
+        return self.inputs.get("celery_worker_state") == "drained" and "producer" not in self.roles
+
 
 @dataclass(frozen=True)
 class Fleet:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fleet.model import Fleet, Host
+from fleet.scaling import unreadable_batches, unworkable_drains
 
 # Each ends before the next.
 TASK_TIMERS = (
@@ -122,7 +123,7 @@ def second_beat(fleet: Fleet) -> Iterator[str]:
 
 def pools_above_the_server(fleet: Fleet) -> Iterator[str]:
     """Every PgBouncer can fill its pools, and asks for passwords besides; together they must fit the server."""
-    bouncers = list(fleet.with_role("pgbouncer"))
+    bouncers = [bouncer for bouncer in fleet.with_role("pgbouncer") if not bouncer.drained]
     demand = sum(connections_of(bouncer) for bouncer in bouncers)
     for server in fleet.with_role("postgresql"):
         granted = server.inputs.get("postgresql_max_connections")
@@ -202,6 +203,8 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         one_machine_twice(fleet),
         applications_incomplete(fleet),
         second_beat(fleet),
+        unworkable_drains(fleet),
+        unreadable_batches(fleet),
         pools_above_the_server(fleet),
         timers_out_of_order(fleet),
         programs_twice(fleet),

@@ -15,6 +15,7 @@ options:
   logs: {description: Their error logs, shown when one does not answer., type: list, elements: path, default: []}
   promises: {description: Setting to the value that the promise needs., type: dict, required: true}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
+  fingerprint: {description: "What C(APPLICATION_FINGERPRINT) is in the environment of a worker of this release.", type: str}
   timeout: {description: Seconds to wait for the workers' answers., type: int, default: 60}
 author: maintainers
 """
@@ -44,7 +45,7 @@ LOG_LINES = 25
 # Settings of a single task that override the worker's.
 TASK_PROMISES = {"acks_late": "task_acks_late", "reject_on_worker_lost": "task_reject_on_worker_lost"}
 
-# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}}.
+# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}, "pids": {node: id}}.
 ASK = """
 import json, sys
 from celery.app.utils import find_app
@@ -52,7 +53,8 @@ name, attributes, *nodes = sys.argv[1:]
 inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
 conf = inspect.conf(with_defaults=True) or {}
 tasks = inspect.registered(*attributes.split(",")) or {}
-print(json.dumps({"conf": conf, "tasks": tasks}, default=str))
+pids = {node: stats["pid"] for node, stats in (inspect.stats() or {}).items()}
+print(json.dumps({"conf": conf, "tasks": tasks, "pids": pids}, default=str))
 """
 
 
@@ -60,6 +62,14 @@ def task_settings(line: str) -> tuple[str, dict[str, str]]:
     """A line of ``inspect registered``, e.g. 'newsroom.transcode [acks_late=True]', as name and settings."""
     name, _, rest = line.partition(" [")
     return name, dict(pair.split("=", 1) for pair in rest.rstrip("]").split(" ") if "=" in pair)
+
+
+def runs(pid: int, fingerprint: str) -> bool:
+    """Whether the process was started for this release and its settings; the one before answers by the same name."""
+    try:
+        return f"APPLICATION_FINGERPRINT={fingerprint}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # it has ended meanwhile
+        return False
 
 
 def broken(node: str, conf: dict, tasks: list, promises: dict, waivers: dict) -> list[str]:
@@ -99,6 +109,7 @@ def main() -> None:
             "logs": {"type": "list", "elements": "path", "default": []},
             "promises": {"type": "dict", "required": True},
             "waivers": {"type": "dict", "default": {}},
+            "fingerprint": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -112,13 +123,19 @@ def main() -> None:
     deadline = time.monotonic() + asked["timeout"]
     while True:
         code, out, err = module.run_command(argv, cwd="/")
-        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}}
-        silent = [node for node in asked["nodes"] if node not in answer["conf"] or node not in answer["tasks"]]
+        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}, "pids": {}}
+        silent = [node for node in asked["nodes"] if any(node not in told for told in answer.values())]
+        silent += [
+            node
+            for node, pid in answer["pids"].items()
+            if node not in silent and asked["fingerprint"] and not runs(pid, asked["fingerprint"])
+        ]
         if not silent:
             break
         if time.monotonic() > deadline:
             module.fail_json(
-                msg=f"No answer within {asked['timeout']} s (celery_worker_answer_timeout) from {', '.join(silent)}.\n"
+                msg=f"No answer of this release within {asked['timeout']} s (celery_worker_answer_timeout) "
+                f"from {', '.join(silent)}.\n"
                 f"{err[-2000:]}\n{log_tail(asked['logs'])}"
             )
 
