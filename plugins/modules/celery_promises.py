@@ -45,16 +45,22 @@ LOG_LINES = 25
 # Settings of a single task that override the worker's.
 TASK_PROMISES = {"acks_late": "task_acks_late", "reject_on_worker_lost": "task_reject_on_worker_lost"}
 
-# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}, "pids": {node: id}}.
+# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}, "fingerprints": {node: text}}.
+# A worker by the same name may still be the one before, so its process is asked for what it was started for.
 ASK = """
 import json, sys
+from pathlib import Path
 from celery.app.utils import find_app
 name, attributes, *nodes = sys.argv[1:]
 inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
 conf = inspect.conf(with_defaults=True) or {}
 tasks = inspect.registered(*attributes.split(",")) or {}
-pids = {node: stats["pid"] for node, stats in (inspect.stats() or {}).items()}
-print(json.dumps({"conf": conf, "tasks": tasks, "pids": pids}, default=str))
+fingerprints = {}
+for node, stats in (inspect.stats() or {}).items():
+    started_with = Path(f"/proc/{stats['pid']}/environ")
+    lines = started_with.read_text(errors="replace").split("\\0") if started_with.exists() else []
+    fingerprints[node] = next((line.split("=", 1)[1] for line in lines if line.startswith("APPLICATION_FINGERPRINT=")), "")
+print(json.dumps({"conf": conf, "tasks": tasks, "fingerprints": fingerprints}, default=str))
 """
 
 
@@ -62,14 +68,6 @@ def task_settings(line: str) -> tuple[str, dict[str, str]]:
     """A line of ``inspect registered``, e.g. 'newsroom.transcode [acks_late=True]', as name and settings."""
     name, _, rest = line.partition(" [")
     return name, dict(pair.split("=", 1) for pair in rest.rstrip("]").split(" ") if "=" in pair)
-
-
-def runs(pid: int, fingerprint: str) -> bool:
-    """Whether the process was started for this release and its settings; the one before answers by the same name."""
-    try:
-        return f"APPLICATION_FINGERPRINT={fingerprint}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # it has ended meanwhile
-        return False
 
 
 def broken(node: str, conf: dict, tasks: list, promises: dict, waivers: dict) -> list[str]:
@@ -123,12 +121,10 @@ def main() -> None:
     deadline = time.monotonic() + asked["timeout"]
     while True:
         code, out, err = module.run_command(argv, cwd="/")
-        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}, "pids": {}}
+        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}, "fingerprints": {}}
         silent = [node for node in asked["nodes"] if any(node not in told for told in answer.values())]
         silent += [
-            node
-            for node, pid in answer["pids"].items()
-            if node not in silent and asked["fingerprint"] and not runs(pid, asked["fingerprint"])
+            node for node in set(asked["nodes"]) - set(silent) if asked["fingerprint"] not in (None, answer["fingerprints"][node])
         ]
         if not silent:
             break

@@ -71,17 +71,16 @@ def fingerprint(script: str) -> str:
     return found[1] if found else ""
 
 
-def runs(pid: int, wanted: str) -> bool:
+def runs(pid: int, user: str, wanted: str) -> bool:
     """Whether the process was started by the script with this fingerprint."""
-    try:
-        return f"APPLICATION_FINGERPRINT={wanted}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:  # it has ended meanwhile
-        return False
+    # In a container, root without CAP_SYS_PTRACE may not read it; the account itself may.
+    environment = subprocess.run(["runuser", "-u", user, "--", "cat", f"/proc/{pid}/environ"], capture_output=True, check=False)
+    return f"APPLICATION_FINGERPRINT={wanted}".encode() in environment.stdout.split(b"\0")
 
 
-def outdated(supervisor, program: str, wanted: str) -> list[dict]:
+def outdated(supervisor, program: str, user: str, wanted: str) -> list[dict]:
     """The processes that are not what the script starts."""
-    return [each for each in processes(supervisor, [program]) if not up(each) or not runs(each["pid"], wanted)]
+    return [each for each in processes(supervisor, [program]) if not up(each) or not runs(each["pid"], user, wanted)]
 
 
 def answers(port: int, path: str) -> bool:
@@ -166,7 +165,7 @@ def main() -> None:
     supervisor = connect(asked["socket"])
     try:
         group = processes(supervisor, [asked["program"]]) if supervisor else []
-        waiting = outdated(supervisor, asked["program"], wanted) if group else []
+        waiting = outdated(supervisor, asked["program"], asked["user"], wanted) if group else []
         if module.check_mode or not waiting:
             written = write_files([script], module.check_mode)
             module.exit_json(changed=bool(written.changed or waiting), diff=written.diffs, **result)
