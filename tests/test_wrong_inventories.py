@@ -127,6 +127,11 @@ WRONG = {
     "an empty group": (empty_group, "The group 'rabbitmq' has no host"),
     "an unsupported system": (unsupported_system, "web1 runs Ubuntu 24; the roles are proven on Debian 12, Debian 13"),
     "a second beat": (spoil("celery_workers", celery_worker_beat=True), "has 2 beats (worker1, worker2)"),
+    "nobody left to work": (
+        spoil("celery_workers", celery_worker_state="drained"),
+        "All 2 workers of the application 'newsroom'",
+    ),
+    "a batch of nobody": (spoil("celery_workers", celery_worker_batch=["0"]), "celery_worker_batch holds '0'"),
     "concurrency 0": (
         spoil("celery_workers", celery_worker_concurrency=0),
         "celery_worker_concurrency is 0, but must be at least 1",

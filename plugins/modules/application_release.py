@@ -21,7 +21,8 @@ options:
     default: built
   source: {description: "As application_source of the role; read on the control machine.", type: dict}
   requirements: {description: The locked requirements in the source., type: str, default: requirements.txt}
-  environment_file: {description: Shell file with the application's environment., type: path}
+  settings: {description: Directory of the application's newest settings; C(versions) in it holds one of each., type: path}
+  version: {description: The version of the settings that the host goes to., type: str}
   migrate: {description: Command that prepares the database for the release., type: list, elements: str, default: []}
   user: {description: Account that runs the migration and the programs., type: str}
   keep: {description: Releases that stay on the host., type: int, default: 3}
@@ -35,7 +36,7 @@ EXAMPLES = r"""
   application_release:
     source: {directory: examples/newsroom}
     root: /opt/newsroom
-    environment_file: /etc/newsroom/environment
+    settings: /etc/newsroom
     user: www-data
 """
 
@@ -61,9 +62,13 @@ READY = ".ready"
 USES = ("proc/[0-9]*/cmdline", "etc/supervisor/conf.d/*.conf", "etc/supervisor/programs/*")
 RUN = """\
 #!/bin/sh
-# Runs a program of this release in the application's environment, e.g. `run celery status`.
+# Runs a program of this release in the application's environment, e.g. `run celery status`. supervisord's programs name the
+# version of the settings that they were started with; without it the newest holds.
 set -a
-. {environment}
+APPLICATION_SETTINGS=${{APPLICATION_SETTINGS:-{settings}}}
+. "$APPLICATION_SETTINGS/environment"
+PYTHONPATH=$APPLICATION_SETTINGS
+PGSERVICEFILE=$APPLICATION_SETTINGS/pg_service.conf
 set +a
 PATH={directory}/venv/bin:$PATH
 exec "$@"
@@ -125,14 +130,26 @@ class Releases:
 
     def used(self) -> set[str]:
         """Releases that a program runs, or would be started on again."""
-        texts = []
-        for file in (file for pattern in USES for file in Path("/").glob(pattern)):
-            try:
-                texts.append(file.read_bytes())
-            except OSError:  # a process that has ended meanwhile
-                continue
         names = [file.parent.name for file in self.root.glob(f"releases/*/{READY}")]
-        return {name for name in names if any(bytes(self.root / "releases" / name) in text for text in texts)}
+        return named(self.root / "releases", names)
+
+
+def prune_settings(directory: Path, version: str) -> None:
+    """They hold secrets: only the version that the host goes to stays, and what a program would be started with again."""
+    names = [path.name for path in (directory / "versions").glob("*") if path.name != version]
+    for name in set(names) - named(directory / "versions", names):
+        shutil.rmtree(directory / "versions" / name)
+
+
+def named(directory: Path, names: list[str]) -> set[str]:
+    """Those of the directory's names whose path a process or a program's declaration holds."""
+    texts = []
+    for file in (file for pattern in USES for file in Path("/").glob(pattern)):
+        try:
+            texts.append(file.read_bytes())
+        except OSError:  # a process that has ended meanwhile
+            continue
+    return {name for name in names if any(bytes(directory / name) in text for text in texts)}
 
 
 class Build:
@@ -161,7 +178,7 @@ class Build:
             artifact.extractall(source)
         self.environment(source)
         run = self.directory / "run"
-        run.write_text(RUN.format(environment=self.module.params["environment_file"], directory=self.directory))
+        run.write_text(RUN.format(settings=self.module.params["settings"], directory=self.directory))
         run.chmod(0o755)
         if self.module.params["migrate"]:
             as_user = ["runuser", "-u", self.module.params["user"], "--"]
@@ -194,7 +211,8 @@ def main() -> None:
             "state": {"type": "str", "choices": ["built", "current", "listed"], "default": "built"},
             "source": {"type": "dict"},
             "requirements": {"type": "str", "default": "requirements.txt"},
-            "environment_file": {"type": "path"},
+            "settings": {"type": "path"},
+            "version": {"type": "str"},
             "migrate": {"type": "list", "elements": "str", "default": []},
             "user": {"type": "str"},
             "keep": {"type": "int", "default": 3},
@@ -202,7 +220,7 @@ def main() -> None:
             "artifact": {"type": "path"},
         },
         required_if=[
-            ("state", "built", ["release", "environment_file", "user"]),
+            ("state", "built", ["release", "settings", "version", "user"]),
             ("state", "current", ["release"]),
         ],
         supports_check_mode=True,
@@ -233,6 +251,8 @@ def main() -> None:
             releases.switch(name)
     if not module.check_mode and releases.current == name:
         releases.prune(asked["keep"])
+        if asked["settings"]:
+            prune_settings(Path(asked["settings"]), asked["version"])
     module.exit_json(history=releases.history, **result)
 
 

@@ -127,6 +127,8 @@ def main() -> None:
             module.fail_json(**result, msg="\n".join(map(sentence, late)))
     except xmlrpc.client.Fault as fault:
         module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. See: supervisorctl reread")
+    except xmlrpc.client.ProtocolError as error:  # e.g. a socket whose port somebody else has
+        module.fail_json(**result, msg=f"supervisord cannot carry out {path} ({error.errmsg}). See: journalctl -u supervisor")
     module.exit_json(**result)
 
 

@@ -23,9 +23,9 @@ from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY
 
 # Between two requests of one client: many enough to meet every moment of a handover.
-PAUSE_S = 0.05
+PAUSE_S = 0.1
 # Between two uploads to one producer: the machine that plays the fleet has other work too.
-UPLOAD_EVERY_S = 3.0
+UPLOAD_EVERY_S = 6.0
 
 
 @dataclass

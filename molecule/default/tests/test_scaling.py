@@ -1,4 +1,4 @@
-"""What scaling promises: a program restarts alone, warmly, a batch of hosts at a time; a host drains and leaves nothing behind."""
+"""What scaling promises: a program restarts alone, warmly, batch by batch; a host drains and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 from following import LONG, RESUME_S, SHORT, ffmpeg_of, programs, until
 from operating import assert_nothing_lost_or_cut, away, clients, edited, overlaps
 from test_runs import CELERY_WORKERS, changed, play, started
+
+from lab.demo.fleet import Host
 
 pytestmark = pytest.mark.disruptive
 
@@ -24,6 +26,10 @@ def two_programs(concurrency: int) -> tuple[str, str]:
         {"name": "celery-mail", "queues": ["mail"], "concurrency": 1},
     ]
     return "--extra-vars", json.dumps({"celery_worker_programs": declared})
+
+
+def sql(database: Host, query: str) -> str:
+    return database.run(["env", "--chdir=/", "runuser", "-u", "postgres", "--", "psql", "-XAtd", "postgres", "-c", query])
 
 
 def test_a_program_that_changes_restarts_alone_warmly_and_batch_by_batch(site, inventory, films, upload):
@@ -65,8 +71,7 @@ def test_a_worker_drains_in_mid_task_and_leaves_nothing_behind(site, inventory, 
             assert set(changed(counts)) == {leaver.name}, said
             assert programs(leaver) == {}, said
             asked = f"SELECT count(*) FROM pg_stat_activity WHERE client_addr = '{leaver.address}'"
-            connections = ["runuser", "-u", "postgres", "--", "psql", "-XAtd", "postgres", "-c", asked]
-            until("its pool's end", lambda: database.run(["env", "--chdir=/", *connections]).strip() == "0", 10)
+            until("its pool's end", lambda: sql(database, asked).strip() == "0", 10)
             counts, said = play(drained, "site.yml")
             assert changed(counts) == {}, said
     assert_nothing_lost_or_cut(seen, caught)
@@ -81,18 +86,7 @@ def test_a_worker_drains_in_mid_task_and_leaves_nothing_behind(site, inventory, 
         with edited(inventory, remove) as smaller:
             counts, said = play(smaller, "site.yml")
             assert set(changed(counts)) == {database.name}, said
-            allowed = [
-                "runuser",
-                "-u",
-                "postgres",
-                "--",
-                "psql",
-                "-XAtd",
-                "postgres",
-                "-c",
-                "SELECT address FROM pg_hba_file_rules",
-            ]
-            assert leaver.address not in database.run(["env", "--chdir=/", *allowed]).split()
+            assert leaver.address not in sql(database, "SELECT address FROM pg_hba_file_rules").split()
     finally:
         counts, said = play(inventory, "site.yml")
     now = started(site)
