@@ -8,15 +8,16 @@ import json
 import re
 import shutil
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 import yaml
-from following import ended
+from following import ended, programs
 
 from lab.demo import traffic
 from lab.demo.fleet import Fleet, Host
@@ -103,25 +104,37 @@ def process_ids(host: Host) -> str:
     return host.run(["supervisorctl", "pid", "all"])
 
 
-def away(host: Host, program: str) -> list[tuple[datetime, datetime]]:
-    """The times from a stop of the program until it counted as RUNNING again, by supervisord's own log."""
-    log = host.run(["cat", "/var/log/supervisor/supervisord.log"])
-    events = re.findall(rf"^(\S+ \S+),\d+ \w+ (waiting for|success:) {program} (?:to stop|entered RUNNING)", log, re.MULTILINE)
-    times, left = [], None
-    for moment, what in events:
-        at = datetime.fromisoformat(moment)
-        if what == "waiting for":
-            left = left or at
-        elif left:
-            times.append((left, at))
-            left = None
-    return times
+@contextmanager
+def absences(hosts: list[Host], program: str) -> Iterator[dict[str, list[list[float]]]]:
+    """For each host the times when the program was certainly not RUNNING: from one look's answer to another's question."""
+    seen: dict[str, list[list[float]]] = {host.name: [] for host in hosts}
+    over = threading.Event()
+
+    def watch(host: Host) -> None:
+        away = False
+        while not over.wait(PAUSE_S):
+            asked = time.monotonic()
+            if programs(host).get(program, "").startswith("RUNNING"):
+                away = False
+            elif away:
+                seen[host.name][-1][1] = asked
+            else:
+                away = True
+                seen[host.name].append([time.monotonic(), time.monotonic()])
+
+    threads = [threading.Thread(target=watch, args=(replace(host),)) for host in hosts]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
-def overlaps(times: list[tuple[datetime, datetime]]) -> list[tuple]:
-    return [
-        (one, other) for one, other in itertools.combinations(sorted(times), 2) if max(one[0], other[0]) < min(one[1], other[1])
-    ]
+def overlaps(times: list[list[float]]) -> list[tuple[list[float], list[float]]]:
+    return [pair for pair in itertools.combinations(sorted(times), 2) if pair[1][0] < pair[0][1]]
 
 
 @contextmanager

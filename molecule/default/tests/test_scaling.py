@@ -6,7 +6,7 @@ import json
 
 import pytest
 from following import LONG, RESUME_S, SHORT, ffmpeg_of, programs, until
-from operating import assert_nothing_lost_or_cut, away, clients, edited, overlaps
+from operating import absences, assert_nothing_lost_or_cut, clients, edited, overlaps
 from test_runs import CELERY_WORKERS, changed, play, started
 
 from lab.demo.fleet import Host
@@ -37,8 +37,7 @@ def test_a_program_that_changes_restarts_alone_warmly_and_batch_by_batch(site, i
     try:
         _, said = play(inventory, CELERY_WORKERS, *two_programs(4))
         before = {worker.name: programs(worker) for worker in workers}
-        absences = {worker.name: len(away(worker, "celery-worker")) for worker in workers}
-        with clients(site, films[SHORT]) as seen:
+        with clients(site, films[SHORT]) as seen, absences(workers, "celery-worker") as times:
             caught = upload(LONG)
             ffmpeg_of(site, caught)
             counts, said = play(inventory, CELERY_WORKERS, *two_programs(3))
@@ -49,8 +48,8 @@ def test_a_program_that_changes_restarts_alone_warmly_and_batch_by_batch(site, i
             assert now["celery-worker"] != before[worker.name]["celery-worker"], said
             children = worker.run(["sh", "-c", "pgrep -c -P $(supervisorctl pid celery-worker) -f celery"])
             assert int(children) == 3
-        times = [span for worker in workers for span in away(worker, "celery-worker")[absences[worker.name] :]]
-        assert len(times) == len(workers) and overlaps(times) == [], times
+        assert [len(spans) for spans in times.values()] == [1] * len(workers), times
+        assert overlaps([span for spans in times.values() for span in spans]) == [], times
         assert_nothing_lost_or_cut(seen, caught)
     finally:
         play(inventory, CELERY_WORKERS)
