@@ -57,7 +57,7 @@ import xmlrpc.client
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.supervisord import connect, full_name, processes, stopped, up, wait_until_up
+from ansible.module_utils.supervisord import connect, full_name, processes, stopped, wait_until_up
 from ansible.module_utils.whole_files import ManagedFile, current_content, write_files
 
 LOG_LINES = 25
@@ -80,7 +80,7 @@ def runs(pid: int, user: str, wanted: str) -> bool:
 
 def outdated(supervisor, program: str, user: str, wanted: str) -> list[dict]:
     """The processes that are not what the script starts."""
-    return [each for each in processes(supervisor, [program]) if not up(each) or not runs(each["pid"], user, wanted)]
+    return [each for each in processes(supervisor, [program]) if stopped(each) or not runs(each["pid"], user, wanted)]
 
 
 def answers(port: int, path: str) -> bool:
