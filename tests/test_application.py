@@ -66,6 +66,7 @@ def test_a_section_has_supervisord_s_own_keys_and_words() -> None:
     )
     assert section == {
         "name": "celery-worker",
+        "kind": "program",
         "settings": {
             "command": "/opt/shop/run celery worker",
             "stopasgroup": "false",

@@ -102,6 +102,27 @@ def test_a_second_beat_is_refused() -> None:
     assert refused(worker1=beats["worker1"]) == []
 
 
+def test_a_drained_worker_gives_its_connections_back_and_leaves_one_that_works() -> None:
+    drained = {name: with_inputs(name, celery_worker_state="drained") for name in ("worker1", "worker2")}
+    server = with_inputs("db1", postgresql_max_connections=57)
+    (sentence,) = refused(db1=server)
+    assert "may open 81 connections" in sentence
+    assert refused(worker1=drained["worker1"], db1=server) == []
+    (sentence,) = refused(**drained)
+    assert "All 2 workers of the application 'newsroom' are drained (worker1, worker2)" in sentence
+
+
+def test_a_drained_beat_is_refused() -> None:
+    (sentence,) = refused(worker1=with_inputs("worker1", celery_worker_state="drained", celery_worker_beat=True))
+    assert "worker1 is drained, but runs the beat" in sentence
+
+
+@pytest.mark.parametrize(("batch", "works"), [([1, "25%"], True), (["100%"], True), (["0"], False), (["most"], False)])
+def test_a_batch_that_nobody_can_read_is_refused(batch: list, works: bool) -> None:
+    sentences = refused(worker1=with_inputs("worker1", celery_worker_batch=batch))
+    assert sentences == [] if works else "celery_worker_batch holds" in sentences[0]
+
+
 def test_pools_that_exceed_the_server_are_refused_with_both_numbers() -> None:
     def server(connections: int) -> Host:
         return host("db1", "postgresql", postgresql_max_connections=connections, postgresql_superuser_reserved_connections=3)

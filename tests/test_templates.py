@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,9 @@ CURRENT = {
     "name": "newsroom",
     "release": "0123456789ab",
     "directory": "/opt/newsroom/releases/0123456789ab",
+    "root": "/opt/newsroom",
+    "keep": 3,
+    "settings": "/etc/newsroom/versions/0123456789ab",
     "run": "/opt/newsroom/releases/0123456789ab/run",
     "state": "/var/lib/newsroom",
     "user": "www-data",
@@ -49,24 +52,15 @@ CURRENT = {
 }
 
 
-def tasks_of(role: str) -> Iterator[dict[str, Any]]:
-    for path in (ROOT / "roles" / role / "tasks").glob("*.yml"):
-        pending = list(yaml.safe_load(path.read_text()) or [])
-        while pending:
-            task = pending.pop()
-            pending += task.get("block", []) + task.get("rescue", []) + task.get("always", [])
-            yield task
-
-
-def renderings(role: str) -> dict[str, dict[str, Any]]:
-    """The role's templates, and those of templates/ that its tasks render, each with the variables of its task."""
+def renderings(role: str) -> dict[str, str]:
+    """The role's templates, and those of templates/ that its constants render, each with the expression that renders it."""
     own = ROOT / "roles" / role / "templates"
-    found = {str(path.relative_to(ROOT)): {} for path in sorted(own.rglob("*.j2"))}
-    for task in tasks_of(role):
-        source = task.get("ansible.builtin.template", {}).get("src")
-        if source:
-            home = own if (own / source).exists() else ROOT / "templates"
-            found[str((home / source).relative_to(ROOT))] = task.get("vars", {})
+    found = {str(path.relative_to(ROOT)): f"lookup('ansible.builtin.template', '{path}')" for path in sorted(own.rglob("*.j2"))}
+    constants = ROOT / "roles" / role / "vars/main.yml"
+    for name, value in (yaml.safe_load(constants.read_text()) if constants.exists() else {}).items():
+        for source in re.findall(r"lookup\('ansible.builtin.template', '([^']+)'", value if isinstance(value, str) else ""):
+            if not (own / source).exists():
+                found[f"templates/{source}"] = name
     return found
 
 
@@ -84,13 +78,9 @@ def play(role: str, groups: str | list[str]) -> dict[str, Any]:
     render = [
         {
             "name": f"Render {path}",
-            "vars": variables,
-            "ansible.builtin.set_fact": {
-                fact_of(role, path): f"{{{{ lookup('ansible.builtin.template', '{ROOT / path}') }}}}",
-                "cacheable": True,
-            },
+            "ansible.builtin.set_fact": {fact_of(role, path): f"{{{{ {expression} }}}}", "cacheable": True},
         }
-        for path, variables in RENDERINGS[role].items()
+        for path, expression in RENDERINGS[role].items()
     ]
     hosts = ":".join(f"{group}[0]" for group in ([groups] if isinstance(groups, str) else groups))
     return {"hosts": hosts, "tasks": [load, *render]}
@@ -127,6 +117,7 @@ def start(home: Path, release: str) -> subprocess.Popen[str]:
         payload = {f"ansible_{key}": value for key, value in facts.items()} | {"_ansible_facts_gathered": True}
         (home / "facts" / f"s1_{host}").write_text(json.dumps({"__payload__": json.dumps(payload)}))
     (home / "render.yml").write_text(yaml.safe_dump([play(role, groups) for role, groups in TOPOLOGY.items()]))
+    (home / "templates").symlink_to(ROOT / "templates")  # as beside the kit's playbooks
     (home / "password").write_text("not-a-secret\n")
     environment = {
         **os.environ,
@@ -250,6 +241,7 @@ def erlang_terms(text: str) -> None:
 PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"/etc/systemd/.*\.conf", unit),
     (r"/etc/supervisor/conf\.d/.*\.conf", programs),
+    (r"/etc/supervisor/programs/.*", shell),
     (r"/etc/sysctl\.d/.*\.conf", settings(r"(?P<key>[a-z0-9_.-]+) = \S.*")),
     (r"/etc/postgresql/.*_hba\.conf", hba),
     (r"/etc/postgresql/.*/conf\.d/.*\.conf", settings(r"(?P<key>[a-z_.]+) = '(?:[^'\\]|''|\\\\)*'")),
@@ -301,8 +293,9 @@ def test_each_file_ends_its_last_line_and_leaves_nothing_to_render(rendered: dic
 def test_each_file_says_that_it_is_managed_and_by_which_inputs(rendered: dict[str, str]) -> None:
     mark = re.compile(r"[#;%]+ Managed by Grunnfjell: edit the inventory \(([a-z_]+)\*?\), not this file\.")
     for name, text in rendered.items():
-        found = mark.fullmatch(text.splitlines()[0])
-        assert found, f"{name} begins with {text.splitlines()[0]!r}"
+        first = next(line for line in text.splitlines() if not line.startswith("#!"))
+        found = mark.fullmatch(first)
+        assert found, f"{name} begins with {first!r}"
         role = name.split(", ")[2].split(": ")[0]
         options = yaml.safe_load((ROOT / "roles" / role / "meta/argument_specs.yml").read_text())["argument_specs"]["main"][
             "options"
@@ -312,7 +305,7 @@ def test_each_file_says_that_it_is_managed_and_by_which_inputs(rendered: dict[st
 
 def test_no_file_changes_with_the_day() -> None:
     """A date in a file changes it at every run: the templates ask for none, and neither do the values that they render."""
-    clock = re.compile(r"now\(|date_time|strftime|lookup\('(ansible\.builtin\.)?pipe|ansible_managed|\\| *(random|shuffle)\\b")
+    clock = re.compile(r"now\(|date_time|strftime|lookup\('(ansible\.builtin\.)?pipe|ansible_managed|\| *(random|shuffle)\b")
     for pattern in ("roles/*/templates/**/*", "templates/**/*", "roles/*/vars/*.yml", "roles/*/defaults/*.yml"):
         for path in (path for path in ROOT.glob(pattern) if path.is_file()):
             assert not clock.search(path.read_text()), path

@@ -23,10 +23,14 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         args = dict(self._task.args)
         try:
-            source = source_of(args["source"], args.get("requirements", "requirements.txt"))
-            args["release"] = source.identity
+            source = None
+            if args.get("source") and not args.get("release"):
+                source = source_of(args["source"], args.get("requirements", "requirements.txt"))
+                args["release"] = source.identity
+            elif args.get("release"):
+                args.pop("source", None)  # what the host keeps is not built again
             result |= self._execute_module(module_args=args, task_vars=task_vars)
-            if result.pop("needs_artifact", False):
+            if source and result.pop("needs_artifact", False):
                 with tempfile.TemporaryDirectory() as scratch:
                     artifact = Path(scratch) / "artifact.tar.gz"
                     source.pack(artifact)

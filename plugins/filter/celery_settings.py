@@ -34,6 +34,22 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def settings_contents(contents: dict[str, str], directories: list[str]) -> dict[str, str]:
+    """Path to content, of every file in every directory."""
+    return {f"{directory}/{name}": content for directory in directories for name, content in contents.items()}
+
+
+def settings_files(contents: dict[str, str], directories: list[str], group: str) -> list[dict[str, str]]:
+    """The files as managed_files takes them: nobody but root and the application's account reads them."""
+    return [{"path": path, "group": group, "mode": "0640"} for path in settings_contents(contents, directories)]
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
-        return {"python_literal": python_literal, "broker_url": broker_url, "fingerprint": fingerprint}
+        return {
+            "python_literal": python_literal,
+            "broker_url": broker_url,
+            "fingerprint": fingerprint,
+            "settings_contents": settings_contents,
+            "settings_files": settings_files,
+        }

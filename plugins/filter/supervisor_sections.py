@@ -19,13 +19,15 @@ def program_sections(
 ) -> list[dict[str, Any]]:
     """supervisord's section of each program: its name and its settings by supervisord's own keys.
 
-    programs: each with name, argv, log.  run: what runs argv in the application's environment.  common: settings of all.
+    programs: each with name, log, and argv or supervisord's own command; kind where it is not a plain program.
+    run: what runs argv in the application's environment.  common: settings of all.
     """
     return [
         {
             "name": program["name"],
+            "kind": program.get("kind", "program"),
             "settings": {
-                "command": f"{run} {supervisor_command(program['argv'])}",
+                "command": program.get("command") or f"{run} {supervisor_command(program['argv'])}",
                 **{key: str(value).lower() if isinstance(value, bool) else value for key, value in common.items()},
                 "stdout_logfile": f"{log_directory}/{program['log']}.log",
                 "stderr_logfile": f"{log_directory}/{program['log']}.err.log",

@@ -39,6 +39,11 @@ class Host:
         value = self.inputs.get(name)
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
+    @property
+    def drained(self) -> bool:
+        """It only left its work: none of its programs runs, and its PgBouncer has no client."""
+        return self.inputs.get("celery_worker_state") == "drained" and "producer" not in self.roles
+
 
 @dataclass(frozen=True)
 class Fleet:

@@ -8,15 +8,25 @@ description:
   - A release lives in I(root)/releases/I(release), with its source in C(src) and its environment in C(venv). It counts
     as standing only once everything, the migration included, has succeeded; a half-built one is built anew.
   - Its script C(run) runs a program of the release with the application's environment.
+  - The link C(current) names the release that the host's programs run. While a program runs the one before, only
+    I(state=current) moves it.
+  - The file C(history) lists the releases that were current, the last one at its end. Going back to one takes those
+    after it off the list, so that the release before is never one that was left for it.
 options:
-  source: {description: "As application_source of the role; read on the control machine.", type: dict, required: true}
-  requirements: {description: The locked requirements in the source., type: str, default: requirements.txt}
   root: {description: Home of the application's releases., type: path, required: true}
-  environment_file: {description: Shell file with the application's environment., type: path, required: true}
+  state:
+    description: C(built) builds; C(current) moves the link; C(listed) only tells.
+    choices: [built, current, listed]
+    type: str
+    default: built
+  source: {description: "As application_source of the role; read on the control machine.", type: dict}
+  requirements: {description: The locked requirements in the source., type: str, default: requirements.txt}
+  settings: {description: Directory of the application's newest settings; C(versions) in it holds one of each., type: path}
+  version: {description: The version of the settings that the host goes to., type: str}
   migrate: {description: Command that prepares the database for the release., type: list, elements: str, default: []}
-  user: {description: Account that runs the migration and the programs., type: str, required: true}
+  user: {description: Account that runs the migration and the programs., type: str}
   keep: {description: Releases that stay on the host., type: int, default: 3}
-  release: {description: Set by the action plugin., type: str}
+  release: {description: One that the host keeps; without it the one that I(source) is., type: str}
   artifact: {description: Set by the action plugin., type: path}
 author: maintainers
 """
@@ -26,12 +36,14 @@ EXAMPLES = r"""
   application_release:
     source: {directory: examples/newsroom}
     root: /opt/newsroom
-    environment_file: /etc/newsroom/environment
+    settings: /etc/newsroom
     user: www-data
 """
 
 RETURN = r"""
 release: {description: Identity of the release by its content., type: str, returned: always}
+previous: {description: The release that was current before the call., type: str, returned: always}
+history: {description: "Releases that were current, the last one at the end.", type: list, elements: str, returned: always}
 directory: {description: Where the release stands., type: str, returned: always}
 """
 
@@ -39,43 +51,114 @@ import json
 import os
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 READY = ".ready"
+# Where a release in use is named: the processes, what starts them again, and the scripts that this calls.
+USES = ("proc/[0-9]*/cmdline", "etc/supervisor/conf.d/*.conf", "etc/supervisor/programs/*")
 RUN = """\
 #!/bin/sh
-# Runs a program of this release in the application's environment, e.g. `run celery status`.
+# Runs a program of this release in the application's environment, e.g. `run celery status`. supervisord's programs name the
+# version of the settings that they were started with; without it the newest holds.
 set -a
-. {environment}
+APPLICATION_SETTINGS=${{APPLICATION_SETTINGS:-{settings}}}
+. "$APPLICATION_SETTINGS/environment"
+PYTHONPATH=$APPLICATION_SETTINGS
+PGSERVICEFILE=$APPLICATION_SETTINGS/pg_service.conf
 set +a
 PATH={directory}/venv/bin:$PATH
 exec "$@"
 """
 
 
-def releases_to_remove(ready: list[tuple[float, str]], current: str, keep: int, used: set[str]) -> list[str]:
-    """Of (time built, release), the oldest beyond ``keep``; never the current one, nor one that a program uses."""
+def releases_to_remove(ready: list[tuple[Any, str]], current: str, keep: int, used: set[str]) -> list[str]:
+    """Of (age, release), the oldest beyond ``keep``; never the current one, nor one that a program uses."""
     others = [release for _, release in sorted(ready, reverse=True) if release != current]
     return [release for release in others[max(keep - 1, 0) :] if release not in used]
 
 
-class Release:
-    def __init__(self, module: AnsibleModule) -> None:
+def gone_to(history: list[str], release: str) -> list[str]:
+    """The history once the release is current: at its end; what came after it was left for it."""
+    return history[: history.index(release) + 1] if release in history else [*history, release]
+
+
+class Releases:
+    """The releases of an application on its host."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.link = root / "current"
+        self.list = root / "history"
+
+    @property
+    def current(self) -> str:
+        return Path(os.readlink(self.link)).name if self.link.is_symlink() else ""
+
+    @property
+    def history(self) -> list[str]:
+        """Without what was pruned since, and with what became current before this list was kept."""
+        listed = self.list.read_text().split() if self.list.exists() else []
+        standing = [name for name in listed if self.stands(name)]
+        return gone_to(standing, self.current) if self.current else standing
+
+    def stands(self, name: str) -> bool:
+        return (self.root / "releases" / name / READY).exists()
+
+    def switch(self, name: str) -> None:
+        history = gone_to(self.history, name)
+        self.replace(self.list, lambda path: path.write_text("\n".join(history) + "\n"))
+        self.replace(self.link, lambda path: path.symlink_to(self.root / "releases" / name))
+
+    @staticmethod
+    def replace(path: Path, make: Callable[[Path], object]) -> None:
+        new = path.with_name(f".{path.name}")
+        new.unlink(missing_ok=True)
+        make(new)
+        new.replace(path)
+
+    def prune(self, keep: int) -> None:
+        built = {file.parent.name: file.stat().st_mtime for file in self.root.glob(f"releases/*/{READY}")}
+        history = self.history
+        # One that was never current, or was left again, goes before all those that a rollback may want.
+        ready = [((history.index(name) if name in history else -1, time), name) for name, time in built.items()]
+        for name in releases_to_remove(ready, self.current, keep, self.used()):
+            shutil.rmtree(self.root / "releases" / name)
+
+    def used(self) -> set[str]:
+        """Releases that a program runs, or would be started on again."""
+        names = [file.parent.name for file in self.root.glob(f"releases/*/{READY}")]
+        return named(self.root / "releases", names)
+
+
+def prune_settings(directory: Path, version: str) -> None:
+    """They hold secrets: only the version that the host goes to stays, and what a program would be started with again."""
+    names = [path.name for path in (directory / "versions").glob("*") if path.name != version]
+    for name in set(names) - named(directory / "versions", names):
+        shutil.rmtree(directory / "versions" / name)
+
+
+def named(directory: Path, names: list[str]) -> set[str]:
+    """Those of the directory's names whose path a process or a program's declaration holds."""
+    texts = []
+    for file in (file for pattern in USES for file in Path("/").glob(pattern)):
+        try:
+            texts.append(file.read_bytes())
+        except OSError:  # a process that has ended meanwhile
+            continue
+    return {name for name in names if any(bytes(directory / name) in text for text in texts)}
+
+
+class Build:
+    """One release in the making."""
+
+    def __init__(self, module: AnsibleModule, directory: Path) -> None:
         self.module = module
-        self.root = Path(module.params["root"])
-        self.name: str = module.params["release"]
-        self.directory = self.root / "releases" / self.name
-        self.current = self.root / "current"
-
-    @property
-    def ready(self) -> bool:
-        return (self.directory / READY).exists()
-
-    @property
-    def is_current(self) -> bool:
-        return self.current.is_symlink() and Path(os.readlink(self.current)) == self.directory
+        self.name = directory.name
+        self.directory = directory
 
     def command(self, what: str, argv: list[str], **options: object) -> None:
         code, out, err = self.module.run_command(argv, **options)
@@ -95,7 +178,7 @@ class Release:
             artifact.extractall(source)
         self.environment(source)
         run = self.directory / "run"
-        run.write_text(RUN.format(environment=self.module.params["environment_file"], directory=self.directory))
+        run.write_text(RUN.format(settings=self.module.params["settings"], directory=self.directory))
         run.chmod(0o755)
         if self.module.params["migrate"]:
             as_user = ["runuser", "-u", self.module.params["user"], "--"]
@@ -120,59 +203,57 @@ class Release:
         path_file = next(venv.glob("lib/python3*/site-packages")) / "application.pth"
         path_file.write_text(f"{source}\n")
 
-    def switch(self) -> None:
-        link = self.root / ".current"
-        link.unlink(missing_ok=True)
-        link.symlink_to(self.directory)
-        link.replace(self.current)
-
-    def prune(self) -> None:
-        ready = [(file.stat().st_mtime, file.parent.name) for file in self.root.glob(f"releases/*/{READY}")]
-        for name in releases_to_remove(ready, self.name, self.module.params["keep"], self.used({name for _, name in ready})):
-            shutil.rmtree(self.root / "releases" / name)
-
-    def used(self, names: set[str]) -> set[str]:
-        """Releases that a program runs, or would be started on again: a deploy of the application alone restarts none."""
-        texts = []
-        for file in (*Path("/proc").glob("[0-9]*/cmdline"), *Path("/etc/supervisor/conf.d").glob("*.conf")):
-            try:
-                texts.append(file.read_bytes())
-            except OSError:  # a process that has ended meanwhile
-                continue
-        return {name for name in names if any(bytes(self.root / "releases" / name) in text for text in texts)}
-
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "source": {"type": "dict", "required": True},
-            "requirements": {"type": "str", "default": "requirements.txt"},
             "root": {"type": "path", "required": True},
-            "environment_file": {"type": "path", "required": True},
+            "state": {"type": "str", "choices": ["built", "current", "listed"], "default": "built"},
+            "source": {"type": "dict"},
+            "requirements": {"type": "str", "default": "requirements.txt"},
+            "settings": {"type": "path"},
+            "version": {"type": "str"},
             "migrate": {"type": "list", "elements": "str", "default": []},
-            "user": {"type": "str", "required": True},
+            "user": {"type": "str"},
             "keep": {"type": "int", "default": 3},
-            "release": {"type": "str", "required": True},
+            "release": {"type": "str"},
             "artifact": {"type": "path"},
         },
+        required_if=[
+            ("state", "built", ["release", "settings", "version", "user"]),
+            ("state", "current", ["release"]),
+        ],
         supports_check_mode=True,
     )
-    release = Release(module)
-    result = {"release": release.name, "directory": str(release.directory), "changed": False}
-    if not release.ready:
+    asked = module.params
+    releases = Releases(Path(asked["root"]))
+    before, name = releases.current, asked["release"]
+    directory = releases.root / "releases" / (name or before)
+    result = {"release": name or before, "directory": str(directory), "previous": before, "changed": False}
+    if asked["state"] == "listed":
+        module.exit_json(history=releases.history, **result)
+    if not releases.stands(name):
         result["changed"] = True
+        if not asked["source"]:
+            module.fail_json(
+                msg=f"There is no release {name} here, only {', '.join(releases.history) or 'none'}. To build it, let "
+                "application_source name it; to go on without this host, --limit the run to the others."
+            )
         if module.check_mode:
-            module.exit_json(**result)
-        if not module.params["artifact"]:
+            module.exit_json(history=releases.history, **result)
+        if not asked["artifact"]:
             module.exit_json(needs_artifact=True, **result)
-        release.build()
-    if not release.is_current:
+        Build(module, directory).build()
+    # A link that runs ahead of the programs would name a release that no gate has passed.
+    if before != name and (asked["state"] == "current" or before not in releases.used()):
         result["changed"] = True
         if not module.check_mode:
-            release.switch()
-    if not module.check_mode:
-        release.prune()
-    module.exit_json(**result)
+            releases.switch(name)
+    if not module.check_mode and releases.current == name:
+        releases.prune(asked["keep"])
+        if asked["settings"]:
+            prune_settings(Path(asked["settings"]), asked["version"])
+    module.exit_json(history=releases.history, **result)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ options:
   logs: {description: Their error logs, shown when one does not answer., type: list, elements: path, default: []}
   promises: {description: Setting to the value that the promise needs., type: dict, required: true}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
+  fingerprint: {description: "What C(APPLICATION_FINGERPRINT) is in the environment of a worker of this release.", type: str}
   timeout: {description: Seconds to wait for the workers' answers., type: int, default: 60}
 author: maintainers
 """
@@ -44,15 +45,22 @@ LOG_LINES = 25
 # Settings of a single task that override the worker's.
 TASK_PROMISES = {"acks_late": "task_acks_late", "reject_on_worker_lost": "task_reject_on_worker_lost"}
 
-# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}}.
+# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}, "fingerprints": {node: text}}.
+# A worker by the same name may still be the one before, so its process is asked for what it was started for.
 ASK = """
 import json, sys
+from pathlib import Path
 from celery.app.utils import find_app
 name, attributes, *nodes = sys.argv[1:]
 inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
 conf = inspect.conf(with_defaults=True) or {}
 tasks = inspect.registered(*attributes.split(",")) or {}
-print(json.dumps({"conf": conf, "tasks": tasks}, default=str))
+fingerprints = {}
+for node, stats in (inspect.stats() or {}).items():
+    started_with = Path(f"/proc/{stats['pid']}/environ")
+    lines = started_with.read_text(errors="replace").split("\\0") if started_with.exists() else []
+    fingerprints[node] = next((line.split("=", 1)[1] for line in lines if line.startswith("APPLICATION_FINGERPRINT=")), "")
+print(json.dumps({"conf": conf, "tasks": tasks, "fingerprints": fingerprints}, default=str))
 """
 
 
@@ -99,6 +107,7 @@ def main() -> None:
             "logs": {"type": "list", "elements": "path", "default": []},
             "promises": {"type": "dict", "required": True},
             "waivers": {"type": "dict", "default": {}},
+            "fingerprint": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -112,13 +121,17 @@ def main() -> None:
     deadline = time.monotonic() + asked["timeout"]
     while True:
         code, out, err = module.run_command(argv, cwd="/")
-        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}}
-        silent = [node for node in asked["nodes"] if node not in answer["conf"] or node not in answer["tasks"]]
+        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}, "fingerprints": {}}
+        silent = [node for node in asked["nodes"] if any(node not in told for told in answer.values())]
+        silent += [
+            node for node in set(asked["nodes"]) - set(silent) if asked["fingerprint"] not in (None, answer["fingerprints"][node])
+        ]
         if not silent:
             break
         if time.monotonic() > deadline:
             module.fail_json(
-                msg=f"No answer within {asked['timeout']} s (celery_worker_answer_timeout) from {', '.join(silent)}.\n"
+                msg=f"No answer of this release within {asked['timeout']} s (celery_worker_answer_timeout) "
+                f"from {', '.join(silent)}.\n"
                 f"{err[-2000:]}\n{log_tail(asked['logs'])}"
             )
 

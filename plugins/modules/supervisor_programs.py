@@ -1,93 +1,142 @@
 #!/usr/bin/python
-"""supervisord's programs as its configuration declares them, with the smallest disturbance."""
+"""supervisord's programs as one of its files declares them, with the smallest disturbance."""
 
 DOCUMENTATION = r"""
 module: supervisor_programs
 short_description: Make supervisord's programs what its configuration declares
 description:
-  - Adds the declared programs, stops and removes those that are declared no more, and restarts those whose section
-    changed. No other program is touched, supervisord least of all.
+  - Writes one file of supervisord's configuration, adds the programs that it declares, stops and removes those that it
+    declares no more, and restarts those whose section changed. No other program is touched, supervisord least of all.
   - All that must stop are told at once and end their running work together, where C(supervisorctl update) waits for
     one after another.
+  - Unless I(disturb) is set, a change that would stop a program is left for later, its file too, so that a reboot
+    meanwhile starts what ran before.
 options:
+  path: {description: The file., type: path, required: true}
+  content: {description: Its whole content; without it the file goes., type: str}
+  disturb: {description: Whether programs may be stopped or restarted., type: bool, default: true}
+  up_within:
+    description: Seconds within which what is declared must count as RUNNING; 0 to wait for nothing.
+    type: int
+    default: 0
   socket: {description: supervisord's socket., type: path, default: /run/supervisor.sock}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Update the programs whose section changed, and no other
+- name: Restart the programs whose section changed, and no other
   supervisor_programs:
+    path: /etc/supervisor/conf.d/celery_worker.conf
+    content: "{{ lookup('ansible.builtin.template', 'etc/supervisor/conf.d/programs.conf.j2') }}"
 """
 
 RETURN = r"""
 added: {description: Programs that were added., type: list, elements: str, returned: always}
 restarted: {description: Programs whose section had changed., type: list, elements: str, returned: always}
 removed: {description: Programs that are declared no more., type: list, elements: str, returned: always}
+pending: {description: Whether a program waits for its restart., type: bool, returned: always}
+previous: {description: What the file held before; null where there was none., type: str, returned: always}
 """
 
-import http.client
+import configparser
 import os
-import socket
-import time
 import xmlrpc.client
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.supervisord import connect, full_name, processes, wait_until_stopped, wait_until_up
+from ansible.module_utils.whole_files import ManagedFile, current_content, diff_of, write_files
 
-POLL_SECONDS = 0.2
-
-
-class UnixTransport(xmlrpc.client.Transport):
-    """XML-RPC over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
-
-    def make_connection(self, host: str) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("localhost")
-        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.sock.connect(self.path)
-        return connection
+LOG_LINES = 15
 
 
-def running(processes: list[dict], groups: list[str]) -> list[str]:
-    """The processes of the groups that still have a process id."""
-    return [process["name"] for process in processes if process["group"] in groups and process["pid"]]
+def sections(text: str) -> dict[str, dict[str, str]]:
+    """Program to its settings; the section's type is one of them."""
+    parser = configparser.RawConfigParser(inline_comment_prefixes=None, strict=False)
+    parser.read_string(text)
+    kinds = {"program", "fcgi-program", "eventlistener"}
+    named = [(section.partition(":"), dict(parser[section])) for section in parser.sections()]
+    return {name: {"": kind, **settings} for (kind, _, name), settings in named if kind in kinds}
 
 
-def update(supervisor: xmlrpc.client.ServerProxy) -> dict[str, list[str]]:
+def leaving(before: str, after: str) -> set[str]:
+    """Programs that would stop: their section changes, or goes."""
+    old, new = sections(before), sections(after)
+    return {name for name in old if old[name] != new.get(name)}
+
+
+def update(supervisor) -> dict[str, list[str]]:
     """Applies what the configuration files declare; returns the names of what was added, restarted and removed."""
     added, changed, removed = supervisor.reloadConfig()[0]
-    leaving = [*changed, *removed]
-    for group in leaving:
+    going = [*changed, *removed]
+    for group in going:
         supervisor.stopProcessGroup(group, False)
-    # supervisord ends each within its stopwaitsecs, so this loop ends too.
-    while running(supervisor.getAllProcessInfo(), leaving):
-        time.sleep(POLL_SECONDS)
-    for group in leaving:
+    wait_until_stopped(supervisor, going)
+    for group in going:
         supervisor.removeProcessGroup(group)
     for group in [*changed, *added]:
         supervisor.addProcessGroup(group)
     return {"added": added, "restarted": changed, "removed": removed}
 
 
+def write(path: str, before: str | None, content: str | None, check_mode: bool) -> dict:
+    """Puts the file in place, or away; returns whether that changed anything, and what --diff may show."""
+    if content is not None:
+        written = write_files([ManagedFile(path, content, "root", "root", 0o644)], check_mode)
+        return {"changed": bool(written.changed), "diff": written.diffs}
+    if before is None:
+        return {"changed": False, "diff": []}
+    if not check_mode:
+        os.unlink(path)
+    return {"changed": True, "diff": [diff_of(path, before, "", False)]}
+
+
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"socket": {"type": "path", "default": "/run/supervisor.sock"}},
+        argument_spec={
+            "path": {"type": "path", "required": True},
+            "content": {"type": "str"},
+            "disturb": {"type": "bool", "default": True},
+            "up_within": {"type": "int", "default": 0},
+            "socket": {"type": "path", "default": "/run/supervisor.sock"},
+        },
         supports_check_mode=True,
     )
-    path = module.params["socket"]
+    path, content = module.params["path"], module.params["content"]
+    before = current_content(path)
+    result = {"added": [], "restarted": [], "removed": [], "pending": False, "previous": before}
+    supervisor = connect(module.params["socket"])
     if module.check_mode:
-        # What would change is told by the configuration file that changes it.
-        module.exit_json(changed=False, added=[], restarted=[], removed=[])
-    if not os.path.exists(path):
-        module.fail_json(msg=f"supervisord does not listen on {path}. See: journalctl -u supervisor")
-    server = xmlrpc.client.ServerProxy("http://localhost", transport=UnixTransport(path))
+        # What would change is told by the file that changes it.
+        module.exit_json(**result, **write(path, before, content, True))
+    if not supervisor:
+        module.fail_json(msg=f"supervisord does not listen on {module.params['socket']}. See: journalctl -u supervisor")
     try:
-        result = update(server.supervisor)
+        if not module.params["disturb"]:
+            # An earlier run may have been broken off between the file and its programs.
+            _, changed, _ = supervisor.reloadConfig()[0]
+            if changed or leaving(before or "", content or ""):
+                module.exit_json(**result | {"pending": True}, changed=False)
+        result |= write(path, before, content, False)
+        result |= (done := update(supervisor))
+        result["changed"] |= any(done.values())
+        wanted = list(sections(content or ""))
+        seconds = module.params["up_within"]
+        late = wait_until_up(lambda: processes(supervisor, wanted), seconds) if seconds else []
+        if late:
+            module.fail_json(**result, msg="\n".join(map(sentence, late)))
     except xmlrpc.client.Fault as fault:
-        module.fail_json(msg=f"supervisord refuses its configuration: {fault.faultString}. See: supervisorctl reread")
-    module.exit_json(changed=any(result.values()), **result)
+        module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. See: supervisorctl reread")
+    except xmlrpc.client.ProtocolError as error:  # e.g. a socket whose port somebody else has
+        module.fail_json(**result, msg=f"supervisord cannot carry out {path} ({error.errmsg}). See: journalctl -u supervisor")
+    module.exit_json(**result)
+
+
+def sentence(process: dict) -> str:
+    """What became of a program that does not come up, with its last words."""
+    log = Path(process["stderr_logfile"] or os.devnull)
+    words = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
+    return "\n".join([f"{full_name(process)} is {process['statename']} ({process['description']}).", *words])
 
 
 if __name__ == "__main__":

@@ -8,22 +8,37 @@ testinfra_hosts = ["ansible://producers"]
 
 
 @pytest.fixture
-def pid(host) -> str:
-    return host.check_output("supervisorctl pid producer")
+def servers(host) -> list[str]:
+    """The process ids of the two web servers that share the socket."""
+    return host.check_output("supervisorctl pid producer:producer_0 producer:producer_1").split()
 
 
-def test_the_web_process_runs_as_its_user_under_supervisord(host, inputs, pid):
-    state = host.check_output("supervisorctl status producer")
-    assert " RUNNING " in state
-    assert host.check_output(f"ps -o user= -p {pid}") == inputs["application_user"]
+def test_two_web_servers_run_as_their_user_under_supervisord(host, inputs, servers):
+    states = host.check_output("supervisorctl status 'producer:*'").splitlines()
+    assert len(states) == 2 and all(" RUNNING " in state for state in states), states
+    assert host.check_output(f"ps -o user= -p {','.join(servers)}").split() == [inputs["application_user"]] * 2
 
 
-def test_it_has_the_promised_number_of_processes(host, inputs, pid):
-    assert int(host.check_output(f"pgrep -c -P {pid}")) == inputs["producer_workers"]
+@pytest.mark.once
+def test_its_socket_stays_open_while_one_of_them_is_replaced(host, inputs):
+    url = f"http://{inputs['producer_bind']}{inputs['producer_health_path']}"
+    ask = f"import urllib.request as u; print(u.urlopen('{url}', timeout=5).status)"
+    host.check_output("supervisorctl stop producer:producer_0")
+    try:
+        answers = [host.check_output("python3 -c %s", ask) for _ in range(3)]
+    finally:
+        host.check_output("supervisorctl start producer:producer_0")
+    assert answers == ["200"] * 3
 
 
-def test_each_process_has_the_promised_number_of_threads(host, inputs, pid):
-    assert f"--threads={inputs['producer_threads']}" in host.check_output(f"tr '\\0' ' ' < /proc/{pid}/cmdline").split()
+def test_it_has_the_promised_number_of_processes(host, inputs, servers):
+    processes = sum(int(host.check_output(f"pgrep -c -P {pid}")) for pid in servers)
+    assert processes == max(2, inputs["producer_workers"])
+
+
+def test_each_process_has_the_promised_number_of_threads(host, inputs, servers):
+    for pid in servers:
+        assert f"--threads={inputs['producer_threads']}" in host.check_output(f"tr '\\0' ' ' < /proc/{pid}/cmdline").split()
 
 
 def test_it_answers(host, inputs):

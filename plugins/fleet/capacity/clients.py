@@ -45,13 +45,8 @@ def worker_program(program: dict[str, Any], concurrency: int) -> Program:
     return Program(str(program.get("name")), 1 if pool in THREADED else tasks, max(0, tasks))
 
 
-def drained(host: Host) -> bool:
-    """Whether the host's programs are to be gone, so that it takes nothing any more."""
-    return host.inputs.get("celery_worker_state") == "drained"
-
-
 def worker_programs(host: Host) -> list[Program]:
-    if "celery_worker" not in host.roles or drained(host):
+    if "celery_worker" not in host.roles or host.drained:
         return []
     concurrency = max(0, number(host, "celery_worker_concurrency") or 0)
     return [worker_program(program, concurrency) for program in mappings(host, "celery_worker_programs")]

@@ -10,7 +10,6 @@ from fleet.capacity.clients import (
     broker_connections,
     clients,
     database_connections,
-    drained,
     goes_direct,
     leads_to,
     uses_bouncer,
@@ -89,7 +88,7 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
 def _without_clients(fleet: Fleet, bouncer: Host) -> bool:
     """Whether all that used it are drained: PgBouncer opens no connection that no client asks for."""
     users = [client for client in clients(fleet) if uses_bouncer(client, bouncer)]
-    return bool(users) and all(drained(client) for client in users)
+    return bool(users) and all(client.drained for client in users)
 
 
 def connections_of(bouncer: Host) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from fleet.capacity.clients import LOOPBACK, database_place, drained
+from fleet.capacity.clients import LOOPBACK, database_place
 from fleet.capacity.connections import connection_lines
 from fleet.capacity.descriptors import descriptor_lines
 from fleet.capacity.line import Line
@@ -86,7 +86,7 @@ def rooms(fleet: Fleet) -> list[Room]:
     found = []
     for application in fleet.applications:
         kinds: dict[str, Host] = {}
-        for host in (one for one in fleet.of_application(application, "celery_worker") if not drained(one)):
+        for host in (one for one in fleet.of_application(application, "celery_worker") if not one.drained):
             kind = repr([sorted(host.roles), sorted(host.measured.items()), *(host.inputs.get(name) for name in KIND)])
             kinds.setdefault(kind, host)
         each = [room_for(fleet, application, host) for host in kinds.values()]

@@ -33,6 +33,7 @@ from fleet.refusals.machines import (
 )
 from fleet.refusals.ports import listening_to_everybody, places_malformed, ports_taken, ports_twice
 from fleet.refusals.programs import programs_twice
+from fleet.refusals.scaling import unreadable_batches, unworkable_drains
 
 
 def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str]]) -> list[str]:
@@ -53,6 +54,8 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         programs_without_supervisor(fleet),
         brokers_scattered(fleet),
         second_beat(fleet),
+        unworkable_drains(fleet),
+        unreadable_batches(fleet),
         does_not_fit(fleet),
         brokers_that_nobody_answers(fleet),
         databases_that_nobody_answers(fleet),

@@ -1,0 +1,75 @@
+"""Talk to supervisord over its socket."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import time
+import xmlrpc.client
+from collections.abc import Callable
+from typing import Any
+
+SOCKET = "/run/supervisor.sock"
+POLL_SECONDS = 0.2
+
+
+class UnixTransport(xmlrpc.client.Transport):
+    """XML-RPC over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = path
+
+    def make_connection(self, host: str) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection("localhost")
+        connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.connect(self.path)
+        return connection
+
+
+def connect(path: str) -> Any:
+    """supervisord's own namespace, or None when it does not listen."""
+    if not os.path.exists(path):
+        return None
+    return xmlrpc.client.ServerProxy("http://localhost", transport=UnixTransport(path), allow_none=True).supervisor
+
+
+def processes(supervisor: Any, groups: list[str]) -> list[dict[str, Any]]:
+    return [process for process in supervisor.getAllProcessInfo() if process["group"] in groups]
+
+
+def full_name(process: dict[str, Any]) -> str:
+    return f"{process['group']}:{process['name']}"
+
+
+def stopped(process: dict[str, Any]) -> bool:
+    return not process["pid"]
+
+
+def up(process: dict[str, Any]) -> bool:
+    return process["statename"] == "RUNNING"
+
+
+def fell(process: dict[str, Any]) -> bool:
+    """It ended before it counted as started; supervisord tries again, but it has shown what it does."""
+    return process["statename"] in ("BACKOFF", "EXITED", "FATAL")
+
+
+def wait_until_stopped(supervisor: Any, groups: list[str]) -> None:
+    # supervisord ends each within its stopwaitsecs, so this loop ends too.
+    while not all(map(stopped, processes(supervisor, groups))):
+        time.sleep(POLL_SECONDS)
+
+
+def wait_until_up(look: Callable[[], list[dict[str, Any]]], seconds: float) -> list[dict[str, Any]]:
+    """The processes that did not come up: at once when one fell, else after the deadline; empty when all run."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if late := [process for process in seen if not up(process)]:
+            if any(map(fell, late)) or time.monotonic() > deadline:
+                return late
+            time.sleep(POLL_SECONDS)
+        else:
+            return []

@@ -1,0 +1,199 @@
+#!/usr/bin/python
+"""A program whose processes share one listening socket, taken over by its new version with no connection refused."""
+
+DOCUMENTATION = r"""
+module: supervisor_handover
+short_description: Replace the processes of a program one by one, while the others serve
+description:
+  - The program is an C(fcgi-program) of supervisord with several processes. supervisord holds their listening socket and
+    gives it to each as its standard input, so that it stays open while one of them is replaced.
+  - Its section only calls the script at I(path) with the number of the process; a section that changes would close the socket.
+  - A new script first serves a trial on a socket of its own. What does not answer there never meets a client.
+options:
+  program: {description: Its name., type: str, required: true}
+  path: {description: The script., type: path, required: true}
+  content:
+    description: The script's content, with a line C(APPLICATION_FINGERPRINT=...) that it exports; without it the script stays.
+    type: str
+  disturb:
+    description: Whether processes may be replaced; otherwise a change waits, its script too.
+    type: bool
+    default: true
+  user: {description: Account of the program., type: str, required: true}
+  directory: {description: Where the program runs., type: path, required: true}
+  health: {description: Path that answers 200., type: str, default: /healthz}
+  timeout: {description: Seconds until it must answer., type: int, default: 60}
+  socket: {description: supervisord's socket., type: path, default: /run/supervisor.sock}
+author: maintainers
+"""
+
+EXAMPLES = r"""
+- name: Hand over to the new release
+  supervisor_handover:
+    program: producer
+    path: /etc/supervisor/programs/producer
+    content: "{{ lookup('ansible.builtin.template', 'etc/supervisor/programs/producer.j2') }}"
+    user: www-data
+    directory: /var/lib/newsroom
+"""
+
+RETURN = r"""
+replaced: {description: Processes that were replaced., type: list, elements: str, returned: always}
+pending: {description: Whether processes wait to be replaced., type: bool, returned: always}
+previous: {description: What the script was before; null where there was none., type: str, returned: always}
+"""
+
+import grp
+import http.client
+import os
+import pwd
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import xmlrpc.client
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.supervisord import connect, full_name, processes, stopped, wait_until_up
+from ansible.module_utils.whole_files import ManagedFile, current_content, write_files
+
+LOG_LINES = 25
+# A trial has no client, so nothing is waited for.
+STOP_SECONDS = 10
+POLL_SECONDS = 0.2
+
+
+def fingerprint(script: str) -> str:
+    found = re.search(r"^(?:export )?APPLICATION_FINGERPRINT=(\w+)", script, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def runs(pid: int, user: str, wanted: str) -> bool:
+    """Whether the process was started by the script with this fingerprint."""
+    # In a container, root without CAP_SYS_PTRACE may not read it; the account itself may.
+    environment = subprocess.run(["runuser", "-u", user, "--", "cat", f"/proc/{pid}/environ"], capture_output=True, check=False)
+    return f"APPLICATION_FINGERPRINT={wanted}".encode() in environment.stdout.split(b"\0")
+
+
+def outdated(supervisor, program: str, user: str, wanted: str) -> list[dict]:
+    """The processes that are not what the script starts."""
+    return [each for each in processes(supervisor, [program]) if stopped(each) or not runs(each["pid"], user, wanted)]
+
+
+def answers(port: int, path: str) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def trial(script: Path, user: str, directory: str, health: str, seconds: float) -> str:
+    """Lets the script serve a socket that no client knows; returns its last words if it does not answer, else nothing."""
+    account = pwd.getpwnam(user)
+    groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
+    with socket.create_server(("127.0.0.1", 0)) as listening, tempfile.TemporaryFile() as log:
+        server = subprocess.Popen(
+            [str(script), "0"],
+            stdin=listening,
+            stdout=log,
+            stderr=log,
+            cwd=directory,
+            env={"PATH": os.defpath},
+            user=account.pw_uid,
+            group=account.pw_gid,
+            extra_groups=groups,
+            start_new_session=True,
+        )
+        port, deadline = listening.getsockname()[1], time.monotonic() + seconds
+        try:
+            while not (well := answers(port, health)) and server.poll() is None and time.monotonic() < deadline:
+                time.sleep(POLL_SECONDS)
+        finally:
+            server.terminate()
+            try:
+                server.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+        if well:
+            return ""
+        log.seek(0)
+        return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:]) or "It said nothing."
+
+
+def replace(supervisor, process: dict, seconds: float) -> list[dict]:
+    """Stops one process, starts its successor; returns it if it does not come up."""
+    name = full_name(process)
+    if process["statename"] not in ("STOPPED", "EXITED", "FATAL"):
+        supervisor.stopProcess(name, False)
+    while not stopped(supervisor.getProcessInfo(name)):
+        time.sleep(POLL_SECONDS)
+    supervisor.startProcess(name, False)
+    return wait_until_up(lambda: [supervisor.getProcessInfo(name)], seconds)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "program": {"type": "str", "required": True},
+            "path": {"type": "path", "required": True},
+            "content": {"type": "str"},
+            "disturb": {"type": "bool", "default": True},
+            "user": {"type": "str", "required": True},
+            "directory": {"type": "path", "required": True},
+            "health": {"type": "str", "default": "/healthz"},
+            "timeout": {"type": "int", "default": 60},
+            "socket": {"type": "path", "default": "/run/supervisor.sock"},
+        },
+        supports_check_mode=True,
+    )
+    asked = module.params
+    before = current_content(asked["path"])
+    content = before if asked["content"] is None else asked["content"]
+    result = {"replaced": [], "pending": False, "previous": before}
+    if content is None:
+        module.exit_json(changed=False, **result)
+    wanted = fingerprint(content)
+    script = ManagedFile(asked["path"], content, "root", "root", 0o755)
+    supervisor = connect(asked["socket"])
+    try:
+        group = processes(supervisor, [asked["program"]]) if supervisor else []
+        waiting = outdated(supervisor, asked["program"], asked["user"], wanted) if group else []
+        if module.check_mode or not waiting:
+            written = write_files([script], module.check_mode)
+            module.exit_json(changed=bool(written.changed or waiting), diff=written.diffs, **result)
+        if not asked["disturb"]:
+            module.exit_json(changed=False, **result | {"pending": True})
+
+        if content != before:
+            rehearsal = Path(asked["path"]).with_name(f".{asked['program']}.trial")
+            write_files([ManagedFile(str(rehearsal), content, "root", "root", 0o755)], False)
+            try:
+                complaint = trial(rehearsal, asked["user"], asked["directory"], asked["health"], asked["timeout"])
+            finally:
+                rehearsal.unlink()
+            if complaint:
+                module.fail_json(
+                    **result,
+                    msg=f"{asked['program']} did not answer 200 at {asked['health']} within {asked['timeout']} s "
+                    f"in its trial; no client has met it.\n{complaint}",
+                )
+        written = write_files([script], False)
+        for process in waiting:
+            if late := replace(supervisor, process, asked["timeout"]):
+                module.fail_json(**result, msg=f"{full_name(process)} does not come up: it is {late[0]['statename']}.")
+            result["replaced"].append(full_name(process))
+    except xmlrpc.client.Fault as fault:
+        module.fail_json(**result, msg=f"supervisord says: {fault.faultString}. See: supervisorctl status {asked['program']}:*")
+    module.exit_json(changed=True, diff=written.diffs, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Batches that leave an application working, and the way back to the release before."""
+
+from pathlib import Path
+
+import ansible.module_utils
+import pytest
+from application_release import Releases, gone_to
+from hypothesis import given
+from hypothesis import strategies as st
+from rollout import NOBODY, batch_sizes, cut, restart_batches, rollback_target, waiting_hosts
+
+# Ansible finds the kit's module_utils through ansible.cfg, on a host inside the module's own archive.
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
+
+from supervisor_programs import leaving  # noqa: E402 - needs the path above
+
+APPLICATIONS = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=2), st.sampled_from(["shop", "news"]), min_size=1)
+
+
+@given(APPLICATIONS, st.lists(st.integers(1, 9), min_size=1, max_size=3), st.data())
+def test_no_batch_stops_all_workers_of_an_application_that_has_several(application, sizes, data) -> None:
+    hosts = data.draw(st.lists(st.sampled_from(sorted(application)), unique=True, min_size=1))
+    batches = cut(hosts, application, sizes)
+    assert sum(batches) == len(hosts) and min(batches) >= 1
+    for number, size in enumerate(batches):
+        assert size <= sizes[min(number, len(sizes) - 1)]
+        batch, hosts = set(hosts[:size]), hosts[size:]
+        for name in application.values():
+            mates = {host for host, its in application.items() if its == name}
+            assert len(mates) == 1 or not mates <= batch
+
+
+def test_a_batch_is_ansible_s_serial() -> None:
+    assert batch_sizes([1, "25%"], 12) == [1, 3]
+    assert batch_sizes("10%", 5) == [1], "a batch of nobody would never end"
+    assert cut(list("abcdefgh"), dict.fromkeys("abcdefgh", "shop"), [1, 3]) == [1, 3, 3, 1]
+    with pytest.raises(ValueError, match="'many'"):
+        batch_sizes("many", 5)
+
+
+def test_only_hosts_where_a_change_waits_are_restarted() -> None:
+    hosts = {
+        "a": {"plan": {"pending": True}, "application_name": "shop"},
+        "b": {"plan": {"pending": False}, "application_name": "shop"},
+        "c": {},
+    }
+    assert waiting_hosts(list(hosts), hosts, "plan") == ["a"]
+    assert waiting_hosts(["b", "c"], hosts, "plan") == NOBODY
+    assert restart_batches(list(hosts), hosts, "batch", 5, "plan") == [1]
+
+
+@pytest.mark.parametrize(
+    ("histories", "target"),
+    [
+        ([["a", "b", "c"], ["b", "c"]], "b"),
+        ([["a", "b", "c"], ["a", "b"]], "b"),  # stopped half-way: not back to a, which nobody runs
+        ([["b", "c"], ["c"]], "b"),  # a host that came later
+        ([["a", "b"], []], "a"),
+    ],
+)
+def test_a_rollback_finds_the_release_before(histories: list[list[str]], target: str) -> None:
+    assert rollback_target(histories) == target
+
+
+@pytest.mark.parametrize("histories", [[], [["a"]], [["a", "c"], ["b", "c"]]])
+def test_a_rollback_that_is_not_clear_is_refused(histories: list[list[str]]) -> None:
+    with pytest.raises(ValueError, match="release=ID"):
+        rollback_target(histories)
+
+
+def test_a_release_that_was_left_is_never_the_one_before() -> None:
+    history = gone_to(gone_to(["a", "b"], "c"), "b")
+    assert history == ["a", "b"]
+    assert gone_to(history, "d") == ["a", "b", "d"]
+
+
+def test_pruning_keeps_what_a_rollback_wants_before_what_was_left(tmp_path) -> None:
+    releases = Releases(tmp_path)
+    for name in ("a", "b", "c"):
+        (tmp_path / "releases" / name).mkdir(parents=True)
+        (tmp_path / "releases" / name / ".ready").touch()
+        releases.switch(name)
+    releases.switch("b")
+    releases.prune(2)
+    assert sorted(path.name for path in (tmp_path / "releases").iterdir()) == ["a", "b"]
+
+
+def test_a_program_leaves_when_its_section_changes_or_goes() -> None:
+    before = "[program:one]\ncommand=a\n\n[program:two]\ncommand=b\n"
+    assert leaving(before, "# a comment\n[program:one]\ncommand=a\n[program:new]\ncommand=c\n") == {"two"}
+    assert leaving(before, before.replace("command=b", "command=b --more")) == {"two"}
+    assert leaving(before, before.replace("[program:two]", "[fcgi-program:two]")) == {"two"}
+    assert leaving("", before) == set()
