@@ -171,7 +171,7 @@ def unit(text: str) -> None:
 def programs(text: str) -> None:
     for name, section in ini(text).items():
         if name != "DEFAULT":
-            assert name.startswith("program:") and shlex.split(section["command"])
+            assert name.startswith(("program:", "fcgi-program:")) and shlex.split(section["command"])
             # supervisord expands what stands behind a single percent sign.
             assert not re.search(r"(?<!%)%(%%)*(?!%)", section["command"])
 
