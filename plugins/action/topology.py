@@ -27,7 +27,8 @@ short_description: Refuse a fleet that cannot work
 description:
   - Takes every host's inputs, role defaults included, holds them against the roles' argument specs and ranges, then
     holds the hosts against each other. Fails with one sentence for each thing to edit. Changes nothing.
-  - A role may add rules of its own as constants in its vars: C(__<role>_refusals), a list of sentences, and C(__<role>_derived),
+  - >-
+    A role may add rules of its own as constants in its vars: C(__<role>_refusals), a list of sentences, and C(__<role>_derived),
     values that its filters refuse to make of wrong inputs.
 options:
   roles: {description: "Role to inventory group, or list of groups.", type: dict, required: true}
