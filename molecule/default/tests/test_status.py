@@ -145,14 +145,14 @@ def test_a_memory_alarm_is_a_no_that_names_it(site, ask, at_peace):
 def test_a_stopped_producer_is_a_no_that_names_it(site, ask, at_peace):
     producers = site.group("producers")
     for host in producers:
-        host.run(["supervisorctl", "stop", "producer"])
+        host.run(["supervisorctl", "stop", "producer:*"])
     try:
         report = ask()
         assert f"the producer on {producers[0].name} does not answer" in report["verdict"]
-        assert f"{producers[0].name}: producer is STOPPED" in "\n".join(report["attention"])
+        assert f"{producers[0].name}: producer_0 is STOPPED" in "\n".join(report["attention"])
     finally:
         for host in producers:
-            host.run(["supervisorctl", "start", "producer"])
+            host.run(["supervisorctl", "start", "producer:*"])
     until("a yes after the producer's return", lambda: ask()["accepting"], RESUME_S)
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-# The example's 200 connections take more memory than a host of the lab has.
-SMALL = {"postgresql_max_connections": 60}
+# The example's broker and its 200 connections take more memory than a host of the lab has.
+SMALL = {"rabbitmq_vm_memory_high_watermark": 0.4, "pgbouncer_default_pool_size": 5, "postgresql_max_connections": 30}
 CONNECTION = re.compile(r"ansible_(host|port|user|become.*|ssh_.*|connection)")
 
 
@@ -41,7 +41,7 @@ class TwoHosts:
         (inventory / "group_vars/all/two_hosts.yml").write_text(yaml.safe_dump(self.everybody()))
         source = {"application_source": {"directory": str(ROOT / "examples/newsroom")}}
         (inventory / "group_vars/newsroom/source.yml").write_text(yaml.safe_dump(source))
-        hosts = {"first": self.first | (first or {}), "second": self.second | SMALL | (second or {})}
+        hosts = {"first": self.first | SMALL | (first or {}), "second": self.second | SMALL | (second or {})}
         groups = {
             "rabbitmq": {"hosts": {"first": hosts["first"]}},
             "postgresql": {"hosts": {"second": hosts["second"]}},
