@@ -54,6 +54,10 @@ replay: setup  ## Send dead letters back to their queues: ID=a,b or TASK=name or
 	  $(if $(ID),-e dead_letters_ids=$(ID)) $(if $(TASK),-e dead_letters_task=$(TASK)) $(if $(ALL),-e dead_letters_all=true)
 
 #: Judge it
+drill: setup  ## Hurt a fleet of its own at work in every way, prove that it lost nothing (build/drill.html)
+	@$(MAKE) --no-print-directory lab secrets INVENTORY=inventories/drill
+	@$(SUDO) $(BIN)/python -m lab.drill $(DRILL)
+
 test: setup  ## Everything: lint, unit, each role by Molecule, then the lab: demo and verify
 	@$(BIN)/python -m lab.judge --inventory $(INVENTORY)
 

@@ -112,6 +112,7 @@ STEPS = (
     Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
     Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
     Step("a real job", "verify", real_job, BUILD / "junit-job.xml", needs="demo"),
+    Step("drill", "drill", lambda inventory: ["make", "--no-print-directory", "drill", "DRILL=--short"]),
     Step("guests", "kvm", lambda inventory: ["make", "--no-print-directory", "kvm", f"INVENTORY={inventory}"]),
     Step("guests-work", "kvm", guests_work, needs="guests"),
     Step("guests-tests", "kvm", guests_tests, BUILD / "junit-kvm.xml", needs="guests-work"),
@@ -232,7 +233,7 @@ def main() -> None:
         results[step.name] = run(step, arguments.inventory)
         if step.part == "kvm" and results[step.name].failed:
             show_consoles()
-        if step.part in ("demo", "verify") and results[step.name].failed:
+        if step.part in ("demo", "verify", "drill") and results[step.name].failed:
             show_logs()
     total = sum(results.values(), Count())
     print()

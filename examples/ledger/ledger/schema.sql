@@ -1,0 +1,14 @@
+-- The effect is guarded by done's key and counted in effects, which would show a second one: nothing forbids it there.
+CREATE TABLE IF NOT EXISTS done (
+    key         uuid PRIMARY KEY,
+    number      bigint NOT NULL,
+    worker      text NOT NULL,
+    finished_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE TABLE IF NOT EXISTS effects (key uuid NOT NULL);
+CREATE TABLE IF NOT EXISTS deliveries (
+    key          uuid NOT NULL,
+    worker       text NOT NULL,
+    process      integer NOT NULL,
+    delivered_at timestamptz NOT NULL DEFAULT now()
+);

@@ -1,0 +1,28 @@
+"""The work: wait for as long as the job says, then enter its key. A job may be delivered twice; its effect happens once."""
+
+import os
+import signal
+import time
+
+import psycopg
+from celery import Task
+
+from ledger import book
+from ledger.celery import app
+
+# PgBouncer or PostgreSQL is away: the same work succeeds later. The broker holds the job meanwhile.
+TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError)
+RETRY_AFTER_S = 2
+
+
+@app.task(bind=True, max_retries=None, ignore_result=True)
+def enter(self: Task, key: str, number: int, seconds: float, poison: bool) -> None:
+    try:
+        with book.open_it() as db:
+            book.delivered(db, key, self.request.hostname)
+            if poison:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(seconds)  # the work
+            book.enter(db, key, number, self.request.hostname)
+    except TRANSIENT as error:
+        raise self.retry(exc=error, countdown=RETRY_AFTER_S) from error
