@@ -73,6 +73,9 @@ molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/b
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
 	@$(BIN)/python -m lab.judge verify --inventory $(INVENTORY)
 
+test-operations: setup  ## Deploys, rollbacks, scaling out and in, under load, on the lab that stands
+	@$(BIN)/python -m lab.judge operations
+
 mutants: setup  ## Break each role on purpose and see its tests notice (build/mutants.json)
 	@$(SUDO) $(BIN)/python -m lab.mutants $(ROLE)
 

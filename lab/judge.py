@@ -77,7 +77,11 @@ def asked(inventory: str, marked: str, report: Path, *options: str) -> list[str]
 
 
 def testinfra(inventory: str) -> list[str]:
-    return asked(inventory, "not job", BUILD / "junit-verify.xml")
+    return asked(inventory, "not job and not long", BUILD / "junit-verify.xml")
+
+
+def operations(inventory: str) -> list[str]:
+    return asked(inventory, "long", BUILD / "junit-operations.xml")
 
 
 def real_job(inventory: str) -> list[str]:
@@ -111,14 +115,15 @@ STEPS = (
     Step("molecule", "molecule", tool("molecule", "test")),
     Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
     Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
+    Step("operations", "operations", operations, BUILD / "junit-operations.xml", needs="demo"),
     Step("a real job", "verify", real_job, BUILD / "junit-job.xml", needs="demo"),
     Step("drill", "drill", lambda inventory: ["make", "--no-print-directory", "drill", "DRILL=--short"]),
     Step("guests", "kvm", lambda inventory: ["make", "--no-print-directory", "kvm", f"INVENTORY={inventory}"]),
     Step("guests-work", "kvm", guests_work, needs="guests"),
     Step("guests-tests", "kvm", guests_tests, BUILD / "junit-kvm.xml", needs="guests-work"),
 )
-# Half an hour of virtual machines is asked for by name: `make test-kvm`.
-DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part != "kvm"))
+# What takes half an hour of its own is asked for by name: `make test-kvm`, `make test-operations`.
+DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part not in ("kvm", "operations")))
 
 
 def count(returncode: int, report: str | None) -> Count:

@@ -87,7 +87,8 @@ class Book:
         """What was entered since then; None while the database does not answer."""
         query = f"""
             SELECT done.key, done.worker, extract(epoch FROM max(delivered_at)), extract(epoch FROM finished_at)
-            FROM done JOIN deliveries ON deliveries.key = done.key AND deliveries.worker = done.worker AND delivered_at <= finished_at
+            FROM done JOIN deliveries
+                ON deliveries.key = done.key AND deliveries.worker = done.worker AND delivered_at <= finished_at
             WHERE finished_at >= to_timestamp({at}) GROUP BY done.key;
         """
         try:

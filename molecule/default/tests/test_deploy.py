@@ -18,7 +18,7 @@ from test_runs import play
 
 from lab.demo.fleet import Host
 
-pytestmark = pytest.mark.disruptive
+pytestmark = [pytest.mark.disruptive, pytest.mark.long]
 
 DEPLOY = "playbooks/deploy.yml"
 PREVIOUS = ("--extra-vars", "release=previous")

@@ -20,7 +20,7 @@ from lab.demo import fleet
 from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY
 
-pytestmark = pytest.mark.disruptive
+pytestmark = [pytest.mark.disruptive, pytest.mark.long]
 
 PLAN = REPOSITORY / "build/plan.json"
 HOLDING = Path(__file__).with_name("holding.py").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from test_runs import CELERY_WORKERS, changed, play, started
 
 from lab.demo.fleet import Host
 
-pytestmark = pytest.mark.disruptive
+pytestmark = [pytest.mark.disruptive, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
