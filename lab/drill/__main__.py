@@ -28,6 +28,8 @@ RATE = 20.0
 # Jobs that are done before a row's fault, and seconds of load after its recovery.
 WARM = 10
 AFTER_S = 3.0
+# So long a row of the whole drill lasts at least: sixteen of them make more than ten thousand jobs on any machine.
+ROW_S = 40.0
 # Beyond what a row promises, a recovery is waited for so long, to tell late from never.
 LATE_S = 60.0
 # Until the last accepted job is done: twice a heartbeat, and then some.
@@ -41,11 +43,16 @@ def main() -> None:
     parser.add_argument("--short", action="store_true", help=f"a few minutes: {', '.join(SHORT)}")
     parser.add_argument("--fault", action="append", default=[], metavar="NAME", help="this row; may be said again")
     parser.add_argument("--rate", type=float, default=RATE, help="jobs a second (default: %(default)g)")
+    parser.add_argument(
+        "--row-seconds", type=float, help=f"of load in each row at least (default: {ROW_S:g}, or 0 for some rows)"
+    )
     arguments = parser.parse_args()
     known = [fault.name for fault in FAULTS]
     if unknown := set(arguments.fault) - set(known):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(known)}")
     wanted = arguments.fault or (SHORT if arguments.short else known)
+    if arguments.row_seconds is None:
+        arguments.row_seconds = ROW_S if wanted is known else 0.0
     try:
         told = drill(arguments, [fault for fault in FAULTS if fault.name in wanted])
     except Refusal as refusal:
@@ -99,7 +106,8 @@ def run(fault: Fault, fleet: Fleet, arguments: argparse.Namespace, book: Book, n
             if rows.recovery_s(ledger.accepted, book.done_since(ended) or [], ended, struck, fault.accepts) is not None:
                 break
             time.sleep(LOOK_S)  # between two looks; `late` ends them
-        time.sleep(AFTER_S)  # load after the recovery, for the time line
+        # Load after the recovery, for the time line and for the number of jobs.
+        time.sleep(max(AFTER_S, began + arguments.row_seconds - time.time()))
     wait_for_the_rest(book, ledger, began)
     return settle(fault, scene, (began, hurt, ended), struck)
 

@@ -131,12 +131,15 @@ def bars(
         drawn.append(f'<text x="{left - 10}" y="{y + 15}" text-anchor="end">{escape(row["fault"])}</text>')
         length = max(1.0, width * place(value))
         drawn.append(f'<rect x="{left}" y="{y + 4}" width="{length:.1f}" height="{high - 8}" rx="2" fill="{colour(row)}"/>')
-        drawn.append(f'<text x="{left + length + 6:.1f}" y="{y + 15}">{text}</text>')
+        beside = left + length + 6
         if (limit := mark(row)) is not None:
             x = left + width * place(limit)
+            if x - 40 < beside < x + 6:  # the text would stand on the mark
+                beside = x + 6
             drawn.append(
                 f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y + 1}" y2="{y + high - 1}" stroke="var(--ink)" stroke-width="2"/>'
             )
+        drawn.append(f'<text x="{beside:.1f}" y="{y + 15}">{text}</text>')
     return f'<svg viewBox="0 0 {left + width + 70} {height}" role="img">{"".join(drawn)}</svg>'
 
 

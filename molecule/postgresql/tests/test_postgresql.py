@@ -42,6 +42,12 @@ def test_the_cluster_itself_is_online_and_comes_back_at_boot(host, cluster):
 
 
 @pytest.mark.once
+def test_a_cluster_that_dies_is_started_again_however_often(host, cluster):
+    shown = host.service("postgresql@{}-{}".format(*cluster)).systemd_properties
+    assert (shown["Restart"], shown["StartLimitIntervalUSec"]) == ("on-failure", "0")
+
+
+@pytest.mark.once
 def test_data_is_checksummed_and_unicode(ask):
     assert ask("SHOW data_checksums") == ["on"]
     assert ask("SELECT DISTINCT pg_encoding_to_char(encoding) FROM pg_database") == ["UTF8"]

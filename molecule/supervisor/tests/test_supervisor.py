@@ -33,6 +33,15 @@ def test_no_worker_outlives_supervisord(host):
 
 
 @pytest.mark.once
+def test_a_supervisord_that_dies_is_back_within_a_second_however_often(host):
+    assert shown(host, "Restart", "RestartUSec", "StartLimitIntervalUSec") == {
+        "Restart": "on-failure",
+        "RestartUSec": "500ms",
+        "StartLimitIntervalUSec": "0",
+    }
+
+
+@pytest.mark.once
 def test_supervisord_stops_before_what_its_programs_write_to(host):
     assert "pgbouncer.service" in shown(host, "After")["After"]
 
