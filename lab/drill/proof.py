@@ -87,14 +87,9 @@ class Book:
         """What was entered since then; None while the database does not answer."""
         query = f"""
             SELECT done.key, done.worker, extract(epoch FROM max(delivered_at)), extract(epoch FROM finished_at)
-<<<<<<< ours
             FROM done JOIN deliveries
                 ON deliveries.key = done.key AND deliveries.worker = done.worker AND delivered_at <= finished_at
             WHERE finished_at >= to_timestamp({at}) GROUP BY done.key;
-=======
-            FROM done JOIN deliveries USING (key, worker)
-            WHERE delivered_at <= finished_at AND finished_at >= to_timestamp({at}) GROUP BY done.key;
->>>>>>> theirs
         """
         try:
             rows = [line.split("|") for line in self.sql(query).splitlines()]
