@@ -16,6 +16,9 @@ from recorded import Run, read
 REPOSITORY = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 
+# What a test runs is no run of the scenario, and not recorded as one.
+os.environ.pop("ANSIBLE_CALLBACKS_ENABLED", None)
+
 # What to read first when a service of the group does not keep its promise.
 JOURNALS = {
     "rabbitmq": "tail -n 25 /var/log/rabbitmq/rabbit@*.log",

@@ -38,6 +38,7 @@ def older_data(host, request: pytest.FixtureRequest) -> Iterator[str]:
     host.run_test(f"rm -r {DATA}")
 
 
+@pytest.mark.once
 def test_data_of_3_x_is_never_upgraded_in_place(host, older_data: str, request: pytest.FixtureRequest) -> None:
     inventory = request.config.option.ansible_inventory
     name = host.backend.get_pytest_id().removeprefix("ansible://")
