@@ -175,4 +175,4 @@ def test_only_a_daemon_that_was_started_here_counts_as_ours(tmp_path, monkeypatc
 
 def test_guests_are_tested_on_demand_alone():
     assert "kvm" not in judge.DEFAULT_PARTS
-    assert {step.part for step in judge.STEPS} - set(judge.DEFAULT_PARTS) == {"kvm"}
+    assert {step.part for step in judge.STEPS} - set(judge.DEFAULT_PARTS) == {"kvm", "operations"}

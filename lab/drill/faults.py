@@ -145,11 +145,13 @@ NO_ALARM = 'timeout 20 sh -c \'until [ "$(rabbitmqctl -q eval "rabbit_alarm:get_
 
 
 def playbook(scene: Scene, name: str, *arguments: str) -> float:
+    """Answers when it began."""
+    began = time.time()
     command = [str(BIN / "ansible-playbook"), "-i", scene.inventory, *arguments, name]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refusal(f"{' '.join(command[1:])} failed:\n" + "\n".join(done.stdout.splitlines()[-40:]))
-    return time.time()
+    return began
 
 
 def deployed(scene: Scene) -> float:
@@ -164,7 +166,8 @@ def deployed(scene: Scene) -> float:
 
 
 def rolled_back(scene: Scene) -> float:
-    return playbook(scene, "playbooks/deploy.yml", "--extra-vars", "release=previous")
+    playbook(scene, "playbooks/deploy.yml", "--extra-vars", "release=previous")
+    return time.time()
 
 
 def drained(scene: Scene) -> float:
@@ -177,7 +180,8 @@ def drained(scene: Scene) -> float:
 
 
 def brought_back(scene: Scene) -> float:
-    return playbook(scene, "site.yml")
+    playbook(scene, "site.yml")
+    return time.time()
 
 
 def poisoned(scene: Scene) -> float:
