@@ -13,7 +13,7 @@ import testinfra
 
 ROOT = Path(__file__).resolve().parents[3]
 DATA = "/var/tmp/older-broker"
-testinfra_hosts = ["rabbitmq"]
+testinfra_hosts = ["ansible://rabbitmq"]
 
 
 def release(host) -> str:
