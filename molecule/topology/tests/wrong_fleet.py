@@ -15,7 +15,12 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 # The example's broker and its 200 connections take more memory than a host of the lab has.
-SMALL = {"rabbitmq_vm_memory_high_watermark": 0.4, "pgbouncer_default_pool_size": 5, "postgresql_max_connections": 30}
+SMALL = {
+    "rabbitmq_vm_memory_high_watermark": 0.4,
+    "pgbouncer_default_pool_size": 5,
+    "postgresql_max_connections": 30,
+    "postgresql_work_mem": "8MB",
+}
 CONNECTION = re.compile(r"ansible_(host|port|user|become.*|ssh_.*|connection)")
 
 
