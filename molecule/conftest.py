@@ -64,8 +64,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     """A failed test prints the end of the journals of its host's services."""
     report = yield
     host = getattr(item, "funcargs", {}).get("host")
-    if report.failed and host is not None:
-        for group in host.backend.ansible_runner.get_variables(host.backend.get_hostname())["group_names"]:
+    runner = getattr(getattr(host, "backend", None), "ansible_runner", None)
+    if report.failed and runner is not None:
+        for group in runner.get_variables(host.backend.get_hostname())["group_names"]:
             if group in JOURNALS:
                 said = host.run(f"{JOURNALS[group]} 2>/dev/null").stdout
                 report.sections.append((f"{group}, the end of its journal", said))
