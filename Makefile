@@ -73,7 +73,7 @@ molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/b
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
 	@$(BIN)/python -m lab.judge verify --inventory $(INVENTORY)
 
-test-operations: setup  ## Deploys, rollbacks, scaling out and in, under load, on the lab that stands
+test-operations: setup  ## Status, dead letters, deploys, rollbacks, scaling out and in, under load, on the lab that stands
 	@$(BIN)/python -m lab.judge operations
 
 mutants: setup  ## Break each role on purpose and see its tests notice (build/mutants.json)

@@ -15,7 +15,7 @@ from following import RESUME_S, until
 from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY
 
-pytestmark = pytest.mark.disruptive
+pytestmark = [pytest.mark.disruptive, pytest.mark.long]
 
 BIN = Path(sys.executable).parent
 FOLDER = "/var/tmp/grunnfjell-poison"

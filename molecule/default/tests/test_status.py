@@ -17,7 +17,7 @@ from following import RESUME_S, SHORT, ended, programs, until
 from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY
 
-pytestmark = pytest.mark.disruptive
+pytestmark = [pytest.mark.disruptive, pytest.mark.long]
 
 BIN = Path(sys.executable).parent
 # On a quiet machine. A machine that is busy with other things is not the status's fault: what it took of the processor counts.
