@@ -22,7 +22,7 @@ def enter(self: Task, key: str, number: int, seconds: float, poison: bool) -> No
             book.delivered(db, key, self.request.hostname)
             if poison:
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(seconds)  # the work
+            time.sleep(seconds)  # the work itself: a job lasts as long as its client asked
             book.enter(db, key, number, self.request.hostname)
     except TRANSIENT as error:
         raise self.retry(exc=error, countdown=RETRY_AFTER_S) from error

@@ -72,7 +72,7 @@ def wait(producer: str, key: str, deadline_s: float) -> dict:
             raise Failed(f"The job {key} failed: {told['reason']}")
         if time.monotonic() > end:
             raise Failed(f"The job {key} was accepted, and after {deadline_s:g} s it is {told['state']}: see the workers' logs.")
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two looks; the deadline ends them
 
 
 def receive(producer: str, key: str, told: dict) -> None:
