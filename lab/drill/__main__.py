@@ -106,8 +106,7 @@ def run(fault: Fault, fleet: Fleet, arguments: argparse.Namespace, book: Book, n
             if rows.recovery_s(ledger.accepted, book.done_since(ended) or [], ended, struck, fault.accepts) is not None:
                 break
             time.sleep(LOOK_S)  # between two looks; `late` ends them
-        # Load after the recovery, for the time line and for the number of jobs.
-        # The load goes on: after the fault long enough for a late harm to show, and to make the row's share of the jobs.
+        # The load goes on after the recovery, for the time line and to make the row's share of the jobs.
         time.sleep(max(AFTER_S, began + arguments.row_seconds - time.time()))
     wait_for_the_rest(book, ledger, began)
     return settle(fault, scene, (began, hurt, ended), struck)
