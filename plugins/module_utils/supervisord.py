@@ -17,22 +17,23 @@ POLL_SECONDS = 0.2
 class UnixTransport(xmlrpc.client.Transport):
     """XML-RPC over a Unix socket."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.timeout = path, timeout
 
     def make_connection(self, host: str) -> http.client.HTTPConnection:
         connection = http.client.HTTPConnection("localhost")
         connection.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.sock.settimeout(self.timeout)
         connection.sock.connect(self.path)
         return connection
 
 
-def connect(path: str) -> Any:
-    """supervisord's own namespace, or None when it does not listen."""
+def connect(path: str, timeout: float | None = None) -> Any:
+    """supervisord's own namespace, or None when it does not listen.  timeout: seconds that each answer is waited for."""
     if not os.path.exists(path):
         return None
-    return xmlrpc.client.ServerProxy("http://localhost", transport=UnixTransport(path), allow_none=True).supervisor
+    return xmlrpc.client.ServerProxy("http://localhost", transport=UnixTransport(path, timeout), allow_none=True).supervisor
 
 
 def processes(supervisor: Any, groups: list[str]) -> list[dict[str, Any]]:

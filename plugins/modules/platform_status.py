@@ -44,13 +44,15 @@ from typing import Any
 
 from ansible.module_utils import bounded, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.supervisor_rpc import supervisor
+from ansible.module_utils.supervisord import connect
 
 # A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
 # machine does other things at the same time.
 PATIENCE_S = 20.0
 # Within this a producer has its confirm, or answers 503.
 PUBLISH_PATIENCE_S = 3
+# supervisord answers from its own memory; whoever waits longer than this waits for one that hangs.
+SUPERVISORD_PATIENCE_S = 3.0
 
 # Depths are asked of the queue's leader: what the broker keeps in its metrics is up to five seconds old. The age is that of the
 # oldest entry in the queue's log that is still needed, which the leader stamped itself when the message came in. What was
@@ -226,8 +228,11 @@ def bouncer_figures(pools: list[dict[str, str]], stats: list[dict[str, str]]) ->
 
 
 def programs(wanted: dict[str, Any]) -> dict[str, Any]:
+    supervisor = connect(wanted["socket"], SUPERVISORD_PATIENCE_S)
+    if supervisor is None:
+        raise NoAnswer(f"supervisord does not answer on {wanted['socket']}: it does not listen there")
     try:
-        infos = supervisor(wanted["socket"]).getAllProcessInfo()
+        infos = supervisor.getAllProcessInfo()
     except (OSError, http.client.HTTPException) as error:
         raise NoAnswer(f"supervisord does not answer on {wanted['socket']}: {error}") from error
     return {
