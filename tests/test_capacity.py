@@ -158,6 +158,14 @@ def test_work_mem_of_every_connection_must_fit_the_database_host() -> None:
     assert over.left < 0 and "111 connections × (work_mem 64 MiB + 3 MiB)" in over.refusal and "2048 MiB" in over.refusal
 
 
+def test_a_database_beside_a_program_is_told_to_size_itself_by_less() -> None:
+    sizes = {"shared_buffers": "512MB", "work_mem": "16MB", "maintenance_work_mem": "64MB"}
+    server = fleet().hosts["db1"].inputs | {f"postgresql_{key}": size for key, size in sizes.items()}
+    web = {"producer_workers": 2, "producer_threads": 16, "producer_process_memory_bytes": 64 * MIB}
+    over = line("db1", "memory", db1=host("db1", "10.0.0.2", "postgresql", "producer", **server, **web))
+    assert over.left < 0 and over.refusal.endswith("lower postgresql_memory_bytes, by which it sizes itself.")
+
+
 def test_a_host_that_was_not_measured_is_not_judged_by_its_memory() -> None:
     blind = replace(fleet().hosts["worker1"], measured={})
     assert not [each for each in lines(fleet(worker1=blind)) if each.name == ("worker1", "memory")]

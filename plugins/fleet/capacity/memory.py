@@ -73,6 +73,9 @@ def _remedy(host: Host) -> str:
         "producer": "producer_workers (producer_process_memory_bytes says what each process takes)",
         "pgbouncer": "pgbouncer_max_client_conn",
     }
+    if "postgresql" in host.roles and (worker_programs(host) or web_processes(host)):
+        # Its sizes grow with the host, so a larger host alone would not end it.
+        return "PostgreSQL is not alone there: lower postgresql_memory_bytes, by which it sizes itself."
     lower = next((name for role, name in names.items() if role in host.roles), "what it runs")
     return f"Lower {lower}, or give the host more memory."
 
