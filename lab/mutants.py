@@ -18,7 +18,7 @@ from pathlib import Path
 
 import yaml
 
-from lab.judge import environment
+from lab.judge.running import environment
 from lab.machine import REPOSITORY
 
 BUILD = REPOSITORY / "build"

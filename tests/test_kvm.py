@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import judge
+from lab.judge import steps
 from lab.kvm import guests, machine, probe
 from lab.kvm.guests import Guest
 
@@ -174,5 +174,5 @@ def test_only_a_daemon_that_was_started_here_counts_as_ours(tmp_path, monkeypatc
 
 
 def test_guests_are_tested_on_demand_alone():
-    assert "kvm" not in judge.DEFAULT_PARTS
-    assert {step.part for step in judge.STEPS} - set(judge.DEFAULT_PARTS) == {"kvm", "operations"}
+    assert "kvm" not in steps.DEFAULT_PARTS
+    assert {step.part for step in steps.STEPS} - set(steps.DEFAULT_PARTS) == {"kvm", "operations"}

@@ -9,8 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import hosts, image, judge
+from lab import hosts, image
 from lab.hosts import Container, Host
+from lab.judge.counts import count
 
 ROOT = Path(__file__).parent.parent
 HERE = "/srv/kit"
@@ -245,4 +246,4 @@ def report(**numbers):
     ],
 )
 def test_a_step_counts_what_its_report_says_and_never_passes_when_it_failed(returncode, text, sentence):
-    assert str(judge.count(returncode, text)) == sentence
+    assert str(count(returncode, text)) == sentence

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import judge, mutants
+from lab import mutants
+from lab.judge import steps
 
 ROOT = Path(__file__).parent.parent
 MOLECULE = ROOT / "molecule"
@@ -57,8 +58,8 @@ def test_no_two_scenarios_share_an_address():
 
 
 def test_the_tests_of_every_scenario_are_also_asked_of_a_live_fleet():
-    command = judge.testinfra("inventories/lab")
-    assert {f"molecule/{scenario}/tests" for scenario in judge.ROLES} <= set(command)
+    command = steps.testinfra("inventories/lab")
+    assert {f"molecule/{scenario}/tests" for scenario in steps.ROLES} <= set(command)
 
 
 @pytest.mark.parametrize("role", ROLES)

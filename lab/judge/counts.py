@@ -1,0 +1,52 @@
+"""How many tests passed and failed, and the file that keeps it."""
+
+from __future__ import annotations
+
+import json
+import time
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict, dataclass, field
+
+from lab.machine import REPOSITORY
+
+BUILD = REPOSITORY / "build"
+
+
+@dataclass
+class Count:
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = field(default=0.0, compare=False)
+
+    def __add__(self, other: Count) -> Count:
+        sums = (self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+        return Count(*sums, self.seconds + other.seconds)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed" + (f", {self.skipped} skipped" if self.skipped else "")
+
+    def line(self, name: str) -> str:
+        return f"  {'FAILED' if self.failed else 'ok':6}  {name:22} {self.seconds:6.1f} s   {self}"
+
+
+def count(returncode: int, report: str | None) -> Count:
+    """What a step's end amounts to; a step that failed never counts as passed, whatever its report says."""
+    if report is None:
+        return Count(failed=int(returncode != 0), passed=int(returncode == 0))
+    suites = list(ElementTree.fromstring(report).iter("testsuite"))
+    number = {key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")}
+    failed = number["failures"] + number["errors"]
+    passed = number["tests"] - failed - number["skipped"]
+    if returncode or not number["tests"]:
+        failed = max(failed, 1)
+    return Count(passed, failed, number["skipped"])
+
+
+def write_down(results: dict[str, Count]) -> None:
+    """Keep what ran and how long it took in build/test.json; what this run left out stays there from before."""
+    path = BUILD / "test.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    ended = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    new = {name: asdict(result) | {"seconds": round(result.seconds, 1), "ended": ended} for name, result in results.items()}
+    path.write_text(json.dumps(known | new, indent=2) + "\n", encoding="utf-8")

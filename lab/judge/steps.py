@@ -1,0 +1,72 @@
+"""The steps: what each is called, what it runs, and what must have gone well before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.judge.counts import BUILD
+from lab.judge.running import BIN, Step
+from lab.machine import REPOSITORY
+
+# Role topology runs no service; its tests describe wrong fleets, for which only hosts of their own will do.
+ROLES = sorted({path.name for path in (REPOSITORY / "roles").iterdir()} - {"topology"})
+KVM_TESTS = "molecule/kvm/tests"
+
+
+def tool(name: str, *arguments: str) -> Callable[[str], list[str]]:
+    return lambda inventory: [str(BIN / name), *arguments]
+
+
+def asked(inventory: str, marked: str, report: Path, *options: str) -> list[str]:
+    # Each test file names its hosts in testinfra_hosts; --hosts would overrule them all.
+    tests = [f"molecule/{name}/tests" for name in [*ROLES, "default"] if (REPOSITORY / f"molecule/{name}/tests").is_dir()]
+    if Path(inventory).resolve() != REPOSITORY / "inventories/lab":
+        marked += " and not disruptive"
+    command = [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", "-m", marked, f"--junitxml={report}"]
+    return [*command, *options, *tests]
+
+
+def testinfra(inventory: str) -> list[str]:
+    return asked(inventory, "not job and not long", BUILD / "junit-verify.xml")
+
+
+def operations(inventory: str) -> list[str]:
+    return asked(inventory, "long", BUILD / "junit-operations.xml")
+
+
+def real_job(inventory: str) -> list[str]:
+    # What the application's own command says is worth reading when all is well, too.
+    return asked(inventory, "job", BUILD / "junit-job.xml", "-s")
+
+
+def guests_tests(inventory: str) -> list[str]:
+    return [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", f"--junitxml={BUILD / 'junit-kvm.xml'}", KVM_TESTS]
+
+
+def guests_work(inventory: str) -> list[str]:
+    # Emulated processors take a minute for what takes a second: each video once.
+    figures = str(BUILD / "kvm" / "demo.json")
+    return [str(BIN / "python"), "-m", "lab.demo", "--inventory", inventory, "--rounds", "1", "--figures", figures]
+
+
+STEPS = (
+    Step("ansible-lint", "lint", tool("ansible-lint", "-q")),
+    Step("yamllint", "lint", tool("yamllint", "--strict", ".")),
+    Step("ruff", "lint", tool("ruff", "check", ".")),
+    Step("layout", "lint", tool("ruff", "format", "--check", ".")),
+    Step("unit", "unit", tool("pytest", "-q", f"--junitxml={BUILD / 'junit-unit.xml'}"), BUILD / "junit-unit.xml"),
+    Step("molecule", "molecule", tool("molecule", "test")),
+    Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
+    Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
+    Step("operations", "operations", operations, BUILD / "junit-operations.xml", needs="demo"),
+    Step("a real job", "verify", real_job, BUILD / "junit-job.xml", needs="demo"),
+    Step("drill", "drill", lambda inventory: ["make", "--no-print-directory", "drill", "DRILL=--short"]),
+    Step("guests", "kvm", lambda inventory: ["make", "--no-print-directory", "kvm", f"INVENTORY={inventory}"]),
+    Step("guests-work", "kvm", guests_work, needs="guests"),
+    Step("guests-tests", "kvm", guests_tests, BUILD / "junit-kvm.xml", needs="guests-work"),
+)
+# What takes half an hour of its own is asked for by name: `make test-kvm`, `make test-operations`.
+DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part not in ("kvm", "operations")))
+# They need no host, and so can run while Molecule's scenarios wait for theirs.
+HOSTLESS = ("lint", "unit")
