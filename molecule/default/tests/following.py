@@ -52,3 +52,13 @@ def programs(host: Host) -> dict[str, str]:
     """Each program's name and what supervisord says of it, e.g. `RUNNING pid 12`."""
     lines = host.run(["sh", "-c", "supervisorctl status || true"]).splitlines()
     return {name: state.strip().split(",")[0] for name, _, state in (line.partition(" ") for line in lines)}
+
+
+def settled(host: Host) -> dict[str, str]:
+    """The programs once all run: whoever was started a moment ago counts as starting for its first ten seconds."""
+
+    def all_run() -> dict[str, str] | None:
+        found = programs(host)
+        return found if all(state.startswith("RUNNING") for state in found.values()) else None
+
+    return until(f"{host.name}'s first ten seconds", all_run, RESUME_S)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from following import DONE_S, RESUME_S, SHORT, ended, programs, until
+from following import DONE_S, RESUME_S, SHORT, ended, programs, settled, until
 
 from lab.demo import fleet
 from lab.demo.fleet import Fleet
@@ -159,9 +159,7 @@ def test_a_task_that_breaks_the_promise_is_refused_by_its_name_unless_waived(sit
 def test_a_program_that_leaves_the_inventory_leaves_the_host(site, request):
     inventory = request.config.option.ansible_inventory
     (worker,) = [host for host in site.hosts if host.name == "worker1"]
-    # Whoever was started a moment ago counts as starting for its first ten seconds.
-    until("the worker's first ten seconds", lambda: programs(worker)["celery-worker"].startswith("RUNNING"), RESUME_S)
-    before = programs(worker)
+    before = settled(worker)
     two = {"celery_worker_programs": [{"name": "celery-worker"}, {"name": "celery-mail", "queues": ["mail"], "concurrency": 1}]}
     _, said = play(inventory, CELERY_WORKERS, "--limit", "worker1", "--extra-vars", json.dumps(two))
     until("both programs", lambda: sorted(programs(worker)) == ["celery-mail", "celery-worker"], RESUME_S)

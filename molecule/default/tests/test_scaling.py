@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from following import LONG, RESUME_S, SHORT, ffmpeg_of, programs, until
+from following import LONG, RESUME_S, SHORT, ffmpeg_of, programs, settled, until
 from operating import absences, assert_nothing_lost_or_cut, clients, edited, overlaps
 from test_runs import CELERY_WORKERS, changed, play, started
 
@@ -36,7 +36,7 @@ def test_a_program_that_changes_restarts_alone_warmly_and_batch_by_batch(site, i
     workers = site.group("celery_workers")
     try:
         _, said = play(inventory, CELERY_WORKERS, *two_programs(4))
-        before = {worker.name: programs(worker) for worker in workers}
+        before = {worker.name: settled(worker) for worker in workers}
         with clients(site, films[SHORT]) as seen, absences(workers, "celery-worker") as times:
             caught = upload(LONG)
             ffmpeg_of(site, caught)

@@ -149,7 +149,7 @@ def test_a_stopped_producer_is_a_no_that_names_it(site, ask, at_peace):
     try:
         report = ask()
         assert f"the producer on {producers[0].name} does not answer" in report["verdict"]
-        assert f"{producers[0].name}: producer_0 is STOPPED" in "\n".join(report["attention"])
+        assert f"{producers[0].name}: producer:producer_0 is STOPPED" in "\n".join(report["attention"])
     finally:
         for host in producers:
             host.run(["supervisorctl", "start", "producer:*"])
