@@ -152,7 +152,7 @@ def test_a_task_that_breaks_the_promise_is_refused_by_its_name_unless_waived(sit
         counts, said = play(inventory, CELERY_WORKERS, "--extra-vars", json.dumps(waived))
         assert counts["worker1"]["failed"] == 0, said
     finally:
-        counts, said = play(inventory, "site.yml")
+        counts, said = play(inventory, CELERY_WORKERS)
     assert not any(count["failed"] for count in counts.values()), said
 
 
