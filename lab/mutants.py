@@ -159,6 +159,15 @@ def judge_fault(scratch: Scratch, fault: Fault) -> Verdict:
     return Verdict(scratch.role, fault.fault, by)
 
 
+def write_down(verdicts: list[Verdict]) -> None:
+    """Keep them in build/mutants.json; roles that this run left out stay there from before."""
+    path = BUILD / "mutants.json"
+    asked = {verdict.role for verdict in verdicts}
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    report = [entry for entry in before if entry["role"] not in asked] + [asdict(verdict) for verdict in verdicts]
+    path.write_text(json.dumps(sorted(report, key=lambda entry: entry["role"]), indent=2) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     known = sorted(path.parent.name for path in (REPOSITORY / "molecule").glob("*/mutants.yml"))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -168,8 +177,7 @@ def main() -> None:
         parser.error(f"there is no molecule/{sorted(unknown)[0]}/mutants.yml")
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         verdicts = [verdict for found in pool.map(judge_role, roles) for verdict in found]
-    report = [asdict(verdict) for verdict in verdicts]
-    (BUILD / "mutants.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_down(verdicts)
     missed = [verdict for verdict in verdicts if verdict.caught_by is None]
     print(f"\n{len(verdicts) - len(missed)} of {len(verdicts)} faults caught; build/mutants.json", flush=True)
     raise SystemExit(1 if missed else 0)

@@ -183,8 +183,10 @@ def test_the_auth_users_password_is_for_pgbouncer_only(host):
 def test_descriptors_of_the_running_process_carry_clients_and_pools(host, config):
     pid = host.service("pgbouncer").systemd_properties["MainPID"]
     limit = int(host.check_output(f"awk '/^Max open files/ {{print $4}}' /proc/{pid}/limits"))
-    pools = int(config["default_pool_size"]) + int(config["reserve_pool_size"])
-    assert limit > int(config["max_client_conn"]) + pools
+    wanted = int(config["max_client_conn"]) + int(config["default_pool_size"]) + int(config["reserve_pool_size"])
+    assert limit > wanted
+    # And so will the next one's, after a reboot or a crash.
+    assert int(host.service("pgbouncer").systemd_properties["LimitNOFILE"]) > wanted
 
 
 @pytest.mark.once
