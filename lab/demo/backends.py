@@ -9,7 +9,9 @@ from lab.demo.fleet import Host
 
 # Seconds between two answers.
 EVERY_S = 0.25
-BACKENDS = "(SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND backend_type = 'client backend' AND pid <> pg_backend_pid())"
+BACKENDS = (
+    "(SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND backend_type = 'client backend' AND pid <> pg_backend_pid())"
+)
 
 
 class Sampled:
