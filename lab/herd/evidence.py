@@ -66,7 +66,7 @@ def reason(error: str) -> str:
     """The same trouble by the same words: libpq names hosts, ports and attempts on the way."""
     if re.search(REFUSED, error):
         return NO_PLACE
-    if "timeout" in error:
+    if "timeout expired" in error:
         return "no connection within the client's 5 s"
     return error.rpartition("FATAL: ")[2].strip()[:80]
 
