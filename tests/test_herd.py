@@ -23,6 +23,7 @@ RUN = figures.Run(
     name=BOUNCER.name, processes=240, began=1000.0, count=COUNT, done=[1002.1, 1002.4, 1003.0, 1004.1],
     finished=[Finished(1002.1 + number, 3.0, 2.0, float(number)) for number in range(4)],
     failed=[], refusals=[], backends=[(1000.2, 0.0), (1002.3, 60.0), (1002.6, 75.0), (1004.0, 40.0)],
+    server_processes=[(1000.2, 0.0), (1002.6, 80.0)],
 )  # fmt: skip
 TURNED_AWAY = replace(
     RUN, name=DIRECT.name, done=[1002.1, 1003.0, 1009.0, 1012.1], failed=[Failed(1002.5, evidence.NO_PLACE)] * 3,
@@ -68,7 +69,7 @@ def test_the_rate_is_that_of_the_work_and_the_drain_counts_from_the_waking():
     found = figures.figures(RUN)
     assert found["jobs_per_s"] == 1.5  # three more jobs within the two seconds after the first
     assert found["drain_s"] == 4.1
-    assert found["peak_backends"] == 75
+    assert found["peak_backends"] == 75 and found["peak_server_processes"] == 80
     assert found["transaction_ms"] == {"p50": 1.0, "p99": 3.0}
     assert found["database_ms"] == {"p50": 6.0, "p99": 8.0}
 

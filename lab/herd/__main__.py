@@ -44,13 +44,6 @@ def main() -> None:
 def herd(arguments: argparse.Namespace) -> bool:
     began, fleet = time.time(), fleets.read(arguments.inventory)
     book, numbers = Book(fleet), itertools.count(1)
-    runs = {}
-    # The direct run first, so that the fleet is left as its inventory says.
-    for arm in (DIRECT, BOUNCER):
-        print(f"▸ {arm.name}", flush=True)
-        first = not runs and not arguments.no_converge
-        replace(arm, connection=arguments.connection).apply(arguments.inventory, "site.yml" if first else "")
-        runs[arm.name], _ = measure(arm, fleet, book, arguments.jobs, numbers)
     cap, granted = plan.cap(arguments.inventory)
     facts = {
         "cap": cap,
@@ -58,6 +51,13 @@ def herd(arguments: argparse.Namespace) -> bool:
         "refusal": plan.refusal(arguments.inventory, fleet),
         "conditions": conditions(arguments.connection),
     }
+    runs = {}
+    # The direct run first, so that the fleet is left as its inventory says.
+    for arm in (DIRECT, BOUNCER):
+        print(f"▸ {arm.name}", flush=True)
+        first = not runs and not arguments.no_converge
+        replace(arm, connection=arguments.connection).apply(arguments.inventory, "site.yml" if first else "")
+        runs[arm.name], _ = measure(arm, fleet, book, arguments.jobs, numbers)
     told = report.told(runs[BOUNCER.name], runs[DIRECT.name], facts, began, arguments.jobs)
     report.write(told, BUILD)
     print(f"\n{report.table(told['arms'])}\n\n{report.sentences(told['verdict'])}\n\n  {BUILD / 'herd.html'}", flush=True)

@@ -28,6 +28,8 @@ class Run:
     refusals: list[float]
     # Moment and PostgreSQL's backends for the application.
     backends: list[tuple[float, float]]
+    # Its processes beyond those that it keeps for itself: also clients that it has not let in yet, or is turning away.
+    server_processes: list[tuple[float, float]]
 
     @property
     def lasted_s(self) -> int:
@@ -47,6 +49,7 @@ def figures(run: Run) -> dict:
         "processes": run.processes,
         **{name: run.count[name] for name in ("accepted", "done", "lost", "second_deliveries", "double_effects")},
         "peak_backends": int(max((count for _, count in run.backends), default=0)),
+        "peak_server_processes": int(max((count for _, count in run.server_processes), default=0)),
         "failed_connections": len(run.failed),
         "failures": reasons(run.failed),
         "refused_by_postgresql": len(run.refusals),
@@ -70,6 +73,7 @@ def time_line(run: Run) -> dict:
     slots = by_second(run.finished, run.began, length)
     return {
         "backends": peaks(run.backends, run.began, length),
+        "server_processes": peaks(run.server_processes, run.began, length),
         "failed": bins((each.at for each in run.failed), run.began, length),
         "refused": bins(run.refusals, run.began, length),
         "done": done,

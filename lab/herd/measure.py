@@ -26,9 +26,16 @@ WARM = 500
 # A client waits for its 202 most of the time.
 CLIENTS = 16
 # However slow the herd is, it has an end.
-DRAIN_S = 480.0
+DRAIN_S = 900.0
 # Beyond the last job, for the plots.
 AFTER_S = 2.0
+
+# A client that is not logged in yet has its place and its process, and no row in pg_stat_activity.
+SERVER_PROCESSES = """(
+    SELECT cardinality(string_to_array(trim(pg_read_file('/proc/' || pid || '/task/' || pid || '/children')), ' '))
+    FROM split_part(pg_read_file('postmaster.pid'), E'\\n', 1) AS pid
+)"""
+SEEN = "SELECT extract(epoch FROM clock_timestamp()), {backends}, {processes}, (SELECT count(*) FROM done)"
 
 
 def build(producers: list[Host], count: int, ledger: Ledger, numbers: Iterator[int]) -> None:
@@ -48,9 +55,10 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
     book.begin()
     workers.close_pools(fleet)
     log_was = evidence.forget(fleet)
-    query = f"SELECT extract(epoch FROM clock_timestamp()), {BACKENDS.format(book.application)}, (SELECT count(*) FROM done)"
+    query = " ".join(SEEN.format(backends=BACKENDS.format(book.application), processes=SERVER_PROCESSES).split())
     with Sampled(database(fleet), book.application, query) as seen:
         until("the pools to be empty", lambda: seen.rows and seen.rows[-1][1] == 0, 60)
+        own = seen.rows[-1][2]
         building_s, ledger = time.monotonic(), Ledger()
         build(producers, count, ledger, numbers)
         building_s = time.monotonic() - building_s
@@ -58,7 +66,7 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
         print(f"  {accepted:,} jobs wait, accepted in {building_s:.0f} s", flush=True)
         with workers.woken(fleet, arm.stagger_s) as began:
             end = time.monotonic() + DRAIN_S
-            while seen.rows[-1][2] < accepted and time.monotonic() < end:
+            while seen.rows[-1][3] < accepted and time.monotonic() < end:
                 time.sleep(LOOK_S)  # between two looks; DRAIN_S ends them
             herd = workers.processes(fleet)
             time.sleep(AFTER_S)  # what the plots show after the end
@@ -74,7 +82,8 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
         finished=finished,
         failed=failed,
         refusals=evidence.refusals(fleet, log_was),
-        backends=[(at, backends) for at, backends, _ in seen.rows],
+        backends=[(at, backends) for at, backends, _, _ in seen.rows],
+        server_processes=[(at, every - own) for at, _, every, _ in seen.rows],
     )
     return run, {"backlog_s": round(building_s, 1), "took_s": round(time.monotonic() - began_s, 1)}
 

@@ -15,6 +15,7 @@ ROWS: tuple[tuple[str, Callable[[dict], str]], ...] = (
     ("jobs accepted, done, lost", lambda arm: f"{arm['accepted']:,} / {arm['done']:,} / {arm['lost']}"),
     ("effects that happened twice", lambda arm: f"{arm['double_effects']}"),
     ("backends of PostgreSQL, at most", lambda arm: f"{arm['peak_backends']}"),
+    ("its processes for clients, those not let in yet included", lambda arm: f"{arm['peak_server_processes']}"),
     ("connections that failed in a task", lambda arm: f"{arm['failed_connections']:,}"),
     ("connections refused in PostgreSQL’s log", lambda arm: f"{arm['refused_by_postgresql']:,}"),
     ("jobs a second", lambda arm: f"{arm['jobs_per_s']:.0f}"),
@@ -49,8 +50,9 @@ def page(told: dict) -> str:
     figures = (
         (
             "Backends",
-            "Server processes of PostgreSQL for the application, the most of each second.",
-            plot(both("backends"), marks),
+            "Server processes that serve the application, the most of each second. Dashed: with those of clients that are not let in "
+            "yet, or are being turned away.",
+            plot(both("backends", "server_processes"), marks),
         ),
         ("Failed connections", "A second, as the tasks met them; each job came again, 2 s later.", plot(both("failed"))),
         ("Jobs done", "A second.", plot(both("done"))),

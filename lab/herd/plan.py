@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
-from lab.demo.converge import converge
-from lab.demo.fleet import Fleet
+from lab.demo.fleet import BIN, Fleet
 from lab.drill.hosts import database
 from lab.machine import REPOSITORY, Refusal
 
@@ -39,7 +39,12 @@ def refusal(inventory: str, fleet: Fleet) -> str:
 
 
 def asked(inventory: str, changed: dict[str, str]) -> dict:
+    """build/plan.json of this inventory with a few inputs changed. `plan` writes it also where it ends with a refusal."""
     FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.unlink(missing_ok=True)
     extra = json.dumps({"topology_plan_file": str(FILE), **changed})
-    converge(inventory, "--extra-vars", extra, playbook="playbooks/plan.yml")
+    command = [str(BIN / "ansible-playbook"), "-i", inventory, "--extra-vars", extra, "playbooks/plan.yml"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    if not FILE.exists():
+        raise Refusal(f"playbooks/plan.yml wrote no plan:\n{done.stdout}{done.stderr}")
     return json.loads(FILE.read_text(encoding="utf-8"))
