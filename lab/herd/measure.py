@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 from lab.demo.backends import BACKENDS, Sampled
 from lab.demo.fleet import Fleet, Host
@@ -50,7 +49,7 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
     """The fleet stands as the arm says. Answers the run, and what is worth knowing of its making."""
     producers = fleet.group("producers")
     began_s = time.monotonic()
-    warm(book, producers, numbers)
+    warm(fleet, book, numbers)
     workers.stop(fleet)
     book.begin()
     workers.close_pools(fleet)
@@ -88,11 +87,8 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
     return run, {"backlog_s": round(building_s, 1), "took_s": round(time.monotonic() - began_s, 1)}
 
 
-def warm(book: Book, producers: list[Host], numbers: Iterator[int]) -> None:
-    book.begin()
-    build(producers, WARM, Ledger(), numbers)
-    until("the first jobs to be done", partial(enough, book), 120)
-
-
-def enough(book: Book) -> bool:
-    return int(book.sql("SELECT count(*) FROM done;")) >= WARM
+def warm(fleet: Fleet, book: Book, numbers: Iterator[int]) -> None:
+    """Leaves every queue empty, also of what a run that was broken off had left there."""
+    workers.start(fleet)
+    build(fleet.group("producers"), WARM, Ledger(), numbers)
+    until("every queue to be empty", lambda: not workers.waiting(fleet), DRAIN_S)

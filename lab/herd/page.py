@@ -50,8 +50,8 @@ def page(told: dict) -> str:
     figures = (
         (
             "Backends",
-            "Server processes that serve the application, the most of each second. Dashed: with those of clients that are not let in "
-            "yet, or are being turned away.",
+            "Server processes that serve the application, the most of each second. Dashed: with those for clients that are not "
+            "let in yet, or are being turned away.",
             plot(both("backends", "server_processes"), marks),
         ),
         ("Failed connections", "A second, as the tasks met them; each job came again, 2 s later.", plot(both("failed"))),

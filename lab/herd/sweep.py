@@ -21,8 +21,8 @@ JOBS = 4_000
 
 
 def pool(size: int) -> Arm:
-    # A quarter of it as a reserve, as the default has it.
-    settings = {"pgbouncer_default_pool_size": size, "pgbouncer_reserve_pool_size": max(1, size // 4)}
+    # Without the reserve, which would blur what a size is worth.
+    settings = {"pgbouncer_default_pool_size": size, "pgbouncer_reserve_pool_size": 0}
     return Arm(f"pool {size}", settings=settings, applied_by="playbooks/pgbouncer.yml")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from lab.demo.fleet import Fleet, Host
-from lab.drill.hosts import shell
+from lab.drill.hosts import broker, shell
 
 # Everything below supervisord's programs; their main processes run no task.
 COUNT = """
@@ -21,6 +22,10 @@ GIVE_BACK = "runuser -u postgres -- psql -Xq -p 6432 -U pgbouncer -d pgbouncer -
 def on_all(hosts: list[Host], script: str) -> list[str]:
     with ThreadPoolExecutor(len(hosts)) as pool:
         return list(pool.map(lambda host: shell(host, script), hosts))
+
+
+def start(fleet: Fleet) -> None:
+    on_all(fleet.group("celery_workers"), "supervisorctl start all")
 
 
 def stop(fleet: Fleet) -> None:
@@ -46,6 +51,13 @@ def woken(fleet: Fleet, stagger_s: float) -> Iterator[float]:
 
 def processes(fleet: Fleet) -> int:
     return sum(int(said) for said in on_all(fleet.group("celery_workers"), COUNT))
+
+
+def waiting(fleet: Fleet) -> int:
+    """Jobs in all queues but the dead letters, those that a worker has and those that come again later included."""
+    vhost = fleet.group("celery_workers")[0].application
+    said = json.loads(shell(broker(fleet), f"rabbitmqctl -q --formatter=json list_queues -p {vhost} name messages"))
+    return sum(queue["messages"] for queue in said if queue["name"] != "dead_letters")
 
 
 def close_pools(fleet: Fleet) -> None:
