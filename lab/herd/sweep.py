@@ -63,6 +63,7 @@ def sweep(arguments: argparse.Namespace, build: Path) -> bool:
                     arm.apply(arguments.inventory)
                 run, _ = measure(arm, fleet, book, arguments.jobs, numbers)
                 found[arm.name].append(figures(run))
+                print(table(found[arm.name][-1:]), flush=True)
                 lost += run.count["lost"] + run.count["double_effects"]
         middle = [median(each) for each in found.values()]
         print(f"\n{name}, medians of {arguments.rounds}:\n{table(middle, ROWS)}\n", flush=True)
