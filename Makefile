@@ -58,6 +58,12 @@ drill: setup  ## Hurt a fleet of its own at work in every way, prove that it los
 	@$(MAKE) --no-print-directory lab secrets INVENTORY=inventories/drill
 	@$(SUDO) $(BIN)/python -m lab.drill $(DRILL)
 
+# KEEP=1 leaves its hosts standing.
+drill-herd: setup  ## Wake 240 workers upon 20,000 jobs, with PgBouncer and past it (build/herd.html)
+	@$(MAKE) --no-print-directory lab secrets INVENTORY=inventories/herd
+	@$(SUDO) $(BIN)/python -m lab.herd $(HERD); status=$$?; \
+	  [ -n "$(KEEP)" ] || $(SUDO) $(BIN)/ansible-playbook -i inventories/herd lab/remove.yml || status=1; exit $$status
+
 test: setup  ## Everything: lint, unit, each role by Molecule, then the lab: demo and verify
 	@$(BIN)/python -m lab.judge --inventory $(INVENTORY)
 

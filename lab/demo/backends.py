@@ -1,4 +1,4 @@
-"""Counts the server processes that PostgreSQL keeps for the application, while work goes through."""
+"""What PostgreSQL says of itself while work goes through: a query asked again and again on one connection."""
 
 from __future__ import annotations
 
@@ -7,20 +7,26 @@ from types import TracebackType
 
 from lab.demo.fleet import Host
 
-QUERY = "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND backend_type = 'client backend' \\watch 0.25\n"
+# Seconds between two answers.
+EVERY_S = 0.25
+BACKENDS = (
+    "(SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND backend_type = 'client backend' AND pid <> pg_backend_pid())"
+)
 
 
-class Backends:
-    """`with Backends(host, database) as backends: ...; backends.peak`"""
+class Sampled:
+    """`with Sampled(host, database, query) as seen: ...; seen.rows`. The query answers one row of numbers."""
 
-    def __init__(self, host: Host, database: str) -> None:
-        self.peak = 0
+    def __init__(self, host: Host, database: str, query: str) -> None:
+        self.rows: list[tuple[float, ...]] = []
         self._host = host
-        self._query = QUERY.format(database)
+        self._database = database
+        self._query = f"{query} \\watch {EVERY_S}\n"
 
-    def __enter__(self) -> Backends:
+    def __enter__(self) -> Sampled:
         sudo = "" if self._host.user == "root" else "sudo -n "
-        command = sudo + "runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --dbname=postgres"
+        # As its superuser, for whom PostgreSQL keeps a place when all others are taken.
+        command = sudo + f"runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --dbname={self._database}"
         self._stdin, self._stdout, _ = self._host.ssh.exec_command(command)
         self._stdin.write(self._query)
         self._stdin.flush()
@@ -30,10 +36,23 @@ class Backends:
 
     def _read(self) -> None:
         for line in self._stdout:
-            if line.strip().isdecimal():
-                self.peak = max(self.peak, int(line))
+            try:
+                self.rows.append(tuple(float(cell) for cell in line.split("|")))
+            except ValueError:  # psql's headline of each answer, and the empty line below it
+                continue
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         # psql ends when it can no longer write.
         self._stdout.channel.close()
         self._reader.join(timeout=5)
+
+
+class Backends(Sampled):
+    """`with Backends(host, database) as backends: ...; backends.peak`: server processes that serve the database."""
+
+    def __init__(self, host: Host, database: str) -> None:
+        super().__init__(host, "postgres", f"SELECT {BACKENDS.format(database)}")
+
+    @property
+    def peak(self) -> int:
+        return int(max((row[0] for row in list(self.rows)), default=0))

@@ -12,7 +12,7 @@ from lab.drill.ledger import Accepted
 from lab.machine import Refusal
 
 BEGIN = """
-TRUNCATE done, effects, deliveries;
+TRUNCATE done, effects, accounts, deliveries;
 CREATE INDEX IF NOT EXISTS drill_deliveries ON deliveries (key);
 DROP SCHEMA IF EXISTS drill CASCADE;
 CREATE SCHEMA drill;

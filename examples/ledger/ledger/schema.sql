@@ -6,6 +6,11 @@ CREATE TABLE IF NOT EXISTS done (
     finished_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE TABLE IF NOT EXISTS effects (key uuid NOT NULL);
+-- A few rows that all jobs share: a transaction also updates what is there already.
+CREATE TABLE IF NOT EXISTS accounts (
+    account bigint PRIMARY KEY,
+    entries bigint NOT NULL
+);
 CREATE TABLE IF NOT EXISTS deliveries (
     key          uuid NOT NULL,
     worker       text NOT NULL,

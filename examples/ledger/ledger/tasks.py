@@ -3,12 +3,14 @@
 import os
 import signal
 import time
+from contextlib import ExitStack
 
 import psycopg
 from celery import Task
 
 from ledger import book
 from ledger.celery import app
+from ledger.watch import Timed, tell
 
 # PgBouncer or PostgreSQL is away: the same work succeeds later. The broker holds the job meanwhile.
 TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError)
@@ -18,11 +20,17 @@ RETRY_AFTER_S = 2
 @app.task(bind=True, max_retries=None, ignore_result=True)
 def enter(self: Task, key: str, number: int, seconds: float, poison: bool) -> None:
     try:
-        with book.open_it() as db:
-            book.delivered(db, key, self.request.hostname)
+        with ExitStack() as job:
+            with Timed() as connecting:
+                db = job.enter_context(book.opened())
+            with Timed() as arriving:
+                book.delivered(db, key, self.request.hostname)
             if poison:
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(seconds)  # the work itself: a job lasts as long as its client asked
-            book.enter(db, key, number, self.request.hostname)
+            with Timed() as entering:
+                book.enter(db, key, number, self.request.hostname)
+        tell("done", connecting.ms, arriving.ms, entering.ms)
     except TRANSIENT as error:
+        tell("failed", error)
         raise self.retry(exc=error, countdown=RETRY_AFTER_S) from error

@@ -1,0 +1,73 @@
+"""`python -m lab.herd`: wake hundreds of workers upon a long queue, with PgBouncer and straight at PostgreSQL, and compare."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+import time
+from dataclasses import replace
+
+from lab.demo import fleet as fleets
+from lab.drill.proof import Book
+from lab.herd import plan, report, sweep
+from lab.herd.arms import BOUNCER, DIRECT
+from lab.herd.measure import WORK_S, measure
+from lab.machine import REPOSITORY, Refusal, fail, give_back
+
+BUILD = REPOSITORY / "build"
+JOBS = 20_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lab.herd", description=__doc__)
+    parser.add_argument("--inventory", default="inventories/herd")
+    parser.add_argument("--no-converge", action="store_true", help="the services stand as the inventory says")
+    parser.add_argument("--jobs", type=int, help=f"that wait for each herd (default: {JOBS}; {sweep.JOBS} in a sweep)")
+    parser.add_argument("--connection", choices=("job", "process"), default="job", help="what opens one (default: %(default)s)")
+    parser.add_argument(
+        "--sweep", action="append", default=[], choices=sweep.SWEEPS, help="compare settings instead, in shorter runs"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="of a sweep (default: %(default)s)")
+    arguments = parser.parse_args()
+    arguments.jobs = arguments.jobs or (sweep.JOBS if arguments.sweep else JOBS)
+    try:
+        kept = sweep.sweep(arguments, BUILD) if arguments.sweep else herd(arguments)
+    except Refusal as refusal:
+        fail(str(refusal))
+    finally:
+        give_back(BUILD)
+    sys.exit(0 if kept else 1)
+
+
+def herd(arguments: argparse.Namespace) -> bool:
+    began, fleet = time.time(), fleets.read(arguments.inventory)
+    book, numbers = Book(fleet), itertools.count(1)
+    cap, granted = plan.cap(arguments.inventory)
+    facts = {
+        "cap": cap,
+        "granted": granted,
+        "refusal": plan.refusal(arguments.inventory, fleet),
+        "conditions": conditions(arguments.connection),
+    }
+    runs = {}
+    # The direct run first, so that the fleet is left as its inventory says.
+    for arm in (DIRECT, BOUNCER):
+        print(f"▸ {arm.name}", flush=True)
+        first = not runs and not arguments.no_converge
+        replace(arm, connection=arguments.connection).apply(arguments.inventory, "site.yml" if first else "")
+        runs[arm.name], _ = measure(arm, fleet, book, arguments.jobs, numbers)
+    told = report.told(runs[BOUNCER.name], runs[DIRECT.name], facts, began, arguments.jobs)
+    report.write(told, BUILD)
+    print(f"\n{report.table(told['arms'])}\n\n{report.sentences(told['verdict'])}\n\n  {BUILD / 'herd.html'}", flush=True)
+    return told["kept"]
+
+
+def conditions(connection: str) -> str:
+    opens = "Each job opens a connection of its own" if connection == "job" else "Each process keeps its connection"
+    return f"{opens}, holds it for {WORK_S * 1000:.0f} ms of work besides, and all hosts share {os.cpu_count()} cores."
+
+
+if __name__ == "__main__":
+    main()
