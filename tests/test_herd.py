@@ -184,6 +184,7 @@ def test_a_gap_cuts_the_line():
 def test_a_median_is_of_each_figure_on_its_own():
     runs = [figures.figures(RUN) | {"jobs_per_s": rate, "connect_ms": {"p50": rate, "p99": 1.0}} for rate in (10.0, 30.0, 20.0)]
     found = sweep.median(runs)
+    assert sweep.median([runs[0] | {"failed_connections": failed} for failed in (0, 28, 0)])["failed_connections"] == 28
     assert found["jobs_per_s"] == 20.0 and found["connect_ms"] == {"p50": 20.0, "p99": 1.0} and found["name"] == RUN.name
 
 
