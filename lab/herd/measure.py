@@ -26,8 +26,6 @@ WARM = 500
 CLIENTS = 16
 # However slow the herd is, it has an end.
 DRAIN_S = 900.0
-# Beyond the last job, for the plots.
-AFTER_S = 2.0
 
 # A client that is not logged in yet has its place and its process, and no row in pg_stat_activity.
 SERVER_PROCESSES = """(
@@ -68,7 +66,9 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
             while seen.rows[-1][3] < accepted and time.monotonic() < end:
                 time.sleep(LOOK_S)  # between two looks; DRAIN_S ends them
             herd = workers.processes(fleet)
-            time.sleep(AFTER_S)  # what the plots show after the end
+            if seen.rows[-1][3] >= accepted:
+                # A task tells its times after the commit that was seen, and before its message is acknowledged.
+                until("the last acknowledgements", lambda: not workers.waiting(fleet), DRAIN_S)
     book.enter(arm.name, ledger.accepted)
     finished, failed = evidence.jobs(fleet)
     done = [float(line) for line in book.sql("SELECT extract(epoch FROM finished_at) FROM done;").split()]

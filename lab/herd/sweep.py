@@ -36,6 +36,7 @@ def prefetch(jobs: int) -> Arm:
 SWEEPS: dict[str, tuple[Arm, ...]] = {
     "pool": tuple(pool(size) for size in (5, 10, 20, 40)),
     "prefetch": (prefetch(1), prefetch(4)),
+    # Whether a staggered start earns its place: against none, a pause that is long beside a login and short beside the drain.
     "stagger": tuple(Arm(f"hosts {pause:g} s apart", stagger_s=pause, applied_by="") for pause in (0.0, 5.0)),
     "connection": (
         BOUNCER,
