@@ -9,6 +9,8 @@ from math import ceil, floor, log10
 
 WIDTH, HEIGHT = 900, 230
 LEFT, RIGHT, TOP, FOOT = 56, 16, 12, 26
+# Far below anything measured; powers of ten near the least float come out as 0.
+NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,8 @@ class Mark:
 
 
 def nice(most: float) -> float:
-    """The least 1, 2 or 5 times a power of ten that is no less."""
-    if most <= 0:
+    """The least 1, 2 or 5 times a power of ten that is no less; 1 where there is nothing to see."""
+    if most < NOTHING:
         return 1.0
     power = 10.0 ** floor(log10(most))
     return next(step * power for step in (1, 2, 5, 10) if step * power >= most * (1 - 1e-9))
