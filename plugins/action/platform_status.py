@@ -54,6 +54,7 @@ class ActionModule(ActionBase):
             sections["producer"] = {
                 "name": self._input("application", "application_name"),
                 "user": self._input("application", "application_user"),
-                "url": f"http://{address}{path}",
+                "url": f"https://{address}{path}",
+                "authorities": self._input("producer", "producer_ca_file"),
             }
         return sections

@@ -40,6 +40,9 @@ MAX_WAL_MAX = 16 * GIB
 PASSWORD_MIN = 12
 
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+# Settings of the role that are not for an inventory to choose.
+NO_INPUT = ("hba_file", "password_encryption", "ssl", "ssl_ciphers")
+
 RESERVED_ROLES = {"postgres", "public", "none", "all"}
 RESERVED_DATABASES = {"postgres", "template0", "template1", "all", "sameuser", "samerole", "replication"}
 
@@ -109,8 +112,8 @@ def postgresql_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -
             "postgresql_parameters names "
             + ", ".join(twice)
             + ": set "
-            + ", ".join("postgresql_" + key for key in twice if key != "hba_file")
-            + " instead (hba_file belongs to the role), so that each number has one home."
+            + ", ".join("postgresql_" + key for key in twice if key not in NO_INPUT)
+            + " instead (" + ", ".join(NO_INPUT) + " belong to the role), so that each number has one home."
         )
     settings = {**own, **parameters}
     return {str(key): postgresql_value(settings[key]) for key in sorted(settings)}

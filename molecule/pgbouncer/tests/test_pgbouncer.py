@@ -16,6 +16,7 @@ testinfra_hosts = ["ansible://pgbouncer"]
 PASSFILE = "/run/grunnfjell-test-pgpass"
 INPUTS = [
     "auth_query",
+    "client_tls_sslmode",
     "default_pool_size",
     "listen_addr",
     "listen_port",
@@ -105,18 +106,19 @@ def test_the_running_configuration_is_that_of_the_inventory(config, inputs):
         assert (", ".join(wanted) if isinstance(wanted, list) else str(wanted)) == config[key], key
 
 
-def test_the_databases_are_those_declared_and_no_other(console, evaluate, inputs):
-    declared = {name: database.get("dbname", name) for name, database in inputs["pgbouncer_databases"].items() if name != "*"}
+def test_the_databases_are_those_declared_and_no_other(console, inputs):
+    declared = {name: database.get("dbname", name) for name, database in inputs["pgbouncer_databases"].items()}
     served = {row["name"]: row["database"] for row in console("SHOW DATABASES") if row["name"] != "pgbouncer"}
-    assert {name: served.get(name) for name in declared} == declared
-    # The wildcard serves what PostgreSQL holds, by its own name.
-    assert all(database == name for name, database in served.items() if name not in declared), served
-    held = {database["name"] for database in evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")}
-    assert set(served) - set(declared) <= held | {"postgres"}
+    assert served == declared
 
 
 @pytest.mark.once
-def test_the_wildcard_database_leads_to_postgresql(console, login, database):
+def test_a_database_that_is_not_declared_leads_nowhere(login):
+    assert login("SELECT 1", name="postgres").rc
+
+
+@pytest.mark.once
+def test_a_database_leads_to_postgresql_by_transactions(console, login, database):
     assert login("SELECT 1").stdout.strip() == "1"
     (row,) = [row for row in console("SHOW DATABASES") if row["name"] == database["name"]]
     assert row["database"] == database["name"] and row["pool_mode"] in ("", "transaction")
@@ -128,9 +130,59 @@ def test_an_application_logs_in_and_works(login, database):
 
 
 @pytest.mark.once
-def test_the_way_to_postgresql_is_encrypted(login):
-    done = login("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-    assert done.stdout.strip() == "t", done.stderr
+def test_the_way_to_postgresql_is_encrypted_and_each_shows_who_it_is(host, login, evaluate):
+    of_the_server = "runuser -u postgres -- psql -XqAt -d postgres -c"
+    asked = "SELECT ssl, version, client_dn FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL"
+    assert login("SELECT 1").stdout.strip() == "1"
+    told = set(host.check_output(f"{of_the_server} {shlex.quote(asked)}").splitlines())
+    assert told and all(line.startswith("t|TLSv1.") and f"CN={evaluate('inventory_hostname')}" in line for line in told), told
+
+
+def served_certificate(host) -> str:
+    """Serial number of the certificate that PostgreSQL sees PgBouncer with at this moment."""
+    asked = (
+        "SELECT DISTINCT client_serial FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
+        "WHERE client_addr IS NOT NULL AND backend_start = (SELECT max(backend_start) FROM pg_stat_activity "
+        "WHERE client_addr IS NOT NULL)"
+    )
+    return host.check_output(f"runuser -u postgres -- psql -XqAt -d postgres -c {shlex.quote(asked)}")
+
+
+CERTIFICATE = "/etc/grunnfjell/pki/pgbouncer/certificate.pem"
+
+
+def serial_of(host) -> int:
+    return int(host.check_output(f"openssl x509 -noout -serial -in {CERTIFICATE}").partition("=")[2], 16)
+
+
+@pytest.mark.once
+def test_only_root_and_pgbouncers_group_read_its_key(host):
+    key = host.file("/etc/grunnfjell/pki/pgbouncer/key.pem")
+    found = host.check_output("stat -L -c '%U %G %a' /etc/grunnfjell/pki/pgbouncer/key.pem")
+    assert key.exists and found == "root postgres 640"
+
+
+@pytest.mark.once
+def test_postgresql_by_another_name_is_not_believed(host, inputs):
+    """The same PostgreSQL, dialled by an address that its certificate does not bear, is refused before any password is sent."""
+    twin = "/run/grunnfjell-test-bouncer"
+    ini = host.file("/etc/pgbouncer/pgbouncer.ini").content_string
+    wrong = "\n".join(
+        " ".join("host=127.0.0.1" if part.startswith("host=") else part for part in line.split(" ")) for line in ini.splitlines()
+    )
+    wrong += f"\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = 6599\npidfile =\nlogfile =\nunix_socket_dir = {twin}\n"
+    host.check_output(f"rm -rf {twin} && install -d -o postgres -g postgres {twin}")
+    host.ansible("copy", f"dest={twin}/twin.ini owner=postgres mode=0600 content={json.dumps(wrong)}", check=False)
+    host.check_output(f"runuser -u postgres -- sh -c '/usr/sbin/pgbouncer -d {twin}/twin.ini >{twin}/log 2>&1'")
+    try:
+        name = next(iter(inputs["pgbouncer_databases"]))
+        done = host.run(f"PGPASSWORD=wrong PGCONNECT_TIMEOUT=5 psql -XqAtw -h 127.0.0.1 -p 6599 -U {name} -d {name} -c 'SELECT 1'")
+        assert done.rc
+        said = host.file(f"{twin}/log").content_string
+        assert "not present in server certificate" in said or "certificate" in done.stderr, said + done.stderr
+    finally:
+        host.run(f"pkill -f {twin}/twin.ini")
+        host.check_output(f"rm -rf {twin}")
 
 
 @pytest.mark.once
@@ -162,6 +214,38 @@ def test_one_application_cannot_enter_the_database_of_another(login, evaluate, d
     for other in others:
         if other["name"] != database["name"] and database["owner"] not in [other["owner"], *other.get("roles", [])]:
             assert login("SELECT 1", name=other["name"]).rc, f"{database['owner']} entered {other['name']}"
+
+
+@pytest.mark.once
+def test_one_application_cannot_become_another(host, config, login, evaluate, database):
+    """CVE-2026-107350 and what else a login offers, on the bouncer that serves both applications."""
+    first, second = evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")[:2]
+    assert login("SELECT 1").stdout.strip() == "1"
+    source = shlex.quote(Path(__file__).with_name("impostor.py").read_text(encoding="utf-8"))
+    address = config["listen_addr"].split(",")[0].strip()
+    known = f"{first['owner']} {first['name']}"
+    password = f"head -1 {PASSFILE} | cut -d: -f5-"
+    for target in (f"{second['owner']} {second['name']}", f"{config['auth_user']} {first['name']}", f"postgres {first['name']}"):
+        done = host.run(f"{password} | timeout 300 python3 -c {source} {address} {config['listen_port']} {known} {target}")
+        assert done.rc == 0, done.stderr
+        tried = json.loads(done.stdout)
+        assert len(tried) > 20
+        own = f"became {first['owner']}@{first['name']}"
+        became = {name: told for name, told in tried.items() if not told.startswith("refused") and told != own}
+        assert became == {}, json.dumps(tried, indent=1)
+
+
+@pytest.mark.once
+def test_a_login_with_an_option_of_no_name_fells_nobody(host, config, login, database):
+    """CVE-2026-107349: PgBouncer 1.20 to 1.26 would spin for ever."""
+    address = config["listen_addr"].split(",")[0].strip()
+    start = "user\\0{0}\\0database\\0{1}\\0options\\0-c=\\0\\0".format(database["owner"], database["name"])
+    send = (
+        f"import socket,struct; b=b'{start}'; s=socket.create_connection(('{address}',{config['listen_port']}),5); "
+        "s.sendall(struct.pack('!II',len(b)+8,196608)+b); s.settimeout(2); print(s.recv(100))"
+    )
+    host.run(f"timeout 10 python3 -c {shlex.quote(send)}")
+    assert login("SELECT 1").stdout.strip() == "1"
 
 
 @pytest.mark.once
