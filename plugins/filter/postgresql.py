@@ -113,7 +113,9 @@ def postgresql_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -
             + ", ".join(twice)
             + ": set "
             + ", ".join("postgresql_" + key for key in twice if key not in NO_INPUT)
-            + " instead (" + ", ".join(NO_INPUT) + " belong to the role), so that each number has one home."
+            + " instead ("
+            + ", ".join(NO_INPUT)
+            + " belong to the role), so that each number has one home."
         )
     settings = {**own, **parameters}
     return {str(key): postgresql_value(settings[key]) for key in sorted(settings)}

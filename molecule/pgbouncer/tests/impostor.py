@@ -11,10 +11,16 @@ import hashlib
 import hmac
 import itertools
 import json
+import os
 import secrets
 import socket
+import ssl
 import struct
 import sys
+
+CONTEXT = ssl.create_default_context(cafile=os.environ.get("PGSSLROOTCERT"))
+if "PGSSLCERT" in os.environ:
+    CONTEXT.load_cert_chain(os.environ["PGSSLCERT"], os.environ["PGSSLKEY"])
 
 PATIENCE_S = 5.0
 # How long the server may stay silent before the next message is sent all the same.
@@ -31,13 +37,24 @@ def startup(*pairs: tuple[str, str]) -> bytes:
     return struct.pack("!II", len(body) + 8, 196608) + body
 
 
+def dial(address: tuple[str, int], timeout_s: float) -> socket.socket:
+    """A connection, by TLS where libpq's variables in the environment say so."""
+    plain = socket.create_connection(address, timeout=timeout_s)
+    if os.environ.get("PGSSLMODE") != "verify-full":
+        return plain
+    plain.sendall(struct.pack("!II", 8, 80877103))
+    if plain.recv(1) != b"S":
+        raise ConnectionError("it speaks no TLS")
+    return CONTEXT.wrap_socket(plain, server_hostname=address[0])
+
+
 def message(kind: bytes, body: bytes) -> bytes:
     return kind + struct.pack("!I", len(body) + 4) + body
 
 
 class Login:
     def __init__(self, address: tuple[str, int], password: str) -> None:
-        self.socket = socket.create_connection(address, timeout=PATIENCE_S)
+        self.socket = dial(address, PATIENCE_S)
         self.password = password
         self.read = b""
         self.bare = f"n=,r={secrets.token_urlsafe(18)}"
@@ -185,7 +202,13 @@ class Impostor:
         for statement in (f'SET ROLE "{target}"', f'SET SESSION AUTHORIZATION "{target}"'):
             yield f"{statement} afterwards", lambda s=statement: self.afterwards(s)
         yield "a proof crossed over", self.crossed
-        moments = ("at once", "before the exchange", "within the exchange", "with the proof behind it", "with the proof before it")
+        moments = (
+            "at once",
+            "before the exchange",
+            "within the exchange",
+            "with the proof behind it",
+            "with the proof before it",
+        )
         for before, when in itertools.product((NOBODYS, own, "pgbouncer"), moments):
             for database in (theirs, "pgbouncer") if before == NOBODYS else (theirs,):
                 yield (

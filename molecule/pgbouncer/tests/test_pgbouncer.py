@@ -65,16 +65,37 @@ def database(evaluate):
     return evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases'][0]")
 
 
+PKI = "/etc/grunnfjell/pki"
+# How a client of a bouncer beyond loopback goes there: it verifies, and shows a certificate. Root may read this one.
+AS_CLIENT = {
+    "PGSSLMODE": "verify-full",
+    "PGSSLROOTCERT": f"{PKI}/authorities.pem",
+    "PGSSLCERT": f"{PKI}/pgbouncer/certificate.pem",
+    "PGSSLKEY": f"{PKI}/pgbouncer/key.pem",
+}
+
+
 @pytest.fixture(scope="module")
-def login(host, config, database):
+def tls(config) -> str:
+    """The environment of a client, for a shell."""
+    near = config["client_tls_sslmode"] == "disable"
+    return " ".join(f"{name}={value}" for name, value in ({"PGSSLMODE": "disable"} if near else AS_CLIENT).items())
+
+
+@pytest.fixture(scope="module")
+def login(host, config, database, tls):
     """psql through PgBouncer as the application logs in. The password goes from the inventory into a file."""
     password = f"hostvars[groups['postgresql'][0]]['postgresql_role_passwords']['{database['owner']}']"
     host.ansible("copy", f"dest={PASSFILE} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
     address = config["listen_addr"].split(",")[0].strip()
 
-    def run(sql: str, user: str = database["owner"], name: str = database["name"], passfile: str = PASSFILE):
+    def run(
+        sql: str, user: str = database["owner"], name: str = database["name"], passfile: str = PASSFILE, environment: str = ""
+    ):
         where = f"-h {address} -p {config['listen_port']} -U {user} -d {name}"
-        return host.run(f"PGPASSFILE={passfile} PGCONNECT_TIMEOUT=10 psql -XqAtw {where} -c {shlex.quote(sql)}")
+        return host.run(
+            f"PGPASSFILE={passfile} PGCONNECT_TIMEOUT=10 {environment or tls} psql -XqAtw {where} -c {shlex.quote(sql)}"
+        )
 
     yield run
     host.check_output(f"rm -f {PASSFILE} {PASSFILE}-wrong")
@@ -138,21 +159,44 @@ def test_the_way_to_postgresql_is_encrypted_and_each_shows_who_it_is(host, login
     assert told and all(line.startswith("t|TLSv1.") and f"CN={evaluate('inventory_hostname')}" in line for line in told), told
 
 
-def served_certificate(host) -> str:
-    """Serial number of the certificate that PostgreSQL sees PgBouncer with at this moment."""
+def shown_to_postgresql(host) -> int:
+    """Serial number of the certificate that PostgreSQL has seen last of PgBouncer."""
     asked = (
-        "SELECT DISTINCT client_serial FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
-        "WHERE client_addr IS NOT NULL AND backend_start = (SELECT max(backend_start) FROM pg_stat_activity "
-        "WHERE client_addr IS NOT NULL)"
+        "SELECT client_serial FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE client_addr IS NOT NULL "
+        "ORDER BY backend_start DESC LIMIT 1"
     )
-    return host.check_output(f"runuser -u postgres -- psql -XqAt -d postgres -c {shlex.quote(asked)}")
+    return int(host.check_output(f"runuser -u postgres -- psql -XqAt -d postgres -c {shlex.quote(asked)}"))
 
 
-CERTIFICATE = "/etc/grunnfjell/pki/pgbouncer/certificate.pem"
+def serial_of(host, identity: str) -> int:
+    return int(host.check_output(f"openssl x509 -noout -serial -in {identity}/certificate.pem").partition("=")[2], 16)
 
 
-def serial_of(host) -> int:
-    return int(host.check_output(f"openssl x509 -noout -serial -in {CERTIFICATE}").partition("=")[2], 16)
+@pytest.mark.once
+def test_a_renewed_certificate_is_a_reload_and_no_client_notices(host, login):
+    """Another certificate of the same authority, put in place and told as role pki does it."""
+    identity, renewed = "/etc/grunnfjell/pki/pgbouncer", "/etc/grunnfjell/pki/.versions/test"
+    before, link = host.service("pgbouncer").systemd_properties["MainPID"], host.check_output(f"readlink {identity}")
+    own = serial_of(host, identity)
+    host.check_output(f"cp -aL /etc/grunnfjell/pki/postgresql {renewed}")
+    other = serial_of(host, renewed)
+    assert login("SELECT 1").stdout.strip() == "1" and shown_to_postgresql(host) == own != other
+
+    def turn(target: str) -> None:
+        host.check_output(f"ln -sfn {target} {identity} && systemctl reload pgbouncer")
+        # A connection that stands keeps what it was opened with; new ones have the new certificate.
+        host.check_output("sleep 0.5")
+        psql = "psql -Xq -h /var/run/postgresql -p 6432 -U pgbouncer -d pgbouncer -c RECONNECT"
+        host.check_output(f"runuser -u postgres -- {psql}")
+
+    try:
+        turn(renewed)
+        assert login("SELECT pg_sleep(0.5)").rc == 0 and shown_to_postgresql(host) == other
+    finally:
+        turn(link)
+        host.check_output(f"rm -rf {renewed}")
+    assert login("SELECT 1").stdout.strip() == "1" and shown_to_postgresql(host) == own
+    assert host.service("pgbouncer").systemd_properties["MainPID"] == before
 
 
 @pytest.mark.once
@@ -166,23 +210,39 @@ def test_only_root_and_pgbouncers_group_read_its_key(host):
 def test_postgresql_by_another_name_is_not_believed(host, inputs):
     """The same PostgreSQL, dialled by an address that its certificate does not bear, is refused before any password is sent."""
     twin = "/run/grunnfjell-test-bouncer"
-    ini = host.file("/etc/pgbouncer/pgbouncer.ini").content_string
-    wrong = "\n".join(
-        " ".join("host=127.0.0.1" if part.startswith("host=") else part for part in line.split(" ")) for line in ini.splitlines()
+    mine = (
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = 6599\nclient_tls_sslmode = disable\npidfile = {twin}/pid\n"
+        f"logfile = {twin}/log\nunix_socket_dir = {twin}\n"
     )
-    wrong += f"\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = 6599\npidfile =\nlogfile =\nunix_socket_dir = {twin}\n"
     host.check_output(f"rm -rf {twin} && install -d -o postgres -g postgres {twin}")
-    host.ansible("copy", f"dest={twin}/twin.ini owner=postgres mode=0600 content={json.dumps(wrong)}", check=False)
-    host.check_output(f"runuser -u postgres -- sh -c '/usr/sbin/pgbouncer -d {twin}/twin.ini >{twin}/log 2>&1'")
+    host.check_output(
+        f"runuser -u postgres -- sh -c {shlex.quote(f'sed s/host=[^ ]*/host=127.0.0.1/ /etc/pgbouncer/pgbouncer.ini >{twin}/ini')}"
+    )
+    host.check_output(f"printf %s {shlex.quote(mine)} >>{twin}/ini")
+    host.check_output(f"runuser -u postgres -- /usr/sbin/pgbouncer -q -d {twin}/ini")
     try:
         name = next(iter(inputs["pgbouncer_databases"]))
-        done = host.run(f"PGPASSWORD=wrong PGCONNECT_TIMEOUT=5 psql -XqAtw -h 127.0.0.1 -p 6599 -U {name} -d {name} -c 'SELECT 1'")
-        assert done.rc
+        done = host.run(
+            f"PGPASSWORD=wrong PGCONNECT_TIMEOUT=2 psql -XqAtw -h 127.0.0.1 -p 6599 -U {name} -d {name} -c 'SELECT 1'"
+        )
         said = host.file(f"{twin}/log").content_string
-        assert "not present in server certificate" in said or "certificate" in done.stderr, said + done.stderr
+        assert done.rc and "not present in server certificate" in said, said + done.stderr
     finally:
-        host.run(f"pkill -f {twin}/twin.ini")
+        host.run(f"kill $(cat {twin}/pid)")
         host.check_output(f"rm -rf {twin}")
+
+
+def test_beyond_loopback_it_speaks_verified_tls_only(config, login):
+    addresses = [ipaddress.ip_address(item.strip()) for item in config["listen_addr"].split(",")]
+    if all(address.is_loopback for address in addresses):
+        assert config["client_tls_sslmode"] == "disable"
+        return
+    plain = login("SELECT 1", environment="PGSSLMODE=disable")
+    assert plain.rc and "SSL required" in plain.stderr, plain.stdout + plain.stderr
+    bare = login("SELECT 1", environment=f"PGSSLMODE=verify-full PGSSLROOTCERT={PKI}/authorities.pem PGSSLCERT=/nonexistent")
+    assert bare.rc, bare.stdout
+    astray = login("SELECT 1", environment="PGSSLMODE=verify-full PGSSLROOTCERT=/etc/ssl/certs/ca-certificates.crt")
+    assert astray.rc and "certificate verify failed" in astray.stderr, astray.stdout + astray.stderr
 
 
 @pytest.mark.once
@@ -217,7 +277,7 @@ def test_one_application_cannot_enter_the_database_of_another(login, evaluate, d
 
 
 @pytest.mark.once
-def test_one_application_cannot_become_another(host, config, login, evaluate, database):
+def test_one_application_cannot_become_another(host, config, inputs, login, evaluate, tls):
     """CVE-2026-107350 and what else a login offers, on the bouncer that serves both applications."""
     first, second = evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")[:2]
     assert login("SELECT 1").stdout.strip() == "1"
@@ -225,8 +285,12 @@ def test_one_application_cannot_become_another(host, config, login, evaluate, da
     address = config["listen_addr"].split(",")[0].strip()
     known = f"{first['owner']} {first['name']}"
     password = f"head -1 {PASSFILE} | cut -d: -f5-"
-    for target in (f"{second['owner']} {second['name']}", f"{config['auth_user']} {first['name']}", f"postgres {first['name']}"):
-        done = host.run(f"{password} | timeout 300 python3 -c {source} {address} {config['listen_port']} {known} {target}")
+    for target in (
+        f"{second['owner']} {second['name']}",
+        f"{inputs['pgbouncer_auth_user']} {first['name']}",
+        f"postgres {first['name']}",
+    ):
+        done = host.run(f"{password} | {tls} timeout 300 python3 -c {source} {address} {config['listen_port']} {known} {target}")
         assert done.rc == 0, done.stderr
         tried = json.loads(done.stdout)
         assert len(tried) > 20
@@ -275,13 +339,13 @@ def test_descriptors_of_the_running_process_carry_clients_and_pools(host, config
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database):
+def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database, tls):
     wanted = int(config["max_client_conn"])
     source = Path(__file__).with_name("crowd.py").read_text(encoding="utf-8")
     address = config["listen_addr"].split(",")[0].strip()
     # One more than promised: it is refused in PgBouncer's own words, not by a full table of descriptors.
     arguments = f"{address} {config['listen_port']} {database['owner']} {database['name']} {PASSFILE} {wanted + 1}"
-    done = host.run(f"timeout 120 python3 -c {shlex.quote(source)} {arguments}")
+    done = host.run(f"{tls} timeout 120 python3 -c {shlex.quote(source)} {arguments}")
     assert done.rc == 0, done.stderr + host.run("journalctl --no-pager -n 20 -u pgbouncer").stdout
     result = json.loads(done.stdout)
     assert result["connected"] == wanted == result["answered"], result

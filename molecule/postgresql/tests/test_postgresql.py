@@ -120,7 +120,9 @@ def connect(host, inputs):
     password = f"postgresql_role_passwords['{database['owner']}']"
     host.ansible("copy", f"dest={PASSFILE} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
 
-    def run(parameters: str, address: str = address, sql: str = "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"):
+    def run(
+        parameters: str, address: str = address, sql: str = "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    ):
         where = f"host={address} port=5432 user={database['owner']} dbname={database['name']} {parameters}"
         return host.run(f"PGPASSFILE={PASSFILE} PGCONNECT_TIMEOUT=10 psql -XqAtw {shlex.quote(where)} -c {shlex.quote(sql)}")
 
@@ -179,7 +181,9 @@ def test_a_renewed_certificate_is_a_reload_and_no_session_ends(host, ask, cluste
     address = inputs["postgresql_listen_addresses"][-1]
 
     def served() -> str:
-        shown = f"openssl s_client -starttls postgres -connect {address}:5432 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+        shown = (
+            f"openssl s_client -starttls postgres -connect {address}:5432 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+        )
         return host.check_output(shown)
 
     started = ask("SELECT pg_postmaster_start_time()")
