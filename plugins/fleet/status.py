@@ -130,7 +130,7 @@ def span(seconds: float) -> str:
 
 
 def peer(connection: str) -> str:
-    """The client's address in a channel's name: '10.0.0.4:4711 -> 10.0.0.2:5672 (1)' or '[fd00::4]:4711 -> ...'."""
+    """The client's address in a channel's name: '10.0.0.4:4711 -> 10.0.0.2:5671 (1)' or '[fd00::4]:4711 -> ...'."""
     address = connection.split(" -> ")[0].rpartition(":")[0].strip("[]")
     return address.removeprefix("::ffff:")
 

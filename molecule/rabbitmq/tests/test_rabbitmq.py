@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
+import socket
+import ssl
 import time
 from collections.abc import Callable
 
 import pytest
 from amqp_probe import Connection, Refused
+from authority import stranger
 
 testinfra_hosts = ["ansible://rabbitmq"]
 
@@ -99,7 +103,7 @@ def test_the_quorum_queues_log_is_no_larger_than_the_host_bears(ctl, memory):
 
 
 def test_nothing_of_the_broker_listens_on_every_address(host, inputs):
-    ports = {*PORTS_OF_NODES, *(listener.rsplit(":", 1)[1] for listener in inputs["rabbitmq_listeners_tcp"])}
+    ports = {*PORTS_OF_NODES, *(listener.rsplit(":", 1)[1] for listener in inputs["rabbitmq_listeners_ssl"])}
     assert [place for place in listening(host) if place[1] in ports and place[0] in EVERYWHERE] == []
 
 
@@ -109,9 +113,83 @@ def test_clients_are_served_exactly_where_the_inventory_says(host, ctl, inputs):
         for listener in json.loads(host.check_output("rabbitmq-diagnostics --quiet listeners --formatter json </dev/null"))[
             "listeners"
         ]
-        if listener["protocol"] == "amqp"
+        if listener["protocol"].startswith("amqp")
     }
-    assert served == set(inputs["rabbitmq_listeners_tcp"])
+    assert served == set(inputs["rabbitmq_listeners_ssl"])
+
+
+def test_amqp_in_the_clear_is_refused(place, application):
+    """On the port that the broker has, and on the one that AMQP in the clear is known by."""
+    address, port = place
+    with pytest.raises((Refused, OSError)):
+        Connection(address, port, **application, tls=None, timeout=10)
+    with pytest.raises(ConnectionRefusedError):
+        Connection(address, 5672, **application, tls=None, timeout=10)
+
+
+def shut_out(place: tuple[str, int], application: dict[str, str], tls: ssl.SSLContext) -> str:
+    """What keeps a client out before it comes to say who it is."""
+    with pytest.raises((ssl.SSLError, ConnectionError, Refused)) as kept:
+        Connection(*place, **application, tls=tls, timeout=10)
+    assert "ACCESS_REFUSED" not in str(kept.value)
+    return str(kept.value)
+
+
+def test_a_client_without_a_certificate_is_refused_whatever_password_it_has(place, application, authority):
+    shut_out(place, application, authority.context(None))
+
+
+def test_a_client_of_another_authority_is_refused(place, application, authority, tmp_path):
+    shut_out(place, application, authority.context(stranger(tmp_path / "stranger").issue("client")))
+
+
+def test_a_client_whose_certificate_ran_out_is_refused(place, application, authority):
+    shut_out(place, application, authority.context(authority.issue("late", days=1, ago_days=3)))
+
+
+def test_a_broker_of_another_authority_is_refused(place, application, authority, tmp_path):
+    other = stranger(tmp_path / "stranger")
+    assert "certificate verify failed" in shut_out(place, application, other.context(authority.issue("client")))
+
+
+def test_the_broker_is_believed_at_its_own_address_and_at_no_other(host, place, authority, inputs):
+    """By its inventory name and its address; whoever it is, it is not another host of the fleet."""
+    context, (address, port) = authority.context(authority.issue("client")), place
+    for name in (address, host.backend.get_hostname()):
+        with socket.create_connection((address, port), timeout=10) as raw, context.wrap_socket(raw, server_hostname=name):
+            pass
+    for name in ("10.255.255.254", "another-host"):
+        with socket.create_connection((address, port), timeout=10) as raw:
+            with pytest.raises(ssl.SSLCertVerificationError, match="mismatch|not valid for"):
+                context.wrap_socket(raw, server_hostname=name)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_both_current_versions_of_tls_are_spoken(place, authority, version):
+    context = authority.context(authority.issue("client"))
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection(place, timeout=10) as raw, context.wrap_socket(raw, server_hostname=place[0]) as wrapped:
+        assert wrapped.version() == version.name.replace("_", ".")
+        assert "GCM" in wrapped.cipher()[0] or "CHACHA20" in wrapped.cipher()[0]
+
+
+def test_no_old_version_of_tls_is_spoken(place, authority):
+    context = authority.context(authority.issue("client"))
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    with socket.create_connection(place, timeout=10) as raw, pytest.raises((ssl.SSLError, ConnectionError)):
+        context.wrap_socket(raw, server_hostname=place[0])
+
+
+def test_a_new_certificate_is_shown_at_once_and_disturbs_no_connection(host, place, connect, application, client, ctl):
+    """As a run renews it: the file is switched and the broker told; who is connected stays so."""
+
+    def shown() -> bytes:
+        with socket.create_connection(place, timeout=10) as raw, client.wrap_socket(raw, server_hostname=place[0]) as wrapped:
+            return wrapped.getpeercert(binary_form=True)
+
+    file = host.check_output("openssl x509 -in /etc/grunnfjell/pki/rabbitmq/certificate.pem -outform DER | base64 -w0")
+    assert shown() == base64.b64decode(file)
 
 
 def test_nodes_and_tools_are_served_on_the_distribution_address_alone(host, inputs):
