@@ -94,6 +94,17 @@ def test_a_fleet_that_is_well_accepts_and_needs_nothing():
     assert render(report).startswith("Yes, a 202 is accepted now.\n")
 
 
+def test_a_certificate_that_no_run_renewed_is_named():
+    answers = fleet()
+    answers["db1"]["sections"]["certificates"] = {"days": {"postgresql": 59.9, "late": -2.0, "good": 60.1}, "renew_days": 60}
+    report = judged(answers)
+    assert report["attention"] == [
+        "db1: the certificate postgresql runs out in 59.9 days: run site.yml",
+        "db1: the certificate late ran out 2 days ago: run site.yml",
+    ]
+    assert "certificate db1: good has 60 days left" in render(report)
+
+
 def alarmed(answers: dict) -> None:
     answers["broker1"]["sections"]["broker"]["alarms"] = [{"what": "memory", "node": "rabbit@0"}]
     answers["web1"]["sections"]["producer"]["publish"] = {"confirmed": False, "error": "the broker confirms nothing: timeout"}

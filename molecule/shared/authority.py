@@ -42,9 +42,7 @@ class Authority:
         asked = request.public_bytes(serialization.Encoding.PEM).decode()
         made = datetime.now(UTC) - timedelta(days=ago_days)
         certificate = signed(authority_of(self.certificate, self.key), asked, name, "test", names or [name], days, made)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         paths = self.home / f"{name}-{made:%j%f}.pem", self.home / f"{name}-{made:%j%f}-key.pem"
         for path, text in zip(paths, (certificate, private.decode()), strict=True):
             path.write_text(text, encoding="utf-8")

@@ -78,9 +78,7 @@ def new_authority(name: str, now: datetime | None = None) -> dict[str, str]:
         .add_extension(identifier, critical=False)
         .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return {"certificate": pem(certificate), "key": private.decode()}
 
 

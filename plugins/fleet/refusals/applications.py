@@ -11,7 +11,9 @@ from fleet.model import Fleet, Host, names_of
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 # Settings of the promise that nothing outweighs.
-NEVER_WAIVED = {"broker_use_ssl": "the broker talks to nobody without TLS and a certificate, and a client must know whom it talks to"}
+NEVER_WAIVED = {
+    "broker_use_ssl": "the broker talks to nobody without TLS and a certificate, and a client must know whom it talks to"
+}
 
 
 def applications_named(fleet: Fleet) -> Iterator[str]:

@@ -77,8 +77,8 @@ def authority_unfit(host: Host, name: str, one: dict[str, Any] | None, now: date
     left = days_left(authority.certificate, now)
     if days is not None and 0 < left < days:
         yield (
-            f"The authority '{name}' runs out in {left:.0f} days, and a certificate lasts for {days} (pki_days): it would outlive "
-            f"who vouches for it. Change to another authority (docs/tls.md)."
+            f"The authority '{name}' runs out in {left:.0f} days, and a certificate lasts for {days} (pki_days): it would "
+            f"outlive who vouches for it. Change to another authority (docs/tls.md)."
         )
     if days is not None and renew is not None and renew >= days:
         yield (
