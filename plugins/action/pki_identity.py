@@ -40,11 +40,10 @@ class ActionModule(ActionBase):
 
         told = ask()
         if not told.get("failed"):
-            reasons = {name: "it is missing" for name in told["missing"]}
+            reasons = dict.fromkeys(told["missing"], "it is missing")
             for name, certificate in told["certificates"].items():
-                reason = due(
-                    certificate, issuing, self._common_name(wanted[name]), self._names(wanted[name]), args["renew_days"], self._now
-                )
+                common_name, names = self._common_name(wanted[name]), self._names(wanted[name])
+                reason = due(certificate, issuing, common_name, names, args["renew_days"], self._now)
                 if reason or args["renew"]:
                     reasons[name] = reason or "pki_renew asks for it"
             result["renewed"] = reasons

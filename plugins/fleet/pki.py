@@ -78,9 +78,7 @@ def new_authority(name: str, now: datetime | None = None) -> dict[str, str]:
         .add_extension(identifier, critical=False)
         .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return {"certificate": pem(certificate), "key": private.decode()}
 
 
@@ -108,7 +106,7 @@ def authority_of(certificate: str, key: str) -> Authority:
         if bits < RSA_BITS:
             raise PkiError(f"has an RSA key of {bits} bits, and must have {RSA_BITS} at least")
     elif not isinstance(public, ec.EllipticCurvePublicKey) or bits < EC_BITS:
-        raise PkiError(f"has a {type(public).__name__} of {bits} bits, and must have an elliptic curve of {EC_BITS} bits at least")
+        raise PkiError(f"has a key that is neither RSA nor of an elliptic curve of {EC_BITS} bits at least")
     try:
         ca = held.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
@@ -148,7 +146,7 @@ def signed(authority: Authority, request: str, common_name: str, unit: str, name
         .issuer_name(authority.certificate.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(max(now - EARLIER, authority.certificate.not_valid_before_utc))
+        .not_valid_before(now - EARLIER)
         .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage(digital_signature=True), critical=True)

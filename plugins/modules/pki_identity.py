@@ -7,7 +7,7 @@ DOCUMENTATION = r"""
 module: pki_identity
 short_description: Keep a host's identities, make their keys, and put certificates in place
 description:
-  - The host's half of the action of this name, which judges and signs on the control machine. A key is made here and never leaves.
+  - The host's half of the action of this name, which judges and signs on the control machine. A key never leaves.
   - An identity is a symbolic link to a directory with a key and a certificate, so that one rename switches both.
   - Tells whoever shows an identity that it changed. Who could not be told is told by the next run.
 options:

@@ -24,7 +24,8 @@ ansible_facts:
   description: >-
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
     the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user)),
-    C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows, C(issuers))
+    C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
+    C(issuers))
     and C(clock_offset_seconds) (float, above 0 when the host is ahead); C(installed_packages), names of Debian packages.
   returned: always
   type: dict

@@ -41,8 +41,8 @@ def authorities_unfit(fleet: Fleet) -> Iterator[str]:
                 yield f"The vault holds no authority '{one}', which pki_authority or pki_authorities_trusted names. {SECRETS}"
         if name not in trusted:
             yield (
-                f"{host.name}: pki_authority is '{name}', and pki_authorities_trusted is {', '.join(trusted) or 'empty'}: nobody would "
-                f"believe what it issues. Add '{name}' to pki_authorities_trusted."
+                f"{host.name}: pki_authority is '{name}', and pki_authorities_trusted is {', '.join(trusted) or 'empty'}: nobody "
+                f"would believe what it issues. Add '{name}' to pki_authorities_trusted."
             )
         yield from certificates_unfit(held, trusted, now)
         yield from authority_unfit(host, name, held.get(name), now)
@@ -53,7 +53,7 @@ def certificates_unfit(held: dict[str, dict[str, Any]], trusted: list[str], now:
         try:
             certificate = certificate_of(str(held[name].get("certificate")))
         except PkiError as error:
-            yield f"The authority '{name}' of pki_authorities {error}. Take its entry out of vault.yml (ansible-vault edit). {SECRETS}"
+            yield f"The authority '{name}' of pki_authorities {error}. Take it out of vault.yml (ansible-vault edit). {SECRETS}"
             continue
         if (left := days_left(certificate, now)) <= 0:
             yield (
@@ -77,8 +77,8 @@ def authority_unfit(host: Host, name: str, one: dict[str, Any] | None, now: date
     left = days_left(authority.certificate, now)
     if days is not None and 0 < left < days:
         yield (
-            f"The authority '{name}' runs out in {left:.0f} days, and a certificate lasts for {days} (pki_days): it would outlive who "
-            f"vouches for it. Change to another authority (docs/tls.md)."
+            f"The authority '{name}' runs out in {left:.0f} days, and a certificate lasts for {days} (pki_days): it would "
+            f"outlive who vouches for it. Change to another authority (docs/tls.md)."
         )
     if days is not None and renew is not None and renew >= days:
         yield (
@@ -104,10 +104,11 @@ def fleet_parted(fleet: Fleet) -> Iterator[str]:
         if seen.get("trusted") and authority.fingerprint not in seen["trusted"]:
             yield (
                 f"{host.name} does not believe the authority '{host.inputs['pki_authority']}' yet, which is to issue the others' "
-                f"certificates (pki_authority). Let the last one issue for one run more, with both in pki_authorities_trusted. {way}"
+                f"certificates (pki_authority). Let the last one issue for one run more, with both in pki_authorities_trusted. "
+                f"{way}"
             )
         elif set(seen.get("issuers") or []) - kept:
             yield (
-                f"{host.name} still shows a certificate of an authority that pki_authorities_trusted leaves out: the others would "
-                f"refuse it before it has a new one. Keep both there for one run more. {way}"
+                f"{host.name} still shows a certificate of an authority that pki_authorities_trusted leaves out: the others "
+                f"would refuse it before it has a new one. Keep both there for one run more. {way}"
             )

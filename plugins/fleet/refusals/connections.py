@@ -25,8 +25,8 @@ def brokers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
                 )
             elif not accepts(server, "rabbitmq", str(address), int(port)):
                 yield (
-                    f"{host.name}: its application looks for the broker at {address}:{port}, and rabbitmq_listeners_tcp of "
-                    f"{server.name} is {listed(server.inputs.get('rabbitmq_listeners_tcp'))}. "
+                    f"{host.name}: its application looks for the broker at {address}:{port}, and rabbitmq_listeners_ssl of "
+                    f"{server.name} is {listed(server.inputs.get('rabbitmq_listeners_ssl'))}. "
                     f"Add {address}:{port} there, or correct application_broker_hosts and application_broker_port."
                 )
 
