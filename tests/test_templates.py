@@ -210,7 +210,7 @@ def shell(text: str) -> None:
 
 
 def service_file(text: str) -> None:
-    assert set(ini(text)["newsroom"]) == {"host", "port", "dbname", "user", "password"}
+    assert set(ini(text)["newsroom"]) == {"host", "port", "dbname", "user", "password", "sslmode"}
 
 
 def pgbouncer(text: str) -> None:
@@ -228,7 +228,7 @@ def userlist(text: str) -> None:
 
 def hba(text: str) -> None:
     kinds = {line.split()[0]: len(shlex.split(line)) for line in lines_of(text)}
-    assert kinds == {"local": 4, "hostssl": 5}
+    assert kinds == {"local": 4, "hostssl": 6}
 
 
 def erlang_terms(text: str) -> None:

@@ -42,9 +42,10 @@ class Host:
     key: str
     application: str
     bind: str
-    authorities: str
     data: str
     logs: str
+    # Certificates of those whom the fleet believes, in PEM.
+    authorities: str = ""
 
     @property
     def url(self) -> str:

@@ -114,7 +114,8 @@ def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], un
             + " instead, so that each number has one home."
         )
     known = {key: value for key, value in own.items() if key not in set(unknown)}
-    settings = {**known, **parameters}
+    # An empty list is nothing to say: PgBouncer's own default.
+    settings = {key: value for key, value in {**known, **parameters}.items() if value != []}
     return {str(key): pgbouncer_value(settings[key]) for key in sorted(settings)}
 
 

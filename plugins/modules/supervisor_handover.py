@@ -21,7 +21,7 @@ options:
     default: true
   user: {description: Account of the program., type: str, required: true}
   directory: {description: Where the program runs., type: path, required: true}
-  authorities: {description: Certificates of the authorities that its own must come from; without it, it speaks plain HTTP., type: path}
+  authorities: {description: Certificates of the authorities that its own must come from; none for plain HTTP., type: path}
   host: {description: The name or address that its certificate must bear., type: str, default: 127.0.0.1}
   health: {description: Path that answers 200., type: str, default: /healthz}
   timeout: {description: Seconds until it must answer., type: int, default: 60}

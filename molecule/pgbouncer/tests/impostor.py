@@ -1,6 +1,6 @@
 """Tries to become another user of PgBouncer than the one whose password is known, in every way that a login offers.
 
-usage: impostor.py HOST PORT KNOWN OWN_DATABASE TARGET TARGET_DATABASE      prints {attempt: who it became, or the refusal} as JSON
+usage: impostor.py HOST PORT KNOWN OWN_DATABASE TARGET TARGET_DATABASE      prints {attempt: whom it became, or why not}
 The password of KNOWN is read from standard input. CVE-2026-107350 is the second start within one login.
 """
 

@@ -215,9 +215,8 @@ def test_postgresql_by_another_name_is_not_believed(host, inputs):
         f"logfile = {twin}/log\nunix_socket_dir = {twin}\n"
     )
     host.check_output(f"rm -rf {twin} && install -d -o postgres -g postgres {twin}")
-    host.check_output(
-        f"runuser -u postgres -- sh -c {shlex.quote(f'sed s/host=[^ ]*/host=127.0.0.1/ /etc/pgbouncer/pgbouncer.ini >{twin}/ini')}"
-    )
+    astray = f"sed 's/host=[^ ]*/host=127.0.0.1/' /etc/pgbouncer/pgbouncer.ini >{twin}/ini"
+    host.check_output(f"runuser -u postgres -- sh -c {shlex.quote(astray)}")
     host.check_output(f"printf %s {shlex.quote(mine)} >>{twin}/ini")
     host.check_output(f"runuser -u postgres -- /usr/sbin/pgbouncer -q -d {twin}/ini")
     try:
@@ -303,7 +302,7 @@ def test_one_application_cannot_become_another(host, config, inputs, login, eval
 def test_a_login_with_an_option_of_no_name_fells_nobody(host, config, login, database):
     """CVE-2026-107349: PgBouncer 1.20 to 1.26 would spin for ever."""
     address = config["listen_addr"].split(",")[0].strip()
-    start = "user\\0{0}\\0database\\0{1}\\0options\\0-c=\\0\\0".format(database["owner"], database["name"])
+    start = f"user\\0{database['owner']}\\0database\\0{database['name']}\\0options\\0-c=\\0\\0"
     send = (
         f"import socket,struct; b=b'{start}'; s=socket.create_connection(('{address}',{config['listen_port']}),5); "
         "s.sendall(struct.pack('!II',len(b)+8,196608)+b); s.settimeout(2); print(s.recv(100))"

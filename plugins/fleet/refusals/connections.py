@@ -46,6 +46,17 @@ def databases_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
                 f"Add {server.name} to the group {fleet.groups_of('pgbouncer')}, or set application_database_host to a "
                 f"host of it."
             )
+        elif (
+            "pgbouncer" in serving
+            and server.inputs.get("pgbouncer_client_tls_sslmode") not in (None, "disable", "allow", "prefer")
+            and host.inputs.get("application_database_sslmode") == "disable"
+            and accepts(server, "pgbouncer", str(address), int(port))
+        ):
+            yield (
+                f"{host.name}: its application goes to {address} without TLS, and the PgBouncer of {server.name} takes nobody "
+                f"without (it listens on {listed(server.inputs.get('pgbouncer_listen_addr'))}, and has one rule for all of them). "
+                f"Set application_database_host to the address beyond loopback, or let it listen on loopback only."
+            )
         elif not any(accepts(server, role, str(address), int(port)) for role in serving):
             yield (
                 f"{host.name}: its application looks for the database at {address}:{port}, where {server.name} does not listen. "
