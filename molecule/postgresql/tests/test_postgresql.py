@@ -116,6 +116,8 @@ PASSFILE = "/run/grunnfjell-test-pgpass"
 def connect(host, inputs):
     """psql over the network as an application; the password goes from the inventory into a file."""
     (address,) = [one for one in inputs["postgresql_listen_addresses"] if one not in ("localhost", "127.0.0.1")]
+    if address not in inputs["postgresql_client_addresses"]:
+        pytest.skip("this host is no client of its own PostgreSQL; the tests of pgbouncer ask from those that are")
     database = inputs["postgresql_databases"][0]
     password = f"postgresql_role_passwords['{database['owner']}']"
     host.ansible("copy", f"dest={PASSFILE} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
@@ -174,6 +176,7 @@ def test_nothing_older_than_tls_1_2_and_no_weak_cipher_is_spoken(host, inputs):
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 def test_a_renewed_certificate_is_a_reload_and_no_session_ends(host, ask, cluster, inputs):
     """Put in place and told as role pki does it; the server's process and its sessions stay."""
     version, name = cluster

@@ -54,7 +54,7 @@ def databases_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
         ):
             yield (
                 f"{host.name}: its application goes to {address} without TLS, and the PgBouncer of {server.name} takes nobody "
-                f"without (it listens on {listed(server.inputs.get('pgbouncer_listen_addr'))}, and has one rule for all of them). "
+                f"without (it listens on {listed(server.inputs.get('pgbouncer_listen_addr'))}, with one rule for all). "
                 f"Set application_database_host to the address beyond loopback, or let it listen on loopback only."
             )
         elif not any(accepts(server, role, str(address), int(port)) for role in serving):
