@@ -25,8 +25,8 @@ def brokers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
                 )
             elif is_loopback(str(address)):
                 yield (
-                    f"{host.name}: application_broker_hosts names {address}, and the broker's certificate is for {server.name} and "
-                    f"{server.address}: no client would believe it there. Name {server.address}."
+                    f"{host.name}: application_broker_hosts names {address}, and the broker's certificate is for {server.name} "
+                    f"and {server.address}: no client would believe it there. Name {server.address}."
                 )
             elif not accepts(server, "rabbitmq", str(address), int(port)):
                 yield (
