@@ -343,5 +343,6 @@ def test_the_report_is_json_of_one_schema():
         "databases",
         "programs",
         "releases",
+        "certificates",
         "counters",
     }

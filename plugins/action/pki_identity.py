@@ -58,7 +58,6 @@ class ActionModule(ActionBase):
                 result[key] = told[key]
         result["did"] = did
         result["changed"] = bool(did) or bool(result.get("renewed"))
-        result["ansible_facts"] = {"pki_stands": not result.get("failed", False)}
         return result
 
     def _authority(self, held: dict[str, Any], name: str) -> Authority:

@@ -178,6 +178,11 @@ class ActionModule(ActionBase):
             self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
             shown = {role: f"__{role}_identity" for role in own if f"__{role}_identity" in variables}
             self._identities[name] = {role: templar.template(variables[constant]) for role, constant in shown.items()}
+            if shown and "pki" not in roles and variables.get("pki_authorities") is None:
+                self._sentences.append(
+                    f"{', '.join(sorted(shown))} show a certificate, and no authority issues one. Add `pki: all` to topology_roles "
+                    f"and group_vars/all/pki.yml as inventories/example has them, then run `make secrets`."
+                )
             for role in own:
                 self._sentences += broken_specs(name, role, self._contracts[role]["options"], inputs)
                 self._own_rules(name, role, templar, unresolved)
