@@ -4,6 +4,7 @@ import ast
 
 import pytest
 from application_release import releases_to_remove
+from applications import application_pools, application_problems, database_sslmode
 from celery_promises import broken, task_settings
 from celery_settings import broker_url, fingerprint, python_literal
 from hypothesis import given
@@ -133,3 +134,20 @@ def test_old_releases_go_and_the_current_one_stays() -> None:
 
 def test_a_release_that_a_program_still_runs_stays() -> None:
     assert releases_to_remove([(1.0, "a"), (2.0, "b"), (3.0, "c"), (4.0, "d")], "d", keep=2, used={"a"}) == ["b"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "", "/run/postgresql"])
+def test_a_database_on_this_host_needs_no_tls(host: str) -> None:
+    assert database_sslmode(host) == "disable"
+    assert application_problems(host, "disable") == []
+
+
+@pytest.mark.parametrize("host", ["10.0.0.2", "db.example.org", "fd00::1"])
+def test_a_database_anywhere_else_must_show_who_it_is(host: str) -> None:
+    assert database_sslmode(host) == "verify-full"
+    assert application_problems(host, "verify-full") == []
+    assert "to whoever answers there" in application_problems(host, "disable")[0]
+
+
+def test_a_bouncer_serves_the_databases_of_its_applications_and_no_other() -> None:
+    assert application_pools(["shop"], "10.0.0.2") == {"shop": {"host": "10.0.0.2", "port": 5432}}
