@@ -244,7 +244,7 @@ def test_postgresql_by_another_name_is_not_believed(host, database, postgresql_h
     host.check_output(f"printf %s {shlex.quote(mine)} >>{twin}/ini")
     host.check_output(f"runuser -u postgres -- /usr/sbin/pgbouncer -q -d {twin}/ini")
     try:
-        name = next(iter(inputs["pgbouncer_databases"]))
+        name = database["name"]
         done = host.run(
             f"PGPASSWORD=wrong PGCONNECT_TIMEOUT=2 psql -XqAtw -h 127.0.0.1 -p 6599 -U {name} -d {name} -c 'SELECT 1'"
         )
