@@ -1,4 +1,4 @@
-"""The host's half of role pki on a directory of its own, with real keys: what stands there after a step, and after half of one."""
+"""The host's half of role pki on a directory of its own, with real keys: what stands there after a step and after half of one."""
 
 import grp
 import os
