@@ -119,8 +119,7 @@ def text(report: dict[str, Any]) -> str:
         ]
         if kept:
             lines.append(f"  {', '.join(kept)}")
-        for finding in (finding for finding in found if finding["verdict"] == "excepted"):
-            lines.append(
-                f"  exception {finding['measure']}: {finding['shown']}, where {finding['demanded']} is asked: {finding['reason']}"
-            )
+        for finding in (finding for finding in found if finding["reason"]):
+            held = f"where {finding['demanded']} is asked" if finding["needed"] else "for which no exception is needed"
+            lines.append(f"  exception {finding['measure']}: {finding['shown']}, {held}: {finding['reason']}")
     return "\n".join(lines)
