@@ -64,8 +64,8 @@ def test_old_records_go(host, inputs) -> None:
 
 def test_measuring_leaves_nothing_behind(host, inputs) -> None:
     assert host.run(f"ls -d {inputs['acceptance_directory']}/.acceptance-*").rc != 0
-    assert not host.package("fio").is_installed
-    assert host.check_output("dpkg-query --show --showformat='${db:Status-Abbrev}${Package}\n' | grep -v ^ii || true") == ""
+    # Not its settings either, nor the libraries of storage clusters that Debian's fio brings.
+    assert host.run("dpkg-query --show fio").rc != 0 and host.run("dpkg-query --show librados2").rc != 0
 
 
 @pytest.mark.once
