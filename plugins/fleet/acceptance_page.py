@@ -12,7 +12,7 @@ STYLE = """
   --odd: #8a5a00; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e7ebf0; --dim: #98a2ad; --line: #333a42; --paper: #14171b; --good: #5cc08c;
   --bad: #f07a72; --odd: #e6a94d; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 72rem; margin: 2rem auto;
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 84rem; margin: 2rem auto;
   padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .3rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .4rem; }
 .wide { overflow-x: auto; }
@@ -43,7 +43,7 @@ def summary(report: dict[str, Any]) -> str:
     hosts = report["hosts"]
     passed = sum(verdict(host) == "accepted" for host in hosts.values())
     needed = sum(one["needed"] for one in report["exceptions"])
-    return f"{passed} of {len(hosts)} hosts accepted, {needed} exceptions in force"
+    return f"{passed} of {len(hosts)} hosts accepted; exceptions in force: {needed}"
 
 
 def page(report: dict[str, Any]) -> str:
@@ -67,10 +67,10 @@ def page(report: dict[str, Any]) -> str:
         cells += [
             cell("td", "–" if offset is None else f"{offset:.3g} s"),
             cell("td", (host.get("machine_id") or "–")[:8]),
-            cell("td", host.get("measured_at") or "–", "dim"),
+            cell("td", (host.get("measured_at") or "–")[:16].replace("T", " "), "dim"),
         ]
         rows.append("".join(cells))
-    heads = ["host", "verdict", *(measure.name for measure in MEASURES), "clock offset", "identity", "measured at"]
+    heads = ["host", "verdict", *(measure.name for measure in MEASURES), "clock offset", "identity", "measured at (UTC)"]
     parts += [cell("h2", "Measured"), table(heads, rows)]
     parts.append(
         cell(
@@ -100,7 +100,8 @@ def page(report: dict[str, Any]) -> str:
     else:
         parts.append(cell("p", "None."))
     limits = [
-        "".join(cell("td", text, "text") for text in (measure.what, measure.limit or "–", measure.why)) for measure in MEASURES
+        "".join(cell("td", text, "text") for text in (f"{measure.name}: {measure.what}", measure.limit or "–", measure.why))
+        for measure in MEASURES
     ]
     parts += [cell("h2", "What is held against what"), table(["measure", "input", "when it falls short"], limits)]
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
@@ -119,6 +120,7 @@ def text(report: dict[str, Any]) -> str:
         ]
         if kept:
             lines.append(f"  {', '.join(kept)}")
+        lines += [f"  refused {one['measure']}: {one['shown']}, {one['demanded']} is asked" for one in found if one["sentence"]]
         for finding in (finding for finding in found if finding["reason"]):
             held = f"where {finding['demanded']} is asked" if finding["needed"] else "for which no exception is needed"
             lines.append(f"  exception {finding['measure']}: {finding['shown']}, {held}: {finding['reason']}")

@@ -62,8 +62,8 @@ POLITELY = ["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"]
 WAL_PAGE = 8192
 READERS = 32
 SYNCED_BYTES = 128 * 2**20
-# The file never takes more of the room that is left.
-SHARE_OF_FREE = 4
+# The file takes no more of the room that is left than this share, so that a broker near its disk limit does not raise the alarm.
+SHARE_OF_FREE = 16
 ROUND_TRIPS = 11
 ROUND_TRIP_TIMEOUT = 1.0
 
