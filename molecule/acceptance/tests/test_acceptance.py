@@ -33,6 +33,7 @@ def test_the_record_is_dated_and_of_this_machine(host) -> None:
     assert record["machine_id"] == host.check_output("cat /etc/machine-id")
 
 
+@pytest.mark.once
 def test_the_record_says_what_the_host_s_own_tools_say(host, inputs) -> None:
     measures = next(iter(records(host).values()))["measures"]
     assert measures["virtualization"] == host.run("systemd-detect-virt").stdout.strip()
@@ -42,6 +43,7 @@ def test_the_record_says_what_the_host_s_own_tools_say(host, inputs) -> None:
     assert set(measures["own_name"].split(", ")) & set(host.check_output("hostname -I").split())
 
 
+@pytest.mark.once
 def test_disk_and_processors_were_measured(host) -> None:
     record = next(iter(records(host).values()))
     measures, errors = record["measures"], record["errors"]
@@ -62,6 +64,7 @@ def test_old_records_go(host, inputs) -> None:
     assert 1 <= len(records(host)) <= inputs["acceptance_records_kept"]
 
 
+@pytest.mark.once
 def test_measuring_leaves_nothing_behind(host, inputs) -> None:
     assert host.run(f"ls -d {inputs['acceptance_directory']}/.acceptance-*").rc != 0
     # Not its settings either, nor the libraries of storage clusters that Debian's fio brings.
