@@ -266,7 +266,7 @@ def test_the_oldest_records_go_and_the_newest_is_read(tmp_path, monkeypatch):
 
 def test_a_directory_that_does_not_stand_yet_is_measured_above(tmp_path):
     assert acceptance_measures.nearest(str(tmp_path / "a/b")) == str(tmp_path)
-    assert acceptance_measures.disk(str(tmp_path / "a/b")) == acceptance_measures.disk(str(tmp_path)) > 0
+    assert acceptance_measures.disk_bytes(str(tmp_path / "a/b")) == acceptance_measures.disk_bytes(str(tmp_path)) > 0
 
 
 @given(st.binary(min_size=16, max_size=16))

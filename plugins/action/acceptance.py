@@ -19,8 +19,7 @@ module: acceptance
 short_description: Refuse a host that is not what was paid for
 description:
   - What costs nothing is asked on every run. What costs work is read from the host's last record, if that tells of this
-    machine, was measured in this way, is young enough, and would be accepted; otherwise it is measured, for which fio comes
-    and goes again.
+    machine, was measured in this way, is young enough, and would be accepted; otherwise it is measured.
   - Needs the facts of M(resource_facts). In check mode nothing is measured, and what is known is judged all the same.
 options:
   limits: {description: Input to its value., type: dict, required: true}
@@ -39,9 +38,6 @@ accepted: {description: Whether the host is., returned: always, type: bool}
 findings: {description: What came of each measure., returned: always, type: list, elements: dict}
 """
 
-PACKAGE = "fio"
-APT_LISTS_VALID_SECONDS = 3600
-
 
 class ActionModule(ActionBase):
     _supports_check_mode = True
@@ -51,8 +47,7 @@ class ActionModule(ActionBase):
         self._variables = task_vars or {}
         args = self._task.args
         method, exceptions = args["method"], args["exceptions"]
-        facts = self._variables["ansible_facts"]
-        resources = facts["resources"]
+        resources = self._variables["ansible_facts"]["resources"]
         host = self._variables["inventory_hostname"]
         limits = dict(args["limits"])
         for claim in ("acceptance_memory_bytes", "acceptance_disk_bytes"):
@@ -73,7 +68,7 @@ class ActionModule(ActionBase):
         hopeless = bool(refused([one for one in findings if one.measure not in RECORDED])) and not args.get("anew")
         measuring = args.get("anew") or not known or bool(refused(findings))
         if measuring and not hopeless and not self._task.check_mode:
-            loaded = self._measure(method, set(facts["installed_packages"]))
+            loaded = self._ask("measure", **method)
             if loaded.get("failed"):
                 return result | loaded
             measures |= loaded["measures"]
@@ -105,22 +100,3 @@ class ActionModule(ActionBase):
 
     def _ask(self, do: str, **args: Any) -> dict[str, Any]:
         return self._execute_module("acceptance_measures", {"do": do, **args}, task_vars=self._variables)
-
-    def _measure(self, method: dict[str, Any], before: set[str]) -> dict[str, Any]:
-        """With fio where it was missing; what came with it goes again: a host keeps nothing that none of its roles needs."""
-        if PACKAGE in before:
-            return self._ask("measure", **method)
-        came = self._apt(
-            name=[PACKAGE], state="present", install_recommends=False, cache_valid_time=APT_LISTS_VALID_SECONDS, policy_rc_d=101
-        )
-        if came.get("failed"):
-            return came
-        try:
-            return self._ask("measure", **method)
-        finally:
-            after = self._execute_module("resource_facts", {}, task_vars=self._variables)
-            if new := set(after.get("ansible_facts", {}).get("installed_packages", [])) - before:
-                self._apt(name=sorted(new), state="absent", purge=True)
-
-    def _apt(self, **args: Any) -> dict[str, Any]:
-        return self._execute_module("ansible.builtin.apt", args, task_vars=self._variables)

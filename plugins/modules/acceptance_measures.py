@@ -43,11 +43,13 @@ import shutil
 import socket
 import statistics
 import struct
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -98,7 +100,7 @@ def virtualization() -> str:
     return said
 
 
-def disk(directory: str) -> int:
+def disk_bytes(directory: str) -> int:
     found = os.statvfs(nearest(directory))
     return found.f_frsize * found.f_blocks
 
@@ -120,19 +122,65 @@ def own_name() -> str:
     return ", ".join(dict.fromkeys(own)) or "nothing"
 
 
-def fio(directory: str, timeout: int, *options: str) -> dict[str, Any]:
-    """One job of fio in a directory of its own, which goes with it."""
-    scratch = tempfile.mkdtemp(prefix=".acceptance-", dir=nearest(directory))
-    argv = [*POLITELY, "fio", "--name=acceptance", f"--directory={scratch}", "--output-format=json", *options]
+@dataclass(frozen=True)
+class Fio:
+    """How fio is called here: its program, and where its libraries lie if they are not the host's own."""
+
+    program: str
+    libraries: str = ""
+
+    def job(self, directory: str, timeout: int, *options: str) -> dict[str, Any]:
+        """One job in a directory of its own, which goes with it."""
+        scratch = tempfile.mkdtemp(prefix=".acceptance-", dir=nearest(directory))
+        argv = [*POLITELY, self.program, "--name=acceptance", f"--directory={scratch}", "--output-format=json", *options]
+        try:
+            done = run(argv, timeout=timeout, env=os.environ | {"LD_LIBRARY_PATH": self.libraries})
+        except OSError as error:
+            raise NotMeasured(f"fio: {error}") from error
+        except subprocess.TimeoutExpired as error:
+            raise NotMeasured(f"fio did not end within {timeout} s") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return job_of(done.returncode, done.stdout, done.stderr)
+
+
+@contextmanager
+def fio_at_hand(home: Path) -> Iterator[Fio]:
+    """The host's own fio, or Debian's, unpacked beside the records and gone with the measure.
+
+    Unpacked and not installed: it comes with thirty libraries of storage clusters, whose installation and removal take more time
+    than the measure, and a host that will be refused is left as it was.
+    """
+    if own := shutil.which("fio"):
+        yield Fio(own)
+        return
+    home.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=".fio-", dir=home))
     try:
-        done = run(argv, timeout=timeout)
-    except OSError as error:
-        raise NotMeasured(f"fio: {error}") from error
-    except Exception as error:
-        raise NotMeasured(f"fio did not end within {timeout} s") from error
+        yield unpacked(place)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return job_of(done.returncode, done.stdout, done.stderr)
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def unpacked(place: Path) -> Fio:
+    """Fetches the package, with what of its dependencies the host lacks, by the host's own package sources."""
+    (place / "archives/partial").mkdir(parents=True)
+    apt = ["apt-get", "-qq", "-y", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Sandbox::User=root"]
+    fetch = [*apt, "-o", f"Dir::Cache::Archives={place}/archives", "--no-install-recommends", "--download-only", "install", "fio"]
+    try:
+        # A blank host has no list of packages yet, an old one names versions that the mirror no longer has.
+        done = run(fetch, timeout=300)
+        if done.returncode:
+            run([*apt, "update"], timeout=300)
+            done = run(fetch, timeout=300)
+        for archive in sorted((place / "archives").glob("*.deb")):
+            done = done if done.returncode else run(["dpkg-deb", "-x", str(archive), str(place / "root")], timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotMeasured(f"fio could not be fetched: {error}") from error
+    if done.returncode:
+        raise NotMeasured(f"fio could not be fetched: {' '.join(done.stderr.split())[:300]}")
+    libraries = sorted({str(path.parent) for path in (place / "root").rglob("*.so*")})
+    return Fio(str(place / "root/usr/bin/fio"), ":".join(libraries))
 
 
 def job_of(returncode: int, out: str, err: str) -> dict[str, Any]:
@@ -147,14 +195,14 @@ def job_of(returncode: int, out: str, err: str) -> dict[str, Any]:
     return job
 
 
-def iops(directory: str, file_bytes: int, seconds: int) -> int:
+def iops(fio: Fio, directory: str, file_bytes: int, seconds: int) -> int:
     found = os.statvfs(nearest(directory))
     size = min(file_bytes, found.f_frsize * found.f_bavail // SHARE_OF_FREE)
     if size < 2**20:
         raise NotMeasured("the filesystem is full")
     # 4 KiB past the page cache, 32 at a time, as a database's backends read: each waits for its own. libaio and io_uring would
     # need fewer processors, but not every kernel has them for everybody.
-    job = fio(
+    job = fio.job(
         directory, 10 * seconds + 300,
         "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=psync", "--thread", f"--numjobs={READERS}", "--group_reporting",
         "--filename=reads",
@@ -163,9 +211,9 @@ def iops(directory: str, file_bytes: int, seconds: int) -> int:
     return round(job["read"]["iops"])
 
 
-def fsync(directory: str, seconds: int) -> float:
+def fsync(fio: Fio, directory: str, seconds: int) -> float:
     """Milliseconds within which 99 of 100 writes of a page reach the disk for good."""
-    job = fio(
+    job = fio.job(
         directory, 10 * seconds + 60,
         "--rw=write", f"--bs={WAL_PAGE}", "--ioengine=psync", "--fdatasync=1", f"--size={SYNCED_BYTES}", f"--runtime={seconds}",
     )  # fmt: skip
@@ -313,7 +361,7 @@ def main() -> None:
         module.exit_json(changed=True, path=str(path))
     if given["do"] == "ask":
         measures, errors = gather(
-            {"virtualization": virtualization, "disk": lambda: disk(given["directory"]), "own_name": own_name}
+            {"virtualization": virtualization, "disk": lambda: disk_bytes(given["directory"]), "own_name": own_name}
         )
         identity = Path("/etc/machine-id").read_text().strip()
         module.exit_json(measures=measures, errors=errors, record=newest(records), machine_id=identity, now=now())
@@ -323,12 +371,21 @@ def main() -> None:
     place, seconds = given["directory"], given["seconds"]
     measures, errors = gather(
         {
-            "iops": lambda: iops(place, given["file_bytes"], seconds),
-            "fsync": lambda: fsync(place, seconds),
             "steal": lambda: steal(seconds),
             "exchange": lambda: exchange(given["exchange_address"], given["exchange_port"]),
         }
     )
+    try:
+        with fio_at_hand(records.parent) as fio:
+            disk = gather(
+                {
+                    "iops": lambda: iops(fio, place, given["file_bytes"], seconds),
+                    "fsync": lambda: fsync(fio, place, seconds),
+                }
+            )
+    except NotMeasured as error:
+        disk = {}, {"iops": str(error), "fsync": str(error)}
+    measures, errors = measures | disk[0], errors | disk[1]
     module.exit_json(measures=measures, errors=errors, now=now())
 
 

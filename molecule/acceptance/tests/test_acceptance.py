@@ -67,7 +67,8 @@ def test_old_records_go(host, inputs) -> None:
 @pytest.mark.once
 def test_measuring_leaves_nothing_behind(host, inputs) -> None:
     assert host.run(f"ls -d {inputs['acceptance_directory']}/.acceptance-*").rc != 0
-    # Not its settings either, nor the libraries of storage clusters that Debian's fio brings.
+    assert host.check_output("ls -A /var/lib/grunnfjell") == "acceptance"
+    # Nor was anything installed: Debian's fio comes with the libraries of storage clusters.
     assert host.run("dpkg-query --show fio").rc != 0 and host.run("dpkg-query --show librados2").rc != 0
 
 
