@@ -39,6 +39,9 @@ secrets: setup  ## Generate the secrets that INVENTORY lacks
 converge: secrets  ## Make the hosts of INVENTORY what it says
 	@$(PLAY) site.yml
 
+accept: setup  ## Measure every host of INVENTORY anew: is it what was paid for (build/acceptance.html)
+	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/accept.yml
+
 #: Run it
 plan: setup  ## What INVENTORY uses of what it has, how many more workers fit, what stops the next
 	@$(PLAY) playbooks/plan.yml
