@@ -32,6 +32,7 @@ from fleet.refusals.machines import (
     unreachable,
     unsupported_systems,
 )
+from fleet.refusals.places import countries_unread, hosts_abroad, places_unsound
 from fleet.refusals.ports import listening_to_everybody, places_malformed, ports_taken, ports_twice
 from fleet.refusals.programs import programs_twice
 from fleet.refusals.scaling import unreadable_batches, unworkable_drains
@@ -66,6 +67,9 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         ports_taken(fleet),
         listening_to_everybody(fleet),
         places_malformed(fleet),
+        countries_unread(fleet),
+        hosts_abroad(fleet),
+        places_unsound(fleet),
         timers_out_of_order(fleet),
         programs_twice(fleet),
         waivers_without_reason(fleet),
