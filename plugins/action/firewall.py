@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
             "failed": True,
             "changed": False,
             "msg": (
-                f"The new rules of the firewall were on trial, and {why}. The former rules are in force again. Correct the addresses and "
-                f"ports of the administrators in topology_places, or raise firewall_trial_seconds for a host that is slow."
+                f"The new rules of the firewall were on trial, and {why}. The former rules are in force again. Correct the "
+                f"addresses and ports of the administrators in topology_places, or raise firewall_trial_seconds for a slow host."
             ),
         }

@@ -217,7 +217,7 @@ def begin(
             go_back()  # one that another run left, and whose timer would end this one
         known = known_names(sets)
         filling = elements(sets, known)
-        nft(rules + filling, check=True)
+        nft(f"{rules}\n{filling}", check=True)
         former, token = listing(), secrets.token_hex(8)
         older = "" if former else OLDER_RULE
         staged = {"token": token, "first": former is None, "files": files, "known": known, "filling": filling}
@@ -233,7 +233,7 @@ def begin(
             shutil.rmtree(TRIAL)
             raise FirewallError(f"No timer would bring the former rules back, so nothing was loaded: {set_up.stderr.strip()}")
         try:
-            nft(rules + filling + older)
+            nft(f"{rules}\n{filling}{older}")
         except FirewallError:
             end_trial()
             raise

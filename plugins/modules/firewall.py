@@ -15,7 +15,7 @@ description:
 options:
   state: {description: Whether the host has the kit's firewall., type: str, choices: [present, absent], default: present}
   rules: {description: 'The table, for C(nft -f), replacing itself.', type: str, default: ''}
-  names: {description: 'Set to the names whose addresses fill it; two sets of the table, C(_4) and C(_6).', type: dict, default: {}}
+  names: {description: 'Set to the names whose addresses fill it, those of each family by itself.', type: dict, default: {}}
   units: {description: 'Name of a systemd unit to its text.', type: dict, default: {}}
   trial_seconds: {description: Seconds until the former rules come back., type: int, default: 60}
 author: maintainers
@@ -88,8 +88,8 @@ def present(module: AnsibleModule) -> None:
         result["token"] = trial["token"]
         if trial["unresolved"]:
             module.warn(
-                f"No address was found for {', '.join(trial['unresolved'])}, so that nobody gets there until one is: the host asks "
-                f"again by its timer."
+                f"No address was found for {', '.join(trial['unresolved'])}, so that nobody gets there until one is: the host "
+                f"asks again by its timer."
             )
     module.exit_json(**result)
 

@@ -24,8 +24,9 @@ ansible_facts:
   description: >-
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
     the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user))
-    C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came from, as the host
-    sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host); C(installed_packages), names of Debian packages.
+    C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came from, as
+    the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host); C(installed_packages), names
+    of Debian packages.
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}

@@ -31,8 +31,8 @@ def locked_out(fleet: Fleet) -> Iterator[str]:
         places, controller = administrators(host), host.measured.get("controller")
         if not places:
             yield (
-                f"{host.name}: topology_places has no place of the kind administrators, so that the firewall would let nobody in by "
-                f"SSH. Declare the networks of your administrators there, this control machine's among them."
+                f"{host.name}: topology_places has no place of the kind administrators, so that the firewall would let nobody in "
+                f"by SSH. Declare the networks of your administrators there, this control machine's among them."
             )
         elif controller and not within(controller, places):
             listed = ", ".join(address for place in places for address in place.addresses)
@@ -50,14 +50,14 @@ def doors_too_wide(fleet: Fleet) -> Iterator[str]:
             for address in place.addresses:
                 if network(address) is None:
                     yield (
-                        f"{host.name}: the place '{place.name}' of the kind {place.kind} has the name {address}. Whoever comes in must "
-                        f"come from an address that no DNS can change: write the address or network."
+                        f"{host.name}: the place '{place.name}' ({place.kind}) has the name {address}. Who comes in must come "
+                        f"from an address that no DNS can change: write the address or network."
                     )
             wide = [address for address in place.addresses if (found := network(address)) and found.prefixlen == 0]
             if wide and place.kind == "administrators" and not place.reason:
                 yield (
-                    f"{host.name}: the place '{place.name}' lets administrators in from {wide[0]}, which is everybody. Name their "
-                    f"networks, or add a 'reason' to the place."
+                    f"{host.name}: the place '{place.name}' lets administrators in from {wide[0]}, which is everybody. Name "
+                    f"their networks, or add a 'reason' to the place."
                 )
 
 
