@@ -36,8 +36,9 @@ def end(name: str, *addresses: str, kind: str = "host") -> dict[str, Any]:
 ME = end("web1", "10.0.0.4")
 
 
-def flow(source: dict[str, Any], destination: dict[str, Any], port: int | None, purpose: str = "amqp", protocol: str = "tcp"):
-    return {"purpose": purpose, "protocol": protocol, "port": port, "source": source, "destination": destination, "reason": ""}
+def flow(source, destination, port: int | None, purpose: str = "amqp", protocol: str = "tcp", user: str = "") -> dict[str, Any]:
+    ends = {"source": source, "destination": destination}
+    return ends | {"purpose": purpose, "protocol": protocol, "port": port, "reason": "", "user": user}
 
 
 def opened(table: dict[str, Any], chain: str) -> list[str]:
@@ -48,6 +49,13 @@ def test_each_direction_has_its_own_rules() -> None:
     table = rules.firewall_table([flow(ME, end("broker1", "10.0.0.1"), 5671), flow(end("worker1", "10.0.0.3"), ME, 8000)], "web1")
     assert opened(table, "output") == ["ip daddr { 10.0.0.1 } tcp dport { 5671 }"]
     assert opened(table, "input") == ["ip saddr { 10.0.0.3 } tcp dport { 8000 }"]
+
+
+def test_what_is_for_one_user_is_shut_to_the_others() -> None:
+    way = flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root")
+    assert opened(rules.firewall_table([way], "web1"), "output") == ["ip daddr { 10.0.0.2 } tcp dport { 5432 } meta skuid root"]
+    there = rules.firewall_table([flow(end("web1", "10.0.0.4"), end("db1", "10.0.0.2"), 5432, user="root")], "db1")
+    assert opened(there, "input") == ["ip saddr { 10.0.0.4 } tcp dport { 5432 }"]
 
 
 def test_a_place_that_is_named_as_the_host_is_not_the_host() -> None:
@@ -178,6 +186,7 @@ def test_nft_itself_takes_what_is_rendered() -> None:
         flow(ME, end("mail", "mail.example.net", "2001:db8::5", "10.0.0.0/8", "10.1.0.0/16", kind="place"), 25, "mail_relay"),
         flow(end("world", "0.0.0.0/0", "::/0", kind="place"), ME, 443, "http"),
         flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp"),
+        flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root"),
     ]
     table = rules.firewall_table(flows, "web1")
     jinja = Environment(

@@ -141,4 +141,10 @@ def test_as_data_a_ping_has_no_port() -> None:
         "source": {"kind": "host", "name": "db1", "addresses": ["10.0.0.2"]},
         "destination": {"kind": "place", "name": "exchange", "addresses": ["198.51.100.5"]},
         "reason": "",
+        "user": "",
     }
+
+
+def test_the_way_to_postgresql_is_for_pgbouncer_alone() -> None:
+    assert {flow.user for flow in flows(fleet()) if flow.purpose == "postgresql"} == {"postgres"}
+    assert {flow.user for flow in flows(fleet()) if flow.purpose == "amqp"} == {""}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 # What nft takes for a rule's comment.
 COMMENT_MAX = 128
@@ -51,16 +51,25 @@ def comment(purpose: str, ends: Iterable[str]) -> str:
     return text if len(text) <= COMMENT_MAX else text[: COMMENT_MAX - 4] + " ..."
 
 
-def by_ports(flows: list[dict[str, Any]], end: str) -> list[tuple[str, str, dict[str, list[str]], list[int]]]:
-    """Purpose, protocol, other ends (name → addresses) and the ports that all of these share."""
-    together: dict[tuple[str, str, int], dict[str, list[str]]] = {}
+class Group(NamedTuple):
+    """Flows that are one rule: other ends (name → addresses), and the ports that all of them share."""
+
+    purpose: str
+    protocol: str
+    user: str
+    ends: dict[str, list[str]]
+    ports: list[int]
+
+
+def grouped(flows: list[dict[str, Any]], end: str) -> list[Group]:
+    together: dict[tuple[str, str, str, int], dict[str, list[str]]] = {}
     for flow in flows:
-        key = flow["purpose"], flow["protocol"], flow["port"] or 0
+        key = flow["purpose"], flow["protocol"], flow["user"] if end == "destination" else "", flow["port"] or 0
         together.setdefault(key, {})[flow[end]["name"]] = flow[end]["addresses"]
-    merged: dict[str, tuple[str, str, dict[str, list[str]], list[int]]] = {}
-    for (purpose, protocol, port), ends in sorted(together.items()):
-        entry = merged.setdefault(f"{purpose} {protocol} {sorted(ends.items())}", (purpose, protocol, ends, []))
-        entry[3].append(port)
+    merged: dict[str, Group] = {}
+    for (purpose, protocol, user, port), ends in sorted(together.items()):
+        key = f"{purpose} {protocol} {user} {sorted(ends.items())}"
+        merged.setdefault(key, Group(purpose, protocol, user, ends, [])).ports.append(port)
     return list(merged.values())
 
 
@@ -69,16 +78,18 @@ def direction(flows: list[dict[str, Any]], end: str, side: str, names: dict[str,
     rules: list[dict[str, str]] = []
     met: set[str] = set()
     sets: list[str] = []
-    for purpose, protocol, ends, ports in by_ports(flows, end):
-        addresses = {address for each in ends.values() for address in each}
+    for group in grouped(flows, end):
+        addresses = {address for each in group.ends.values() for address in each}
         own = []
         if lookups := sorted(address for address in addresses if network(address) is None):
-            own = [f"{purpose}_{protocol}_{len(names)}"]
+            own = [f"{group.purpose}_{group.protocol}_{len(names)}"]
             names[own[0]] = lookups
         met, sets = met | addresses, sets + own
-        if protocol != "icmp":
-            port, said = f"{protocol} dport {{ {', '.join(map(str, ports))} }}", comment(purpose, ends)
-            rules += [{"match": f"{match} {port}", "comment": said} for _, match in peers(side, addresses, own)]
+        if group.protocol != "icmp":
+            port = f"{group.protocol} dport {{ {', '.join(map(str, group.ports))} }}"
+            whose = f" meta skuid {group.user}" if group.user else ""
+            said = comment(group.purpose, group.ends)
+            rules += [{"match": f"{match} {port}{whose}", "comment": said} for _, match in peers(side, addresses, own)]
     pings = [f"{match} {PING[family]} type echo-request" for family, match in peers(side, met, sets)]
     return [{"match": match, "comment": "ping"} for match in pings] + rules
 

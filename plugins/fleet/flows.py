@@ -17,6 +17,10 @@ from fleet.refusals.connections import targets_of
 from fleet.refusals.ports import split_place
 
 
+# Debian's PgBouncer runs as it.
+BOUNCER_USER = "postgres"
+
+
 @dataclass(frozen=True, order=True)
 class End:
     """kind: C(host), one of the inventory, or C(place), somebody outside.  addresses: addresses, networks, names."""
@@ -31,7 +35,10 @@ class End:
 
 @dataclass(frozen=True, order=True)
 class Flow:
-    """Connections that the source may open to the port of the destination; port 0 where the protocol has none."""
+    """Connections that the source may open to the port of the destination; port 0 where the protocol has none.
+
+    user: the system user of the source whose programs alone may; empty where every one may.
+    """
 
     source: End
     destination: End
@@ -39,6 +46,7 @@ class Flow:
     protocol: str
     port: int
     reason: str = ""
+    user: str = ""
 
     def touches(self, host: str) -> bool:
         return any(end.kind == "host" and end.name == host for end in (self.source, self.destination))
@@ -51,6 +59,7 @@ class Flow:
             "source": self.source.as_data(),
             "destination": self.destination.as_data(),
             "reason": self.reason,
+            "user": self.user,
         }
 
 
@@ -89,10 +98,11 @@ def to_brokers(fleet: Fleet, host: Host) -> Iterator[Flow]:
 
 
 def to_databases(fleet: Fleet, host: Host) -> Iterator[Flow]:
-    """From a PgBouncer to the servers of its connection strings."""
+    """From a PgBouncer to the servers of its connection strings; the application beside it has no business there."""
     if "pgbouncer" in host.roles:
         for _, address, port in targets_of(host):
-            yield Flow(end_of(host), other_end(fleet, host, address), "postgresql", "tcp", port)
+            server = other_end(fleet, host, address)
+            yield Flow(end_of(host), server, "postgresql", "tcp", port, user=BOUNCER_USER)
 
 
 def to_bouncers_and_past(fleet: Fleet, host: Host) -> Iterator[Flow]:
