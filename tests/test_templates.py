@@ -257,7 +257,7 @@ def hba(text: str) -> None:
 def nftables(text: str) -> None:
     """nft itself reads it in tests/test_firewall.py; here each chain of the hooks ends in a refusal."""
     chains = re.findall(
-        r"chain (?:input|output|forward) \{\n\t\ttype filter hook \w+ .* policy drop;\n(.*?)\n\t\}", text, re.DOTALL
+        r"chain (?:input|output|forward) \{\n\t\ttype filter hook \w+ [^\n]* policy drop;\n(.*?)\n\t\}", text, re.DOTALL
     )
     assert len(chains) == 3 and text.count("{") == text.count("}")
     assert all(re.match(r"\t\tcounter (drop|reject)\b", chain.splitlines()[-1]) for chain in chains)
