@@ -19,6 +19,7 @@ from fleet.refusals.connections import (
     databases_that_nobody_uses,
     servers_that_nobody_answers,
 )
+from fleet.refusals.firewall import doors_too_wide, locked_out, ways_malformed
 from fleet.refusals.groups import empty_groups, programs_without_supervisor
 from fleet.refusals.machines import (
     addresses_for_others,
@@ -73,5 +74,8 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         programs_twice(fleet),
         waivers_without_reason(fleet),
         promises_broken(fleet),
+        locked_out(fleet),
+        doors_too_wide(fleet),
+        ways_malformed(fleet),
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule))
