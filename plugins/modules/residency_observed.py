@@ -7,6 +7,9 @@ short_description: Observe where a host's data rests and passes
 description:
   - Reads the kernel's tables and the well-known configuration of what sends data elsewhere. Changes nothing, starts nothing but
     C(nft), C(findmnt)'s own source and C(systemctl), and tells no content of any file beyond names of places.
+options:
+  places: {description: "Addresses of declared places; the names among them are looked up as this host finds them.", type: list,
+           elements: str, default: []}
 author: maintainers
 """
 
@@ -18,9 +21,10 @@ EXAMPLES = r"""
 RETURN = r"""
 observed:
   description: >-
-    C(listening) (address, port, protocol, program, user), C(peers) (local and remote address and port, direction, program),
-    C(routes), C(addresses), C(resolvers), C(mounts) (each C(network) or not), C(swap), C(remote) (settings that send data
-    elsewhere: C(kind), C(file), C(line), C(target)), C(package_sources), C(time_servers), C(firewall) (policies by chain).
+    C(listening) (address, port, protocol, program, user), C(peers) (address and port, direction, program, user), C(routes),
+    C(addresses), C(names) (name to addresses), C(resolvers), C(mounts) (each C(network) or not), C(swap), C(remote) (settings
+    that send data elsewhere: C(kind), C(file), C(line), C(target)), C(package_sources), C(time_servers), C(active) (units),
+    C(firewall) (policies by chain).
   returned: always
   type: dict
 """
@@ -45,31 +49,38 @@ KERNELS = re.compile(
     r"^(proc|sysfs|devpts|mqueue|cgroup2?|securityfs|debugfs|tracefs|pstore|bpf|configfs|fusectl|hugetlbfs|autofs|efivarfs|"
     r"binfmt_misc|nsfs|rpc_pipefs|devtmpfs)$"
 )
-# Kind of place → files (globs), and what in a line of one names it. A line that is a comment is none.
-REMOTE = (
-    ("log_sink", ("etc/rsyslog.conf", "etc/rsyslog.d/*.conf"), re.compile(r"(?:^|\s)@@?(?:\(\w+\))?\[?(?P<target>[\w.:-]+)\]?")),
-    ("log_sink", ("etc/rsyslog.conf", "etc/rsyslog.d/*.conf"), re.compile(r'type="omfwd".*?target="(?P<target>[^"]+)"', re.I)),
-    ("log_sink", ("etc/syslog-ng/*.conf", "etc/syslog-ng/conf.d/*.conf"), re.compile(r'\b(?:network|tcp|udp|syslog)\(\s*"(?P<target>[^"]+)"')),
-    ("log_sink", ("etc/systemd/journal-upload.conf", "etc/systemd/journal-upload.conf.d/*.conf"), re.compile(r"^URL=(?P<target>\S+)")),
-    ("log_sink", ("etc/systemd/journald.conf.d/*.conf", "etc/systemd/journald.conf"), re.compile(r"^ForwardToSocket=(?P<target>\S+)")),
-    ("log_sink", ("etc/filebeat/*.yml", "etc/fluent-bit/*.conf", "etc/vector/*.toml", "etc/promtail/*.yml"), re.compile(
-        r"(?:hosts?|endpoint|address|url)\W+(?P<target>(?:https?://)?[\w.-]+(?::\d+)?)", re.I)),
-    ("metric_sink", ("etc/telegraf/telegraf.conf", "etc/telegraf/telegraf.d/*.conf"), re.compile(r"^\s*urls?\s*=\s*\[?\"(?P<target>[^\"]+)\"")),
-    ("metric_sink", ("etc/collectd/collectd.conf",), re.compile(r"^\s*Server\s+\"(?P<target>[^\"]+)\"")),
-    ("metric_sink", ("etc/prometheus/*.yml",), re.compile(r"remote_write.*|^\s*-?\s*url:\s*(?P<target>\S+)")),
-    ("metric_sink", ("etc/zabbix/zabbix_agent*.conf",), re.compile(r"^ServerActive=(?P<target>\S+)")),
-    ("backup", ("etc/pgbackrest.conf", "etc/pgbackrest/pgbackrest.conf"), re.compile(r"^repo\d*-(?:host|s3-endpoint|azure-\w+|gcs-\w+)=(?P<target>\S+)")),
-    ("backup", ("etc/barman.conf", "etc/barman.d/*.conf"), re.compile(r"^\s*(?:backup_directory|ssh_command)\s*=.*?(?P<target>[\w.-]+@[\w.-]+)")),
-    ("backup", ("etc/postgresql/*/*/*.conf", "etc/postgresql/*/*/conf.d/*.conf"), re.compile(
-        r"^\s*(?:archive_command|primary_conninfo|restore_command)\s*=\s*'(?P<target>[^']+)'")),
-    ("backup", ("etc/borgmatic/*.y*ml", "etc/borgmatic.d/*.y*ml", "etc/restic/*", "etc/default/restic"), re.compile(
-        r"(?:path|repository|RESTIC_REPOSITORY)\W+(?P<target>[\w+:@/.-]+)", re.I)),
-    ("backup", ("etc/cron.d/*", "etc/cron.daily/*", "etc/crontab", "var/spool/cron/crontabs/*"), re.compile(
-        r"\b(?:rsync|scp|restic|borg|rclone|duplicity)\b.*?(?P<target>[\w.-]+@[\w.-]+|\w+://[\w.-]+|\b[\w.-]+:/)")),
-    ("mail_relay", ("etc/postfix/main.cf",), re.compile(r"^relayhost\s*=\s*\[?(?P<target>[\w.-]+)\]?")),
-    ("mail_relay", ("etc/msmtprc", "etc/nullmailer/remotes", "etc/ssmtp/ssmtp.conf"), re.compile(r"^(?:host\s+|mailhub=)?(?P<target>[\w.-]+)")),
-    ("mail_relay", ("etc/exim4/update-exim4.conf.conf",), re.compile(r"^dc_smarthost='(?P<target>[^']+)'")),
-)  # fmt: skip
+RSYSLOG = "etc/rsyslog.conf etc/rsyslog.d/*.conf"
+SHIPPERS = "etc/filebeat/*.yml etc/fluent-bit/*.conf etc/vector/*.toml etc/promtail/*.yml"
+POSTGRESQL = "etc/postgresql/*/*/*.conf etc/postgresql/*/*/conf.d/*.conf"
+CRON = "etc/cron.d/* etc/cron.daily/* etc/crontab var/spool/cron/crontabs/*"
+COPIERS = r"\b(?:rsync|scp|restic|borg|rclone|duplicity)\b.*?"
+# Kind of place, files (globs), and what in a line of one names it. A line that is a comment is none.
+REMOTE = [
+    (kind, globs.split(), re.compile(pattern, re.IGNORECASE))
+    for kind, globs, pattern in (
+        ("log_sink", RSYSLOG, r"(?:^|\s)@@?(?:\(\w+\))?\[?(?P<target>[\w.:-]+)\]?"),
+        ("log_sink", RSYSLOG, r'\btarget="(?P<target>[^"]+)"'),
+        ("log_sink", "etc/syslog-ng/*.conf etc/syslog-ng/conf.d/*", r'\b(?:network|tcp|udp|syslog)\(\s*"(?P<target>[^"]+)"'),
+        ("log_sink", "etc/systemd/journal-upload.conf etc/systemd/journal-upload.conf.d/*.conf", r"^URL=(?P<target>\S+)"),
+        ("log_sink", "etc/systemd/journald.conf etc/systemd/journald.conf.d/*.conf", r"^ForwardToSocket=(?P<target>\S+)"),
+        ("log_sink", SHIPPERS, r"(?:hosts?|endpoint|address|url)\W+(?P<target>(?:https?://)?[\w.-]+(?::\d+)?)"),
+        ("metric_sink", "etc/telegraf/telegraf.conf etc/telegraf/telegraf.d/*", r"^\s*urls?\s*=\s*\[?\"(?P<target>[^\"]+)\""),
+        ("metric_sink", "etc/collectd/collectd.conf etc/collectd/collectd.conf.d/*", r"^\s*Server\s+\"(?P<target>[^\"]+)\""),
+        ("metric_sink", "etc/prometheus/*.yml", r"^\s*-?\s*url:\s*(?P<target>\S+)"),
+        ("metric_sink", "etc/zabbix/zabbix_agent*.conf", r"^ServerActive=(?P<target>\S+)"),
+        ("backup", "etc/pgbackrest.conf etc/pgbackrest/*.conf", r"^repo\d*-(?:host|s3-endpoint|azure-\w+)=(?P<target>\S+)"),
+        ("backup", "etc/barman.conf etc/barman.d/*.conf", r"^\s*ssh_command\s*=.*?(?P<target>[\w.-]+@[\w.-]+)"),
+        ("backup", POSTGRESQL, r"^\s*(?:archive_command|primary_conninfo|restore_command)\s*=\s*'(?P<target>[^']+)'"),
+        ("backup", "etc/borgmatic/*.y*ml etc/borgmatic.d/*.y*ml", r"\bpath:\s*(?P<target>\S+)"),
+        ("backup", "etc/restic/* etc/default/restic", r"RESTIC_REPOSITORY\W+(?P<target>[\w+:@/.-]+)"),
+        ("backup", CRON, COPIERS + r"(?P<target>[\w.-]+@[\w.-]+|\w+://[\w.-]+|\b[\w.-]+:/)"),
+        ("mail_relay", "etc/postfix/main.cf", r"^relayhost\s*=\s*\[?(?P<target>[\w.-]+)\]?"),
+        ("mail_relay", "etc/msmtprc", r"^host\s+(?P<target>[\w.-]+)"),
+        ("mail_relay", "etc/ssmtp/ssmtp.conf", r"^mailhub=(?P<target>[\w.-]+)"),
+        ("mail_relay", "etc/nullmailer/remotes", r"^(?P<target>[\w.-]+)"),
+        ("mail_relay", "etc/exim4/update-exim4.conf.conf", r"^dc_smarthost='(?P<target>[^':]+)"),
+    )
+]
 SEND_NOTHING = re.compile(r"^\s*($|[#;]|//)")
 # Accounts of the kind user:password@ are nobody's to read in a report.
 CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@|(password|passwd|secret|token|key)\s*[=:]\s*\S+", re.I)
@@ -240,12 +251,11 @@ def time_servers(root, active):
         paths = [root / "etc/systemd/timesyncd.conf", *sorted(root.glob("etc/systemd/timesyncd.conf.d/*.conf"))]
         paths = [*sorted(root.glob("usr/lib/systemd/timesyncd.conf.d/*.conf")), *paths]
         for line in (line for path in paths for line in lines_of(path)):
-            if match := re.match(r"^(NTP|FallbackNTP)=(.*)", line):
+            # Debian ships the servers that it was built with as a comment, and asks them whenever it has none of its own.
+            if match := re.match(r"^(?:#(?=Fallback))?(NTP|FallbackNTP)=(.*)", line):
                 given[match[1]] = match[2].split()
-        # Debian builds it with the pool's servers, which it asks whenever it has none of its own.
-        built_in = [f"{number}.debian.pool.ntp.org" for number in range(4)]
-        names += given.get("NTP") or given.get("FallbackNTP", built_in)
-    for unit, globs in (("chrony.service", ("etc/chrony/chrony.conf", "etc/chrony/sources.d/*.sources", "etc/chrony/conf.d/*.conf")),
+        names += given.get("NTP") or given.get("FallbackNTP", [])
+    for unit, globs in (("chrony.service", ("etc/chrony/chrony.conf", "etc/chrony/conf.d/*.conf", "etc/chrony/sources.d/*")),
                         ("ntpsec.service", ("etc/ntpsec/ntp.conf",)), ("ntp.service", ("etc/ntp.conf",))):  # fmt: skip
         if unit in active:
             for line in (line for one in globs for path in sorted(root.glob(one)) for line in lines_of(path)):
@@ -262,6 +272,30 @@ def firewall(told):
     return {f"{c['family']} {c['table']} {c['name']} ({c['hook']})": c.get("policy", "accept") for c in chains if "hook" in c}
 
 
+def resolvers(root):
+    """The servers that names are asked of; behind systemd's own stub, those that it asks."""
+    files = [root / "etc/resolv.conf", root / "run/systemd/resolve/resolv.conf"]
+    fields = [line.split() for path in files for line in lines_of(path)]
+    return sorted({words[1] for words in fields if len(words) > 1 and words[0] == "nameserver"})
+
+
+def is_name(text):
+    """Whether it is neither an address nor a network."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return True
+    return False
+
+
+def looked_up(name):
+    """The addresses that the host finds for a name; none if it finds none."""
+    try:
+        return sorted({entry[4][0] for entry in socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)})
+    except OSError:
+        return []
+
+
 def addresses(told):
     """The host's own addresses, its loopback and what only its own link sees left out."""
     found = [part["local"] for link in json.loads(told or "[]") for part in link.get("addr_info", []) if part.get("local")]
@@ -271,7 +305,7 @@ def addresses(told):
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"places": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True)
     root = Path("/")
 
     def told(*argv):
@@ -298,19 +332,14 @@ def main() -> None:
             "peers": peers,
             "addresses": addresses(told("ip", "-json", "address")),
             "routes": routes(root),
-            "resolvers": sorted(
-                {
-                    f[1]
-                    for f in (line.split() for line in lines_of(root / "etc/resolv.conf"))
-                    if len(f) > 1 and f[0] == "nameserver"
-                }
-            ),
+            "resolvers": resolvers(root),
             "mounts": mounts(root),
             "swap": [line.split()[0] for line in lines_of(root / "proc/swaps")[1:]],
             "remote": remote(root),
             "package_sources": package_sources(root),
             "time_servers": time_servers(root, active),
             "active": sorted(active),
+            "names": {name: looked_up(name) for name in sorted(set(module.params["places"])) if is_name(name)},
             "firewall": firewall(told("nft", "--json", "list", "chains")),
         },
     )
