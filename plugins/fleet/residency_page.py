@@ -59,18 +59,25 @@ def outside(report: dict[str, Any]) -> list[Row]:
 
 
 def ways(place: dict[str, Any]) -> str:
-    ports = " ".join(map(str, place["ports"]))
+    ports = " ".join(map(str, place["ports"])) or {"clients": "(the producers' own ports)"}.get(place["kind"], "")
     direction = "comes" if place["direction"] == "in" else "is gone to"
     return f"{direction}, {'/'.join(place['protocols'])} {ports}".rstrip()
 
 
 def talk(report: dict[str, Any]) -> list[Row]:
-    """Flows; those that differ in their ports alone are one line."""
-    lines: dict[tuple[str, ...], list[str]] = {}
-    for flow in report["flows"]:
-        key = (end(flow["source"]), end(flow["destination"]), flow["purpose"], flow["protocol"])
-        lines.setdefault(key, []).append(str(flow["port"] or ""))
-    return [[*key, ", ".join(ports)] for key, ports in lines.items()]
+    """Flows; those that differ in their ports, their source or their destination alone are one line."""
+    rows = [(end(f["source"]), end(f["destination"]), f["purpose"], f["protocol"], str(f["port"] or "")) for f in report["flows"]]
+    for column in (4, 3, 0, 1):
+        rows = together(rows, column)
+    return [list(row) for row in sorted(rows, key=lambda row: (row[2], row))]
+
+
+def together(rows: list[tuple[str, ...]], column: int) -> list[tuple[str, ...]]:
+    """Rows that are the same but for one column, as one row."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        found.setdefault((*row[:column], *row[column + 1 :]), []).append(row[column])
+    return [(*rest[:column], ", ".join(dict.fromkeys(values)), *rest[column:]) for rest, values in found.items()]
 
 
 def seen(report: dict[str, Any]) -> list[Row]:
