@@ -29,7 +29,8 @@ lab_places_inside:
   - {{name: machine, kind: administrators, addresses: [10.77.0.1], country: "NO"}}
   - {{name: visitors, kind: clients, addresses: [10.77.0.1], country: "NO"}}
 lab_places_outside: >-
-  {{{{ ((lookup('ansible.builtin.file', '{state}/places.yml', errors='ignore') or '{{}}') | from_yaml).topology_places | default([]) }}}}
+  {{{{ ((lookup('ansible.builtin.file', '{state}/places.yml', errors='ignore') or '{{}}') | from_yaml).topology_places
+     | default([]) }}}}
 lab_host:
   name: "{{{{ inventory_hostname }}}}"
   ip: "{{{{ ansible_host }}}}"
