@@ -49,6 +49,9 @@ plan: setup  ## What INVENTORY uses of what it has, how many more workers fit, w
 status: setup  ## Can INVENTORY accept a 202 now, how long is the queue, what needs a look
 	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/status.yml
 
+residency: setup  ## Where INVENTORY's data rests and passes, and what was seen that contradicts it (build/residency-*.html)
+	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/residency.yml
+
 dead-letters: setup  ## List the jobs of INVENTORY that failed too often, with their reason
 	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/dead_letters.yml
 

@@ -22,6 +22,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from lab import places
 from lab.image import build
 from lab.machine import REPOSITORY, STATE, Refusal, fail, give_back, install_packages, podman
 
@@ -271,6 +272,7 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
         raise Refusal("\n".join(sentences))
     install_packages()
     make_key()
+    places.write()
     present = containers()
     lives = {container.checkout for container in present if (Path(container.checkout) / "lab").is_dir()}
     found = survey(hosts, present, str(REPOSITORY), lives)

@@ -20,7 +20,7 @@ JUDGES = "\n".join(
     path.read_text() for path in (*(ROOT / "plugins/fleet").rglob("*.py"), ROOT / "plugins/action/topology.py", JOB)
 )
 # What a role sets for others to read.
-OUTPUTS = {"application_current", "topology_packages", "topology_identities"}
+OUTPUTS = {"application_current", "topology_packages", "topology_identities", "topology_own_roles", "topology_flows"}
 
 
 def load(role: str, path: str, roles: Path = ROOT / "roles") -> dict:
@@ -198,7 +198,7 @@ def test_playbooks_read_as_a_table_of_contents() -> None:
 
 
 def test_the_lab_is_one_more_inventory() -> None:
-    """What the lab proves is what the example says: its variables are the example's own files, but for the connection."""
+    """What the lab proves is what the example says: its variables are the example's own files, but for its surroundings."""
     own = [path for path in (ROOT / "inventories/lab/group_vars").rglob("*") if path.is_file() and not path.is_symlink()]
     inside = [path for path in own if not any(parent.is_symlink() for parent in path.parents)]
-    assert {path.name for path in inside} <= {"connection.yml", "vault.yml", "lab.yml"}
+    assert {path.name for path in inside} <= {"connection.yml", "vault.yml", "lab.yml", "places.yml"}

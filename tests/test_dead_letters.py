@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import socket
 import ssl
@@ -196,6 +197,15 @@ def test_what_a_task_was_called_with_is_told_only_on_demand():
     assert (hidden["reason"], hidden["queue"], hidden["count"]) == ("delivery_limit", "shop", 2)
     assert "Kari" not in str(hidden)
     assert told("v", seen(), show_arguments=True)["args"] == "('Kari',)"
+
+
+def test_where_the_headers_are_redacted_the_body_tells_on_demand():
+    body = base64.b64encode(b'[["Kari"], {"n": 1}, {"chain": null}]').decode()
+    redacted = seen(argsrepr="[redacted]", kwargsrepr="[redacted]", body=body)
+    assert told("v", redacted, show_arguments=True)["args"] == "['Kari']"
+    assert told("v", redacted, show_arguments=True)["kwargs"] == "{'n': 1}"
+    assert "Kari" not in str(told("v", redacted, show_arguments=False))
+    assert told("v", seen(body=base64.b64encode(b"\x80").decode()), show_arguments=True)["args"] == "('Kari',)"
 
 
 def test_the_exception_comes_from_the_log_and_its_text_only_on_demand():

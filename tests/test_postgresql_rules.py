@@ -183,6 +183,7 @@ def role(name: str, **other) -> dict:
     return {
         "name": name,
         "ordinary": True,
+        "settings": ["log_min_messages=log"],
         "login": True,
         "connection_limit": -1,
         "valid_until": None,

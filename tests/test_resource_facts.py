@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from resource_facts import address_of, descriptors_max, installed_packages, listening, memory_bytes, unit_of
+from resource_facts import address_of, controller, descriptors_max, installed_packages, listening, memory_bytes, unit_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 
@@ -94,3 +94,20 @@ def test_descriptors_end_where_the_service_manager_cannot_raise_them(tmp_path: P
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     assert descriptors_max(tmp_path) == most
+
+
+@pytest.mark.parametrize(("own", "parents", "address"), [
+    (b"SSH_CONNECTION=10.0.0.1 50022 10.0.0.2 22", b"", "10.0.0.1"),
+    # sudo takes it away, and the shell under it still has it.
+    (b"SUDO_USER=admin", b"PATH=/bin\0SSH_CONNECTION=2001:db8::1 50022 2001:db8::2 22", "2001:db8::1"),
+    (b"HOME=/root", b"HOME=/root", None),
+])  # fmt: skip
+def test_the_controller_is_told_by_the_address_that_it_came_from(
+    tmp_path: Path, own: bytes, parents: bytes, address: str | None
+) -> None:
+    for process, parent, environment in (("self", "7", own), ("7", "0", parents)):
+        home = tmp_path / "proc" / process
+        home.mkdir(parents=True)
+        (home / "environ").write_bytes(environment)
+        (home / "status").write_text(f"Name:\tpython3\nPPid:\t{parent}\n")
+    assert controller(root=tmp_path) == address

@@ -51,6 +51,28 @@ CURRENT = {
     "fingerprint": "0123456789ab",
 }
 
+# As role topology tells them, on each host its own.
+FLOWS = [
+    {
+        "purpose": "ssh",
+        "protocol": "tcp",
+        "port": 22,
+        "source": {"kind": "place", "name": "operations", "addresses": ["198.51.100.0/24", "2001:db8::/32"]},
+        "destination": {"kind": "host", "name": "broker1", "addresses": ["192.0.2.11"]},
+        "reason": "",
+        "user": "",
+    },
+    {
+        "purpose": "package_mirror",
+        "protocol": "tcp",
+        "port": 443,
+        "source": {"kind": "host", "name": "broker1", "addresses": ["192.0.2.11"]},
+        "destination": {"kind": "place", "name": "packages", "addresses": ["mirror.example.net"]},
+        "reason": "",
+        "user": "",
+    },
+]
+
 
 def renderings(role: str) -> dict[str, str]:
     """The role's templates, and those of templates/ that its constants render, each with the expression that renders it."""
@@ -96,6 +118,7 @@ def start(home: Path, release: str) -> subprocess.Popen[str]:
     given = {
         **SECRETS,
         "application_current": CURRENT,
+        "topology_flows": FLOWS,
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
     }
@@ -165,7 +188,7 @@ def ini(text: str, strict: bool = True) -> configparser.ConfigParser:
 def unit(text: str) -> None:
     # A key may come twice in a unit: systemd adds to a list, or empties it first.
     parser = ini(text, strict=False)
-    assert set(parser.sections()) <= {"Unit", "Service", "Socket", "Journal"}
+    assert set(parser.sections()) <= {"Unit", "Service", "Socket", "Timer", "Install", "Journal"}
 
 
 def programs(text: str) -> None:
@@ -231,6 +254,15 @@ def hba(text: str) -> None:
     assert kinds == {"local": 4, "hostssl": 6}
 
 
+def nftables(text: str) -> None:
+    """nft itself reads it in tests/test_firewall.py; here each chain of the hooks ends in a refusal."""
+    chains = re.findall(
+        r"chain (?:input|output|forward) \{\n\t\ttype filter hook \w+ [^\n]* policy drop;\n(.*?)\n\t\}", text, re.DOTALL
+    )
+    assert len(chains) == 3 and text.count("{") == text.count("}")
+    assert all(re.match(r"\t\tcounter (drop|reject)\b", chain.splitlines()[-1]) for chain in chains)
+
+
 def erlang_terms(text: str) -> None:
     terms = lines_of(text)
     assert terms and all(line.startswith("{") and line.endswith("}.") for line in terms)
@@ -239,7 +271,8 @@ def erlang_terms(text: str) -> None:
 
 # How each file is read by whom it is for. A template of a new kind says so here.
 PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
-    (r"/etc/systemd/.*\.conf", unit),
+    (r"/etc/systemd/.*\.(conf|service|timer)", unit),
+    (r"/etc/.*\.nft", nftables),
     (r"/etc/supervisor/conf\.d/.*\.conf", programs),
     (r"/etc/supervisor/programs/.*", shell),
     (r"/etc/sysctl\.d/.*\.conf", settings(r"(?P<key>[a-z0-9_.-]+) = \S.*")),
@@ -326,6 +359,8 @@ def test_a_system_gets_no_setting_that_its_service_does_not_know(rendered: dict[
     ("path", "fault"),
     [
         ("/etc/systemd/system/x.service.d/grunnfjell.conf", "[Servize]\nLimitNOFILE=1\n"),
+        ("/etc/systemd/system/x.timer", "[Timmer]\nOnBootSec=1\n"),
+        ("/etc/x/rules.nft", "chain input {\n\t\ttype filter hook input priority filter; policy accept;\n\t\taccept\n\t}\n"),
         ("/etc/supervisor/conf.d/programs.conf", "[program:a]\ncommand=/run celery -n %h\n"),
         ("/etc/supervisor/conf.d/programs.conf", "[program:a]\ncommand=a\n[program:a]\ncommand=b\n"),
         ("/etc/sysctl.d/60-grunnfjell.conf", "vm.swappiness = \n"),

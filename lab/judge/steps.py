@@ -9,8 +9,9 @@ from lab.judge.counts import BUILD
 from lab.judge.running import BIN, Step
 from lab.machine import REPOSITORY
 
-# Role topology runs no service; its tests describe wrong fleets, for which only hosts of their own will do.
-ROLES = sorted({path.name for path in (REPOSITORY / "roles").iterdir()} - {"topology"})
+# These run no service: the tests of topology describe wrong fleets, and those of residency do what nobody declared; only hosts
+# of their own will do.
+ROLES = sorted({path.name for path in (REPOSITORY / "roles").iterdir()} - {"topology", "residency"})
 KVM_TESTS = "molecule/kvm/tests"
 
 

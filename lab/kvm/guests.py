@@ -16,6 +16,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab import places
 from lab.kvm.image import IMAGES, build, image
 from lab.kvm.machine import PACKAGES, STATE, start_daemons, stop_daemons, virsh
 from lab.kvm.probe import hypervisor
@@ -129,6 +130,7 @@ def prepare(guests: list[Guest]) -> dict[str, object]:
     if sentences := check(guests):
         raise Refusal("\n".join(sentences))
     install_packages(PACKAGES)
+    places.write()
     started = start_daemons()
     # A disk upon an image that was built anew would be a guest of two halves.
     if not any(domain.startswith(PREFIX) for domain in virsh("list", "--all", "--name").split()):

@@ -28,6 +28,15 @@ pki_identities: "{{{{ topology_identities }}}}"
 pki_address: "{{{{ topology_address }}}}"
 secrets_wanted: {{vault_pki_authorities: {{authorities: "{{{{ pki_authorities_trusted }}}}"}}}}
 topology_address: "{{{{ ansible_host }}}}"
+# The scenario plays Norway; what its hosts reach outside is this machine's own (lab/places.py).
+topology_country: "NO"
+topology_places: "{{{{ lab_places_inside + lab_places_outside }}}}"
+lab_places_inside:
+  - {{name: machine, kind: administrators, addresses: [10.77.0.1], country: "NO"}}
+  - {{name: visitors, kind: clients, addresses: [10.77.0.1], country: "NO"}}
+lab_places_outside: >-
+  {{{{ ((lookup('ansible.builtin.file', '{state}/places.yml', errors='ignore') or '{{}}') | from_yaml).topology_places
+     | default([]) }}}}
 lab_host:
   name: "{{{{ inventory_hostname }}}}"
   ip: "{{{{ ansible_host }}}}"

@@ -14,6 +14,7 @@ from ansible.template import Templar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fleet.contract import bent_types, broken_specs, numbers, out_of_range, unknown_inputs, weak_secrets
+from fleet.flows import flows, of_host
 from fleet.inventory_files import files_for_nobody, vaults_in_the_clear
 from fleet.model import Fleet, Host
 from fleet.refusals import refusals
@@ -43,6 +44,8 @@ preflights: {description: "Host to its roles that have tasks/preflight.yml.", ty
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
 identities: {description: "Host to its roles' __<role>_identity, by role.", type: dict, returned: success}
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
+roles: {description: "Host to the roles that it carries.", type: dict, returned: success}
+flows: {description: "Host to the declared ways that begin or end there.", type: dict, returned: success}
 """
 
 
@@ -66,7 +69,10 @@ class ActionModule(ActionBase):
         if sentences:
             text = "\n".join(f"  * {sentence}" for sentence in sentences)
             return result | {"failed": True, "msg": f"Nothing was changed. This fleet cannot work:\n{text}"}
+        ways = flows(fleet)
         return result | {
+            "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
+            "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
             "identities": self._identities,

@@ -40,7 +40,8 @@ MAX_WAL_MAX = 16 * GIB
 PASSWORD_MIN = 12
 
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-# Settings of the role that are not for an inventory to choose.
+# Settings of the role without an input: where the rules stand, how a secret is kept, what is encrypted. What the log holds is
+# among them too: it would be the applications' data.
 NO_INPUT = ("hba_file", "password_encryption", "ssl", "ssl_ciphers")
 
 RESERVED_ROLES = {"postgres", "public", "none", "all"}
@@ -112,10 +113,8 @@ def postgresql_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -
             "postgresql_parameters names "
             + ", ".join(twice)
             + ": set "
-            + ", ".join("postgresql_" + key for key in twice if key not in NO_INPUT)
-            + " instead ("
-            + ", ".join(NO_INPUT)
-            + " belong to the role), so that each number has one home."
+            + (", ".join("postgresql_" + key for key in twice if key not in NO_INPUT and not key.startswith("log_")) or "nothing")
+            + f" instead ({', '.join(NO_INPUT)} and what the log holds belong to the role), so that each has one home."
         )
     settings = {**own, **parameters}
     return {str(key): postgresql_value(settings[key]) for key in sorted(settings)}

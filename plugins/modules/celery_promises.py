@@ -7,6 +7,7 @@ short_description: Ask live Celery workers whether they keep the promise
 description:
   - Asks each worker for its configuration and for its tasks' own settings, and fails with the name of each that breaks
     the promise and is not waived. Changes nothing.
+  - Whether it redacts what tasks are called with (C(task_arguments_redacted)) each worker tries out in its own process.
 options:
   run: {description: Script that runs a program in the application's environment., type: path, required: true}
   user: {description: Account of the application., type: str, required: true}
@@ -42,10 +43,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 LOG_LINES = 25
 
+REDACTION = "task_arguments_redacted"
 # Settings of a single task that override the worker's.
 TASK_PROMISES = {"acks_late": "task_acks_late", "reject_on_worker_lost": "task_reject_on_worker_lost"}
 
-# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}, "fingerprints": {node: text}}.
+# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}, "fingerprints": {node: text},
+# "leaks": {node: [place]}}.
 # A worker by the same name may still be the one before, so its process is asked for what it was started for.
 ASK = """
 import json, sys
@@ -60,7 +63,8 @@ for node, stats in (inspect.stats() or {}).items():
     started_with = Path(f"/proc/{stats['pid']}/environ")
     lines = started_with.read_text(errors="replace").split("\\0") if started_with.exists() else []
     fingerprints[node] = next((line.split("=", 1)[1] for line in lines if line.startswith("APPLICATION_FINGERPRINT=")), "")
-print(json.dumps({"conf": conf, "tasks": tasks, "fingerprints": fingerprints}, default=str))
+leaks = {node: told.get("leaks", [str(told)]) for node, told in (inspect._request("grunnfjell_leaks") or {}).items()}
+print(json.dumps({"conf": conf, "tasks": tasks, "fingerprints": fingerprints, "leaks": leaks}, default=str))
 """
 
 
@@ -83,7 +87,7 @@ def kept(found: object, wanted: object) -> bool:
     return all(found.get(key) in (value, MASK) or (value is None and key in found) for key, value in wanted.items())
 
 
-def broken(node: str, conf: dict, tasks: list, promises: dict, waivers: dict) -> list[str]:
+def broken(node: str, conf: dict, tasks: list, promises: dict, waivers: dict, leaks: list = ()) -> list[str]:
     """Sentences for each setting of the worker, or of one of its tasks, that breaks a promise and is not waived."""
     remedy = "Take it out of the application's code, or waive it with a reason in application_waivers."
     sentences = [
@@ -91,6 +95,10 @@ def broken(node: str, conf: dict, tasks: list, promises: dict, waivers: dict) ->
         for setting, wanted in promises.items()
         if setting not in waivers and not kept(conf.get(setting), wanted)
     ]
+    if REDACTION in promises and REDACTION not in waivers and conf.get(REDACTION) == promises[REDACTION] and leaks:
+        sentences.append(
+            f"{node}: what tasks are called with shows in {', and in '.join(leaks)}, but the promise needs {REDACTION}. {remedy}"
+        )
     for line in tasks:
         name, own = task_settings(line)
         sentences += [
@@ -134,7 +142,7 @@ def main() -> None:
     deadline = time.monotonic() + asked["timeout"]
     while True:
         code, out, err = module.run_command(argv, cwd="/")
-        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}, "fingerprints": {}}
+        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}, "fingerprints": {}, "leaks": {}}
         silent = [node for node in asked["nodes"] if any(node not in told for told in answer.values())]
         silent += [
             node for node in set(asked["nodes"]) - set(silent) if asked["fingerprint"] not in (None, answer["fingerprints"][node])
@@ -151,7 +159,9 @@ def main() -> None:
     sentences = [
         sentence
         for node in asked["nodes"]
-        for sentence in broken(node, answer["conf"][node], answer["tasks"][node], asked["promises"], asked["waivers"])
+        for sentence in broken(
+            node, answer["conf"][node], answer["tasks"][node], asked["promises"], asked["waivers"], answer["leaks"][node]
+        )
     ]
     if sentences:
         module.fail_json(msg="The application breaks the promise:\n" + "\n".join(f"  * {s}" for s in sentences))

@@ -101,6 +101,8 @@ SELECT json_build_object(
       'valid_until', CASE WHEN a.rolvaliduntil = 'infinity' THEN NULL ELSE extract(epoch FROM a.rolvaliduntil)::bigint END,
       'verifier', a.rolpassword,
       'managed', shobj_description(a.oid, 'pg_authid') IS NOT DISTINCT FROM 'MARK',
+      'settings', (SELECT coalesce(json_agg(c), '[]') FROM pg_db_role_setting s, unnest(s.setconfig) c
+                   WHERE s.setrole = a.oid AND s.setdatabase = 0),
       'owns_in', (SELECT coalesce(json_agg(DISTINCT coalesce(b.datname, o.datname, 'postgres')), '[]')
                   FROM pg_shdepend d LEFT JOIN pg_database b ON b.oid = d.dbid
                   LEFT JOIN pg_database o ON d.classid = 'pg_database'::regclass AND o.oid = d.objid
@@ -139,6 +141,11 @@ SET log_min_duration_statement = -1;
 SET log_min_error_statement = 'panic';
 SET client_min_messages = 'warning';
 """
+
+
+# An error's message may quote a value that somebody sent ("invalid input syntax for type uuid: ..."). It goes to the client
+# alone; what the server itself has to say (LOG, FATAL, PANIC) stays in its log.
+ROLE_SETTING = ("log_min_messages", "log")
 
 
 @dataclass(frozen=True)
@@ -206,16 +213,21 @@ def role_steps(found, wanted, passwords):
             f"LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS "
             f"CONNECTION LIMIT {int(limit)} VALID UNTIL {expiry_sql(until)}"
         )
+        quiet = f"ALTER ROLE {ident(name)} SET {ROLE_SETTING[0]} = {literal(ROLE_SETTING[1])};"
         mark = f"COMMENT ON ROLE {ident(name)} IS {literal(MARK)};"
         if now is None:
             verifier = literal(scram_verifier(passwords[name]))
-            steps.append(Step(f"create role {name}", f"CREATE ROLE {ident(name)} {attributes} PASSWORD {verifier}; {mark}"))
+            steps.append(
+                Step(f"create role {name}", f"CREATE ROLE {ident(name)} {attributes} PASSWORD {verifier}; {quiet} {mark}")
+            )
             continue
         if not now["ordinary"] or now["connection_limit"] != limit or now["valid_until"] != until:
             steps.append(Step(f"set the attributes of role {name}", f"ALTER ROLE {ident(name)} {attributes};"))
         if not password_matches(now["verifier"], passwords[name]):
             verifier = literal(scram_verifier(passwords[name]))
             steps.append(Step(f"change the password of role {name}", f"ALTER ROLE {ident(name)} PASSWORD {verifier};"))
+        if "=".join(ROLE_SETTING) not in now["settings"]:
+            steps.append(Step(f"keep what role {name} sends out of the server's log", quiet))
         if not now["managed"]:
             steps.append(Step(f"mark role {name} as the kit's own", mark))
     return steps

@@ -86,8 +86,15 @@ LOOK = """
                 Go({_, V}) -> Text(V) end,
     Get = fun(K, P) -> case proplists:get_value(<<"header.", K/binary>>, P) of
         undefined -> null; V when is_number(V); is_binary(V); is_boolean(V) -> V; V -> Text(V) end end,
+    Content = fun(M) when element(1, M) =:= basic_message -> element(4, M);
+                 (M) -> mc:protocol_state(mc:convert(mc_amqpl, M)) end,
+    Body = fun(Q, Position) -> case catch ra:aux_command(amqqueue:get_pid(Q), {peek, Position}) of
+        {ok, {_, M}} -> case catch rabbit_basic_common:from_content(Content(M)) of
+            {_, B} when is_binary(B) -> base64:encode(B); _ -> null end;
+        _ -> null end end,
     Letter = fun(Q, Position) -> case rabbit_quorum_queue:peek(Position, Q) of
         {ok, P} -> {true, (maps:from_list([{K, Get(K, P)} || K <- HEADERS]))#{
+            body => case BODIES of true -> Body(Q, Position); false -> null end,
             deaths => [Plain(D) || D <- case proplists:get_value(<<"header.x-death">>, P) of
                 L when is_list(L) -> L; _ -> [] end]}};
         _ -> false end end,
@@ -126,6 +133,7 @@ def expression(vhosts: list[str], limit: int, show_arguments: bool) -> str:
     return (
         LOOK.replace("VHOSTS", f"[{', '.join(map(erlang_binary, vhosts))}]")
         .replace("LIMIT", str(limit))
+        .replace("BODIES", str(show_arguments).lower())
         .replace("HEADERS", f"[{', '.join(map(erlang_binary, headers))}]")
     )
 
@@ -154,8 +162,21 @@ def told(vhost: str, letter: dict[str, Any], show_arguments: bool) -> dict[str, 
         "origin": letter["origin"],
     }
     if show_arguments:
-        shown |= {"args": letter["argsrepr"], "kwargs": letter["kwargsrepr"]}
+        args, kwargs = called_with(letter.get("body"))
+        shown |= {
+            "args": letter["argsrepr"] if args is None else args,
+            "kwargs": letter["kwargsrepr"] if kwargs is None else kwargs,
+        }
     return shown
+
+
+def called_with(body: str | None) -> tuple[str | None, str | None]:
+    """What a task was called with, out of its message's body in base64; the headers say [redacted]. None where it is no JSON."""
+    try:
+        args, kwargs, _ = json.loads(base64.b64decode(body or ""))
+    except (ValueError, TypeError):
+        return None, None
+    return repr(args), repr(kwargs)
 
 
 def expired(expires: Any) -> bool:

@@ -25,8 +25,9 @@ ansible_facts:
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
     the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user)),
     C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
-    C(issuers))
-    and C(clock_offset_seconds) (float, above 0 when the host is ahead); C(installed_packages), names of Debian packages.
+    C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came from, as
+    the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host); C(installed_packages), names
+    of Debian packages.
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
@@ -164,6 +165,21 @@ def listening(root: Path = Path("/")) -> list[dict[str, object]]:
     return sorted(result, key=lambda each: (each["port"], each["address"]))
 
 
+def controller(process: str = "self", root: Path = Path("/")) -> str | None:
+    """The address that this run's SSH came from. sudo takes its variable away, so that the nearest ancestor with one is asked."""
+    while process != "0":
+        try:
+            environment = (root / "proc" / process / "environ").read_bytes().split(b"\0")
+            parent = re.search(r"^PPid:\s+(\d+)", (root / "proc" / process / "status").read_text(), re.MULTILINE)
+        except OSError:
+            return None
+        for entry in environment:
+            if entry.startswith(b"SSH_CONNECTION="):
+                return entry.partition(b"=")[2].split()[0].decode().partition("%")[0]
+        process = parent[1] if parent else "0"
+    return None
+
+
 def installed_packages(listing: str) -> list[str]:
     """Names out of dpkg-query's lines of status and package; what was removed with its settings left is not installed."""
     return [name for status, name in (line.split() for line in listing.splitlines()) if status == "ii"]
@@ -179,6 +195,8 @@ def main() -> None:
         "descriptors_max": descriptors_max(),
         "listening": listening(),
         "pki": pki_files.described(),
+        "controller": controller(),
+        "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
     }
     facts = {"resources": resources, "installed_packages": installed_packages(listing)}
     module.exit_json(ansible_facts=facts, clock=time.time())

@@ -23,7 +23,7 @@ def test_the_journal_is_bounded_and_survives_a_reboot(host, inputs):
     merged = host.check_output("systemd-analyze cat-config systemd/journald.conf")
     settings = dict(line.split("=", 1) for line in merged.splitlines() if "=" in line and not line.startswith("#"))
     assert settings["SystemMaxUse"] == inputs["host_journal_max_use"]
-    assert settings["MaxRetentionSec"] == inputs["host_journal_max_retention"]
+    assert settings["MaxRetentionSec"] == f"{inputs['host_log_retention_days']}day"
     assert settings["Storage"] == "persistent"
     assert host.check_output("ls -A /var/log/journal") != ""
 

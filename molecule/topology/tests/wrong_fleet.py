@@ -62,7 +62,9 @@ class TwoHosts:
 
     def everybody(self) -> dict[str, Any]:
         passwords = {"newsroom": secrets.token_hex(16), "pgbouncer": secrets.token_hex(16)}
+        everywhere = {"name": "anywhere", "kind": "administrators", "addresses": ["0.0.0.0/0"], "country": "NO"}
         return {
+            "topology_places": [everywhere | {"reason": "wherever this fleet's control machine is"}],
             "vault_rabbitmq_erlang_cookie": secrets.token_hex(32),
             "vault_rabbitmq_user_passwords": passwords,
             "vault_postgresql_role_passwords": passwords,

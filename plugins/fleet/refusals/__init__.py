@@ -20,6 +20,7 @@ from fleet.refusals.connections import (
     databases_that_nobody_uses,
     servers_that_nobody_answers,
 )
+from fleet.refusals.firewall import doors_too_wide, locked_out, ways_malformed
 from fleet.refusals.groups import empty_groups, programs_without_supervisor
 from fleet.refusals.machines import (
     addresses_for_others,
@@ -32,6 +33,7 @@ from fleet.refusals.machines import (
     unreachable,
     unsupported_systems,
 )
+from fleet.refusals.places import countries_unread, hosts_abroad, places_unsound
 from fleet.refusals.ports import listening_to_everybody, places_malformed, ports_taken, ports_twice
 from fleet.refusals.programs import programs_twice
 from fleet.refusals.scaling import unreadable_batches, unworkable_drains
@@ -68,9 +70,15 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         places_malformed(fleet),
         authorities_unfit(fleet),
         fleet_parted(fleet),
+        countries_unread(fleet),
+        hosts_abroad(fleet),
+        places_unsound(fleet),
         timers_out_of_order(fleet),
         programs_twice(fleet),
         waivers_without_reason(fleet),
         promises_broken(fleet),
+        locked_out(fleet),
+        doors_too_wide(fleet),
+        ways_malformed(fleet),
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule))

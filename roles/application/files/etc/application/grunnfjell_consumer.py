@@ -8,7 +8,10 @@ worker takes a second of its own, so that a fleet does not come back to its brok
 import random
 from functools import partial
 
+import grunnfjell_privacy
 from celery.worker import consumer
+
+grunnfjell_privacy.install_worker()
 
 MEAN_S, SPREAD_S = 1.0, 0.5
 

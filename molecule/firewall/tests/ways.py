@@ -1,0 +1,25 @@
+"""Who can connect to whom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# No service of the kit listens there.
+PORTS = (47001, 47002, 47003)
+TABLE = "nft list table inet grunnfjell"
+
+
+def reached(host, targets: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of the addresses and ports that the host can connect to now."""
+    tries = [f"(timeout 3 bash -c ': < /dev/tcp/{a}/{p}' 2> /dev/null && echo {a} {p}) &" for a, p in sorted(targets)]
+    said = host.check_output("\n".join([*tries, "wait"]))
+    return {(address, int(port)) for address, port in (line.split() for line in said.splitlines())}
+
+
+def guarded(inputs: dict[str, Any]) -> bool:
+    return inputs.get("firewall_state") == "present"
+
+
+def declared(inputs: dict[str, Any], to: set[str]) -> set[int]:
+    """The ports of the extra ways to somebody; no other way leads to a port of this test."""
+    return {port for way in inputs.get("topology_flows_extra") or [] if way["to"] in to for port in way["ports"]}

@@ -1,0 +1,98 @@
+#!/usr/bin/python3
+"""The host's firewall: looks whether it is as declared, and loads what is not, on trial."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: firewall
+short_description: Load the host's firewall on trial
+description:
+  - Compares the kernel's table, the files and the units with what is declared. Where they differ, the new rules are checked, then
+    loaded in one transaction on trial; a timer on the host brings the former ones back after I(trial_seconds).
+  - The action of this name, on the control machine, opens a new connection to the host and only then confirms. Nothing is
+    written to the host's disk before that, so that a reboot in the trial comes back with the former rules, too.
+  - Connections that are established stay so, also those that were there before the first rules.
+options:
+  state: {description: Whether the host has the kit's firewall., type: str, choices: [present, absent], default: present}
+  rules: {description: 'The table, for C(nft -f), replacing itself.', type: str, default: ''}
+  names: {description: 'Set to the names whose addresses fill it, those of each family by itself.', type: dict, default: {}}
+  units: {description: 'Name of a systemd unit to its text.', type: dict, default: {}}
+  trial_seconds: {description: Seconds until the former rules come back., type: int, default: 60}
+author: maintainers
+attributes:
+  check_mode: {support: full, description: Predicts whether the rules change.}
+  diff_mode: {support: full, description: Shows the files.}
+"""
+
+EXAMPLES = r"""
+- name: Let in only whom the inventory declares
+  firewall:
+    rules: "{{ lookup('ansible.builtin.template', 'etc/grunnfjell/firewall/rules.nft.j2') }}"
+"""
+
+RETURN = r"""
+differing: {description: What was not as declared., returned: success, type: list, elements: str}
+token: {description: The trial's; who knows it confirms., returned: when a trial runs, type: str}
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+from ansible.module_utils import firewall_program as firewall
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.whole_files import diff_of
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "rules": {"type": "str", "default": ""},
+            "names": {"type": "dict", "default": {}},
+            "units": {"type": "dict", "default": {}},
+            "trial_seconds": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        if module.params["state"] == "absent":
+            there = firewall.present()
+            if there and not module.check_mode:
+                firewall.remove()
+            module.exit_json(changed=there)
+        present(module)
+    except firewall.FirewallError as error:
+        module.fail_json(msg=f"{error}. The host's rules are as they were.")
+
+
+def present(module: AnsibleModule) -> None:
+    rules, names = module.params["rules"], module.params["names"]
+    program = firewall.__loader__.get_source(firewall.__name__)
+    files = {
+        str(firewall.RULES): (rules, 0o600),
+        str(firewall.NAMES): (json.dumps(names, indent=1, sort_keys=True) + "\n", 0o600),
+        str(firewall.PROGRAM): (program, 0o755),
+    }
+    files |= {str(firewall.UNITS / name): (text, 0o644) for name, text in module.params["units"].items()}
+    differing = firewall.differing(files, bool(names))
+    result = {
+        "changed": bool(differing),
+        "differing": differing,
+        "diff": [diff_of(path, firewall.read(Path(path)), files[path][0], False) for path in differing if path in files],
+    }
+    if differing and not module.check_mode:
+        if not shutil.which("nft"):
+            module.fail_json(msg="nftables is not installed: there is no program nft.")
+        trial = firewall.begin(rules, names, files, program, module.params["trial_seconds"])
+        result["token"] = trial["token"]
+        if trial["unresolved"]:
+            module.warn(
+                f"No address was found for {', '.join(trial['unresolved'])}, so that nobody gets there until one is: the host "
+                f"asks again by its timer."
+            )
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

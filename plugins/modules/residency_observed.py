@@ -1,0 +1,349 @@
+#!/usr/bin/python
+"""What a host really does with data: who listens, who is talked to, what is mounted, and where its settings send anything."""
+
+DOCUMENTATION = r"""
+module: residency_observed
+short_description: Observe where a host's data rests and passes
+description:
+  - Reads the kernel's tables and the well-known configuration of what sends data elsewhere. Changes nothing, starts nothing but
+    C(nft), C(findmnt)'s own source and C(systemctl), and tells no content of any file beyond names of places.
+options:
+  places: {description: "Addresses of declared places; the names among them are looked up as this host finds them.", type: list,
+           elements: str, default: []}
+author: maintainers
+"""
+
+EXAMPLES = r"""
+- name: Look where data rests and passes
+  residency_observed:
+"""
+
+RETURN = r"""
+observed:
+  description: >-
+    C(listening) (address, port, protocol, program, user), C(peers) (address and port, direction, program, user), C(routes),
+    C(addresses), C(names) (name to addresses), C(resolvers), C(mounts) (each C(network) or not), C(swap), C(remote) (settings
+    that send data elsewhere: C(kind), C(file), C(line), C(target)), C(package_sources), C(time_servers), C(active) (units),
+    C(firewall) (policies by chain).
+  returned: always
+  type: dict
+"""
+
+import ipaddress
+import json
+import os
+import pwd
+import re
+import socket
+import struct
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+ESTABLISHED, LISTEN, UNCONNECTED = "01", "0A", "07"
+NETWORK_FILESYSTEMS = re.compile(
+    r"^(nfs\d?|cifs|smb\w*|ceph|glusterfs|fuse\.(sshfs|s3fs|rclone|glusterfs|davfs)|9p|afs|lustre|ocfs2|gfs2|davfs)$"
+)
+# What holds no data of a person: the kernel's own filesystems.
+KERNELS = re.compile(
+    r"^(proc|sysfs|devpts|mqueue|cgroup2?|securityfs|debugfs|tracefs|pstore|bpf|configfs|fusectl|hugetlbfs|autofs|efivarfs|"
+    r"binfmt_misc|nsfs|rpc_pipefs|devtmpfs)$"
+)
+RSYSLOG = "etc/rsyslog.conf etc/rsyslog.d/*.conf"
+SHIPPERS = "etc/filebeat/*.yml etc/fluent-bit/*.conf etc/vector/*.toml etc/promtail/*.yml"
+POSTGRESQL = "etc/postgresql/*/*/*.conf etc/postgresql/*/*/conf.d/*.conf"
+CRON = "etc/cron.d/* etc/cron.daily/* etc/crontab var/spool/cron/crontabs/*"
+COPIERS = r"\b(?:rsync|scp|restic|borg|rclone|duplicity)\b.*?"
+# Kind of place, files (globs), and what in a line of one names it. A line that is a comment is none.
+REMOTE = [
+    (kind, globs.split(), re.compile(pattern, re.IGNORECASE))
+    for kind, globs, pattern in (
+        ("log_sink", RSYSLOG, r"(?:^|\s)@@?(?:\(\w+\))?\[?(?P<target>[\w.:-]+)\]?"),
+        ("log_sink", RSYSLOG, r'\btarget="(?P<target>[^"]+)"'),
+        ("log_sink", "etc/syslog-ng/*.conf etc/syslog-ng/conf.d/*", r'\b(?:network|tcp|udp|syslog)\(\s*"(?P<target>[^"]+)"'),
+        ("log_sink", "etc/systemd/journal-upload.conf etc/systemd/journal-upload.conf.d/*.conf", r"^URL=(?P<target>\S+)"),
+        ("log_sink", "etc/systemd/journald.conf etc/systemd/journald.conf.d/*.conf", r"^ForwardToSocket=(?P<target>\S+)"),
+        ("log_sink", SHIPPERS, r"(?:hosts?|endpoint|address|url)\W+(?P<target>(?:https?://)?[\w.-]+(?::\d+)?)"),
+        ("metric_sink", "etc/telegraf/telegraf.conf etc/telegraf/telegraf.d/*", r"^\s*urls?\s*=\s*\[?\"(?P<target>[^\"]+)\""),
+        ("metric_sink", "etc/collectd/collectd.conf etc/collectd/collectd.conf.d/*", r"^\s*Server\s+\"(?P<target>[^\"]+)\""),
+        ("metric_sink", "etc/prometheus/*.yml", r"^\s*-?\s*url:\s*(?P<target>\S+)"),
+        ("metric_sink", "etc/zabbix/zabbix_agent*.conf", r"^ServerActive=(?P<target>\S+)"),
+        ("backup", "etc/pgbackrest.conf etc/pgbackrest/*.conf", r"^repo\d*-(?:host|s3-endpoint|azure-\w+)=(?P<target>\S+)"),
+        ("backup", "etc/barman.conf etc/barman.d/*.conf", r"^\s*ssh_command\s*=.*?(?P<target>[\w.-]+@[\w.-]+)"),
+        ("backup", POSTGRESQL, r"^\s*(?:archive_command|primary_conninfo|restore_command)\s*=\s*'(?P<target>[^']+)'"),
+        ("backup", "etc/borgmatic/*.y*ml etc/borgmatic.d/*.y*ml", r"\bpath:\s*(?P<target>\S+)"),
+        ("backup", "etc/restic/* etc/default/restic", r"RESTIC_REPOSITORY\W+(?P<target>[\w+:@/.-]+)"),
+        ("backup", CRON, COPIERS + r"(?P<target>[\w.-]+@[\w.-]+|\w+://[\w.-]+|\b[\w.-]+:/)"),
+        ("mail_relay", "etc/postfix/main.cf", r"^relayhost\s*=\s*\[?(?P<target>[\w.-]+)\]?"),
+        ("mail_relay", "etc/msmtprc", r"^host\s+(?P<target>[\w.-]+)"),
+        ("mail_relay", "etc/ssmtp/ssmtp.conf", r"^mailhub=(?P<target>[\w.-]+)"),
+        ("mail_relay", "etc/nullmailer/remotes", r"^(?P<target>[\w.-]+)"),
+        ("mail_relay", "etc/exim4/update-exim4.conf.conf", r"^dc_smarthost='(?P<target>[^':]+)"),
+    )
+]
+SEND_NOTHING = re.compile(r"^\s*($|[#;]|//)")
+# Accounts of the kind user:password@ are nobody's to read in a report.
+CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@|(password|passwd|secret|token|key)\s*[=:]\s*\S+", re.I)
+
+
+def address_of(text):
+    """The address that /proc/net/* writes as words of 32 bits in the machine's own order."""
+    words = [int(text[i : i + 8], 16).to_bytes(4, "little") for i in range(0, len(text), 8)]
+    address = ipaddress.ip_address(b"".join(words))
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def user_of(uid):
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def table(root, protocol):
+    """Rows of a kernel's table of sockets: local, remote, state, user, inode."""
+    for name in (protocol, f"{protocol}6"):
+        try:
+            lines = (root / "proc/net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue  # no IPv6
+        for fields in (line.split() for line in lines):
+            local, remote = (part.split(":") for part in fields[1:3])
+            yield {
+                "local": (address_of(local[0]), int(local[1], 16)),
+                "remote": (address_of(remote[0]), int(remote[1], 16)),
+                "state": fields[3],
+                "user": user_of(int(fields[7])),
+                "inode": fields[9],
+            }
+
+
+def programs(root):
+    """Inode of a socket → the name of the oldest process that holds it."""
+    found = {}
+    for number in sorted(int(path.name) for path in (root / "proc").iterdir() if path.name.isdigit()):
+        process = root / "proc" / str(number)
+        try:
+            links = [os.readlink(entry.path) for entry in os.scandir(process / "fd")]
+            name = (process / "comm").read_text().strip()
+        except OSError:
+            continue  # it ended meanwhile, or is somebody else's
+        for link in links:
+            if link.startswith("socket:["):
+                found.setdefault(link[8:-1], name)
+    return found
+
+
+def sockets(root):
+    """Who listens where, and who has whom on the line. A peer's direction follows from whether its local port is listened on."""
+    names = programs(root)
+    listening, peers = [], []
+    tcp, udp = list(table(root, "tcp")), list(table(root, "udp"))
+    for protocol, rows, state in (("tcp", tcp, LISTEN), ("udp", udp, UNCONNECTED)):
+        for row in rows:
+            if row["state"] == state and row["remote"][1] == 0:
+                address, port = row["local"]
+                listening.append({"address": address, "port": port, "protocol": protocol}
+                                 | {"program": names.get(row["inode"], ""), "user": row["user"]})  # fmt: skip
+    served = {row["port"] for row in listening if row["protocol"] == "tcp"}
+    for protocol, rows in (("tcp", tcp), ("udp", udp)):
+        for row in rows:
+            if row["state"] == ESTABLISHED and not ipaddress.ip_address(row["remote"][0]).is_loopback:
+                inward = protocol == "tcp" and row["local"][1] in served
+                peers.append({"address": row["remote"][0], "protocol": protocol, "direction": "in" if inward else "out"}
+                             | {"port": row["local"][1] if inward else row["remote"][1]}
+                             | {"program": names.get(row["inode"], ""), "user": row["user"]})  # fmt: skip
+    return unique(listening), unique(peers)
+
+
+def unique(rows):
+    """Each once, in an order that does not change between two looks."""
+    return [json.loads(text) for text in sorted({json.dumps(row, sort_keys=True) for row in rows})]
+
+
+def routes(root):
+    found = []
+    for fields in (line.split() for line in lines_of(root / "proc/net/route")[1:]):
+        words = [socket.inet_ntoa(struct.pack("<L", int(fields[i], 16))) for i in (1, 2, 7)]
+        network = str(ipaddress.ip_network(f"{words[0]}/{words[2]}", strict=False))
+        found.append({"to": network, "via": words[1] if words[1] != "0.0.0.0" else "", "interface": fields[0]})
+    for fields in (line.split() for line in lines_of(root / "proc/net/ipv6_route")):
+        network = f"{ipaddress.ip_address(bytes.fromhex(fields[0]))}/{int(fields[1], 16)}"
+        via = ipaddress.ip_address(bytes.fromhex(fields[4]))
+        if (
+            fields[9] != "lo"
+            and not ipaddress.ip_network(network).is_multicast
+            and not ipaddress.ip_network(network).is_link_local
+        ):
+            found.append({"to": network, "via": "" if via.is_unspecified else str(via), "interface": fields[9]})
+    return unique(found)
+
+
+def mounts(root):
+    """Where files are kept: the kernel's own filesystems left out, one line for each source and type."""
+    found, seen = [], set()
+    for fields in (line.split() for line in lines_of(root / "proc/mounts")):
+        source, at, kind = fields[:3]
+        if KERNELS.match(kind) or (source, kind) in seen:
+            continue
+        seen.add((source, kind))
+        source = source if len(source) < 80 else source[:77] + "..."
+        network = bool(NETWORK_FILESYSTEMS.match(kind)) or bool(re.match(r"^(//|[\w.-]+:/)", source))
+        found.append({"source": source, "at": at.replace("\\040", " "), "type": kind, "network": network})
+    # What is to be mounted at the next boot counts as well.
+    for fields in (line.split() for line in lines_of(root / "etc/fstab") if not SEND_NOTHING.match(line)):
+        if len(fields) > 2 and NETWORK_FILESYSTEMS.match(fields[2]) and (fields[0], fields[2]) not in seen:
+            found.append({"source": fields[0], "at": fields[1], "type": fields[2], "network": True})
+    return found
+
+
+def lines_of(path):
+    try:
+        return path.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def remote(root):
+    """Lines of well-known settings that send data elsewhere."""
+    found = []
+    for kind, globs, what in REMOTE:
+        for path in sorted(path for one in globs for path in root.glob(one) if path.is_file()):
+            for line in lines_of(path):
+                match = None if SEND_NOTHING.match(line) else what.search(line)
+                if match and match["target"]:
+                    shown = CREDENTIALS.sub("[hidden]", line.strip())[:200]
+                    found.append({"kind": kind, "file": "/" + str(path.relative_to(root)), "line": shown}
+                                 | {"target": CREDENTIALS.sub("", match["target"])})  # fmt: skip
+    return unique(found)
+
+
+def package_sources(root):
+    """Servers that apt, pip and their proxies name."""
+    paths = [
+        root / "etc/apt/sources.list",
+        *root.glob("etc/apt/sources.list.d/*.list"),
+        *root.glob("etc/apt/sources.list.d/*.sources"),
+    ]
+    paths += [
+        *root.glob("etc/apt/apt.conf.d/*"),
+        root / "etc/pip.conf",
+        root / "etc/xdg/pip/pip.conf",
+        root / "root/.pip/pip.conf",
+    ]
+    urls = re.compile(r"\bhttps?://(?:[^/@\s\"]+@)?(\[[0-9a-f:]+\]|[\w.-]+)(?::(\d+))?")
+    found = []
+    for path in paths:
+        for line in lines_of(path):
+            for scheme, (host, port) in (
+                (m.group(0).split(":")[0], m.groups()) for m in urls.finditer(line) if not SEND_NOTHING.match(line)
+            ):
+                port = int(port) if port else {"http": 80, "https": 443}[scheme]
+                found.append({"address": host.strip("[]"), "port": port, "file": "/" + str(path.relative_to(root))})
+    return unique(found)
+
+
+def time_servers(root, active):
+    """Servers that the host's running time service would ask: those named, or else what the program was built with."""
+    names = []
+    if "systemd-timesyncd.service" in active:
+        given = {}
+        paths = [root / "etc/systemd/timesyncd.conf", *sorted(root.glob("etc/systemd/timesyncd.conf.d/*.conf"))]
+        paths = [*sorted(root.glob("usr/lib/systemd/timesyncd.conf.d/*.conf")), *paths]
+        for line in (line for path in paths for line in lines_of(path)):
+            # Debian ships the servers that it was built with as a comment, and asks them whenever it has none of its own.
+            if match := re.match(r"^(?:#(?=Fallback))?(NTP|FallbackNTP)=(.*)", line):
+                given[match[1]] = match[2].split()
+        names += given.get("NTP") or given.get("FallbackNTP", [])
+    for unit, globs in (("chrony.service", ("etc/chrony/chrony.conf", "etc/chrony/conf.d/*.conf", "etc/chrony/sources.d/*")),
+                        ("ntpsec.service", ("etc/ntpsec/ntp.conf",)), ("ntp.service", ("etc/ntp.conf",))):  # fmt: skip
+        if unit in active:
+            for line in (line for one in globs for path in sorted(root.glob(one)) for line in lines_of(path)):
+                if match := re.match(r"^\s*(?:server|pool|peer)\s+(\S+)", line):
+                    names.append(match[1])
+    return sorted(set(names))
+
+
+def firewall(told):
+    """Policies of nftables' base chains, in their own words: {"inet filter output": "drop"}."""
+    if not told:
+        return {}
+    chains = [entry["chain"] for entry in json.loads(told)["nftables"] if "chain" in entry]
+    return {f"{c['family']} {c['table']} {c['name']} ({c['hook']})": c.get("policy", "accept") for c in chains if "hook" in c}
+
+
+def resolvers(root):
+    """The servers that names are asked of; behind systemd's own stub, those that it asks."""
+    files = [root / "etc/resolv.conf", root / "run/systemd/resolve/resolv.conf"]
+    fields = [line.split() for path in files for line in lines_of(path)]
+    return sorted({words[1] for words in fields if len(words) > 1 and words[0] == "nameserver"})
+
+
+def is_name(text):
+    """Whether it is neither an address nor a network."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return True
+    return False
+
+
+def looked_up(name):
+    """The addresses that the host finds for a name; none if it finds none."""
+    try:
+        return sorted({entry[4][0] for entry in socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)})
+    except OSError:
+        return []
+
+
+def addresses(told):
+    """The host's own addresses, its loopback and what only its own link sees left out."""
+    found = [part["local"] for link in json.loads(told or "[]") for part in link.get("addr_info", []) if part.get("local")]
+    return sorted(
+        one for one in found if not ipaddress.ip_address(one).is_loopback and not ipaddress.ip_address(one).is_link_local
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"places": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True)
+    root = Path("/")
+
+    def told(*argv):
+        path = module.get_bin_path(argv[0], opt_dirs=["/usr/sbin", "/sbin"])
+        if path is None:
+            return ""
+        code, out, _ = module.run_command([path, *argv[1:]])
+        return out if code == 0 else ""
+
+    units = (
+        "systemd-timesyncd.service",
+        "chrony.service",
+        "ntpsec.service",
+        "ntp.service",
+        "rsyslog.service",
+        "systemd-journal-upload.service",
+    )
+    active = {unit for unit in units if module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0}
+    listening, peers = sockets(root)
+    module.exit_json(
+        changed=False,
+        observed={
+            "listening": listening,
+            "peers": peers,
+            "addresses": addresses(told("ip", "-json", "address")),
+            "routes": routes(root),
+            "resolvers": resolvers(root),
+            "mounts": mounts(root),
+            "swap": [line.split()[0] for line in lines_of(root / "proc/swaps")[1:]],
+            "remote": remote(root),
+            "package_sources": package_sources(root),
+            "time_servers": time_servers(root, active),
+            "active": sorted(active),
+            "names": {name: looked_up(name) for name in sorted(set(module.params["places"])) if is_name(name)},
+            "firewall": firewall(told("nft", "--json", "list", "chains")),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

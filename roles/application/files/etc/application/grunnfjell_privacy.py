@@ -1,0 +1,313 @@
+"""Managed by Grunnfjell. What a task was called with stays out of message headers, events and logs.
+
+Celery writes a task's arguments, as text, into the headers of each message (argsrepr, kwargsrepr); from there they go to its
+events and logs. And what a task logs itself, or raises, often holds them once more. Here
+
+* the two headers say [redacted], in what is sent and in what is received from anybody else;
+* a line that is logged on behalf of a task, with its traceback, loses every value that the task was called with.
+
+The message's body is as ever: a worker needs it. What stays in sight is the task's name and its id. A value counts from three
+characters on; a part of a value, and a line of a thread or a program that the task started, is the application's own to keep.
+
+`task_arguments_redacted = False` switches it off; the platform asks each live worker, by `leaks`, whether it holds.
+"""
+
+import json
+import logging
+import re
+import threading
+from contextlib import contextmanager
+from functools import wraps
+
+from celery._state import _task_stack, get_current_task
+from celery.app.amqp import AMQP
+
+REDACTED = "[redacted]"
+SETTING = "task_arguments_redacted"
+SHORTEST, PLAIN = 3, 8  # below PLAIN characters a value is looked for as a word, so that it spoils no other
+MOST = 500  # values of one task
+CANARY = "grunnfjell-canary-4711"
+
+_about = threading.local()  # the request that the worker's main process speaks of
+
+
+def switched_on(app):
+    return bool(app.conf.get(SETTING, True))
+
+
+# --- What is looked for ---------------------------------------------------------------------------------------------------
+
+
+def values(argument, depth=6):
+    """The texts and numbers that an argument holds."""
+    if isinstance(argument, bool) or argument is None or not depth:
+        return
+    if isinstance(argument, str):
+        yield argument
+    elif isinstance(argument, bytes):
+        yield argument.decode(errors="replace")
+    elif isinstance(argument, dict):
+        for one in argument.values():
+            yield from values(one, depth - 1)
+    elif isinstance(argument, (list, tuple, set, frozenset)):
+        for one in argument:
+            yield from values(one, depth - 1)
+    else:
+        yield str(argument)
+
+
+def pattern(args, kwargs, but=()):
+    """What finds any of the values, in whichever way a log writes them; None if there is none to find."""
+    found = {}
+    for value in values([args, kwargs]):
+        if len(value) < SHORTEST or value in but or len(found) >= MOST:
+            continue
+        for text in (value, repr(value)[1:-1], json.dumps(value)[1:-1]):
+            found[text] = re.escape(text) if len(text) >= PLAIN else rf"(?<!\w){re.escape(text)}(?!\w)"
+    return re.compile("|".join(found[text] for text in sorted(found, key=len, reverse=True))) if found else None
+
+
+def own_names(request):
+    """What names the job, and stays in sight."""
+    return {str(getattr(request, key, None)) for key in ("id", "root_id", "parent_id", "task", "name")}
+
+
+def of_request(request):
+    """The pattern of a running task's request, made once."""
+    known = request.__dict__
+    if "_grunnfjell" not in known:
+        known["_grunnfjell"] = pattern(request.args, request.kwargs, own_names(request))
+    return known["_grunnfjell"]
+
+
+def current():
+    """The pattern of whatever task this line is about."""
+    task = get_current_task()
+    if task is not None and switched_on(task.app):
+        return of_request(task.request)
+    request = getattr(_about, "request", None)
+    if request is None or not switched_on(request._app):
+        return None
+    try:
+        return pattern(request.args, request.kwargs, own_names(request))
+    except Exception:  # a body that cannot be read has no values to name
+        return None
+
+
+def scrub(text, what):
+    return what.sub(REDACTED, text)
+
+
+# --- Logs -----------------------------------------------------------------------------------------------------------------
+
+
+def scrubbed(record, what):
+    """The record without the values: its message, its traceback, and what was handed along for other formatters."""
+    record.msg, record.args = scrub(record.getMessage(), what), None
+    if record.exc_info:
+        record.exc_text = scrub(logging.Formatter().formatException(record.exc_info), what)
+    for key, value in vars(record).items():
+        if key not in ("msg", "exc_text", "name", "process", "thread"):
+            if isinstance(value, str):
+                setattr(record, key, scrub(value, what))
+            elif isinstance(value, dict):
+                setattr(record, key, {name: scrub(one, what) if isinstance(one, str) else one for name, one in value.items()})
+    return record
+
+
+def _quiet_logs():
+    make = logging.Logger.makeRecord
+
+    @wraps(make)
+    def make_record(self, *args, **kwargs):
+        record = make(self, *args, **kwargs)
+        try:
+            what = current()
+            return scrubbed(record, what) if what is not None else record
+        except Exception as error:  # a line that cannot be made fit for others is told to have been there, and no more
+            told = f"{REDACTED} ({type(error).__name__} while redacting)"
+            return make(self, record.name, record.levelno, record.pathname, record.lineno, told, (), None)
+
+    logging.Logger.makeRecord = make_record
+
+
+# --- Messages -------------------------------------------------------------------------------------------------------------
+
+
+def _quiet_messages():
+    for name in ("as_task_v1", "as_task_v2"):
+        original = getattr(AMQP, name)
+
+        @wraps(original)
+        def as_task(self, *args, _original=original, **kwargs):
+            message = _original(self, *args, **kwargs)
+            if switched_on(self.app):
+                if "argsrepr" in message.headers:
+                    message.headers.update(argsrepr=REDACTED, kwargsrepr=REDACTED)
+                if message.sent_event:
+                    message.sent_event.update(args=REDACTED, kwargs=REDACTED)
+            return message
+
+        setattr(AMQP, name, as_task)
+
+
+# --- The worker -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def about(request):
+    """What is logged and sent in here is about this request."""
+    before, _about.request = getattr(_about, "request", None), request
+    try:
+        yield
+    finally:
+        _about.request = before
+
+
+def _quiet_requests():
+    from celery.worker.request import Request
+
+    init, info, send_event = Request.__init__, Request.info, Request.send_event
+
+    @wraps(init)
+    def quiet_init(self, *args, **kwargs):
+        init(self, *args, **kwargs)
+        if switched_on(self._app):
+            self._argsrepr = self._kwargsrepr = REDACTED
+            self._request_dict.update(argsrepr=REDACTED, kwargsrepr=REDACTED)  # what the pool's process gets
+
+    @wraps(info)
+    def quiet_info(self, safe=False):
+        return info(self, safe=safe or switched_on(self._app))
+
+    @wraps(send_event)
+    def quiet_event(self, type, **fields):
+        if self._eventer and self._eventer.enabled:
+            with about(self):
+                if (what := current()) is not None:
+                    fields = {key: scrub(value, what) if isinstance(value, str) else value for key, value in fields.items()}
+        return send_event(self, type, **fields)
+
+    Request.__init__, Request.info, Request.send_event = quiet_init, quiet_info, quiet_event
+    for name in ("on_failure", "on_retry", "on_timeout"):
+        original = getattr(Request, name)
+
+        @wraps(original)
+        def speaking(self, *args, _original=original, **kwargs):
+            with about(self):
+                return _original(self, *args, **kwargs)
+
+        setattr(Request, name, speaking)
+
+
+def _quiet_consumer():
+    """Messages that are no task of this worker, or that it cannot read: their size is told, and not what is in them.
+
+    The pool's own lines as well.
+    """
+    from celery.concurrency import base
+    from celery.worker.consumer import consumer
+
+    def dump_body(message, body):
+        return f"{REDACTED} ({len(message.body)}b)"
+
+    consumer.dump_body = dump_body
+    base.safe_repr = lambda _: REDACTED  # at the level DEBUG the pool tells each message as it stands
+    for name in ("on_unknown_message", "on_unknown_task", "on_invalid_task", "on_decode_error"):
+        original = getattr(consumer.Consumer, name)
+
+        @wraps(original)
+        def quiet(self, *args, _original=original, **kwargs):
+            for headers in (getattr(one, "headers", None) for one in args):
+                if isinstance(headers, dict) and "argsrepr" in headers:
+                    headers.update(argsrepr=REDACTED, kwargsrepr=REDACTED)
+            return _original(self, *args, **kwargs)
+
+        setattr(consumer.Consumer, name, quiet)
+
+
+# --- Whether it holds -----------------------------------------------------------------------------------------------------
+
+
+def leaks(app):
+    """Where what a task is called with would show, in this very process, tried with a made up value; empty when nowhere."""
+    if not switched_on(app):
+        return [f"{SETTING} is switched off"]
+    found = []
+    args, kwargs = (CANARY,), {"who": [{"name": CANARY}]}
+    sent = app.amqp.create_task_message("id", "task", args=args, kwargs=kwargs, create_sent_event=True)
+    if CANARY in f"{sent.headers} {sent.sent_event}":
+        found.append("the headers of a message that is sent")
+    for task in app.tasks.values():
+        if not task.name.startswith("celery."):
+            break
+    try:
+        for cls in {one.Request for one in app.tasks.values()}:
+            if CANARY in received(app, task, cls):
+                found.append(f"what is logged of a received message ({cls})")
+        if CANARY in logged(app, task, args, kwargs):
+            found.append("a line that a task logs")
+    except Exception as error:
+        found.append(f"{type(error).__name__}: {error}")
+    return sorted(set(found))
+
+
+def received(app, task, cls):
+    """What the worker says of a message whose sender did not redact."""
+    from kombu import Message
+    from kombu.utils.imports import symbol_by_name
+
+    headers = {"id": "id", "task": task.name, "argsrepr": CANARY, "kwargsrepr": CANARY}
+    body = json.dumps([[CANARY], {}, {}])
+    message = Message(body=body, headers=headers, content_type="application/json", content_encoding="utf-8")
+    request = symbol_by_name(cls)(message, app=app, task=task)
+    return f"{request!r} {request.info()} {request.argsrepr} {request._request_dict.get('argsrepr')}"
+
+
+def logged(app, task, args, kwargs):
+    """What becomes of a line, and of an exception, that a task hands to its logger."""
+    _task_stack.push(task)
+    task.push_request(id="id", args=args, kwargs=kwargs)
+    try:
+        raise ValueError(CANARY)
+    except ValueError as error:
+        exc_info = (type(error), error, error.__traceback__)
+        told = []
+        for name in (None, "celery.task", task.__module__):
+            logger = logging.getLogger(name)
+            record = logger.makeRecord(
+                logger.name, logging.ERROR, __file__, 0, "%s", (CANARY,), exc_info, extra={"data": {"x": CANARY}}
+            )
+            told += [handler.format(record) for handler in logger.handlers] + [
+                logging.Formatter().format(record),
+                str(vars(record)["data"]),
+            ]
+        return " ".join(told)
+    finally:
+        task.pop_request()
+        _task_stack.pop()
+
+
+_done = set()
+
+
+def install():
+    """In every process of the application, as soon as it reads its settings."""
+    if "everywhere" not in _done:
+        _done.add("everywhere")
+        _quiet_messages()
+        _quiet_logs()
+
+
+def install_worker():
+    """In a worker, before its pool starts."""
+    install()
+    if "worker" not in _done:
+        _done.add("worker")
+        _quiet_requests()
+        _quiet_consumer()
+        from celery.worker.control import inspect_command
+
+        @inspect_command(name="grunnfjell_leaks")
+        def grunnfjell_leaks(state):
+            return {"leaks": leaks(state.app)}

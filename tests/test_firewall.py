@@ -1,0 +1,207 @@
+"""Role firewall without a host: what becomes of flows, of names that come and go, of a listing."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import ansible.module_utils
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+# Modules import their helper as Ansible names it on a host.
+ROOT = Path(__file__).parents[1]
+ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
+
+import importlib.util  # noqa: E402
+
+from ansible.module_utils import firewall_program as program  # noqa: E402
+
+# plugins/modules has a firewall, too.
+SPEC = importlib.util.spec_from_file_location("firewall_filter", ROOT / "plugins/filter/firewall.py")
+rules = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(rules)
+
+
+def end(name: str, *addresses: str, kind: str = "host") -> dict[str, Any]:
+    return {"kind": kind, "name": name, "addresses": list(addresses)}
+
+
+ME = end("web1", "10.0.0.4")
+
+
+def flow(source, destination, port: int | None, purpose: str = "amqp", protocol: str = "tcp", user: str = "") -> dict[str, Any]:
+    ends = {"source": source, "destination": destination}
+    return ends | {"purpose": purpose, "protocol": protocol, "port": port, "reason": "", "user": user}
+
+
+def opened(table: dict[str, Any], chain: str) -> list[str]:
+    return [rule["match"] for rule in table[chain] if rule["comment"] != "ping"]
+
+
+def test_each_direction_has_its_own_rules() -> None:
+    table = rules.firewall_table([flow(ME, end("broker1", "10.0.0.1"), 5671), flow(end("worker1", "10.0.0.3"), ME, 8000)], "web1")
+    assert opened(table, "output") == ["ip daddr { 10.0.0.1 } tcp dport { 5671 }"]
+    assert opened(table, "input") == ["ip saddr { 10.0.0.3 } tcp dport { 8000 }"]
+
+
+def test_what_is_for_one_user_is_shut_to_the_others() -> None:
+    way = flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root")
+    assert opened(rules.firewall_table([way], "web1"), "output") == ["ip daddr { 10.0.0.2 } tcp dport { 5432 } meta skuid root"]
+    there = rules.firewall_table([flow(end("web1", "10.0.0.4"), end("db1", "10.0.0.2"), 5432, user="root")], "db1")
+    assert opened(there, "input") == ["ip saddr { 10.0.0.4 } tcp dport { 5432 }"]
+
+
+def test_a_place_that_is_named_as_the_host_is_not_the_host() -> None:
+    assert rules.firewall_table([flow(end("web1", "192.0.2.1", kind="place"), end("db1"), 1)], "web1")["output"] == []
+
+
+def test_ports_that_the_same_peers_share_are_one_rule() -> None:
+    mirror = end("debian", "192.0.2.1", kind="place")
+    table = rules.firewall_table([flow(ME, mirror, port, "package_mirror") for port in (80, 443)], "web1")
+    assert opened(table, "output") == ["ip daddr { 192.0.2.1 } tcp dport { 80, 443 }"]
+
+
+def test_both_families_have_their_rule() -> None:
+    place = end("operations", "198.51.100.0/24", "2001:db8::/32", kind="place")
+    assert opened(rules.firewall_table([flow(place, ME, 22, "ssh")], "web1"), "input") == [
+        "ip saddr { 198.51.100.0/24 } tcp dport { 22 }",
+        "ip6 saddr { 2001:db8::/32 } tcp dport { 22 }",
+    ]
+
+
+def test_everybody_is_a_family() -> None:
+    place = end("world", "0.0.0.0/0", kind="place")
+    assert opened(rules.firewall_table([flow(place, ME, 443, "http")], "web1"), "input") == [
+        "meta nfproto ipv4 tcp dport { 443 }"
+    ]
+
+
+def test_a_name_becomes_two_sets() -> None:
+    table = rules.firewall_table([flow(ME, end("mail", "mail.example.net", kind="place"), 25, "mail_relay")], "web1")
+    assert table["names"] == {"mail_relay_tcp_0": ["mail.example.net"]}
+    assert opened(table, "output") == [
+        "ip daddr @mail_relay_tcp_0_4 tcp dport { 25 }",
+        "ip6 daddr @mail_relay_tcp_0_6 tcp dport { 25 }",
+    ]
+
+
+def test_a_ping_opens_no_port() -> None:
+    table = rules.firewall_table([flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp")], "web1")
+    assert [rule["match"] for rule in table["output"]] == ["ip daddr { 192.0.2.1 } icmp type echo-request"]
+
+
+def test_a_long_list_of_peers_is_still_a_comment() -> None:
+    others = [flow(end(f"worker{number}", f"10.0.1.{number}"), ME, 5671) for number in range(60)]
+    (rule,) = (rule for rule in rules.firewall_table(others, "web1")["input"] if rule["comment"] != "ping")
+    assert len(rule["comment"]) <= 128
+
+
+networks = st.builds(
+    lambda bits, prefix: str(ipaddress.ip_network((bits, prefix), strict=False)),
+    st.integers(0, 2**32 - 1), st.integers(1, 32),
+)  # fmt: skip
+
+
+@given(st.lists(networks, min_size=1, max_size=8), st.integers(0, 2**32 - 1))
+def test_collapsed_networks_hold_the_same_addresses_and_do_not_overlap(given: list[str], bits: int) -> None:
+    address = ipaddress.ip_address(bits)
+    found = [ipaddress.ip_network(each) for each in rules.collapsed(given)["4"]]
+    assert any(address in each for each in found) == any(address in ipaddress.ip_network(each) for each in given)
+    assert not any(one.overlaps(other) for one in found for other in found if one is not other)
+
+
+# The program of the host.
+
+
+def test_a_name_that_nobody_finds_keeps_what_it_had() -> None:
+    seen = {"mirror": {"192.0.2.1": 0.0}}
+    assert program.remember(seen, {}, ["mirror"], now=1e9) == seen
+
+
+def test_an_address_that_a_name_had_within_a_day_stays() -> None:
+    seen = {"mirror": {"192.0.2.1": 1000.0, "192.0.2.2": 1000.0 - program.KEPT_SECONDS}}
+    known = program.remember(seen, {"mirror": ["192.0.2.3"]}, ["mirror"], now=1001.0)
+    assert known == {"mirror": {"192.0.2.1": 1000.0, "192.0.2.3": 1001.0}}
+
+
+def test_a_name_that_is_declared_no_longer_is_forgotten() -> None:
+    assert program.remember({"gone": {"192.0.2.1": 1.0}}, {}, [], now=2.0) == {}
+
+
+def test_a_dead_resolver_is_not_waited_for() -> None:
+    import threading
+
+    never = threading.Event()
+    found = program.look_up(
+        ["dead", "alive"], lambda name: never.wait(5) or [] if name == "dead" else ["192.0.2.1"], patience=0.3
+    )
+    never.set()
+    assert found == {"alive": ["192.0.2.1"]}
+
+
+def test_addresses_go_into_the_set_of_their_family() -> None:
+    text = program.elements({"m": ["mirror"]}, {"mirror": {"192.0.2.1": 0, "2001:db8::1": 0}})
+    assert text.splitlines() == [
+        "flush set inet grunnfjell m_4",
+        "add element inet grunnfjell m_4 { 192.0.2.1 }",
+        "flush set inet grunnfjell m_6",
+        "add element inet grunnfjell m_6 { 2001:db8::1 }",
+    ]
+
+
+def listing(*entries: dict[str, Any]) -> str:
+    return json.dumps({"nftables": [{"metainfo": {"version": "1"}}, *entries]})
+
+
+RULE = {"rule": {"chain": "input", "handle": 4, "expr": [{"counter": {"packets": 1, "bytes": 2}}, {"accept": None}]}}
+
+
+def test_counters_handles_and_addresses_of_names_are_no_difference() -> None:
+    later = {"rule": {"chain": "input", "handle": 9, "expr": [{"counter": {"packets": 7, "bytes": 9}}, {"accept": None}]}}
+    taken_over = {"rule": {"chain": "older", "handle": 2, "expr": [{"accept": None}]}}
+    one = listing(RULE, {"set": {"name": "m_4", "handle": 1, "elem": ["192.0.2.1"]}})
+    other = listing(taken_over, later, {"set": {"name": "m_4", "handle": 3}})
+    assert program.fingerprint_of(one) == program.fingerprint_of(other)
+
+
+@pytest.mark.parametrize(
+    "entry", [{"rule": {"chain": "input", "expr": [{"drop": None}]}}, {"rule": {"chain": "output", "expr": RULE["rule"]["expr"]}}]
+)
+def test_another_rule_is_a_difference(entry: dict[str, Any]) -> None:
+    assert program.fingerprint_of(listing(RULE)) != program.fingerprint_of(listing(RULE, entry))
+
+
+def test_nft_itself_takes_what_is_rendered() -> None:
+    if not shutil.which("unshare") or not shutil.which("nft"):
+        pytest.skip("nft is not on this machine")
+    flows = [
+        flow(ME, end("broker1", "10.0.0.1"), 5671),
+        flow(ME, end("mail", "mail.example.net", "2001:db8::5", "10.0.0.0/8", "10.1.0.0/16", kind="place"), 25, "mail_relay"),
+        flow(end("world", "0.0.0.0/0", "::/0", kind="place"), ME, 443, "http"),
+        flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp"),
+        flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root"),
+    ]
+    table = rules.firewall_table(flows, "web1")
+    jinja = Environment(
+        loader=FileSystemLoader(ROOT / "roles/firewall/templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    text = jinja.get_template("etc/grunnfjell/firewall/rules.nft.j2").render(
+        __firewall_table=table, firewall_dhcp=True, firewall_log_per_minute=10
+    )
+    text += program.elements(table["names"], {"mail.example.net": {"192.0.2.9": 0.0}})
+    done = subprocess.run(
+        ["unshare", "--net", "--map-root-user", "nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False
+    )
+    if "Operation not permitted" in done.stderr and "unshare" in done.stderr:
+        pytest.skip("this machine grants no network of its own")
+    assert done.returncode == 0, done.stderr
