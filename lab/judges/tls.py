@@ -24,20 +24,8 @@ HOLES = {
     "tls_compression": ("supports_compression", False),
     "session_renegotiation": ("is_vulnerable_to_client_renegotiation_dos", False),
 }
-ASKED = [
-    "--sslv2",
-    "--sslv3",
-    "--tlsv1",
-    "--tlsv1_1",
-    "--tlsv1_2",
-    "--tlsv1_3",
-    "--compression",
-    "--heartbleed",
-    "--openssl_ccs",
-    "--robot",
-    "--reneg",
-    "--mozilla_config=disable",
-]
+PROTOCOLS = ["--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3"]
+ASKED = [*PROTOCOLS, "--compression", "--heartbleed", "--openssl_ccs", "--robot", "--reneg", "--mozilla_config=disable"]
 
 
 def weak_suite(name: str) -> bool:
