@@ -88,6 +88,9 @@ verify: setup  ## Ask the running services of INVENTORY whether they keep their 
 test-operations: setup  ## Status, dead letters, deploys, rollbacks, scaling out and in, under load, on the lab that stands
 	@$(BIN)/python -m lab.judge operations
 
+judges: setup  ## Have ssh-audit, sslyze and lynis judge the hosts of INVENTORY, and search Ansible's output for secrets
+	@$(BIN)/python -m lab.judges --inventory $(INVENTORY) $(JUDGES)
+
 mutants: setup  ## Break each role on purpose and see its tests notice (build/mutants.json)
 	@$(SUDO) $(BIN)/python -m lab.mutants $(ROLE)
 
@@ -105,9 +108,9 @@ kvm-down: setup  ## Remove every virtual machine that test-kvm made
 	@$(SUDO) $(PLAY) lab/kvm/destroy.yml
 
 #: Look after it
-lock: setup  ## Resolve requirements.in into requirements.txt, with hashes
-	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-annotate requirements.in -o requirements.txt
+lock: setup  ## Resolve each requirements.in into its requirements.txt, with hashes
+	@for of in . lab/judges; do (cd $$of && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate requirements.in -o requirements.txt); done
 
 docs: setup  ## Write the roles' READMEs and docs/promises.md anew
 	@$(BIN)/python -m lab.readmes

@@ -126,8 +126,8 @@ def test_a_knob_that_reaches_nothing_is_refused(copies: Path) -> None:
 
 def test_a_knob_that_only_a_dead_internal_reads_is_refused(copies: Path) -> None:
     declare(copies, "host_knob", "host_knob: 1", KNOB)
-    (copies / "host/vars").mkdir(exist_ok=True)
-    (copies / "host/vars/main.yml").write_text('__host_turns: "{{ host_knob }}"\n')
+    with (copies / "host/vars/main.yml").open("a") as constants:
+        constants.write('__host_turns: "{{ host_knob }}"\n')
     assert faults("host", copies) == ["nothing reads __host_turns"]
 
 

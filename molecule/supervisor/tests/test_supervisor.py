@@ -70,3 +70,10 @@ def test_a_program_in_mid_work_ends_it_before_a_stop_of_the_service_is_over(host
         assert host.file("/run/promise.ended").exists, host.check_output("tail -n 20 /var/log/supervisor/supervisord.log")
     finally:
         host.run(f"rm -f {conf} /run/promise.begun; supervisorctl update promise; rm -f /run/promise.*")
+
+
+def test_a_program_gains_no_rights_by_a_file_of_root(host):
+    """su is such a file; by supervisord's own process, whose restrictions each of its programs inherits."""
+    status = host.check_output("cat /proc/$(systemctl show supervisor --property=MainPID --value)/status")
+    found = dict(line.split(":", 1) for line in status.splitlines())
+    assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
