@@ -1,4 +1,5 @@
-"""`python -m lab.exposure`: look at every host of the lab from everywhere, and hold what is open against what is declared."""
+"""`python -m lab.exposure`: look at every host of the lab from everywhere, hold what is open against what is declared, and read
+along while it works."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lab.exposure import judging, report, scan
+from lab.exposure import capture, judging, report, scan
 from lab.exposure.judging import Verdict
 from lab.exposure.points import Point, controller, host_points, own_hosts_only, stranger
 from lab.exposure.scan import Reached
 from lab.machine import REPOSITORY, Refusal, fail, give_back, install_packages
 
 BUILD = REPOSITORY / "build"
-PACKAGES = {"nmap": "/usr/bin/nmap", "iproute2": "/usr/sbin/ip", "util-linux": "/usr/bin/nsenter"}
+PACKAGES = {"nmap": "/usr/bin/nmap", "tcpdump": "/usr/bin/tcpdump", "iproute2": "/usr/sbin/ip", "util-linux": "/usr/bin/nsenter"}
 # Each scan keeps about one core busy.
 SIDE_BY_SIDE = 2
 
@@ -79,6 +80,7 @@ def said(ways: Sequence[Reached], how: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.exposure", description=__doc__)
     parser.add_argument("--inventory", default="inventories/lab")
+    parser.add_argument("--no-capture", action="store_true", help="scan only; no job is sent, and nobody logs in again")
     arguments = parser.parse_args()
     if os.geteuid():
         fail("scanning from inside the lab's hosts needs root: run it through make, which asks sudo.")
@@ -91,9 +93,15 @@ def main() -> None:
         print(f"▸ {len(hosts)} hosts, all TCP ports and {len(scan.UDP_PORTS)} UDP ports, from everywhere", flush=True)
         verdict, points = look_from_everywhere(hosts)
         verdict.declared = judging.expand(judging.read(known["flows"]), {point.name: point.address for point in points}, hosts)
+        ways_scanned_s = round(time.monotonic() - clock, 1)
+        recorded = None
+        if not arguments.no_capture:
+            print(f"▸ {capture.JOBS} jobs, with the network recorded", flush=True)
+            recorded = capture.capture(arguments.inventory, sorted({way.port for way in verdict.declared}))
         conditions = {
             "began": began,
             "took_s": round(time.monotonic() - clock, 1),
+            "scan_s": ways_scanned_s,
             "inventory": arguments.inventory,
             "scanner": scanner(),
             "tcp_ports": 65535,
@@ -101,7 +109,7 @@ def main() -> None:
             "points": {point.name: point.address for point in points},
             "stranger": points[-1].address,
         }
-        all_of_it = report.told(verdict, conditions, None)
+        all_of_it = report.told(verdict, conditions, recorded)
         (BUILD / "exposure.json").write_text(json.dumps(all_of_it, indent=2) + "\n", encoding="utf-8")
         page = report.page(all_of_it, verdict, [point.name for point in points], list(hosts))
         (BUILD / "exposure.html").write_text(page, encoding="utf-8")
@@ -115,7 +123,9 @@ def main() -> None:
         f"{len(verdict.open)} ways are open, {len(verdict.declared)} declared, {len(verdict.undeclared)} undeclared, "
         f"{len(verdict.missing)} missing; build/exposure.html"
     )
-    raise SystemExit(1 if verdict.undeclared else 0)
+    for name, how in recorded["readable_as"].items() if recorded else ():
+        print(f"  readable on the wire: {name} ({', '.join(how)})")
+    raise SystemExit(1 if verdict.undeclared or (recorded and recorded["readable"]) else 0)
 
 
 if __name__ == "__main__":
