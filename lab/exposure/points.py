@@ -17,6 +17,8 @@ CONTROLLER = "controller"
 OUTSIDE = "outside"
 # A host of no inventory: the last address of the network but one that no host of the lab may take.
 STRANGER = str(NETWORK[-2])
+# Another network's namespace is root's to enter.
+AS_ROOT = ["sudo", "--non-interactive", "--preserve-env"] if os.geteuid() else []
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,12 @@ class Point:
     address: str
     enter: tuple[str, ...] = ()
 
-    def run(self, command: Sequence[str], timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.enter, *command], text=True, capture_output=True, stdin=subprocess.DEVNULL, timeout=timeout_s, check=False
-        )
+    def there(self, command: Sequence[str]) -> list[str]:
+        """The command as it is called here. It sees the files of this machine, and the network of that place."""
+        return [*(AS_ROOT if self.enter else []), *self.enter, *command]
+
+    def run(self, command: Sequence[str], stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.there(command), text=True, capture_output=True, input=stdin, timeout=timeout_s, check=False)
 
 
 def host_points(addresses: dict[str, str]) -> list[Point]:
@@ -61,7 +65,7 @@ def own_hosts_only(addresses: Sequence[str]) -> None:
 
 
 def _ip(*arguments: str, check: bool = True) -> None:
-    done = subprocess.run(["ip", *arguments], text=True, capture_output=True, check=False)
+    done = subprocess.run([*AS_ROOT, "ip", *arguments], text=True, capture_output=True, check=False)
     if check and done.returncode:
         raise Refusal(f"ip {' '.join(arguments)} failed:\n{done.stderr.strip()}")
 
