@@ -105,8 +105,8 @@ def forms(secret: str) -> dict[str, bytes]:
         kept = whole[4 if offset else 0 : len(whole) - 4 if (offset + len(raw)) % 3 else None]
         found[f"base64, {offset} on"] = kept
         found[f"base64 for URLs, {offset} on"] = kept.replace(b"+", b"-").replace(b"/", b"_")
-    # A form of a few bytes would be found anywhere.
-    return {name: form for name, form in found.items() if len(form) >= 6}
+    # A form of a few bytes would be found anywhere; and many secrets look the same in several.
+    return {name: form for form, name in {form: name for name, form in reversed(found.items()) if len(form) >= 6}.items()}
 
 
 def readable(haystacks: Iterable[bytes], secrets: Mapping[str, str]) -> dict[str, list[str]]:
