@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from authority import stranger as unknown_authority
-from intruding import WRONG_THINGS, Answer, Book, attempt, listener
+from intruding import attempt, listener
 
 from lab.demo.fleet import Fleet, Host
 from lab.exposure import capture
+from lab.exposure.intruders import WRONG_THINGS, Answer, Book
 from lab.exposure.points import Point, controller, host_points, stranger
 from lab.machine import REPOSITORY, Refusal
 
