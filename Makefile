@@ -85,6 +85,9 @@ molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/b
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
 	@$(BIN)/python -m lab.judge verify --inventory $(INVENTORY)
 
+exposure: setup  ## Scan every host of the lab from everywhere, against the declared flows (build/exposure.html)
+	@$(SUDO) $(BIN)/python -m lab.exposure --inventory $(INVENTORY)
+
 test-operations: setup  ## Status, dead letters, deploys, rollbacks, scaling out and in, under load, on the lab that stands
 	@$(BIN)/python -m lab.judge operations
 

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,12 +51,20 @@ def config(console):
     return {row["key"]: row["value"] for row in console("SHOW CONFIG")}
 
 
+@pytest.fixture(scope="session")
+def evaluated() -> dict[str, Any]:
+    return {}
+
+
 @pytest.fixture(scope="module")
-def evaluate(host):
-    """A Jinja expression over the inventory's variables, as Ansible sees them on this host."""
+def evaluate(host, evaluated):
+    """A Jinja expression over the fleet's variables, as Ansible sees them; each once, since every host sees the same fleet."""
 
     def run(expression: str):
-        return json.loads(json.dumps(host.ansible("debug", f"msg={{{{ {expression} }}}}", check=False)["msg"]))
+        if expression not in evaluated:
+            said = host.ansible("debug", f"msg={{{{ {expression} }}}}", check=False)["msg"]
+            evaluated[expression] = json.loads(json.dumps(said))
+        return evaluated[expression]
 
     return run
 
