@@ -194,7 +194,7 @@ def test_an_authority_changes_in_three_runs_and_no_handshake_fails(host, name, r
         run(request, "-e", edited)
     counted = peers()
     assert host.check_output(issuer) != first and "second" in host.check_output(issuer)
-    assert {name: told["failed"] for name, told in counted.items()} == dict.fromkeys(counted, [])
+    assert [told["failed"] for told in counted.values()] == [[], []]
     assert min(told["done"] for told in counted.values()) >= 20
     run(request, "-e", "pki_authority_lost=true")  # to where the inventory is
     assert host.check_output(issuer) == first
