@@ -99,6 +99,11 @@ def test_auth_user_stands_in_each_database_and_never_for_all():
     }
 
 
+def test_a_database_that_nobody_declared_leads_nowhere_and_asks_nobody():
+    lines = pgbouncer.pgbouncer_database_lines({"a": {"host": "10.0.0.2"}}, "asker")
+    assert lines == {"*": "host=/nonexistent", "a": "auth_user=asker host=10.0.0.2"}
+
+
 CONFIG = """key,value,default,changeable
 listen_port,6432,6432,no
 unix_socket_mode,511,0777,no

@@ -12,6 +12,8 @@ from ansible.errors import AnsibleFilterError
 DESCRIPTOR_MARGIN = 100
 # Upstream's own floor: a process limit is not worth less than the kernel's default.
 DESCRIPTOR_MIN = 1024
+# The directory of a socket, and there is none.
+NOWHERE = "/nonexistent"
 
 
 def pgbouncer_descriptors(max_client_conn: Any, pool_size: Any, reserve_pool_size: Any, pools: Any) -> int:
@@ -124,8 +126,11 @@ def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]], auth_us
 
     auth_user stands in each of them and not in [pgbouncer]: as a global setting it would count for the console's own
     database too, and there one unknown user ends PgBouncer 1.18 (pgbouncer issue 568, "found existing elem").
+
+    Where no line says *, one that leads nowhere is added: CVE-2026-107350 needs a database that does not exist, and so none does.
+    It has no auth_user, so that whoever misspells a database is refused at once.
     """
-    lines = {}
+    lines = {} if "*" in databases else {"*": f"host={NOWHERE}"}
     for name in sorted(databases):
         pairs = {"auth_user": auth_user, **databases[name]}
         lines[str(name)] = " ".join(f"{key}={_quoted(pairs[key])}" for key in sorted(pairs))
