@@ -16,7 +16,6 @@ from fleet.places import Place, places_of
 from fleet.refusals.connections import targets_of
 from fleet.refusals.ports import split_place
 
-
 # Debian's PgBouncer runs as it.
 BOUNCER_USER = "postgres"
 
