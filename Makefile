@@ -39,6 +39,9 @@ secrets: setup  ## Generate the secrets that INVENTORY lacks
 converge: secrets  ## Make the hosts of INVENTORY what it says
 	@$(PLAY) site.yml
 
+accept: setup  ## Measure every host of INVENTORY anew: is it what was paid for (build/acceptance.html)
+	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/accept.yml
+
 #: Run it
 plan: setup  ## What INVENTORY uses of what it has, how many more workers fit, what stops the next
 	@$(PLAY) playbooks/plan.yml
@@ -82,8 +85,14 @@ molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/b
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
 	@$(BIN)/python -m lab.judge verify --inventory $(INVENTORY)
 
+exposure: setup  ## Scan every host of the lab from everywhere, against the declared flows (build/exposure.html)
+	@$(SUDO) $(BIN)/python -m lab.exposure --inventory $(INVENTORY)
+
 test-operations: setup  ## Status, dead letters, deploys, rollbacks, scaling out and in, under load, on the lab that stands
 	@$(BIN)/python -m lab.judge operations
+
+judges: setup  ## Have ssh-audit, sslyze and lynis judge the hosts of INVENTORY, and search Ansible's output for secrets
+	@$(BIN)/python -m lab.judges --inventory $(INVENTORY) $(JUDGES)
 
 mutants: setup  ## Break each role on purpose and see its tests notice (build/mutants.json)
 	@$(SUDO) $(BIN)/python -m lab.mutants $(ROLE)
@@ -102,9 +111,9 @@ kvm-down: setup  ## Remove every virtual machine that test-kvm made
 	@$(SUDO) $(PLAY) lab/kvm/destroy.yml
 
 #: Look after it
-lock: setup  ## Resolve requirements.in into requirements.txt, with hashes
-	@$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --no-annotate requirements.in -o requirements.txt
+lock: setup  ## Resolve each requirements.in into its requirements.txt, with hashes
+	@for of in . lab/judges; do (cd $$of && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate requirements.in -o requirements.txt); done
 
 docs: setup  ## Write the roles' READMEs and docs/promises.md anew
 	@$(BIN)/python -m lab.readmes

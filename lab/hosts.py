@@ -22,6 +22,8 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import yaml
+
 from lab import places
 from lab.image import build
 from lab.machine import REPOSITORY, STATE, Refusal, fail, give_back, install_packages, podman
@@ -145,6 +147,19 @@ def containers() -> list[Container]:
         )
         for entry in listed
     ]
+
+
+def network_settings() -> dict[str, str]:
+    """What role host sets in a kernel by default, as far as a network of one's own has it.
+
+    /proc/sys is read-only in a container: its kernel is the machine's. Its network is its own, and gets its settings at its start.
+    """
+    defaults = yaml.safe_load((REPOSITORY / "roles/host/defaults/main.yml").read_text(encoding="utf-8"))
+    return {
+        key: str(value)
+        for key, value in defaults["host_sysctl"].items()
+        if key.startswith(("net.ipv4.", "net.ipv6.")) and Path("/proc/sys", *key.split(".")).exists()
+    }
 
 
 def ulimits() -> list[str]:
@@ -285,7 +300,7 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
     write_created({"began": time.time(), "created": len(found.create)})
     labels = {"grunnfjell.checkout": str(REPOSITORY)}
     create = [asdict(host) | {"labels": labels | {"grunnfjell.made-as": host.made_as}} for host in found.create]
-    return {"create": create, "removed": found.remove, "ulimits": ulimits()}
+    return {"create": create, "removed": found.remove, "ulimits": ulimits(), "sysctl": network_settings()}
 
 
 def remove(hosts: list[Host]) -> dict[str, object]:

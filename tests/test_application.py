@@ -2,7 +2,9 @@
 
 import ast
 
+import pytest
 from application_release import releases_to_remove
+from applications import application_pools, application_problems, database_sslmode
 from celery_promises import broken, task_settings
 from celery_settings import broker_url, fingerprint, python_literal
 from hypothesis import given
@@ -86,6 +88,29 @@ def test_a_setting_that_breaks_the_promise_is_refused_by_name() -> None:
     assert "task_acks_late is False, but the promise needs True" in sentence and "application_waivers" in sentence
 
 
+TLS = {"broker_use_ssl": {"ca_certs": "/a", "keyfile": "/k", "cert_reqs": 2, "server_hostname": "10.0.0.1"}}
+
+
+def test_tls_as_celery_tells_it_keeps_the_promise() -> None:
+    told = {**TLS["broker_use_ssl"], "keyfile": "********", "certfile": "/c"}
+    assert broken("w@1", {"broker_use_ssl": told}, [], TLS, {}) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        False,
+        True,
+        {**TLS["broker_use_ssl"], "cert_reqs": 0},
+        {**TLS["broker_use_ssl"], "server_hostname": None},
+        {key: value for key, value in TLS["broker_use_ssl"].items() if key != "server_hostname"},
+    ],
+)
+def test_tls_that_does_not_look_whom_it_talks_to_breaks_it(told: object) -> None:
+    (sentence,) = broken("w@1", {"broker_use_ssl": told}, [], TLS, {})
+    assert "broker_use_ssl is" in sentence
+
+
 def test_a_task_that_overrides_the_promise_is_refused_by_its_name() -> None:
     (sentence,) = broken("w@1", PROMISES, ["shop.pay [acks_late=False reject_on_worker_lost=True]"], PROMISES, {})
     assert "the task shop.pay sets acks_late=False" in sentence
@@ -109,3 +134,20 @@ def test_old_releases_go_and_the_current_one_stays() -> None:
 
 def test_a_release_that_a_program_still_runs_stays() -> None:
     assert releases_to_remove([(1.0, "a"), (2.0, "b"), (3.0, "c"), (4.0, "d")], "d", keep=2, used={"a"}) == ["b"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost", "", "/run/postgresql"])
+def test_a_database_on_this_host_needs_no_tls(host: str) -> None:
+    assert database_sslmode(host) == "disable"
+    assert application_problems(host, "disable") == []
+
+
+@pytest.mark.parametrize("host", ["10.0.0.2", "db.example.org", "fd00::1"])
+def test_a_database_anywhere_else_must_show_who_it_is(host: str) -> None:
+    assert database_sslmode(host) == "verify-full"
+    assert application_problems(host, "verify-full") == []
+    assert "to whoever answers there" in application_problems(host, "disable")[0]
+
+
+def test_a_bouncer_serves_the_databases_of_its_applications_and_no_other() -> None:
+    assert application_pools(["shop"], "10.0.0.2") == {"shop": {"host": "10.0.0.2", "port": 5432}}

@@ -20,7 +20,7 @@ JUDGES = "\n".join(
     path.read_text() for path in (*(ROOT / "plugins/fleet").rglob("*.py"), ROOT / "plugins/action/topology.py", JOB)
 )
 # What a role sets for others to read.
-OUTPUTS = {"application_current", "topology_packages", "topology_own_roles", "topology_flows"}
+OUTPUTS = {"application_current", "topology_packages", "topology_identities", "topology_own_roles", "topology_flows"}
 
 
 def load(role: str, path: str, roles: Path = ROOT / "roles") -> dict:
@@ -126,8 +126,8 @@ def test_a_knob_that_reaches_nothing_is_refused(copies: Path) -> None:
 
 def test_a_knob_that_only_a_dead_internal_reads_is_refused(copies: Path) -> None:
     declare(copies, "host_knob", "host_knob: 1", KNOB)
-    (copies / "host/vars").mkdir(exist_ok=True)
-    (copies / "host/vars/main.yml").write_text('__host_turns: "{{ host_knob }}"\n')
+    with (copies / "host/vars/main.yml").open("a") as constants:
+        constants.write('__host_turns: "{{ host_knob }}"\n')
     assert faults("host", copies) == ["nothing reads __host_turns"]
 
 

@@ -80,7 +80,7 @@ def test_hosts_are_read_as_ansible_renders_them():
         "plays": [{"tasks": [{"hosts": {"web1": {"msg": host | {"bind": "10.0.0.4:8000", "data": "/data", "logs": "/logs"}}}}]}]
     }
     (read,) = fleet.parse("a warning\n" + json.dumps(said, indent=2))
-    assert read.url == "http://10.0.0.4:8000"
+    assert read.url == "https://10.0.0.4:8000"
     assert fleet.Fleet([read]).group("producers") == [read]
 
 

@@ -5,17 +5,23 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import ssl
+import subprocess
+import tempfile
 import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.demo import trust
 from lab.demo.fleet import Host
 from lab.drill import load, page, report, rows
 from lab.drill.faults import FAULTS, SHORT, WITHIN_S
@@ -119,6 +125,19 @@ def test_the_rate_is_bounded_and_lost_time_is_not_made_up():
     assert round(next(waits), 6) == 0.1
 
 
+@cache
+def identity() -> ssl.SSLContext:
+    """A producer's, which the lab's clients believe."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = ["-subj", "/CN=web1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"]
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+        subprocess.run([*command, *names], cwd=folder, check=True, capture_output=True)
+        trust.believe(Path(folder, "certificate.pem").read_text())
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(Path(folder, "certificate.pem"), Path(folder, "key.pem"))
+    return context
+
+
 @contextmanager
 def producer(name: str, *statuses: int) -> Iterator[tuple[Host, list[dict]]]:
     """Answers with these, one after the other, and goes on with the last; 0 closes the connection without a word."""
@@ -137,6 +156,7 @@ def producer(name: str, *statuses: int) -> Iterator[tuple[Host, list[dict]]]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = identity().wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

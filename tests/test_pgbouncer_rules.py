@@ -51,6 +51,36 @@ def test_everything_else_is_refused_even_beside_a_private_one(address):
     assert pgbouncer.pgbouncer_public_addresses(["127.0.0.1", address]) == [address]
 
 
+@pytest.mark.parametrize(
+    ("address", "mode"),
+    [
+        ("127.0.0.1", "disable"),
+        ("127.0.0.1, ::1", "disable"),
+        ("", "disable"),
+        ("10.0.0.1", "verify-ca"),
+        (["127.0.0.1", "10.0.0.1"], "verify-ca"),
+        ("db.example.org", "verify-ca"),
+    ],
+)
+def test_clients_beyond_loopback_show_a_certificate(address, mode):
+    assert pgbouncer.pgbouncer_client_tls(address) == mode
+    assert pgbouncer.pgbouncer_problems(address or "127.0.0.1", "verify-ca") == [] or address == "db.example.org"
+    told = pgbouncer.pgbouncer_problems(address, "disable")
+    assert any("plain text" in sentence for sentence in told) == (mode != "disable")
+
+
+@pytest.mark.parametrize(
+    ("ignored", "wrong"), [([], False), (["extra_float_digits"], True), (["extra_float_digits", "options"], False)]
+)
+def test_a_list_of_ignored_parameters_without_options_is_refused(ignored, wrong):
+    told = pgbouncer.pgbouncer_problems("127.0.0.1", "disable", ignored)
+    assert any("CVE-2026-107349" in sentence for sentence in told) == wrong
+
+
+def test_an_empty_list_is_no_line():
+    assert pgbouncer.pgbouncer_settings({"ignore_startup_parameters": [], "pool_mode": "session"}, {}) == {"pool_mode": "session"}
+
+
 def test_a_key_has_one_home_and_a_release_only_keys_that_it_knows():
     own = {"pool_mode": "transaction", "max_prepared_statements": 200}
     assert pgbouncer.pgbouncer_settings(own, {"log_stats": False}, ["max_prepared_statements"]) == {

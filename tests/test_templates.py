@@ -188,7 +188,8 @@ def ini(text: str, strict: bool = True) -> configparser.ConfigParser:
 def unit(text: str) -> None:
     # A key may come twice in a unit: systemd adds to a list, or empties it first.
     parser = ini(text, strict=False)
-    assert set(parser.sections()) <= {"Unit", "Service", "Socket", "Timer", "Install", "Journal"}
+    known = {"Unit", "Service", "Socket", "Timer", "Install", "Journal", "Manager", "Coredump", "Time"}
+    assert set(parser.sections()) <= known
 
 
 def programs(text: str) -> None:
@@ -232,8 +233,20 @@ def shell(text: str) -> None:
     subprocess.run(["sh", "-n"], input=text, text=True, check=True)
 
 
+def apt(text: str) -> None:
+    # apt-config reads what stands on its input beside this machine's own settings.
+    said = subprocess.run(
+        ["apt-config", "--config-file=/dev/stdin", "dump"], input=text, capture_output=True, text=True, check=True
+    )
+    assert 'Unattended-Upgrade::Automatic-Reboot "false";' in said.stdout
+
+
+def perl(text: str) -> None:
+    subprocess.run(["perl", "-c"], input=text, capture_output=True, text=True, check=True)
+
+
 def service_file(text: str) -> None:
-    assert set(ini(text)["newsroom"]) == {"host", "port", "dbname", "user", "password"}
+    assert set(ini(text)["newsroom"]) == {"host", "port", "dbname", "user", "password", "sslmode"}
 
 
 def pgbouncer(text: str) -> None:
@@ -251,7 +264,7 @@ def userlist(text: str) -> None:
 
 def hba(text: str) -> None:
     kinds = {line.split()[0]: len(shlex.split(line)) for line in lines_of(text)}
-    assert kinds == {"local": 4, "hostssl": 5}
+    assert kinds == {"local": 4, "hostssl": 6}
 
 
 def nftables(text: str) -> None:
@@ -275,7 +288,13 @@ PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"/etc/.*\.nft", nftables),
     (r"/etc/supervisor/conf\.d/.*\.conf", programs),
     (r"/etc/supervisor/programs/.*", shell),
-    (r"/etc/sysctl\.d/.*\.conf", settings(r"(?P<key>[a-z0-9_.-]+) = \S.*")),
+    (r"/etc/sysctl\.d/.*\.conf", settings(r"(?P<key>[A-Za-z0-9_.-]+) = \S.*")),
+    (r"/etc/ssh/sshd_config\.d/.*\.conf", settings(r"(?P<key>[A-Z][A-Za-z0-9]+) \S.*")),
+    (r"/etc/security/limits\.d/.*\.conf", settings(r"(?P<key>\S+ (?:hard|soft) [a-z]+) \d+")),
+    (r"/etc/modprobe\.d/.*\.conf", settings(r"(?P<key>blacklist [a-z0-9_-]+|install [a-z0-9_-]+ /bin/false)")),
+    (r"/etc/apt/apt\.conf\.d/.*", apt),
+    (r"/etc/needrestart/.*\.conf", perl),
+    (r"/etc/profile\.d/.*\.sh", shell),
     (r"/etc/postgresql/.*_hba\.conf", hba),
     (r"/etc/postgresql/.*/conf\.d/.*\.conf", settings(r"(?P<key>[a-z_.]+) = '(?:[^'\\]|''|\\\\)*'")),
     (r"/etc/rabbitmq/rabbitmq\.conf", settings(r"(?P<key>[a-z0-9_.]+) = \S+")),
@@ -364,6 +383,9 @@ def test_a_system_gets_no_setting_that_its_service_does_not_know(rendered: dict[
         ("/etc/supervisor/conf.d/programs.conf", "[program:a]\ncommand=/run celery -n %h\n"),
         ("/etc/supervisor/conf.d/programs.conf", "[program:a]\ncommand=a\n[program:a]\ncommand=b\n"),
         ("/etc/sysctl.d/60-grunnfjell.conf", "vm.swappiness = \n"),
+        ("/etc/ssh/sshd_config.d/00-grunnfjell.conf", "PermitRootLogin no\nPermitRootLogin yes\n"),
+        ("/etc/apt/apt.conf.d/60grunnfjell-updates", 'Unattended-Upgrade::Automatic-Reboot "false'),
+        ("/etc/needrestart/conf.d/grunnfjell.conf", "$nrconf{restart} = 'a\n"),
         ("/etc/postgresql/main/grunnfjell_hba.conf", "local all postgres peer\nhost all all 0.0.0.0/0 trust\n"),
         ("/etc/postgresql/main/conf.d/grunnfjell.conf", "work_mem = 'it's'\n"),
         ("/etc/rabbitmq/rabbitmq.conf", "heartbeat = 20\nheartbeat = 30\n"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import paramiko
 
+from lab.demo import trust
 from lab.machine import REPOSITORY, Refusal
 
 BIN = Path(sys.executable).parent
@@ -25,6 +26,8 @@ WANTED = """{{ {
   'key': ansible_ssh_private_key_file | default(''),
   'application': application_name | default(''),
   'bind': producer_bind | default(''),
+  'authorities': (pki_authorities_trusted | map('extract', pki_authorities, 'certificate') | join('\\n'))
+                 if pki_authorities is defined else '',
   'data': (application_environment | default({})).NEWSROOM_DATA_DIR | default('/var/lib/newsroom'),
   'logs': celery_worker_log_directory | default('/var/log/celery')
 } }}"""
@@ -41,10 +44,12 @@ class Host:
     bind: str
     data: str
     logs: str
+    # Certificates of those whom the fleet believes, in PEM.
+    authorities: str = ""
 
     @property
     def url(self) -> str:
-        return f"http://{self.bind}"
+        return f"https://{self.bind}"
 
     @cached_property
     def ssh(self) -> paramiko.SSHClient:
@@ -84,7 +89,10 @@ def read(inventory: str) -> Fleet:
     done = subprocess.run(ansible, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
         raise Refusal(f"Ansible cannot read the inventory {inventory}:\n{done.stdout}{done.stderr}")
-    return Fleet(parse(done.stdout))
+    hosts = parse(done.stdout)
+    for authorities in {host.authorities for host in hosts}:
+        trust.believe(authorities)
+    return Fleet(hosts)
 
 
 def parse(said: str) -> list[Host]:

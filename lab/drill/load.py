@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 
+from lab.demo import trust
 from lab.demo.fleet import Host
 from lab.drill.ledger import Job, Ledger
 
@@ -93,7 +94,7 @@ def post(producer: Host, job: Job) -> int:
     """The status, or 0 where no answer came."""
     body = json.dumps({"key": job.key, "number": job.number, "seconds": job.seconds, "poison": job.poison})
     host, _, port = producer.bind.rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=ANSWER_S)
+    connection = http.client.HTTPSConnection(host, int(port), timeout=ANSWER_S, context=trust.context())
     try:
         connection.request("POST", "/jobs", body, {"Content-Type": "application/json"})
         return connection.getresponse().status

@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         )
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
-        sections: dict[str, dict[str, Any]] = {}
+        sections: dict[str, dict[str, Any]] = {"certificates": {"renew_days": self._input("pki", "pki_renew_days")}}
         if "rabbitmq" in roles:
             sections["broker"] = {}
         if "postgresql" in roles:
@@ -54,6 +54,7 @@ class ActionModule(ActionBase):
             sections["producer"] = {
                 "name": self._input("application", "application_name"),
                 "user": self._input("application", "application_user"),
-                "url": f"http://{address}{path}",
+                "url": f"https://{address}{path}",
+                "authorities": self._input("producer", "producer_ca_file"),
             }
         return sections

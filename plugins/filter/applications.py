@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 # An application declares, feeds and reads what it likes in its own virtual host, except that the dead letters
@@ -36,6 +37,30 @@ def application_database_roles(applications: list[str]) -> list[dict[str, str]]:
     return [{"name": name} for name in applications]
 
 
+def application_pools(databases: list[str], server: str, port: int = 5432) -> dict[str, dict[str, Any]]:
+    """pgbouncer_databases for the applications that a PgBouncer serves: these and no other."""
+    return {name: {"host": server, "port": port} for name in databases}
+
+
+def database_sslmode(host: str) -> str:
+    """How libpq goes to a database: on this host nobody is between; anywhere else it must be the one whose name is dialled."""
+    try:
+        near = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        near = host in ("", "localhost") or host.startswith("/")
+    return "disable" if near else "verify-full"
+
+
+def application_problems(host: str, sslmode: str) -> list[str]:
+    """What is wrong with the way of an application's programs to their database."""
+    if sslmode != "verify-full" and database_sslmode(host) != "disable":
+        return [
+            f"application_database_host is {host}, and application_database_sslmode is {sslmode}: the programs would give their "
+            f"queries to whoever answers there. Leave application_database_sslmode out."
+        ]
+    return []
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
@@ -43,4 +68,7 @@ class FilterModule:
             "application_broker_users": application_broker_users,
             "application_databases": application_databases,
             "application_database_roles": application_database_roles,
+            "application_pools": application_pools,
+            "application_problems": application_problems,
+            "database_sslmode": database_sslmode,
         }

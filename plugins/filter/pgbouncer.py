@@ -29,13 +29,15 @@ def pgbouncer_descriptors(max_client_conn: Any, pool_size: Any, reserve_pool_siz
     return max(DESCRIPTOR_MIN, 1 << (needed - 1).bit_length())
 
 
+def _items(listen_addr: str | Iterable[str]) -> list[str]:
+    items = listen_addr.split(",") if isinstance(listen_addr, str) else list(listen_addr)
+    return [text for item in items if (text := str(item).strip())]
+
+
 def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
     """Those of the listen addresses that are neither loopback nor private: none may be there (CVE-2026-107350)."""
-    items = listen_addr.split(",") if isinstance(listen_addr, str) else list(listen_addr)
     refused = []
-    for item in (str(item).strip() for item in items):
-        if not item:
-            continue
+    for item in _items(listen_addr):
         try:
             address = ipaddress.ip_address(item)
         except ValueError:
@@ -47,14 +49,45 @@ def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
     return refused
 
 
-def pgbouncer_problems(listen_addr: str | Iterable[str]) -> list[str]:
+def pgbouncer_distant_addresses(listen_addr: str | Iterable[str]) -> list[str]:
+    """Those of the listen addresses that are not loopback: the network is between them and their clients."""
+    distant = []
+    for item in _items(listen_addr):
+        try:
+            if not ipaddress.ip_address(item).is_loopback:
+                distant.append(item)
+        except ValueError:
+            distant.append(item)
+    return distant
+
+
+def pgbouncer_client_tls(listen_addr: str | Iterable[str]) -> str:
+    """client_tls_sslmode: PgBouncer has one for all its addresses."""
+    return "verify-ca" if pgbouncer_distant_addresses(listen_addr) else "disable"
+
+
+def pgbouncer_problems(
+    listen_addr: str | Iterable[str], client_tls_sslmode: str = "verify-ca", ignored: Iterable[str] = ()
+) -> list[str]:
     """Everything that is wrong with the role's inputs by themselves, as sentences."""
+    problems = []
+    ignored = list(ignored)
+    if ignored and "options" not in ignored:
+        problems.append(
+            f"pgbouncer_ignore_startup_parameters is {', '.join(ignored)}, without options: a client that sends an option of no "
+            f"name would make PgBouncer spin and serve nobody (CVE-2026-107349). Add options, or leave the list empty."
+        )
+    if (distant := pgbouncer_distant_addresses(listen_addr)) and client_tls_sslmode == "disable":
+        problems.append(
+            f"pgbouncer_listen_addr names {', '.join(distant)}, and pgbouncer_client_tls_sslmode is disable: queries and results "
+            f"would cross the network as plain text. Leave pgbouncer_client_tls_sslmode out, or listen on 127.0.0.1 only."
+        )
     if public := pgbouncer_public_addresses(listen_addr):
-        return [
+        problems += [
             f"pgbouncer_listen_addr names {', '.join(public)}: PgBouncer may listen on loopback or on a private address only "
             f"(CVE-2026-107350 lets one user become another). Name the private address."
         ]
-    return []
+    return problems
 
 
 def pgbouncer_value(value: Any) -> str:
@@ -81,7 +114,8 @@ def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], un
             + " instead, so that each number has one home."
         )
     known = {key: value for key, value in own.items() if key not in set(unknown)}
-    settings = {**known, **parameters}
+    # An empty list is nothing to say: PgBouncer's own default.
+    settings = {key: value for key, value in {**known, **parameters}.items() if value != []}
     return {str(key): pgbouncer_value(settings[key]) for key in sorted(settings)}
 
 
@@ -109,6 +143,7 @@ class FilterModule:
     def filters(self) -> dict[str, Any]:
         return {
             "pgbouncer_descriptors": pgbouncer_descriptors,
+            "pgbouncer_client_tls": pgbouncer_client_tls,
             "pgbouncer_problems": pgbouncer_problems,
             "pgbouncer_settings": pgbouncer_settings,
             "pgbouncer_database_lines": pgbouncer_database_lines,

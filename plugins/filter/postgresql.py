@@ -40,6 +40,10 @@ MAX_WAL_MAX = 16 * GIB
 PASSWORD_MIN = 12
 
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+# Settings of the role without an input: where the rules stand, how a secret is kept, what is encrypted. What the log holds is
+# among them too: it would be the applications' data.
+NO_INPUT = ("hba_file", "password_encryption", "ssl", "ssl_ciphers")
+
 RESERVED_ROLES = {"postgres", "public", "none", "all"}
 RESERVED_DATABASES = {"postgres", "template0", "template1", "all", "sameuser", "samerole", "replication"}
 
@@ -101,10 +105,6 @@ def postgresql_sizes(memory_bytes: Any, max_connections: Any) -> dict[str, str]:
     }
 
 
-# Keys of the role without an input: where the rules stand, and what would write an application's data into the log.
-WITHOUT_INPUT = ("hba_file", "password_encryption", "log_")
-
-
 def postgresql_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, str]:
     """The lines of conf.d: the role's own keys and the operator's, each key with one home only."""
     twice = sorted(set(own) & {str(key).lower() for key in parameters})
@@ -113,8 +113,8 @@ def postgresql_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -
             "postgresql_parameters names "
             + ", ".join(twice)
             + ": set "
-            + (", ".join("postgresql_" + key for key in twice if not key.startswith(WITHOUT_INPUT)) or "nothing")
-            + " instead (hba_file, password_encryption and what the log holds belong to the role), so that each has one home."
+            + (", ".join("postgresql_" + key for key in twice if key not in NO_INPUT and not key.startswith("log_")) or "nothing")
+            + f" instead ({', '.join(NO_INPUT)} and what the log holds belong to the role), so that each has one home."
         )
     settings = {**own, **parameters}
     return {str(key): postgresql_value(settings[key]) for key in sorted(settings)}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +19,12 @@ class ManagedFile:
     group: str
     mode: int
     secret: bool = False
+    # The program that says whether the content can be read, with %s for the file; it asks before the file is put in place.
+    validate: str | None = None
+
+
+class Invalid(Exception):
+    """What the program that reads a file says against its content."""
 
 
 def current_content(path: str) -> str | None:
@@ -65,6 +73,12 @@ def write_atomically(wanted: ManagedFile) -> None:
             os.fsync(stream.fileno())
         shutil.chown(temporary, wanted.owner, wanted.group)
         os.chmod(temporary, wanted.mode)
+        if wanted.validate:
+            asked = [word.replace("%s", temporary) for word in shlex.split(wanted.validate)]
+            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+            if done.returncode:
+                said = (done.stderr or done.stdout).strip().replace(temporary, wanted.path)
+                raise Invalid(f"{wanted.path} was not put in place, since {asked[0]} refuses it: {said}")
         os.replace(temporary, wanted.path)
     except BaseException:
         os.unlink(temporary)

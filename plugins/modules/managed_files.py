@@ -21,6 +21,7 @@ options:
       owner: {description: Owner., type: str, default: root}
       group: {description: Group., type: str, default: root}
       mode: {description: 'Permissions, octal.', type: str, default: '0644'}
+      validate: {description: Command that must accept the content (C(%s)) before it is put in place., type: str}
   secrets:
     description: Path to content, for the files that nobody may see, not in a diff either.
     type: dict
@@ -51,7 +52,7 @@ written: {description: Paths that were written or would be., returned: success, 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.whole_files import ManagedFile, write_files
+from ansible.module_utils.whole_files import Invalid, ManagedFile, write_files
 
 
 def main() -> None:
@@ -61,6 +62,7 @@ def main() -> None:
         "owner": {"type": "str", "default": "root"},
         "group": {"type": "str", "default": "root"},
         "mode": {"type": "str", "default": "0644"},
+        "validate": {"type": "str"},
     }
     module = AnsibleModule(
         argument_spec={
@@ -77,13 +79,18 @@ def main() -> None:
         if content is None:
             module.fail_json(msg=f"{file['path']} has no content, neither of its own nor in secrets.")
         files.append(
-            ManagedFile(file["path"], content, file["owner"], file["group"], int(file["mode"], 8), secret=secret is not None)
+            ManagedFile(
+                file["path"], content, file["owner"], file["group"], int(file["mode"], 8), secret is not None, file["validate"]
+            )
         )
     missing = [path for path in module.params["directories"] if not os.path.isdir(path)]
     if not module.check_mode:
         for path in missing:
             os.makedirs(path, mode=0o755)
-    result = write_files(files, module.check_mode)
+    try:
+        result = write_files(files, module.check_mode)
+    except Invalid as refused:
+        module.fail_json(msg=str(refused))
     written = [*missing, *result.changed]
     module.exit_json(changed=bool(written), written=written, diff=result.diffs)
 

@@ -74,6 +74,9 @@ SELECT json_build_object(
                  WHERE error IS NOT NULL));
 """
 
+# Read with the settings, and never again until the next reload.
+TLS_FILES = ("ssl_cert_file", "ssl_key_file", "ssl_ca_file")
+
 UNITS = {"": 1, "B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 
 
@@ -226,6 +229,8 @@ def main():
         ManagedFile(f"{cluster.etc}/conf.d/grunnfjell.conf", settings, "postgres", "postgres", 0o644),
         ManagedFile(f"{cluster.etc}/grunnfjell_hba.conf", hba, "postgres", "postgres", 0o640),
     ]
+    wanted = parse_settings(settings)
+    read = [item.path for item in files] + [wanted[key] for key in TLS_FILES if key in wanted]
     exists = os.path.exists(f"{cluster.etc}/postgresql.conf")
     if not exists and not module.check_mode:
         module.fail_json(msg=f"There is no cluster {cluster.version}/{cluster.name}: {cluster.etc} is missing.")
@@ -248,12 +253,12 @@ def main():
             cluster.systemctl("start")
             state = cluster.wait(lambda now: True)
     elif module.check_mode:
-        result["restart_for"] = predict_restart(parse_settings(settings), state["postmaster"])
+        result["restart_for"] = predict_restart(wanted, state["postmaster"])
         if written.changed:
             result["action"] = "restart" if result["restart_for"] else "reload"
     else:
         # Newer than what the server has read: also the trace of a run that died between writing and reloading.
-        if written.changed or any(os.stat(item.path).st_mtime > float(state["loaded"]) for item in files):
+        if written.changed or any(os.stat(path).st_mtime > float(state["loaded"]) for path in read):
             errors = cluster.state()["hba_errors"]
             if errors:
                 written.restore(files)

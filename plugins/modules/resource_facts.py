@@ -23,8 +23,9 @@ RETURN = r"""
 ansible_facts:
   description: >-
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
-    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user))
-    C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came from, as
+    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user)),
+    C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
+    C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came from, as
     the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host); C(installed_packages), names
     of Debian packages.
   returned: always
@@ -39,6 +40,7 @@ import re
 import time
 from pathlib import Path
 
+from ansible.module_utils import pki_files
 from ansible.module_utils.basic import AnsibleModule
 
 CGROUP_LIMITS = (
@@ -192,6 +194,7 @@ def main() -> None:
         "disk_free_bytes": disk_free_bytes(),
         "descriptors_max": descriptors_max(),
         "listening": listening(),
+        "pki": pki_files.described(),
         "controller": controller(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
     }

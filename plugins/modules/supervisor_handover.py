@@ -21,6 +21,8 @@ options:
     default: true
   user: {description: Account of the program., type: str, required: true}
   directory: {description: Where the program runs., type: path, required: true}
+  authorities: {description: Certificates of the authorities that its own must come from; none for plain HTTP., type: path}
+  host: {description: The name or address that its certificate must bear., type: str, default: 127.0.0.1}
   health: {description: Path that answers 200., type: str, default: /healthz}
   timeout: {description: Seconds until it must answer., type: int, default: 60}
   socket: {description: supervisord's socket., type: path, default: /run/supervisor.sock}
@@ -50,10 +52,12 @@ import pwd
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
 import xmlrpc.client
+from collections.abc import Callable
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
@@ -83,8 +87,26 @@ def outdated(supervisor, program: str, user: str, wanted: str) -> list[dict]:
     return [each for each in processes(supervisor, [program]) if stopped(each) or not runs(each["pid"], user, wanted)]
 
 
-def answers(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+class Verified(http.client.HTTPSConnection):
+    """Asks a socket of this host, and takes it for the host that its certificate must name."""
+
+    def __init__(self, port: int, authorities: str, host: str) -> None:
+        super().__init__("127.0.0.1", port, timeout=5, context=ssl.create_default_context(cafile=authorities))
+        self.named = host
+
+    def connect(self) -> None:
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self.named)
+
+
+def answers(port: int, path: str, authorities: str | None = None, host: str = "127.0.0.1") -> bool:
+    try:
+        if authorities:
+            connection: http.client.HTTPConnection = Verified(port, authorities, host)
+        else:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    except OSError:
+        return False
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200
@@ -94,7 +116,7 @@ def answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def trial(script: Path, user: str, directory: str, health: str, seconds: float) -> str:
+def trial(script: Path, user: str, directory: str, answering: Callable[[int], bool], seconds: float) -> str:
     """Lets the script serve a socket that no client knows; returns its last words if it does not answer, else nothing."""
     account = pwd.getpwnam(user)
     groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
@@ -113,7 +135,7 @@ def trial(script: Path, user: str, directory: str, health: str, seconds: float) 
         )
         port, deadline = listening.getsockname()[1], time.monotonic() + seconds
         try:
-            while not (well := answers(port, health)) and server.poll() is None and time.monotonic() < deadline:
+            while not (well := answering(port)) and server.poll() is None and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         finally:
             server.terminate()
@@ -148,6 +170,8 @@ def main() -> None:
             "disturb": {"type": "bool", "default": True},
             "user": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
+            "authorities": {"type": "path"},
+            "host": {"type": "str", "default": "127.0.0.1"},
             "health": {"type": "str", "default": "/healthz"},
             "timeout": {"type": "int", "default": 60},
             "socket": {"type": "path", "default": "/run/supervisor.sock"},
@@ -176,7 +200,13 @@ def main() -> None:
             rehearsal = Path(asked["path"]).with_name(f".{asked['program']}.trial")
             write_files([ManagedFile(str(rehearsal), content, "root", "root", 0o755)], False)
             try:
-                complaint = trial(rehearsal, asked["user"], asked["directory"], asked["health"], asked["timeout"])
+                complaint = trial(
+                    rehearsal,
+                    asked["user"],
+                    asked["directory"],
+                    lambda port: answers(port, asked["health"], asked["authorities"], asked["host"]),
+                    asked["timeout"],
+                )
             finally:
                 rehearsal.unlink()
             if complaint:

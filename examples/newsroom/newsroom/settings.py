@@ -20,6 +20,7 @@ class Settings:
     ffmpeg_threads: int
     internal_url: str
     public_url: str
+    ca_file: str
 
     @property
     def max_result_bytes(self) -> int:
@@ -38,6 +39,7 @@ def load(environ: Mapping[str, str]) -> Settings:
         ffmpeg_threads=_positive(environ, "NEWSROOM_FFMPEG_THREADS", 1),
         internal_url=environ.get("NEWSROOM_INTERNAL_URL", "").rstrip("/"),
         public_url=environ.get("NEWSROOM_PUBLIC_URL", "").rstrip("/"),
+        ca_file=environ.get("NEWSROOM_CA_FILE", ""),
     )
 
 

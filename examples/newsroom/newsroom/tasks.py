@@ -56,7 +56,7 @@ def transcode(self: Task, key: str, source_url: str) -> None:
 def work(key: str, source_url: str) -> dict[str, float]:
     with workspace(key) as folder:
         upload, video, poster = (folder / name for name in (files.UPLOAD, files.VIDEO, files.POSTER))
-        transfer.fetch(source_url, conf.token, upload, conf.max_upload_bytes)
+        transfer.fetch(source_url, conf.token, upload, conf.max_upload_bytes, conf.ca_file)
         media.probe(upload)
         media.make_video(upload, video, conf.ffmpeg_threads)
         made = media.probe(video)
@@ -65,8 +65,8 @@ def work(key: str, source_url: str) -> dict[str, float]:
             "width": made.width,
             "height": made.height,
             "duration_s": made.duration_s,
-            "video_bytes": transfer.deliver(video, source_url, conf.token),
-            "poster_bytes": transfer.deliver(poster, source_url, conf.token),
+            "video_bytes": transfer.deliver(video, source_url, conf.token, conf.ca_file),
+            "poster_bytes": transfer.deliver(poster, source_url, conf.token, conf.ca_file),
         }
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 from following import ended, programs
 
-from lab.demo import traffic
+from lab.demo import traffic, trust
 from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY
 
@@ -39,7 +39,7 @@ class Traffic:
 
     def ask(self, url: str) -> None:
         """One request on a connection of its own."""
-        with urllib.request.urlopen(url, timeout=traffic.TIMEOUT_S) as answer:
+        with urllib.request.urlopen(url, timeout=traffic.TIMEOUT_S, context=trust.context()) as answer:
             answer.read()
 
     def send(self, base: str, film: Path) -> None:

@@ -25,6 +25,11 @@ pytestmark = [pytest.mark.disruptive, pytest.mark.long]
 PLAN = REPOSITORY / "build/plan.json"
 HOLDING = Path(__file__).with_name("holding.py").read_text(encoding="utf-8")
 POSTGRESQL = "connections to PostgreSQL"
+# PostgreSQL takes no connection without a certificate of the fleet.
+VERIFIED = (
+    "sslmode=verify-full sslrootcert=/etc/grunnfjell/pki/authorities.pem "
+    "sslcert=/etc/grunnfjell/pki/application/certificate.pem sslkey=/etc/grunnfjell/pki/application/key.pem"
+)
 
 
 def plan(inventory: str | Path, *arguments: str) -> tuple[dict[str, Any], str]:
@@ -169,7 +174,7 @@ def every_pool_full(grown: Fleet, worker: Host, account: dict[str, Any]) -> None
         assert int(ask(server, backends)) == account["used"] - asking * len(bouncers)
         # The rest is taken past PgBouncer, up to the last connection that the plan counts.
         others = int(ask(server, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")) - 1
-        past = stack.enter_context(held(worker, account["limit"], f"host={server.address} port=5432 sslmode=require"))
+        past = stack.enter_context(held(worker, account["limit"], f"host={server.address} port=5432 {VERIFIED}"))
         assert others + past["held"] == account["limit"], past
         assert "remaining connection slots are reserved" in past["refused"], past
 

@@ -40,4 +40,4 @@ def test_the_kernels_settings_are_in_force(host, inputs):
 
 def test_a_kernel_setting_that_is_declared_no_longer_is_not_set_at_boot(host, inputs):
     lines = host.check_output("grep -v '^#' /etc/sysctl.d/60-grunnfjell.conf || true").splitlines()
-    assert {line.split("=")[0].strip() for line in lines if line} == set(inputs["host_sysctl"])
+    assert {line.split("=")[0].strip().lstrip("-") for line in lines if line} == set(inputs["host_sysctl"])

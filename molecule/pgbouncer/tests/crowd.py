@@ -10,13 +10,30 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import resource
 import secrets
 import socket
+import ssl
 import struct
 import sys
 
+CONTEXT = ssl.create_default_context(cafile=os.environ.get("PGSSLROOTCERT"))
+if "PGSSLCERT" in os.environ:
+    CONTEXT.load_cert_chain(os.environ["PGSSLCERT"], os.environ["PGSSLKEY"])
+
 SALTED: dict[tuple[bytes, int], bytes] = {}
+
+
+def dial(address: tuple[str, int], timeout_s: float) -> socket.socket:
+    """A connection, by TLS where libpq's variables in the environment say so."""
+    plain = socket.create_connection(address, timeout=timeout_s)
+    if os.environ.get("PGSSLMODE") != "verify-full":
+        return plain
+    plain.sendall(struct.pack("!II", 8, 80877103))
+    if plain.recv(1) != b"S":
+        raise ConnectionError("it speaks no TLS")
+    return CONTEXT.wrap_socket(plain, server_hostname=address[0])
 
 
 def message(kind: bytes, body: bytes) -> bytes:
@@ -25,7 +42,7 @@ def message(kind: bytes, body: bytes) -> bytes:
 
 class Client:
     def __init__(self, address: tuple[str, int], user: str, database: str, password: str) -> None:
-        self.socket = socket.create_connection(address, timeout=60)
+        self.socket = dial(address, 60)
         self.stream = self.socket.makefile("rb")
         pairs = f"user\0{user}\0database\0{database}\0\0".encode()
         self.socket.sendall(struct.pack("!II", len(pairs) + 8, 196608) + pairs)

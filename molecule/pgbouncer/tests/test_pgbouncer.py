@@ -8,6 +8,7 @@ import ipaddress
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ testinfra_hosts = ["ansible://pgbouncer"]
 PASSFILE = "/run/grunnfjell-test-pgpass"
 INPUTS = [
     "auth_query",
+    "client_tls_sslmode",
     "default_pool_size",
     "listen_addr",
     "listen_port",
@@ -49,31 +51,75 @@ def config(console):
     return {row["key"]: row["value"] for row in console("SHOW CONFIG")}
 
 
+@pytest.fixture(scope="session")
+def evaluated() -> dict[str, Any]:
+    return {}
+
+
 @pytest.fixture(scope="module")
-def evaluate(host):
-    """A Jinja expression over the inventory's variables, as Ansible sees them on this host."""
+def evaluate(host, evaluated):
+    """A Jinja expression over the fleet's variables, as Ansible sees them; each once, since every host sees the same fleet."""
 
     def run(expression: str):
-        return json.loads(json.dumps(host.ansible("debug", f"msg={{{{ {expression} }}}}", check=False)["msg"]))
+        if expression not in evaluated:
+            said = host.ansible("debug", f"msg={{{{ {expression} }}}}", check=False)["msg"]
+            evaluated[expression] = json.loads(json.dumps(said))
+        return evaluated[expression]
 
     return run
 
 
 @pytest.fixture(scope="module")
-def database(evaluate):
-    return evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases'][0]")
+def held(evaluate) -> list[dict]:
+    """The databases that PostgreSQL holds."""
+    return evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")
 
 
 @pytest.fixture(scope="module")
-def login(host, config, database):
+def database(held, inputs) -> dict:
+    """One that this bouncer serves by its own name."""
+    return next(each for each in held if each["name"] in inputs["pgbouncer_databases"])
+
+
+PKI = "/etc/grunnfjell/pki"
+# How a client of a bouncer beyond loopback goes there: it verifies, and shows a certificate. Root may read this one.
+AS_CLIENT = {
+    "PGSSLMODE": "verify-full",
+    "PGSSLROOTCERT": f"{PKI}/authorities.pem",
+    "PGSSLCERT": f"{PKI}/pgbouncer/certificate.pem",
+    "PGSSLKEY": f"{PKI}/pgbouncer/key.pem",
+}
+
+
+@pytest.fixture(scope="module")
+def postgresql_here(host, inputs, database):
+    """SQL as the superuser, where PostgreSQL is this host's own."""
+    if not host.run(f"ip -o addr show to {inputs['pgbouncer_databases'][database['name']]['host']}").stdout:
+        pytest.skip("PostgreSQL is on another host")
+    return lambda sql: host.check_output(f"runuser -u postgres -- psql -XqAtd postgres -c {shlex.quote(sql)}")
+
+
+@pytest.fixture(scope="module")
+def tls(config) -> str:
+    """The environment of a client, for a shell."""
+    near = config["client_tls_sslmode"] == "disable"
+    return " ".join(f"{name}={value}" for name, value in ({"PGSSLMODE": "disable"} if near else AS_CLIENT).items())
+
+
+@pytest.fixture(scope="module")
+def login(host, config, database, tls):
     """psql through PgBouncer as the application logs in. The password goes from the inventory into a file."""
     password = f"hostvars[groups['postgresql'][0]]['postgresql_role_passwords']['{database['owner']}']"
     host.ansible("copy", f"dest={PASSFILE} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
     address = config["listen_addr"].split(",")[0].strip()
 
-    def run(sql: str, user: str = database["owner"], name: str = database["name"], passfile: str = PASSFILE):
+    def run(
+        sql: str, user: str = database["owner"], name: str = database["name"], passfile: str = PASSFILE, environment: str = ""
+    ):
         where = f"-h {address} -p {config['listen_port']} -U {user} -d {name}"
-        return host.run(f"PGPASSFILE={passfile} PGCONNECT_TIMEOUT=10 psql -XqAtw {where} -c {shlex.quote(sql)}")
+        return host.run(
+            f"PGPASSFILE={passfile} PGCONNECT_TIMEOUT=10 {environment or tls} psql -XqAtw {where} -c {shlex.quote(sql)}"
+        )
 
     yield run
     host.check_output(f"rm -f {PASSFILE} {PASSFILE}-wrong")
@@ -105,18 +151,19 @@ def test_the_running_configuration_is_that_of_the_inventory(config, inputs):
         assert (", ".join(wanted) if isinstance(wanted, list) else str(wanted)) == config[key], key
 
 
-def test_the_databases_are_those_declared_and_no_other(console, evaluate, inputs):
-    declared = {name: database.get("dbname", name) for name, database in inputs["pgbouncer_databases"].items() if name != "*"}
+def test_the_databases_are_those_declared_and_no_other(console, inputs):
+    declared = {name: database.get("dbname", name) for name, database in inputs["pgbouncer_databases"].items()}
     served = {row["name"]: row["database"] for row in console("SHOW DATABASES") if row["name"] != "pgbouncer"}
-    assert {name: served.get(name) for name in declared} == declared
-    # The wildcard serves what PostgreSQL holds, by its own name.
-    assert all(database == name for name, database in served.items() if name not in declared), served
-    held = {database["name"] for database in evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")}
-    assert set(served) - set(declared) <= held | {"postgres"}
+    assert served == declared
 
 
 @pytest.mark.once
-def test_the_wildcard_database_leads_to_postgresql(console, login, database):
+def test_a_database_that_is_not_declared_leads_nowhere(login):
+    assert login("SELECT 1", name="postgres").rc
+
+
+@pytest.mark.once
+def test_a_database_leads_to_postgresql_by_transactions(console, login, database):
     assert login("SELECT 1").stdout.strip() == "1"
     (row,) = [row for row in console("SHOW DATABASES") if row["name"] == database["name"]]
     assert row["database"] == database["name"] and row["pool_mode"] in ("", "transaction")
@@ -127,10 +174,107 @@ def test_an_application_logs_in_and_works(login, database):
     assert done.stdout.strip() == f"{database['owner']}|{database['name']}", done.stderr
 
 
+OWN_SESSION = "SELECT version, client_dn, client_serial FROM pg_stat_ssl WHERE ssl AND pid = pg_backend_pid()"
+
+
+def serial_of(host, identity: str) -> int:
+    return int(host.check_output(f"openssl x509 -noout -serial -in {identity}/certificate.pem").partition("=")[2], 16)
+
+
 @pytest.mark.once
-def test_the_way_to_postgresql_is_encrypted(login):
-    done = login("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
-    assert done.stdout.strip() == "t", done.stderr
+def test_the_way_to_postgresql_is_encrypted_and_shows_who_comes(host, login, evaluate):
+    done = login(OWN_SESSION)
+    version, name, serial = done.stdout.strip().split("|")
+    assert version == "TLSv1.3" and f"CN={evaluate('inventory_hostname')}" in name, done.stdout
+    assert int(serial) == serial_of(host, f"{PKI}/pgbouncer")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [("PGSSLMODE=disable", "no encryption"), ("PGSSLMODE=require PGSSLCERT=/nonexistent", "valid client certificate")],
+)
+def test_past_pgbouncer_a_password_alone_opens_nothing(host, login, inputs, database, way, why):
+    """PostgreSQL itself, from a host that may come: neither as plain text nor without a certificate."""
+    target = inputs["pgbouncer_databases"][database["name"]]
+    where = f"-h {target['host']} -p {target['port']} -U {database['owner']} -d {database['name']}"
+    done = host.run(f"PGPASSFILE={PASSFILE} PGCONNECT_TIMEOUT=10 {way} psql -XqAtw {where} -c 'SELECT 1'")
+    assert done.rc and why in done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_a_renewed_certificate_is_a_reload_and_no_client_notices(host, console, login):
+    """Another certificate of the same authority, put in place and told as role pki does it."""
+    identity, renewed = f"{PKI}/pgbouncer", f"{PKI}/.versions/test"
+    before, link = host.service("pgbouncer").systemd_properties["MainPID"], host.check_output(f"readlink {identity}")
+    (other, *_) = host.check_output(f"cd {PKI} && ls -d application postgresql 2>/dev/null || true").split()
+    host.check_output(f"cp -aL {PKI}/{other} {renewed} && chgrp postgres {renewed} {renewed}/*")
+
+    def shown() -> int:
+        return int(login(OWN_SESSION).stdout.strip().rpartition("|")[2])
+
+    def turn(target: str) -> None:
+        host.check_output(f"ln -sfn {target} {identity} && systemctl reload pgbouncer && sleep 0.5")
+        # A connection that stands keeps what it was opened with; new ones have the new certificate.
+        console("RECONNECT")
+
+    own, renewal = serial_of(host, identity), serial_of(host, renewed)
+    assert shown() == own != renewal
+    try:
+        turn(renewed)
+        assert shown() == renewal
+    finally:
+        turn(link)
+        host.check_output(f"rm -rf {renewed}")
+    assert shown() == own
+    assert host.service("pgbouncer").systemd_properties["MainPID"] == before
+
+
+@pytest.mark.once
+def test_only_root_and_pgbouncers_group_read_its_key(host):
+    key = host.file("/etc/grunnfjell/pki/pgbouncer/key.pem")
+    found = host.check_output("stat -L -c '%U %G %a' /etc/grunnfjell/pki/pgbouncer/key.pem")
+    assert key.exists and found == "root postgres 640"
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_postgresql_by_another_name_is_not_believed(host, database, postgresql_here):
+    """A server that answers at an address which its certificate does not bear is refused before any password is sent."""
+    twin = "/run/grunnfjell-test-bouncer"
+    mine = (
+        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = 6599\nclient_tls_sslmode = disable\npidfile = {twin}/pid\n"
+        f"logfile = {twin}/log\nunix_socket_dir = {twin}\n"
+    )
+    host.check_output(f"rm -rf {twin} && install -d -o postgres -g postgres {twin}")
+    astray = f"sed 's/host=[^ ]*/host=127.0.0.1/' /etc/pgbouncer/pgbouncer.ini >{twin}/ini"
+    host.check_output(f"runuser -u postgres -- sh -c {shlex.quote(astray)}")
+    host.check_output(f"printf %s {shlex.quote(mine)} >>{twin}/ini")
+    host.check_output(f"runuser -u postgres -- /usr/sbin/pgbouncer -q -d {twin}/ini")
+    try:
+        name = database["name"]
+        done = host.run(
+            f"PGPASSWORD=wrong PGCONNECT_TIMEOUT=2 psql -XqAtw -h 127.0.0.1 -p 6599 -U {name} -d {name} -c 'SELECT 1'"
+        )
+        said = host.file(f"{twin}/log").content_string
+        assert done.rc and "not present in server certificate" in said, said + done.stderr
+    finally:
+        host.run(f"kill $(cat {twin}/pid)")
+        host.check_output(f"rm -rf {twin}")
+
+
+def test_beyond_loopback_it_speaks_verified_tls_only(config, login):
+    addresses = [ipaddress.ip_address(item.strip()) for item in config["listen_addr"].split(",")]
+    if all(address.is_loopback for address in addresses):
+        assert config["client_tls_sslmode"] == "disable"
+        return
+    plain = login("SELECT 1", environment="PGSSLMODE=disable")
+    assert plain.rc and "SSL required" in plain.stderr, plain.stdout + plain.stderr
+    bare = login("SELECT 1", environment=f"PGSSLMODE=verify-full PGSSLROOTCERT={PKI}/authorities.pem PGSSLCERT=/nonexistent")
+    assert bare.rc, bare.stdout
+    astray = login("SELECT 1", environment="PGSSLMODE=verify-full PGSSLROOTCERT=/etc/ssl/certs/ca-certificates.crt")
+    assert astray.rc and "certificate verify failed" in astray.stderr, astray.stdout + astray.stderr
 
 
 @pytest.mark.once
@@ -149,19 +293,64 @@ def test_a_superuser_and_a_stranger_are_refused(login, user):
 
 
 @pytest.mark.once
-def test_an_expired_role_is_refused(login, evaluate):
-    roles = evaluate("hostvars[groups['postgresql'][0]]['postgresql_roles']")
-    for user in [role["name"] for role in roles if role.get("valid_until", "9999") < "2026"]:
-        done = login("SELECT 1", user=user)
-        assert done.rc and ("no such user" in done.stderr or "authentication failed" in done.stderr), done.stderr
+@pytest.mark.disruptive
+def test_a_role_whose_time_has_run_out_is_refused_with_its_own_password(host, login, database, postgresql_here):
+    assert login("SELECT 1").stdout.strip() == "1"
+    postgresql_here(f"ALTER ROLE {database['owner']} VALID UNTIL '2020-01-01'")
+    try:
+        done = login("SELECT 1")
+        assert done.rc and ("no such user" in done.stderr or "authentication failed" in done.stderr), done.stdout + done.stderr
+    finally:
+        postgresql_here(f"ALTER ROLE {database['owner']} VALID UNTIL 'infinity'")
+    assert login("SELECT 1").stdout.strip() == "1"
 
 
 @pytest.mark.once
-def test_one_application_cannot_enter_the_database_of_another(login, evaluate, database):
-    others = evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")
-    for other in others:
+def test_one_application_cannot_enter_the_database_of_another(login, held, database):
+    for other in held:
         if other["name"] != database["name"] and database["owner"] not in [other["owner"], *other.get("roles", [])]:
             assert login("SELECT 1", name=other["name"]).rc, f"{database['owner']} entered {other['name']}"
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_one_application_cannot_become_another(host, config, inputs, login, database, held, tls):
+    """CVE-2026-107350 and what else a login offers."""
+    first, second = (
+        database,
+        next((each for each in held if each["owner"] != database["owner"]), {"owner": "postgres", "name": "postgres"}),
+    )
+    assert login("SELECT 1").stdout.strip() == "1"
+    source = shlex.quote(Path(__file__).with_name("impostor.py").read_text(encoding="utf-8"))
+    address = config["listen_addr"].split(",")[0].strip()
+    known = f"{first['owner']} {first['name']}"
+    password = f"head -1 {PASSFILE} | cut -d: -f5-"
+    for target in (
+        f"{second['owner']} {second['name']}",
+        f"{inputs['pgbouncer_auth_user']} {first['name']}",
+        f"postgres {first['name']}",
+    ):
+        done = host.run(f"{password} | {tls} timeout 300 python3 -c {source} {address} {config['listen_port']} {known} {target}")
+        assert done.rc == 0, done.stderr
+        tried = json.loads(done.stdout)
+        assert len(tried) > 20
+        own = f"became {first['owner']}@{first['name']}"
+        became = {name: told for name, told in tried.items() if not told.startswith("refused") and told != own}
+        assert became == {}, json.dumps(tried, indent=1)
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_a_login_with_an_option_of_no_name_fells_nobody(host, config, login, database):
+    """CVE-2026-107349: PgBouncer 1.20 to 1.26 would spin for ever."""
+    address = config["listen_addr"].split(",")[0].strip()
+    start = f"user\\0{database['owner']}\\0database\\0{database['name']}\\0options\\0-c=\\0\\0"
+    send = (
+        f"import socket,struct; b=b'{start}'; s=socket.create_connection(('{address}',{config['listen_port']}),5); "
+        "s.sendall(struct.pack('!II',len(b)+8,196608)+b); s.settimeout(2); print(s.recv(100))"
+    )
+    host.run(f"timeout 10 python3 -c {shlex.quote(send)}")
+    assert login("SELECT 1").stdout.strip() == "1"
 
 
 @pytest.mark.once
@@ -191,13 +380,13 @@ def test_descriptors_of_the_running_process_carry_clients_and_pools(host, config
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database):
+def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database, tls):
     wanted = int(config["max_client_conn"])
     source = Path(__file__).with_name("crowd.py").read_text(encoding="utf-8")
     address = config["listen_addr"].split(",")[0].strip()
     # One more than promised: it is refused in PgBouncer's own words, not by a full table of descriptors.
     arguments = f"{address} {config['listen_port']} {database['owner']} {database['name']} {PASSFILE} {wanted + 1}"
-    done = host.run(f"timeout 120 python3 -c {shlex.quote(source)} {arguments}")
+    done = host.run(f"{tls} timeout 120 python3 -c {shlex.quote(source)} {arguments}")
     assert done.rc == 0, done.stderr + host.run("journalctl --no-pager -n 20 -u pgbouncer").stdout
     result = json.loads(done.stdout)
     assert result["connected"] == wanted == result["answered"], result

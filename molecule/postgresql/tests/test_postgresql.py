@@ -99,10 +99,111 @@ def test_access_rules_load_and_admit_only_scram_over_tls(ask):
         "local|{all}|{postgres}|peer"
     ]
     open_rules = (
-        "type <> 'local' AND (type <> 'hostssl' OR auth_method <> 'scram-sha-256' OR 'all' = ANY (database || user_name))"
+        "type <> 'local' AND (type <> 'hostssl' OR auth_method <> 'scram-sha-256' OR 'all' = ANY (database || user_name) "
+        "OR NOT 'clientcert=verify-ca' = ANY (options))"
     )
     assert ask(f"SELECT * FROM pg_hba_file_rules WHERE {open_rules}") == []
     assert ask("SHOW ssl") == ["on"]
+
+
+PKI = "/etc/grunnfjell/pki"
+VERIFIED = f"sslmode=verify-full sslrootcert={PKI}/authorities.pem"
+WITH_CERTIFICATE = f"sslcert={PKI}/postgresql/certificate.pem sslkey={PKI}/postgresql/key.pem"
+PASSFILE = "/run/grunnfjell-test-pgpass"
+
+
+@pytest.fixture(scope="module")
+def connect(host, inputs):
+    """psql over the network as an application; the password goes from the inventory into a file."""
+    (address,) = [one for one in inputs["postgresql_listen_addresses"] if one not in ("localhost", "127.0.0.1")]
+    if address not in inputs["postgresql_client_addresses"]:
+        pytest.skip("this host is no client of its own PostgreSQL; the tests of pgbouncer ask from those that are")
+    database = inputs["postgresql_databases"][0]
+    password = f"postgresql_role_passwords['{database['owner']}']"
+    host.ansible("copy", f"dest={PASSFILE} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
+
+    def run(
+        parameters: str, address: str = address, sql: str = "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+    ):
+        where = f"host={address} port=5432 user={database['owner']} dbname={database['name']} {parameters}"
+        return host.run(f"PGPASSFILE={PASSFILE} PGCONNECT_TIMEOUT=10 psql -XqAtw {shlex.quote(where)} -c {shlex.quote(sql)}")
+
+    yield run
+    host.check_output(f"rm -f {PASSFILE}")
+
+
+def test_an_application_with_certificate_and_password_comes_in(connect):
+    done = connect(f"{VERIFIED} {WITH_CERTIFICATE}")
+    assert done.stdout.strip() == "t|TLSv1.3", done.stderr
+
+
+def test_without_a_certificate_the_password_alone_opens_nothing(connect):
+    done = connect(f"{VERIFIED} sslcert=/nonexistent")
+    assert done.rc and "valid client certificate" in done.stderr, done.stdout + done.stderr
+
+
+def test_plain_text_is_refused(connect):
+    done = connect("sslmode=disable")
+    assert done.rc and "no encryption" in done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.once
+def test_a_certificate_of_another_authority_is_refused(host, connect):
+    made = "/run/grunnfjell-test-stranger"
+    host.check_output(
+        f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=news "
+        f"-keyout {made}.key -out {made}.pem 2>/dev/null && chmod 0600 {made}.key"
+    )
+    try:
+        done = connect(f"{VERIFIED} sslcert={made}.pem sslkey={made}.key")
+        assert done.rc and ("unknown ca" in done.stderr or "certificate" in done.stderr), done.stdout + done.stderr
+    finally:
+        host.check_output(f"rm -f {made}.key {made}.pem")
+
+
+@pytest.mark.once
+def test_a_client_that_dials_another_name_does_not_believe_the_server(connect):
+    done = connect(f"{VERIFIED} {WITH_CERTIFICATE}", address="127.0.0.1")
+    assert done.rc and "server certificate" in done.stderr, done.stdout + done.stderr
+
+
+@pytest.mark.once
+def test_nothing_older_than_tls_1_2_and_no_weak_cipher_is_spoken(host, inputs):
+    address = inputs["postgresql_listen_addresses"][-1]
+    for offer in ("-tls1_1 -cipher ALL:@SECLEVEL=0", "-tls1_2 -cipher AES128-SHA:AES256-GCM-SHA384"):
+        done = host.run(f"openssl s_client -starttls postgres -connect {address}:5432 {offer} </dev/null")
+        assert "Cipher is (NONE)" in done.stdout, done.stdout
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_a_renewed_certificate_is_a_reload_and_no_session_ends(host, ask, cluster, inputs):
+    """Put in place and told as role pki does it; the server's process and its sessions stay."""
+    version, name = cluster
+    identity, renewed = f"{PKI}/postgresql", f"{PKI}/.versions/test"
+    address = inputs["postgresql_listen_addresses"][-1]
+
+    def served() -> str:
+        shown = (
+            f"openssl s_client -starttls postgres -connect {address}:5432 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+        )
+        return host.check_output(shown)
+
+    started = ask("SELECT pg_postmaster_start_time()")
+    before, link = served(), host.check_output(f"readlink {identity}")
+    host.check_output(
+        f"cp -aL {identity} {renewed} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 "
+        f"-subj /CN=renewed -keyout {renewed}/key.pem -out {renewed}/certificate.pem 2>/dev/null"
+    )
+    host.check_output(f"chgrp postgres {renewed}/* && chmod 0640 {renewed}/*")
+    try:
+        host.check_output(f"ln -sfn {renewed} {identity} && systemctl reload postgresql@{version}-{name}")
+        host.check_output("sleep 1")
+        assert served() == host.check_output(f"openssl x509 -noout -serial -in {renewed}/certificate.pem") != before
+    finally:
+        host.check_output(f"ln -sfn {link} {identity} && systemctl reload postgresql@{version}-{name} && rm -rf {renewed}")
+    host.check_output("sleep 1")
+    assert served() == before and ask("SELECT pg_postmaster_start_time()") == started
 
 
 def test_access_rules_name_exactly_the_declared_databases(ask, inputs):

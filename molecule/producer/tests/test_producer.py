@@ -2,9 +2,55 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 testinfra_hosts = ["ansible://producers"]
+
+
+BUNDLE = "/etc/grunnfjell/pki/authorities.pem"
+IDENTITY = "/etc/grunnfjell/pki/producer"
+# Asks once, on a connection of its own, and verifies as any client does.
+ASK = """
+import ssl, sys, urllib.request
+context = ssl.create_default_context(cafile=sys.argv[2])
+print(urllib.request.urlopen(sys.argv[1], timeout=5, context=context).status)
+"""
+# Asks without a pause while the certificate is another one; tells what was no 200, and which serial numbers were served.
+WATCH = """
+import http.client, json, os, ssl, sys, time
+address, path, bundle, identity, other = sys.argv[1:]
+host, _, port = address.rpartition(":")
+context = ssl.create_default_context(cafile=bundle)
+def ask():
+    connection = http.client.HTTPSConnection(host, int(port), timeout=5, context=context)
+    try:
+        connection.connect()
+        serial = connection.sock.getpeercert()["serialNumber"]
+        connection.request("GET", path)
+        return connection.getresponse().status, serial
+    except OSError as error:
+        return repr(error), None
+    finally:
+        connection.close()
+def turn(target):
+    os.symlink(target, identity + ".test")
+    os.replace(identity + ".test", identity)
+def asked(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        yield ask()
+before = os.readlink(identity)
+first = list(asked(1))
+turn(other)
+try:
+    second = list(asked(2))
+finally:
+    turn(before)
+third = list(asked(1))
+print(json.dumps([sorted({str(one) for one in answers}) for answers in (first, second, third)]))
+"""
 
 
 @pytest.fixture
@@ -21,11 +67,10 @@ def test_two_web_servers_run_as_their_user_under_supervisord(host, inputs, serve
 
 @pytest.mark.once
 def test_its_socket_stays_open_while_one_of_them_is_replaced(host, inputs):
-    url = f"http://{inputs['producer_bind']}{inputs['producer_health_path']}"
-    ask = f"import urllib.request as u; print(u.urlopen('{url}', timeout=5).status)"
+    url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
     host.check_output("supervisorctl stop producer:producer_0")
     try:
-        answers = [host.check_output("python3 -c %s", ask) for _ in range(3)]
+        answers = [host.check_output("python3 -c %s %s %s", ASK, url, BUNDLE) for _ in range(3)]
     finally:
         host.check_output("supervisorctl start producer:producer_0")
     assert answers == ["200"] * 3
@@ -42,8 +87,62 @@ def test_each_process_has_the_promised_number_of_threads(host, inputs, servers):
 
 
 def test_it_answers(host, inputs):
-    url = f"http://{inputs['producer_bind']}{inputs['producer_health_path']}"
-    assert host.check_output(f"python3 -c 'import urllib.request as u; print(u.urlopen(\"{url}\").status)'") == "200"
+    url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
+    assert host.check_output("python3 -c %s %s %s", ASK, url, BUNDLE) == "200"
+
+
+@pytest.mark.once
+def test_whoever_believes_other_authorities_does_not_believe_it(host, inputs):
+    url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
+    done = host.run("python3 -c %s %s %s", ASK, url, "/etc/ssl/certs/ca-certificates.crt")
+    assert done.rc and "CERTIFICATE_VERIFY_FAILED" in done.stderr, done.stderr
+
+
+@pytest.mark.once
+def test_plain_http_gets_no_answer_and_no_job(host, inputs):
+    url = f"http://{inputs['producer_bind']}"
+    for path, body in ((inputs["producer_health_path"], "None"), ("/videos", "b'a film'")):
+        ask = f"import urllib.request as u; print(u.urlopen(u.Request('{url}{path}', data={body}), timeout=5).status)"
+        done = host.run("python3 -c %s", ask)
+        assert done.rc and not done.stdout, done.stdout
+
+
+@pytest.mark.once
+def test_nothing_older_than_tls_1_2_and_no_weak_cipher_is_spoken(host, inputs):
+    address = inputs["producer_bind"]
+    # OpenSSL's own limits are lifted, so that it is the producer that refuses.
+    for offer in ("-tls1_1 -cipher ALL:@SECLEVEL=0", "-tls1_2 -cipher AES128-SHA:AES256-GCM-SHA384"):
+        done = host.run(f"openssl s_client -connect {address} {offer} </dev/null")
+        assert "Cipher is (NONE)" in done.stdout, done.stdout
+    for offer in ("-tls1_2", "-tls1_3"):
+        done = host.run(f"openssl s_client -connect {address} {offer} -CAfile {BUNDLE} -verify_return_error </dev/null")
+        assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_a_renewed_certificate_is_served_without_a_refused_request(host, inputs, servers):
+    """Another certificate of the same authority, put in place as role pki puts a renewed one there."""
+    renewed = "/etc/grunnfjell/pki/.versions/test"
+    host.check_output(f"cp -aL /etc/grunnfjell/pki/application {renewed}")
+    arguments = (inputs["producer_bind"], inputs["producer_health_path"], BUNDLE, IDENTITY, renewed)
+    try:
+        told = json.loads(host.check_output("python3 -c %s %s %s %s %s %s", WATCH, *arguments))
+    finally:
+        host.check_output(f"rm -rf {renewed}")
+    serials = [serial_of(host, f"/etc/grunnfjell/pki/{name}") for name in ("producer", "application", "producer")]
+    assert told == [[str((200, serial))] for serial in serials]
+    assert host.check_output("supervisorctl pid producer:producer_0 producer:producer_1").split() == servers
+
+
+def serial_of(host, identity: str) -> str:
+    return host.check_output(f"openssl x509 -noout -serial -in {identity}/certificate.pem").partition("=")[2]
+
+
+@pytest.mark.once
+def test_its_key_is_read_by_its_account_alone(host, inputs):
+    found = host.check_output(f"stat -L -c '%U %G %a' {IDENTITY}/key.pem")
+    assert found == f"root {inputs['producer_key_group']} 640"
 
 
 def test_it_listens_where_the_inventory_says_and_nowhere_else(host, inputs):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 testinfra_hosts = ["ansible://supervisor"]
@@ -60,13 +62,21 @@ WORK = "trap 'sleep 2; touch /run/promise.ended; exit 0' TERM; touch /run/promis
 
 @pytest.mark.once
 def test_a_program_in_mid_work_ends_it_before_a_stop_of_the_service_is_over(host):
-    section = f'[program:promise]\ncommand=bash -c "{WORK}"\nstopwaitsecs=60\nstartsecs=0\n'
+    # Not started with the service: a program that is told to end in the moment of its start may not hear it, and is waited for.
+    section = f'[program:promise]\ncommand=bash -c "{WORK}"\nautostart=false\nstopwaitsecs=60\nstartsecs=0\n'
     conf = "/etc/supervisor/conf.d/promise.conf"
     try:
-        host.ansible("copy", f"dest={conf} content={section!r}", check=False)
-        host.check_output("supervisorctl update promise")
+        host.check_output(f"printf %s {shlex.quote(section)} > {conf}")
+        host.check_output("supervisorctl update promise && supervisorctl start promise")
         host.check_output("timeout 30 sh -c 'until test -e /run/promise.begun; do sleep 0.1; done'")
         host.check_output("systemctl restart supervisor")
         assert host.file("/run/promise.ended").exists, host.check_output("tail -n 20 /var/log/supervisor/supervisord.log")
     finally:
         host.run(f"rm -f {conf} /run/promise.begun; supervisorctl update promise; rm -f /run/promise.*")
+
+
+def test_a_program_gains_no_rights_by_a_file_of_root(host):
+    """su is such a file; by supervisord's own process, whose restrictions each of its programs inherits."""
+    status = host.check_output("cat /proc/$(systemctl show supervisor --property=MainPID --value)/status")
+    found = dict(line.split(":", 1) for line in status.splitlines())
+    assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")

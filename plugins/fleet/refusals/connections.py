@@ -23,10 +23,15 @@ def brokers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
                     f"{host.name}: application_broker_hosts names {address}, which is {server.name}, and runs no broker. "
                     f"Name a host of the group {fleet.groups_of('rabbitmq')}."
                 )
+            elif is_loopback(str(address)):
+                yield (
+                    f"{host.name}: application_broker_hosts names {address}, and the broker's certificate is for {server.name} "
+                    f"and {server.address}: no client would believe it there. Name {server.address}."
+                )
             elif not accepts(server, "rabbitmq", str(address), int(port)):
                 yield (
-                    f"{host.name}: its application looks for the broker at {address}:{port}, and rabbitmq_listeners_tcp of "
-                    f"{server.name} is {listed(server.inputs.get('rabbitmq_listeners_tcp'))}. "
+                    f"{host.name}: its application looks for the broker at {address}:{port}, and rabbitmq_listeners_ssl of "
+                    f"{server.name} is {listed(server.inputs.get('rabbitmq_listeners_ssl'))}. "
                     f"Add {address}:{port} there, or correct application_broker_hosts and application_broker_port."
                 )
 
@@ -45,6 +50,17 @@ def databases_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
                 f"{host.name}: application_database_host is {address}, and {where}. "
                 f"Add {server.name} to the group {fleet.groups_of('pgbouncer')}, or set application_database_host to a "
                 f"host of it."
+            )
+        elif (
+            "pgbouncer" in serving
+            and server.inputs.get("pgbouncer_client_tls_sslmode") not in (None, "disable", "allow", "prefer")
+            and host.inputs.get("application_database_sslmode") == "disable"
+            and accepts(server, "pgbouncer", str(address), int(port))
+        ):
+            yield (
+                f"{host.name}: its application goes to {address} without TLS, and the PgBouncer of {server.name} takes nobody "
+                f"without (it listens on {listed(server.inputs.get('pgbouncer_listen_addr'))}, with one rule for all). "
+                f"Set application_database_host to the address beyond loopback, or let it listen on loopback only."
             )
         elif not any(accepts(server, role, str(address), int(port)) for role in serving):
             yield (

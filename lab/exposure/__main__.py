@@ -1,0 +1,132 @@
+"""`python -m lab.exposure`: look at every host of the lab from everywhere, hold what is open against what is declared, and read
+along while it works."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from lab.exposure import capture, judging, report, scan
+from lab.exposure.judging import Verdict
+from lab.exposure.points import Point, controller, host_points, own_hosts_only, stranger
+from lab.exposure.scan import Reached
+from lab.machine import REPOSITORY, Refusal, fail, give_back, install_packages
+
+BUILD = REPOSITORY / "build"
+PACKAGES = {"nmap": "/usr/bin/nmap", "tcpdump": "/usr/bin/tcpdump", "iproute2": "/usr/sbin/ip", "util-linux": "/usr/bin/nsenter"}
+# Each scan keeps about one core busy.
+SIDE_BY_SIDE = 2
+
+
+def declared(inventory: str) -> dict[str, Any]:
+    """{"hosts": {name: address}, "flows": ...}, as the inventory's own judgement derives them."""
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home) / "flows.json"
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, "-e", f"flows_file={file}"]
+        done = subprocess.run(
+            [*command, "lab/exposure/flows.yml"],
+            cwd=REPOSITORY,
+            text=True,
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        if done.returncode:
+            raise Refusal(f"the inventory {inventory} does not tell its flows:\n{done.stdout[-3000:]}{done.stderr}")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+
+def look(point: Point, hosts: dict[str, str], listening: dict[str, set[int]]) -> set[Reached]:
+    targets = {address: name for name, address in hosts.items() if name != point.name}
+    began = time.monotonic()
+    found = set()
+    for command in (scan.tcp_command(list(targets)), scan.udp_command(list(targets))):
+        found |= scan.reached(point.name, scan.run(point, command, targets), listening)
+    print(f"  from {point.name:12} {len(found):3} open on {len(targets)} hosts  {time.monotonic() - began:6.1f} s", flush=True)
+    return found
+
+
+def look_from_everywhere(hosts: dict[str, str]) -> tuple[Verdict, list[Point]]:
+    own_hosts_only(list(hosts.values()))
+    inside = host_points(hosts)
+    listening = {point.name: scan.udp_listeners(point.run(["ss", "-lnuH"]).stdout) for point in inside}
+    with stranger() as outside:
+        points = [*inside, controller(), outside]
+        if taken := [point.name for point in inside if point.address == outside.address]:
+            raise Refusal(f"{taken[0]} has the stranger's address, {outside.address}; give it another.")
+        with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+            found = set().union(*pool.map(lambda point: look(point, hosts, listening), points))
+    return Verdict(open=found), points
+
+
+def scanner() -> str:
+    return subprocess.run(["nmap", "--version"], text=True, capture_output=True, check=True).stdout.splitlines()[0]
+
+
+def said(ways: Sequence[Reached], how: str) -> None:
+    for way in ways:
+        print(f"  {how}: {way.source} → {way.destination} {way.port}/{way.protocol}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m lab.exposure", description=__doc__)
+    parser.add_argument("--inventory", default="inventories/lab")
+    parser.add_argument("--no-capture", action="store_true", help="scan only; no job is sent, and nobody logs in again")
+    arguments = parser.parse_args()
+    if os.geteuid():
+        fail("scanning from inside the lab's hosts needs root: run it through make, which asks sudo.")
+    BUILD.mkdir(exist_ok=True)
+    try:
+        install_packages(PACKAGES)
+        began, clock = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.monotonic()
+        known = declared(arguments.inventory)
+        hosts = known["hosts"]
+        print(f"▸ {len(hosts)} hosts, all TCP ports and {len(scan.UDP_PORTS)} UDP ports, from everywhere", flush=True)
+        verdict, points = look_from_everywhere(hosts)
+        verdict.declared = judging.expand(judging.read(known["flows"]), {point.name: point.address for point in points}, hosts)
+        ways_scanned_s = round(time.monotonic() - clock, 1)
+        recorded = None
+        if not arguments.no_capture:
+            print(f"▸ {capture.JOBS} jobs, with the network recorded", flush=True)
+            recorded = capture.capture(arguments.inventory, sorted({way.port for way in verdict.declared}))
+        conditions = {
+            "began": began,
+            "took_s": round(time.monotonic() - clock, 1),
+            "scan_s": ways_scanned_s,
+            "inventory": arguments.inventory,
+            "scanner": scanner(),
+            "tcp_ports": 65535,
+            "udp_ports": list(scan.UDP_PORTS),
+            "points": {point.name: point.address for point in points},
+            "stranger": points[-1].address,
+        }
+        all_of_it = report.told(verdict, conditions, recorded)
+        (BUILD / "exposure.json").write_text(json.dumps(all_of_it, indent=2) + "\n", encoding="utf-8")
+        page = report.page(all_of_it, verdict, [point.name for point in points], list(hosts))
+        (BUILD / "exposure.html").write_text(page, encoding="utf-8")
+    except Refusal as refusal:
+        fail(str(refusal))
+    finally:
+        give_back(BUILD)
+    said(verdict.undeclared, "open, and declared by nothing")
+    said(verdict.missing, "declared, and not open")
+    print(
+        f"{len(verdict.open)} ways are open, {len(verdict.declared)} declared, {len(verdict.undeclared)} undeclared, "
+        f"{len(verdict.missing)} missing; build/exposure.html"
+    )
+    for name, how in recorded["readable_as"].items() if recorded else ():
+        print(f"  readable on the wire: {name} ({', '.join(how)})")
+    raise SystemExit(1 if verdict.undeclared or (recorded and recorded["readable"]) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The places from which the lab is looked at: every host, the machine that administers it, and a stranger on the same network."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from lab.hosts import NETWORK, PREFIX
+from lab.machine import Refusal, podman
+
+CONTROLLER = "controller"
+OUTSIDE = "outside"
+# A host of no inventory: the last address of the network but one that no host of the lab may take.
+STRANGER = str(NETWORK[-2])
+# Another network's namespace is root's to enter.
+AS_ROOT = ["sudo", "--non-interactive", "--preserve-env"] if os.geteuid() else []
+
+
+@dataclass(frozen=True)
+class Point:
+    """Somewhere to look from. `enter` comes in front of a command that is to run there; nothing is installed there."""
+
+    name: str
+    address: str
+    enter: tuple[str, ...] = ()
+
+    def there(self, command: Sequence[str]) -> list[str]:
+        """The command as it is called here. It sees the files of this machine, and the network of that place."""
+        return [*(AS_ROOT if self.enter else []), *self.enter, *command]
+
+    def run(self, command: Sequence[str], stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.there(command), text=True, capture_output=True, input=stdin, timeout=timeout_s, check=False)
+
+
+def host_points(addresses: dict[str, str]) -> list[Point]:
+    """A point for each of the lab's hosts, by the network namespace of its container."""
+    names = [PREFIX + name for name in addresses]
+    said = json.loads(podman("inspect", *names).stdout)
+    pids = {entry["Name"]: entry["State"]["Pid"] for entry in said if entry["State"]["Running"]}
+    if missing := [name for name in names if name not in pids]:
+        raise Refusal(f"these hosts of the lab do not run: {', '.join(missing)}; `make lab` starts them.")
+    return [
+        Point(name, address, ("nsenter", "--net", "--target", str(pids[PREFIX + name]))) for name, address in addresses.items()
+    ]
+
+
+def controller() -> Point:
+    return Point(CONTROLLER, str(NETWORK[1]))
+
+
+def bridge() -> str:
+    return json.loads(podman("network", "inspect", "grunnfjell").stdout)[0]["network_interface"]
+
+
+def own_hosts_only(addresses: Sequence[str]) -> None:
+    """A scan is for the lab's own network, whatever an inventory says."""
+    strange = [address for address in addresses if ipaddress.ip_address(address) not in NETWORK]
+    if strange:
+        raise Refusal(f"{', '.join(strange)}: only the lab's own hosts are scanned, which live in {NETWORK}.")
+
+
+def _ip(*arguments: str, check: bool = True) -> None:
+    done = subprocess.run([*AS_ROOT, "ip", *arguments], text=True, capture_output=True, check=False)
+    if check and done.returncode:
+        raise Refusal(f"ip {' '.join(arguments)} failed:\n{done.stderr.strip()}")
+
+
+@contextmanager
+def stranger(address: str = STRANGER) -> Iterator[Point]:
+    """A machine on the lab's network that no inventory knows, for as long as the block lasts."""
+    name, link = f"grunnfjell-{OUTSIDE}-{os.getpid()}", f"gfout{os.getpid() % 10**8}"
+    _ip("netns", "add", name)
+    try:
+        _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _ip("link", "set", link, "master", bridge(), "up")
+        _ip("-n", name, "address", "add", f"{address}/{NETWORK.prefixlen}", "dev", "eth0")
+        for device in ("lo", "eth0"):
+            _ip("-n", name, "link", "set", device, "up")
+        yield Point(OUTSIDE, address, ("ip", "netns", "exec", name))
+    finally:
+        _ip("link", "delete", link, check=False)
+        _ip("netns", "delete", name, check=False)

@@ -1,0 +1,1 @@
+"""Outside judges of a fleet that stands: programs of others, which know nothing of this kit."""

@@ -1,0 +1,31 @@
+"""ssh-audit against a host's SSH, and what of its answer is a failure."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+from lab.judges.tools import tool
+
+
+def failures(report: dict[str, Any]) -> list[str]:
+    """Each algorithm that ssh-audit calls a failure, with its reason; warnings are listed in docs/hardening.md."""
+    return [
+        f"{kind} {entry['algorithm']}: {reason}"
+        for kind in ("kex", "key", "enc", "mac")
+        for entry in report.get(kind, [])
+        for reason in entry.get("notes", {}).get("fail", [])
+    ]
+
+
+def audit(address: str, port: int) -> tuple[list[str], dict[str, Any]]:
+    command = [tool("ssh-audit"), "--json", "--skip-rate-test", "--port", str(port), address]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    try:
+        report = json.loads(done.stdout)
+    except ValueError:
+        return [f"ssh-audit gave no answer: {(done.stderr or done.stdout).strip()[-300:]}"], {}
+    if not report.get("kex") or not report.get("key"):
+        return ["ssh-audit saw no algorithm of this host"], report
+    return failures(report), report

@@ -1,0 +1,104 @@
+"""sslyze against every TLS port of a host, and what of its answer is weak."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import ssl
+import struct
+from pathlib import Path
+from typing import Any
+
+from lab.judges.tools import tool
+
+# PostgreSQL's question whether it speaks TLS here; S is yes (its protocol's documentation, message SSLRequest).
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+OLD = ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1")
+# In TLS 1.2: a key of its own for each session, and encryption that also says whether it was touched.
+FORWARD_SECRET, AUTHENTICATED = ("TLS_ECDHE_", "TLS_DHE_"), ("_GCM_", "_CHACHA20_POLY1305_", "_CCM")
+UNNAMED = ("_NULL_", "_anon_", "_EXPORT_", "_RC4_", "_DES_", "_3DES_", "_MD5")
+HOLES = {
+    "heartbleed": ("is_vulnerable_to_heartbleed", False),
+    "openssl_ccs_injection": ("is_vulnerable_to_ccs_injection", False),
+    "tls_compression": ("supports_compression", False),
+    "session_renegotiation": ("is_vulnerable_to_client_renegotiation_dos", False),
+}
+PROTOCOLS = ["--sslv2", "--sslv3", "--tlsv1", "--tlsv1_1", "--tlsv1_2", "--tlsv1_3"]
+ASKED = [*PROTOCOLS, "--compression", "--heartbleed", "--openssl_ccs", "--robot", "--reneg", "--mozilla_config=disable"]
+
+
+def weak_suite(name: str) -> bool:
+    """Whether a cipher suite of TLS 1.2 is weak.
+
+    >>> [weak_suite(name) for name in ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_RSA_WITH_AES_128_GCM_SHA256")]
+    [False, True]
+    """
+    strong = name.startswith(FORWARD_SECRET) and any(part in name for part in AUTHENTICATED)
+    return not strong or any(part in name for part in UNNAMED)
+
+
+def weaknesses(scan: dict[str, Any]) -> list[str]:
+    """What sslyze found that must not be, as sentences; a question that it could not ask counts as one."""
+    found = []
+    for protocol in (*OLD, "tls_1_2", "tls_1_3"):
+        attempt = scan[f"{protocol}_cipher_suites"]
+        if attempt["status"] != "COMPLETED":
+            found.append(f"{protocol} could not be judged: {attempt['error_reason']}")
+            continue
+        accepted = [suite["cipher_suite"]["name"] for suite in attempt["result"]["accepted_cipher_suites"]]
+        if protocol in OLD and accepted:
+            found.append(f"{protocol} is spoken")
+        elif protocol == "tls_1_2":
+            found += [f"{protocol} accepts {name}" for name in accepted if weak_suite(name)]
+    for hole, (key, wanted) in HOLES.items():
+        attempt = scan[hole]
+        if attempt["status"] != "COMPLETED":
+            found.append(f"{hole} could not be judged: {attempt['error_reason']}")
+        elif attempt["result"][key] != wanted:
+            found.append(f"{hole}: {key} is {attempt['result'][key]}")
+    robot = scan["robot"]
+    if robot["status"] != "COMPLETED" or not robot["result"]["robot_result"].startswith("NOT_VULNERABLE"):
+        found.append(f"robot: {(robot['result'] or {}).get('robot_result', robot['error_reason'])}")
+    return found
+
+
+def speaks(port: int) -> str | None:
+    """How TLS begins on the local `port`: tls, postgres, or not at all."""
+    for how in ("postgres", "tls"):
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+                if how == "postgres":
+                    plain.sendall(SSL_REQUEST)
+                    if plain.recv(1) == b"S":
+                        return how
+                    continue
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                with context.wrap_socket(plain, server_hostname="localhost"):
+                    return how
+        except ssl.SSLError as error:
+            # An answer in TLS, be it a refusal, is TLS; a server that demands a certificate of us says so only here.
+            if how == "tls" and "ALERT" in (error.reason or ""):
+                return how
+        except OSError:
+            continue
+    return None
+
+
+async def scan(port: int, how: str, name: str, home: Path) -> dict[str, Any]:
+    """sslyze's answer about the local `port`."""
+    out = home / f"tls-{name.replace(':', '-')}.json"
+    out.unlink(missing_ok=True)
+    command = [tool("sslyze"), *ASKED, "--quiet", f"--json_out={out}"]
+    command += ["--starttls=postgres"] if how == "postgres" else []
+    process = await asyncio.create_subprocess_exec(
+        *command, f"127.0.0.1:{port}", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    if not out.exists():
+        raise RuntimeError(f"sslyze gave no answer about {name}: {said.decode()[-500:]}")
+    (result,) = json.loads(out.read_text(encoding="utf-8"))["server_scan_results"]
+    if result["scan_result"] is None:
+        raise RuntimeError(f"sslyze did not get through to {name}: {result['connectivity_error_trace']}")
+    return result["scan_result"]

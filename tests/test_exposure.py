@@ -1,0 +1,117 @@
+"""The scan's pure parts: what nmap said, what the flows mean, and the difference."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.exposure import judging, report, scan
+from lab.exposure.judging import Verdict
+from lab.exposure.points import own_hosts_only
+from lab.exposure.scan import Reached
+from lab.machine import Refusal
+
+HOSTS = {"broker1": "10.77.0.11", "worker1": "10.77.0.31"}
+POINTS = HOSTS | {"controller": "10.77.0.1", "outside": "10.77.0.254"}
+
+XML = """<nmaprun>
+<host><address addr="10.77.0.11" addrtype="ipv4"/><address addr="AA:BB:CC:00:00:01" addrtype="mac"/><ports>
+<extraports state="filtered" count="65533"/>
+<port protocol="tcp" portid="22"><state state="open" reason="syn-ack"/></port>
+<port protocol="tcp" portid="25"><state state="closed" reason="reset"/></port></ports></host>
+<host><address addr="10.77.0.31" addrtype="ipv4"/><ports><port protocol="udp" portid="53"><state state="open|filtered"/></port>
+<port protocol="udp" portid="123"><state state="open|filtered"/></port></ports></host>
+</nmaprun>"""
+
+
+def flow(source: dict, destination: dict, port: int | None = 5671, protocol: str = "tcp", purpose: str = "amqp") -> dict:
+    return {"purpose": purpose, "protocol": protocol, "port": port, "source": source, "destination": destination}
+
+
+def host(name: str) -> dict:
+    return {"kind": "host", "name": name, "addresses": [HOSTS[name]]}
+
+
+def place(name: str, *addresses: str) -> dict:
+    return {"kind": "place", "name": name, "addresses": list(addresses)}
+
+
+def test_a_report_of_nmap_is_read_by_address():
+    assert scan.parse(XML) == {
+        "10.77.0.11": {("tcp", 22): "open", ("tcp", 25): "closed"},
+        "10.77.0.31": {("udp", 53): "open|filtered", ("udp", 123): "open|filtered"},
+    }
+
+
+def test_a_host_that_nmap_gave_up_on_is_no_closed_host():
+    with pytest.raises(Refusal, match=r"gave up on 10\.77\.0\.11"):
+        scan.parse(XML.replace("<host>", '<host timedout="true">', 1))
+
+
+def test_a_silent_udp_port_counts_as_open_where_somebody_listens():
+    found = {"broker1": scan.parse(XML)["10.77.0.11"], "worker1": scan.parse(XML)["10.77.0.31"]}
+    assert scan.reached("outside", found, {"worker1": {123}}) == {
+        Reached("outside", "broker1", "tcp", 22),
+        Reached("outside", "worker1", "udp", 123),
+    }
+
+
+def test_a_listener_on_loopback_is_reached_by_nobody():
+    said = """UNCONN 0 0 127.0.0.1:323 0.0.0.0:*
+UNCONN 0 0 [::1]:323 [::]:*
+UNCONN 0 0 0.0.0.0:5355 0.0.0.0:*
+UNCONN 0 0 [fe80::1]%eth0:546 [::]:*
+"""
+    assert scan.udp_listeners(said) == {5355, 546}
+
+
+def test_a_flow_is_declared_for_the_hosts_that_it_names_and_for_nobody_else():
+    flows = judging.read([flow(host("worker1"), host("broker1"))])
+    assert judging.expand(flows, POINTS, HOSTS) == {Reached("worker1", "broker1", "tcp", 5671): "amqp"}
+
+
+def test_a_place_is_whoever_has_its_address_whatever_it_is_called():
+    everywhere = [
+        flow(place("worker1", "10.77.0.1"), host("broker1"), 22, purpose="ssh"),
+        flow(place("office", "10.77.0.0/24"), host("worker1"), 80, purpose="http"),
+    ]
+    assert judging.expand(judging.read(everywhere), POINTS, HOSTS) == {
+        Reached("controller", "broker1", "tcp", 22): "ssh",
+        Reached("broker1", "worker1", "tcp", 80): "http",
+        Reached("controller", "worker1", "tcp", 80): "http",
+        Reached("outside", "worker1", "tcp", 80): "http",
+    }
+
+
+def test_what_leaves_the_fleet_or_has_no_port_opens_nothing():
+    flows = [
+        flow(host("worker1"), place("mirror", "192.0.2.1", "mirror.example.org"), 443),
+        flow(host("worker1"), host("broker1"), None, "icmp"),
+    ]
+    assert judging.expand(judging.read(flows), POINTS, HOSTS) == {}
+
+
+def test_two_reasons_for_one_way_are_both_told_and_a_repeated_line_once():
+    flows = [flow(host("worker1"), host("broker1"))] * 2 + [flow(host("worker1"), host("broker1"), purpose="extra")]
+    assert list(judging.expand(judging.read(flows), POINTS, HOSTS).values()) == ["amqp; extra"]
+
+
+def test_the_difference_goes_both_ways_and_reaches_the_report():
+    way, open_way, closed_way = (Reached("worker1", "broker1", "tcp", port) for port in (5671, 5672, 22))
+    verdict = Verdict({way: "amqp", closed_way: "ssh"}, {way, open_way})
+    all_of_it = report.told(verdict, {"began": "now", "took_s": 1.0, "scanner": "nmap", "udp_ports": [], "stranger": "x"}, None)
+    assert [each["port"] for each in all_of_it["undeclared"]] == [5672]
+    assert [each["port"] for each in all_of_it["missing"]] == [22]
+    assert {"declared", "open", "undeclared", "missing", "conditions"} == set(all_of_it)
+    page = report.page(all_of_it, verdict, list(POINTS), list(HOSTS))
+    assert "5672 ✗" in page and "(22)" in page and "1 ways are open and undeclared; 1 are declared and not open." in page
+
+
+def test_only_the_labs_own_hosts_are_scanned():
+    own_hosts_only(["10.77.0.11"])
+    with pytest.raises(Refusal, match=r"192\.0\.2\.1: only the lab's own hosts"):
+        own_hosts_only(["10.77.0.11", "192.0.2.1"])
+
+
+def test_all_ports_are_scanned_without_waiting_for_ever():
+    command = scan.tcp_command(["10.77.0.11"])
+    assert "-p-" in command and "--host-timeout" in command

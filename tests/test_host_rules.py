@@ -1,0 +1,50 @@
+"""Role host without a host: whom SSH would shut out, and a file that its reader refuses."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from pathlib import Path
+
+import ansible.module_utils
+import pytest
+
+# Modules import their helper as Ansible names it on a host.
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
+
+import host  # noqa: E402  (the filter; the line above must come first)
+from ansible.module_utils.whole_files import Invalid, ManagedFile, write_files  # noqa: E402
+
+
+@pytest.mark.parametrize(("user", "users"), [("root", []), ("admin", ["alice", "bob"]), ("", [])])
+def test_accounts_that_come_by_key_are_welcome(user, users):
+    assert host.ssh_problems(user, users, False) == []
+
+
+@pytest.mark.parametrize(
+    ("user", "users", "password", "says"),
+    [
+        ("root", [], True, "connects with a password"),
+        ("", ["alice"], False, "Set ansible_user"),
+        ("root", ["al*"], False, "'al*', which is no account"),
+        ("root", ["a b"], False, "'a b', which is no account"),
+    ],
+)
+def test_an_inventory_that_would_shut_itself_out_is_refused(user, users, password, says):
+    (sentence,) = host.ssh_problems(user, users, password)
+    assert says in sentence
+
+
+def test_a_file_that_its_reader_refuses_is_not_put_in_place(tmp_path):
+    me = pwd.getpwuid(os.getuid())
+    path = tmp_path / "settings"
+
+    def wanted(content):
+        group = grp.getgrgid(os.getgid()).gr_name
+        return ManagedFile(str(path), content, me.pw_name, group, 0o644, validate="grep -q good %s")
+
+    assert write_files([wanted("good\n")], check_mode=False).changed == [str(path)]
+    with pytest.raises(Invalid, match="was not put in place, since grep refuses it"):
+        write_files([wanted("bad\n")], check_mode=False)
+    assert path.read_text() == "good\n" and list(tmp_path.iterdir()) == [path]

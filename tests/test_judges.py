@@ -1,0 +1,185 @@
+"""The judges' verdicts: what counts as weak, as failed, as said; and the way by which they reach a port."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lab.judges import lynis, secrets, ssh, tls
+from lab.judges.__main__ import objections, owed_ports, reachable_ports, table
+from lab.judges.relay import relay
+
+
+@pytest.mark.parametrize(
+    ("name", "weak"),
+    [
+        ("TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", False),
+        ("TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256", False),
+        ("TLS_DHE_RSA_WITH_AES_256_GCM_SHA384", False),
+        ("TLS_RSA_WITH_AES_128_GCM_SHA256", True),
+        ("TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA384", True),
+        ("TLS_ECDH_anon_WITH_AES_128_CBC_SHA", True),
+        ("TLS_DHE_anon_WITH_AES_128_GCM_SHA256", True),
+        ("TLS_RSA_WITH_NULL_MD5", True),
+    ],
+)
+def test_a_suite_without_forward_secrecy_or_authentication_is_weak(name, weak):
+    assert tls.weak_suite(name) is weak
+
+
+def answer(**changes):
+    done = {"status": "COMPLETED", "error_reason": None}
+    scan = {
+        f"{protocol}_cipher_suites": {**done, "result": {"accepted_cipher_suites": []}}
+        for protocol in (*tls.OLD, "tls_1_2", "tls_1_3")
+    }
+    scan |= {hole: {**done, "result": {key: wanted}} for hole, (key, wanted) in tls.HOLES.items()}
+    scan["robot"] = {**done, "result": {"robot_result": "NOT_VULNERABLE_NO_ORACLE"}}
+    return scan | changes
+
+
+def accepting(*names):
+    suites = [{"cipher_suite": {"name": name}} for name in names]
+    return {"status": "COMPLETED", "error_reason": None, "result": {"accepted_cipher_suites": suites}}
+
+
+NOT_ASKED = {"status": "ERROR", "error_reason": "CONNECTIVITY_ISSUE", "result": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, []),
+        ({"tls_1_0_cipher_suites": accepting("TLS_RSA_WITH_AES_128_CBC_SHA")}, ["tls_1_0 is spoken"]),
+        (
+            {"tls_1_2_cipher_suites": accepting("TLS_RSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")},
+            ["tls_1_2 accepts TLS_RSA_WITH_AES_128_CBC_SHA"],
+        ),
+        ({"tls_1_2_cipher_suites": NOT_ASKED}, ["tls_1_2 could not be judged: CONNECTIVITY_ISSUE"]),
+        ({"heartbleed": NOT_ASKED}, ["heartbleed could not be judged: CONNECTIVITY_ISSUE"]),
+        ({"robot": NOT_ASKED}, ["robot: CONNECTIVITY_ISSUE"]),
+    ],
+)
+def test_what_is_weak_and_what_could_not_be_asked_both_count(changes, found):
+    assert tls.weaknesses(answer(**changes)) == found
+
+
+def test_a_failure_of_ssh_audit_is_a_failure_and_a_warning_none():
+    report = {
+        "kex": [{"algorithm": "ecdh-sha2-nistp256", "notes": {"fail": ["suspected curve"], "warn": ["not post-quantum"]}}],
+        "mac": [{"algorithm": "umac-64@openssh.com", "notes": {"warn": ["small tag"]}}],
+    }
+    assert ssh.failures(report) == ["kex ecdh-sha2-nistp256: suspected curve"]
+
+
+def test_lynis_tells_its_index_and_what_it_found():
+    read = lynis.read_report("lynis_version=3.1.4\nsuggestion[]=SSH-7408|Consider it|Port (set 22 to )|-|\nhardening_index=83\n")
+    assert (read.index, read.version, read.suggestions) == (83, "3.1.4", ["SSH-7408 Consider it (Port (set 22 to ))"])
+    assert lynis.read_report("").index == 0
+
+
+KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "found"),
+    [
+        ("nothing of it", []),
+        ('password: it\'s "long" enough', ["passwords.newsroom"]),
+        ('{"password": "it\'s \\"long\\" enough"}', ["passwords.newsroom"]),
+        ('"key": "-----BEGIN PRIVATE KEY-----\\nMIGHAgEAMBMGByqGSM49\\n', ["authority.key"]),
+        ("-----BEGIN CERTIFICATE-----\npublic-certificate", []),
+    ],
+)
+def test_a_secret_is_found_as_it_is_and_as_json_writes_it(output, found):
+    vault = {
+        "passwords": {"newsroom": 'it\'s "long" enough'},
+        "authority": {"key": KEY, "certificate": "-----BEGIN CERTIFICATE-----\npublic-certificate\n"},
+    }
+    assert secrets.said(vault, output) == found
+
+
+def test_a_host_owes_tls_where_a_declared_flow_of_work_ends():
+    flow = {"purpose": "amqp", "protocol": "tcp", "port": 5671, "destination": {"kind": "host", "name": "broker1"}}
+    ssh_flow = {**flow, "purpose": "ssh", "port": 22}
+    host = {"name": "broker1", "flows": [flow, ssh_flow, {**flow, "destination": {"name": "broker2"}, "port": 5672}]}
+    assert owed_ports(host) == {5671}
+
+
+def test_only_a_listener_on_loopback_is_out_of_reach():
+    listening = ["0.0.0.0:22", "[::]:22", "*:80", "127.0.0.1:6432", "127.0.0.53%lo:53", "[::1]:25", "10.77.0.11:5671"]
+    assert reachable_ports(listening, "10.77.0.11") == [("10.77.0.11", port) for port in (22, 80, 5671)]
+
+
+def verdict(**changes):
+    entry = {"host": "a", "port": 5671, "begins": "tls", "weak": []}
+    return {
+        "hosts": ["a"],
+        "ssh_audit": {"a": []},
+        "tls": [entry],
+        "lynis": {"a": {"index": 80}},
+        "secrets_said": [],
+        "secrets_lines": 9,
+    } | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "objection"),
+    [
+        ({"ssh_audit": {"a": ["kex x: broken"]}}, "a: ssh-audit: kex x: broken"),
+        ({"tls": [{"host": "a", "port": 1, "begins": "tls", "weak": ["tls_1_0 is spoken"]}]}, "a:1: tls_1_0 is spoken"),
+        ({"tls": []}, "no port of the fleet speaks TLS: nothing was judged"),
+        ({"lynis": {"a": {"index": 79}}}, "a: lynis's index is 79, and must be 80 at least"),
+        ({"secrets_said": ["x.y"]}, "Ansible's output holds the secret x.y"),
+    ],
+)
+def test_each_verdict_that_must_not_be_is_an_objection(changes, objection):
+    assert objections(verdict()) == []
+    assert objections(verdict(**changes)) == [objection]
+    assert "a " in table(verdict(**changes))
+
+
+class Echo(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_port_of_the_host_is_reached_through_its_session():
+    """Several connections at once, more bytes than a frame, a port where nobody listens: by the very program of the host."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    body = bytes(range(256)) * 1200
+
+    async def post(port):
+        reading, writing = await asyncio.open_connection("127.0.0.1", port)
+        writing.write(b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        said = await reading.read()
+        writing.close()
+        return said.partition(b"\r\n\r\n")[2]
+
+    async def silent(port):
+        reading, writing = await asyncio.open_connection("127.0.0.1", port)
+        said = await reading.read()
+        writing.close()
+        return said
+
+    async def everything():
+        async with relay([]) as through:
+            port, nowhere = await through.port("127.0.0.1", server.server_port), await through.port("127.0.0.1", 1)
+            return await asyncio.wait_for(asyncio.gather(*(post(port) for _ in range(5)), silent(nowhere)), 20)
+
+    try:
+        *bodies, nothing = asyncio.run(everything())
+    finally:
+        server.shutdown()
+    assert bodies == [body] * 5 and nothing == b""

@@ -1,0 +1,155 @@
+"""gunicorn with the kit's TLS: a renewed certificate is served at the next connection, and nothing else is spoken."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from test_newsroom_web import environment  # noqa: F401  (a fixture)
+
+OURS = Path(__file__).parents[1] / "roles/application/files/etc/application"
+APP = """
+def app(environ, start):
+    start('200 OK', [('Content-Length', '5')])
+    return [environ['wsgi.url_scheme'].encode()]
+"""
+
+
+def make(directory: Path) -> str:
+    """A certificate that is its own authority; returns its serial number."""
+    directory.mkdir()
+    names = ["-subj", "/CN=web1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", *names]
+    subprocess.run([*command, "-keyout", "key.pem", "-out", "certificate.pem"], cwd=directory, check=True, capture_output=True)
+    shown = ["openssl", "x509", "-noout", "-serial", "-in", "certificate.pem"]
+    return subprocess.run(shown, cwd=directory, check=True, capture_output=True, text=True).stdout.strip().partition("=")[2]
+
+
+@dataclass
+class Server:
+    port: int
+    folder: Path
+    serials: list[str]
+
+    def turn(self, name: str) -> None:
+        new = self.folder / "new"
+        new.symlink_to(name)
+        new.replace(self.folder / "identity")
+
+    def ask(self) -> tuple[int, str]:
+        context = ssl.create_default_context(cafile=self.folder / "bundle.pem")
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=context)
+        try:
+            connection.connect()
+            serial = connection.sock.getpeercert()["serialNumber"]
+            connection.request("GET", "/")
+            answer = connection.getresponse()
+            assert answer.read() == b"https"
+            return answer.status, serial
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def server(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: F811
+    folder = tmp_path_factory.mktemp("tls")
+    serials = [make(folder / name) for name in ("first", "second")]
+    (folder / "bundle.pem").write_text("".join((folder / name / "certificate.pem").read_text() for name in ("first", "second")))
+    (folder / "identity").symlink_to("first")
+    (folder / "served.py").write_text(APP)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        tls = ["--config=python:grunnfjell_tls", "--certfile=identity/certificate.pem", "--keyfile=identity/key.pem"]
+        command = [environment / "bin/gunicorn", "--worker-class=gthread", "--threads=4", "--bind=fd://0", "--workers=2"]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(
+                [*command, "--no-control-socket", *tls, "served:app"],
+                stdin=listening,
+                stdout=log,
+                stderr=log,
+                cwd=folder,
+                env=os.environ | {"PYTHONPATH": f"{OURS}:{folder}"},
+            )
+        try:
+            found = Server(listening.getsockname()[1], folder, serials)
+            end = time.monotonic() + 30
+            while True:
+                try:
+                    found.ask()
+                    break
+                except OSError:
+                    assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
+                    time.sleep(0.1)
+            yield found
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def test_a_renewed_certificate_is_served_at_the_next_connection_and_no_request_is_refused(server: Server) -> None:
+    answers: list[tuple[int, str]] = []
+    over = threading.Event()
+
+    def client() -> None:
+        while not over.is_set():
+            answers.append(server.ask())
+
+    clients = [threading.Thread(target=client) for _ in range(2)]
+    for each in clients:
+        each.start()
+    try:
+        for name, serial in (("second", server.serials[1]), ("first", server.serials[0])):
+            time.sleep(0.3)
+            server.turn(name)
+            assert server.ask() == (200, serial)
+    finally:
+        over.set()
+        for each in clients:
+            each.join()
+    assert {status for status, _ in answers} == {200}
+    assert {serial for _, serial in answers} == set(server.serials)
+
+
+def test_a_certificate_that_cannot_be_read_leaves_the_one_before_it_in_service(server: Server) -> None:
+    server.ask()
+    (server.folder / "broken").mkdir()
+    (server.folder / "broken/certificate.pem").write_text("half of it")
+    server.turn("broken")
+    try:
+        assert server.ask() == (200, server.serials[0])
+    finally:
+        server.turn("first")
+
+
+def test_plain_http_gets_no_answer_of_the_application(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request("POST", "/", b"a film")
+        assert connection.getresponse().status == 400
+    except (OSError, http.client.HTTPException):
+        pass
+    finally:
+        connection.close()
+    assert server.ask()[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("version", "ciphers"),
+    [(ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0"), (ssl.TLSVersion.TLSv1_2, "AES128-SHA:AES256-GCM-SHA384")],
+)
+def test_neither_an_old_version_nor_a_weak_cipher_is_spoken(server: Server, version: ssl.TLSVersion, ciphers: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers(ciphers)
+    with pytest.warns(DeprecationWarning) if version < ssl.TLSVersion.TLSv1_2 else threading.Lock():
+        context.minimum_version = context.maximum_version = version
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain, pytest.raises(OSError):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
