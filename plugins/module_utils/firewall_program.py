@@ -247,8 +247,13 @@ def end_trial() -> None:
 
 def go_back() -> None:
     former = read(TRIAL / "former.nft") or ""
-    nft(instead(former))
-    shutil.rmtree(TRIAL)
+    try:
+        nft(instead(former))
+    except FirewallError:
+        nft(instead(""))  # the next run loads what is declared; a host that nobody can enter has no next run
+        raise
+    finally:
+        shutil.rmtree(TRIAL)
 
 
 def back() -> None:
@@ -272,7 +277,7 @@ def confirm(token: str) -> None:
             nft(OLDER_RULE)
             command(
                 "systemd-run", "--quiet", "--collect", f"--unit={OLDER_UNIT}", f"--on-active={OLDER_SECONDS}",
-                "/usr/sbin/nft", "flush", "chain", *FAMILY_TABLE, "older",
+                "--timer-property=AccuracySec=1s", "/usr/sbin/nft", "flush", "chain", *FAMILY_TABLE, "older",
             )  # fmt: skip
         write(LOADED, f"{fingerprint()}\n")
         # Until here the timer waits: it finds the lock taken, and then no trial; had anything failed, it would go back.
