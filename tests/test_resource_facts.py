@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from resource_facts import address_of, descriptors_max, installed_packages, listening, memory_bytes, unit_of
+from resource_facts import address_of, descriptors_max, filters_calls, installed_packages, listening, memory_bytes, unit_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 
@@ -94,3 +94,10 @@ def test_descriptors_end_where_the_service_manager_cannot_raise_them(tmp_path: P
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
     assert descriptors_max(tmp_path) == most
+
+
+@pytest.mark.parametrize(("bounding", "may"), [("000001ffffffffff", True), ("00000000a88435fb", False)])
+def test_a_systemd_without_the_administrators_capability_filters_no_calls(tmp_path: Path, bounding: str, may: bool) -> None:
+    (tmp_path / "proc/1").mkdir(parents=True)
+    (tmp_path / "proc/1/status").write_text(f"Name:\tsystemd\nCapBnd:\t{bounding}\n")
+    assert filters_calls(tmp_path) is may
