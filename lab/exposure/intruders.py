@@ -85,7 +85,7 @@ def page(told: dict) -> str:
     )
     heads = ("tried", "from", "to", "", "what the intruder was told", "what the right one was told")
     lacking = f'<p class="bad">Not tried: {escape(", ".join(told["not_tried"]))}.</p>' if told["not_tried"] else ""
-    style = "<style>td, th { text-align: left; white-space: normal; vertical-align: top; }</style>"
+    style = "<style>td, th { text-align: left; white-space: normal; vertical-align: top; } td:first-child { min-width: 14rem; }</style>"
     return document(
         "Intruders",
         f"""{style}<h1>Wrong things tried</h1>
