@@ -170,6 +170,11 @@ def rolled_back(scene: Scene) -> float:
     return time.time()
 
 
+def now(scene: Scene) -> float:
+    """The operation that went before has come to its end."""
+    return time.time()
+
+
 def drained(scene: Scene) -> float:
     """As an operator does it: the host's line says drained, and a run makes it so."""
     overlay = REPOSITORY / "build" / "drill" / "drained.yml"
@@ -182,6 +187,11 @@ def drained(scene: Scene) -> float:
 def brought_back(scene: Scene) -> float:
     playbook(scene, "site.yml")
     return time.time()
+
+
+def rotated(scene: Scene) -> float:
+    """Every secret that the fleet has, in one run of the playbook that an operator uses."""
+    return playbook(scene, "playbooks/rotate.yml")
 
 
 def poisoned(scene: Scene) -> float:
@@ -234,6 +244,7 @@ FAULTS = (
     Fault("producer killed", "process", on(hosts.producer, PROGRAMS), affects=hosts.producer, accepts=True),
     Fault("deploy during load", "process", amid_work(deployed), rolled_back, seamless=True, accepts=True),
     Fault("scale-in during load", "process", amid_work(drained), brought_back, affects=hosts.worker, seamless=True),
+    Fault("every secret rotated", "process", amid_work(rotated), now, seamless=True, accepts=True),
     Fault("poison job", "process", poisoned),
 )  # fmt: skip
 

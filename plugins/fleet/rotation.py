@@ -185,8 +185,8 @@ def chosen(vault: Vault, applications: Iterable[str], names: Iterable[str], appl
         matches = [secret for secret in known if secret == name or secret.partition(".")[0] == name]
         if not matches:
             raise RotationRefused(
-                f"There is no secret '{name}' that can be changed at work. There are: {', '.join(known)}, and each variable before "
-                "the dot alone, for all that it holds. Any other secret is its owner's to change: ansible-vault edit."
+                f"There is no secret '{name}' that can be changed at work. There are: {', '.join(known)}, and each variable "
+                "before the dot alone, for all that it holds. Any other secret is its owner's to change: ansible-vault edit."
             )
         wanted += matches
     return list(dict.fromkeys(wanted or known))

@@ -33,10 +33,8 @@ def load(environ: Mapping[str, str]) -> Settings:
     if len(token) < SHORTEST_TOKEN:
         raise SettingsError(f"NEWSROOM_TOKEN must be a secret of at least {SHORTEST_TOKEN} characters; it has {len(token)}.")
     beside = environ.get("NEWSROOM_TOKEN_BESIDE", "")
-    if beside and len(beside) < SHORTEST_TOKEN:
-        raise SettingsError(
-            f"NEWSROOM_TOKEN_BESIDE must be empty or have at least {SHORTEST_TOKEN} characters; it has {len(beside)}."
-        )
+    if 0 < len(beside) < SHORTEST_TOKEN:
+        raise SettingsError(f"NEWSROOM_TOKEN_BESIDE must have {SHORTEST_TOKEN} characters, or none; it has {len(beside)}.")
     return Settings(
         data_dir=Path(environ.get("NEWSROOM_DATA_DIR", "/var/lib/newsroom")),
         token=token,
