@@ -75,7 +75,7 @@ def accepted(entry: Entry, name: str) -> dict[str, str]:
     found = {login_of(entry, name): secret_of(entry)}
     other = other_of(entry)
     if other is not None and phase_of(entry) in BOTH:
-        found[other.get("login", name)] = other["secret"]
+        found.setdefault(other.get("login", name), other["secret"])
     return found
 
 

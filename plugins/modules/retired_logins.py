@@ -200,8 +200,8 @@ def main() -> None:
             if there:
                 module.fail_json(
                     msg=f"{params['service']} still serves clients that are logged in as {', '.join(sorted(there))}, though "
-                    "every program of the fleet was handed over to the other login. End what they are, and run `make rotate` again; "
-                    "both logins are valid until then."
+                    "every program of the fleet was handed over to the other login. End what they are, and run `make rotate` "
+                    "again; both logins are valid until then."
                 )
         elif let_in := list(service.let_in()):
             module.fail_json(msg=f"{params['service']} still lets in {', '.join(sorted(let_in))}, which should be gone.")
