@@ -176,6 +176,35 @@ def test_no_refusal_says_a_secret() -> None:
     assert not {"hidden", "b-shop", "d-shop", "t-shop"} & set(str(refusal.value).replace("'", " ").split())
 
 
+def test_an_authority_is_trusted_before_it_issues_and_until_nobody_shows_its_certificates() -> None:
+    vault = fresh_vault() | {rotation.AUTHORITIES: {"first": {"key": "f"}}}
+    vault, wanted = rotation.begin(vault, APPLICATIONS, ["pki_authority"], authority=lambda name: {"key": f"key of {name}"})
+    assert wanted == ["vault_pki_authority"]
+    assert vault[rotation.AUTHORITIES] == {"first": {"key": "f"}, "second": {"key": "key of second"}}
+    seen = [rotation.trusted(vault["vault_pki_authority"])]
+    for phase in STEPS:
+        vault = rotation.advance(vault, phase)
+        seen.append(rotation.trusted(vault["vault_pki_authority"]))
+    # Each step may have come to some hosts only: whoever issues in one is trusted in the one before and in the one after.
+    assert seen == [["first", "second"], ["second", "first"], ["second"], ["second"]]
+    assert vault[rotation.AUTHORITIES] == {"second": {"key": "key of second"}} and vault["vault_pki_authority"] == "second"
+
+
+def test_every_certificate_is_renewed_in_one_phase_alone() -> None:
+    vault = fresh_vault() | {rotation.AUTHORITIES: {"first": {}}}
+    vault, _ = rotation.begin(vault, APPLICATIONS, [rotation.RENEWAL])
+    seen = [rotation.renews(vault[rotation.RENEWAL])]
+    for phase in STEPS:
+        vault = rotation.advance(vault, phase)
+        seen.append(rotation.renews(vault[rotation.RENEWAL]))
+    assert seen == [False, True, False, False]
+
+
+def test_a_fleet_without_an_authority_has_none_to_change() -> None:
+    with pytest.raises(rotation.RotationRefused, match="There is no secret 'pki_authority'"):
+        rotation.begin(fresh_vault(), APPLICATIONS, ["pki_authority"])
+
+
 # --- What the services hold for it ---------------------------------------------------------------------------------------------
 
 

@@ -25,5 +25,7 @@ class FilterModule:
             "login_in_use": rotation.login_of,
             "secret_beside": rotation.beside,
             "login_secrets": login_secrets,
+            "authorities_trusted": rotation.trusted,
+            "renewal_due": rotation.renews,
             "former_secrets": rotation.former,
         }

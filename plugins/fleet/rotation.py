@@ -30,15 +30,22 @@ BOTH = (NEXT, FORMER)
 # The second login of an application; it takes turns with the one of the application's own name.
 SECOND = "_b"
 
-# What a variable of the vault holds: passwords of logins that take turns; values of which two may be valid; or one value that is
-# exchanged in one place, in one step.
-LOGINS, VALUES, ONE = "logins", "values", "one"
+# What a variable of the vault holds: passwords of logins that take turns; values of which two may be valid; one value that is
+# exchanged in one place, in one step; or the name of an authority, of which a fleet may trust two.
+LOGINS, VALUES, ONE, AUTHORITY = "logins", "values", "one", "authority"
+AUTHORITIES = "vault_pki_authorities"
+RENEWAL = "vault_pki_renewal"
 KINDS = {
     "vault_rabbitmq_user_passwords": LOGINS,
     "vault_postgresql_role_passwords": LOGINS,
     "vault_application_tokens": VALUES,
     "vault_rabbitmq_erlang_cookie": ONE,
+    "vault_pki_authority": AUTHORITY,
+    # No secret of the vault's: keys are made on the hosts. It marks a renewal of all of them that is under way.
+    RENEWAL: ONE,
 }
+# What a fleet with an authority has before either was ever changed.
+AT_FIRST = {"vault_pki_authority": "first", RENEWAL: "never"}
 
 Entry = Any  # text, or the mapping
 Vault = dict[str, Any]
@@ -97,6 +104,20 @@ def leaving(entry: Entry, name: str) -> dict[str, str]:
     return {other.get("login", name): other["secret"]} if other is not None and phase_of(entry) == FORMER else {}
 
 
+def other_authority(name: str) -> str:
+    return "second" if name == "first" else "first"
+
+
+def trusted(entry: Entry) -> list[str]:
+    """The authorities whose certificates are believed now, the one that issues first."""
+    return [name for name in (secret_of(entry), beside(entry)) if name]
+
+
+def renews(entry: Entry) -> bool:
+    """Whether a run makes every key and certificate anew."""
+    return phase_of(entry) == FORMER
+
+
 def other_login(login: str, name: str) -> str:
     return name if login != name else name + SECOND
 
@@ -104,7 +125,7 @@ def other_login(login: str, name: str) -> str:
 def begun(entry: Entry, name: str, kind: str, fresh: Callable[[], str]) -> Entry:
     """A settled entry with its next secret beside it."""
     now: dict[str, Any] = {"secret": secret_of(entry)}
-    coming = {"secret": fresh()}
+    coming = {"secret": other_authority(now["secret"]) if kind == AUTHORITY else fresh()}
     if kind == LOGINS:
         now["login"] = login_of(entry, name)
         coming["login"] = other_login(now["login"], name)
@@ -141,8 +162,8 @@ def entries(vault: Vault) -> dict[str, tuple[str, str, Entry]]:
     """Name of a secret, as a person says it: (variable, name within it, entry), of all that can be changed."""
     found = {}
     for variable, kind in KINDS.items():
-        held = vault.get(variable)
-        if kind == ONE:
+        held = vault.get(variable, AT_FIRST.get(variable) if AUTHORITIES in vault else None)
+        if kind in (ONE, AUTHORITY):
             if held is not None:
                 found[variable] = (variable, "", held)
         elif isinstance(held, Mapping):
@@ -162,7 +183,7 @@ def phase_of_vault(vault: Vault) -> str:
 
 def changed(vault: Vault, secret: str, entry: Entry) -> None:
     variable, name, _ = entries(vault)[secret]
-    if KINDS[variable] == ONE:
+    if KINDS[variable] in (ONE, AUTHORITY):
         vault[variable] = entry
     else:
         vault[variable] = dict(vault[variable]) | {name: entry}
@@ -182,7 +203,8 @@ def chosen(vault: Vault, applications: Iterable[str], names: Iterable[str], appl
     wanted: list[str] = []
     for name in names:
         # A variable means all that it holds.
-        matches = [secret for secret in known if secret == name or secret.partition(".")[0] == name]
+        spelt = (name, f"vault_{name}")
+        matches = [secret for secret in known if secret in spelt or secret.partition(".")[0] in spelt]
         if not matches:
             raise RotationRefused(
                 f"There is no secret '{name}' that can be changed at work. There are: {', '.join(known)}, and each variable "
@@ -198,8 +220,12 @@ def begin(
     names: Iterable[str] = (),
     application: str = "",
     fresh: Callable[[], str] = lambda: secrets.token_hex(BYTES),
+    authority: Callable[[str], dict[str, str]] = lambda name: {},
 ) -> tuple[Vault, list[str]]:
-    """The vault with the change begun, or, where one is under way, as it is; and the secrets of the change."""
+    """The vault with the change begun, or, where one is under way, as it is; and the secrets of the change.
+
+    fresh, authority: make a secret, and the key and certificate of a new authority.
+    """
     applications, names = list(applications), list(names)
     wanted = chosen(vault, applications, names, application)
     going_on = under_way(vault)
@@ -219,6 +245,9 @@ def begin(
                 f"'{name + SECOND}' in {variable} has the name of the second login of '{name}'. Rename that application first."
             )
         changed(vault, secret, begun(entry, name, KINDS[variable], fresh))
+        if KINDS[variable] == AUTHORITY:
+            coming = other_authority(secret_of(entry))
+            vault[AUTHORITIES] = dict(vault[AUTHORITIES]) | {coming: authority(coming)}
     return vault, wanted
 
 
@@ -227,8 +256,11 @@ def advance(vault: Vault, phase: str) -> Vault:
     vault = dict(vault)
     for secret, at in under_way(vault).items():
         if at == phase:
-            _, name, entry = entries(vault)[secret]
+            variable, name, entry = entries(vault)[secret]
             changed(vault, secret, LEAVE[phase](entry, name))
+            if KINDS[variable] == AUTHORITY and phase == RETIRED:
+                gone = entry[RETIRED]["secret"]
+                vault[AUTHORITIES] = {name: held for name, held in vault[AUTHORITIES].items() if name != gone}
     return vault
 
 
