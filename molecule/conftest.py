@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authority import Authority, of_inventory
 from recorded import Run, read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -46,6 +47,12 @@ def fleet_inputs(request, tmp_path_factory) -> dict[str, dict[str, Any]]:
 def inputs(host, fleet_inputs) -> dict[str, Any]:
     """The role inputs of the host under test."""
     return fleet_inputs[host.backend.get_hostname()]
+
+
+@pytest.fixture(scope="session")
+def authority(request, tmp_path_factory) -> Authority:
+    """Who issues the fleet's certificates, with the key that only the inventory's vault holds."""
+    return of_inventory(Path(request.config.option.ansible_inventory), tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")

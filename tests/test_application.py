@@ -2,6 +2,7 @@
 
 import ast
 
+import pytest
 from application_release import releases_to_remove
 from celery_promises import broken, task_settings
 from celery_settings import broker_url, fingerprint, python_literal
@@ -84,6 +85,29 @@ def test_a_worker_that_keeps_the_promise_is_not_refused() -> None:
 def test_a_setting_that_breaks_the_promise_is_refused_by_name() -> None:
     (sentence,) = broken("w@1", {**PROMISES, "task_acks_late": False}, [], PROMISES, {})
     assert "task_acks_late is False, but the promise needs True" in sentence and "application_waivers" in sentence
+
+
+TLS = {"broker_use_ssl": {"ca_certs": "/a", "keyfile": "/k", "cert_reqs": 2, "server_hostname": "10.0.0.1"}}
+
+
+def test_tls_as_celery_tells_it_keeps_the_promise() -> None:
+    told = {**TLS["broker_use_ssl"], "keyfile": "********", "certfile": "/c"}
+    assert broken("w@1", {"broker_use_ssl": told}, [], TLS, {}) == []
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        False,
+        True,
+        {**TLS["broker_use_ssl"], "cert_reqs": 0},
+        {**TLS["broker_use_ssl"], "server_hostname": None},
+        {key: value for key, value in TLS["broker_use_ssl"].items() if key != "server_hostname"},
+    ],
+)
+def test_tls_that_does_not_look_whom_it_talks_to_breaks_it(told: object) -> None:
+    (sentence,) = broken("w@1", {"broker_use_ssl": told}, [], TLS, {})
+    assert "broker_use_ssl is" in sentence
 
 
 def test_a_task_that_overrides_the_promise_is_refused_by_its_name() -> None:

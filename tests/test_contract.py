@@ -20,7 +20,7 @@ JUDGES = "\n".join(
     path.read_text() for path in (*(ROOT / "plugins/fleet").rglob("*.py"), ROOT / "plugins/action/topology.py", JOB)
 )
 # What a role sets for others to read.
-OUTPUTS = {"application_current", "topology_packages"}
+OUTPUTS = {"application_current", "topology_packages", "topology_identities"}
 
 
 def load(role: str, path: str, roles: Path = ROOT / "roles") -> dict:

@@ -222,12 +222,12 @@ def test_a_port_is_taken_by_others_only(case: str) -> None:
 def test_two_brokers_are_let_through_while_each_that_takes_jobs_has_a_worker(producer: str, worker: str, refusals: int) -> None:
     """The way out of a broker of an older series: a second one takes the new work while workers empty the first."""
     brokers = {
-        "a": host("a", "rabbitmq", rabbitmq_listeners_tcp=["10.0.97.1:5672"]),
-        "b": host("b", "rabbitmq", rabbitmq_listeners_tcp=["10.0.98.1:5672"]),
+        "a": host("a", "rabbitmq", rabbitmq_listeners_ssl=["10.0.97.1:5671"]),
+        "b": host("b", "rabbitmq", rabbitmq_listeners_ssl=["10.0.98.1:5671"]),
     }
 
     def bound(name: str, broker: str) -> Host:
-        return with_inputs(name, application_broker_hosts=[brokers[broker].address], application_broker_port=5672)
+        return with_inputs(name, application_broker_hosts=[brokers[broker].address], application_broker_port=5671)
 
     clients = {"web1": bound("web1", producer), "worker1": bound("worker1", worker), "worker2": bound("worker2", worker)}
     sentences = refused(broker1=None, **brokers, **clients)

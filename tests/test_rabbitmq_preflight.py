@@ -69,31 +69,31 @@ def test_a_password_is_never_in_a_sentence():
 def test_a_listener_on_loopback_is_not_refused():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert list(preflight.bindable("rabbitmq_listeners_tcp", "127.0.0.1", port, ours=False)) == []
+    assert list(preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)) == []
 
 
 def test_a_port_that_another_program_has_is_refused_and_our_own_is_not():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        (sentence,) = preflight.bindable("rabbitmq_listeners_tcp", "127.0.0.1", port, ours=False)
+        (sentence,) = preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)
         assert f"port {port} on 127.0.0.1" in sentence
-        assert list(preflight.bindable("rabbitmq_listeners_tcp", "127.0.0.1", port, ours=True)) == []
+        assert list(preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=True)) == []
 
 
 @pytest.mark.parametrize(
     ("listeners", "distribution", "says"),
     [
-        ([], "127.0.0.1", "rabbitmq_listeners_tcp is empty"),
-        (["0.0.0.0:5672"], "127.0.0.1", "every address of the host"),
-        (["[::]:5672"], "127.0.0.1", "every address of the host"),
-        (["5672"], "127.0.0.1", "which is not address:port"),
-        (["localhost:5672"], "127.0.0.1", "which is not address:port"),
+        ([], "127.0.0.1", "rabbitmq_listeners_ssl is empty"),
+        (["0.0.0.0:5671"], "127.0.0.1", "every address of the host"),
+        (["[::]:5671"], "127.0.0.1", "every address of the host"),
+        (["5671"], "127.0.0.1", "which is not address:port"),
+        (["localhost:5671"], "127.0.0.1", "which is not address:port"),
         (["127.0.0.1:0"], "127.0.0.1", "which is not address:port"),
         (["127.0.0.1:65536"], "127.0.0.1", "which is not address:port"),
-        (["192.0.2.1:5672"], "127.0.0.1", "not an address of this host"),
-        (["127.0.0.1:5672"], "0.0.0.0", "rabbitmq_distribution_address holds 0.0.0.0"),
-        (["127.0.0.1:5672"], "192.0.2.1", "not an address of this host"),
-        (["127.0.0.1:5672"], "here", "which is no address"),
+        (["192.0.2.1:5671"], "127.0.0.1", "not an address of this host"),
+        (["127.0.0.1:5671"], "0.0.0.0", "rabbitmq_distribution_address holds 0.0.0.0"),
+        (["127.0.0.1:5671"], "192.0.2.1", "not an address of this host"),
+        (["127.0.0.1:5671"], "here", "which is no address"),
     ],
 )
 def test_an_address_that_cannot_work_is_refused(listeners, distribution, says):
@@ -102,7 +102,7 @@ def test_an_address_that_cannot_work_is_refused(listeners, distribution, says):
 
 
 def test_ipv6_listeners_are_read():
-    assert preflight.split_listener("[fd00::1]:5672") == ("fd00::1", 5672)
+    assert preflight.split_listener("[fd00::1]:5671") == ("fd00::1", 5671)
 
 
 def test_a_disk_that_cannot_hold_the_limit_is_refused_with_both_numbers(tmp_path):

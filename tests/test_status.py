@@ -59,7 +59,7 @@ def program(state: str = "RUNNING", release: str = "abc") -> dict:
 
 
 def fleet() -> dict:
-    consumer = {"vhost": "shop", "queue": "shop", "connection": "10.0.0.31:4711 -> 10.0.0.11:5672 (1)"}
+    consumer = {"vhost": "shop", "queue": "shop", "connection": "10.0.0.31:4711 -> 10.0.0.11:5671 (1)"}
     broker = {
         "node": "rabbit@0",
         "version": "4.0.5",
@@ -92,6 +92,17 @@ def test_a_fleet_that_is_well_accepts_and_needs_nothing():
     report = judged(fleet())
     assert (report["accepting"], report["verdict"], report["attention"]) == (True, "Yes, a 202 is accepted now.", [])
     assert render(report).startswith("Yes, a 202 is accepted now.\n")
+
+
+def test_a_certificate_that_no_run_renewed_is_named():
+    answers = fleet()
+    answers["db1"]["sections"]["certificates"] = {"days": {"postgresql": 59.9, "late": -2.0, "good": 60.1}, "renew_days": 60}
+    report = judged(answers)
+    assert report["attention"] == [
+        "db1: the certificate postgresql runs out in 59.9 days: run site.yml",
+        "db1: the certificate late ran out 2 days ago: run site.yml",
+    ]
+    assert "certificate db1: good has 60 days left" in render(report)
 
 
 def alarmed(answers: dict) -> None:
@@ -172,8 +183,8 @@ def test_a_host_that_is_away_is_a_line_and_the_rest_is_told():
 def test_who_consumes_and_is_no_worker_of_the_inventory_is_named():
     answers = fleet()
     consumers = answers["broker1"]["sections"]["broker"]["consumers"]
-    consumers.append({"vhost": "shop", "queue": "shop", "connection": "10.0.0.99:1 -> 10.0.0.11:5672 (1)"})
-    consumers.append({"vhost": "shop", "queue": "x@y.celery.pidbox", "connection": "10.0.0.98:1 -> 10.0.0.11:5672 (1)"})
+    consumers.append({"vhost": "shop", "queue": "shop", "connection": "10.0.0.99:1 -> 10.0.0.11:5671 (1)"})
+    consumers.append({"vhost": "shop", "queue": "x@y.celery.pidbox", "connection": "10.0.0.98:1 -> 10.0.0.11:5671 (1)"})
     report = judged(answers)
     assert report["strangers"] == [{"who": "10.0.0.99", "vhost": "shop", "queue": "shop", "consumers": 1}]
     assert "10.0.0.99 consumes shop/shop and is not in the inventory" in report["attention"]
@@ -262,9 +273,9 @@ def test_celerys_own_queues_are_no_work(name):
 
 
 def test_a_peer_is_told_by_its_address():
-    assert peer("10.0.0.4:4711 -> 10.0.0.2:5672 (1)") == "10.0.0.4"
-    assert peer("[fd00::4]:4711 -> [fd00::2]:5672 (1)") == "fd00::4"
-    assert peer("[::ffff:10.0.0.4]:4711 -> [::]:5672 (1)") == "10.0.0.4"
+    assert peer("10.0.0.4:4711 -> 10.0.0.2:5671 (1)") == "10.0.0.4"
+    assert peer("[fd00::4]:4711 -> [fd00::2]:5671 (1)") == "fd00::4"
+    assert peer("[::ffff:10.0.0.4]:4711 -> [::]:5671 (1)") == "10.0.0.4"
 
 
 def test_a_span_is_for_a_person():
@@ -332,5 +343,6 @@ def test_the_report_is_json_of_one_schema():
         "databases",
         "programs",
         "releases",
+        "certificates",
         "counters",
     }

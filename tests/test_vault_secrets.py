@@ -5,6 +5,14 @@ from vault_secrets import complete
 WANTED = {"cookie": [], "passwords": ["shop", "pgbouncer"]}
 
 
+def test_an_authority_is_made_once_and_another_beside_it() -> None:
+    before, made = complete({}, {"authorities": {"authorities": ["first"]}})
+    assert made == ["authorities.first"] and set(before["authorities"]["first"]) == {"certificate", "key"}
+    after, made = complete(before, {"authorities": {"authorities": ["first", "second"]}})
+    assert made == ["authorities.second"]
+    assert after["authorities"]["first"] == before["authorities"]["first"]
+
+
 def test_everything_that_is_missing_is_made_and_differs() -> None:
     vault, made = complete({}, WANTED)
     assert made == ["cookie", "passwords.shop", "passwords.pgbouncer"]

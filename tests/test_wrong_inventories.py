@@ -19,6 +19,7 @@ import pytest
 import yaml
 from ansible.constants import DEFAULT_VAULT_ID_MATCH
 from ansible.parsing.vault import VaultLib, VaultSecret
+from fleet.pki import new_authority
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = yaml.safe_load((ROOT / "tests/wrong_inventories.yml").read_text())
@@ -32,6 +33,7 @@ SECRETS = {
     "vault_rabbitmq_user_passwords": {"newsroom": "0123456789abcdef"},
     "vault_postgresql_role_passwords": {"newsroom": "0123456789abcdef", "pgbouncer": "0123456789abcdef"},
     "vault_application_tokens": {"newsroom": "0123456789abcdef"},
+    "vault_pki_authorities": {"first": new_authority("first"), "second": new_authority("second")},
 }
 TOPOLOGY = ("playbooks/topology.yml", "--tags", "topology")
 GIB = 2**30

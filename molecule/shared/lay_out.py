@@ -20,7 +20,13 @@ ansible_ssh_common_args: -o UserKnownHostsFile={state}/known_hosts -o StrictHost
 host_sysctl: {{}}
 host_packages: [ca-certificates]
 
-secrets_wanted: {{}}
+# Who they are, by an authority of the scenario's own.
+pki_authority: first
+pki_authorities_trusted: [first]
+pki_authorities: "{{{{ vault_pki_authorities }}}}"
+pki_identities: "{{{{ topology_identities }}}}"
+pki_address: "{{{{ topology_address }}}}"
+secrets_wanted: {{vault_pki_authorities: {{authorities: "{{{{ pki_authorities_trusted }}}}"}}}}
 topology_address: "{{{{ ansible_host }}}}"
 lab_host:
   name: "{{{{ inventory_hostname }}}}"

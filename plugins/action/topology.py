@@ -41,6 +41,7 @@ author: maintainers
 RETURN = r"""
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
+identities: {description: "Host to its roles' __<role>_identity, by role.", type: dict, returned: success}
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
 """
 
@@ -68,6 +69,7 @@ class ActionModule(ActionBase):
         return result | {
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
+            "identities": self._identities,
             "names": {name: names_to_resolve(host) for name, host in fleet.hosts.items()},
         }
 
@@ -77,6 +79,7 @@ class ActionModule(ActionBase):
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
         self._packages: dict[str, list[str]] = {}
+        self._identities: dict[str, dict[str, Any]] = {}
         args = self._task.args
         roles = {"topology": ("all",)}
         roles |= {role: tuple([at] if isinstance(at, str) else at) for role, at in args["roles"].items()}
@@ -173,6 +176,13 @@ class ActionModule(ActionBase):
         if "resources" in given.get("ansible_facts", {}):
             lists = [f"__{role}_packages" for role in own if f"__{role}_packages" in variables]
             self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
+            shown = {role: f"__{role}_identity" for role in own if f"__{role}_identity" in variables}
+            self._identities[name] = {role: templar.template(variables[constant]) for role, constant in shown.items()}
+            if shown and "pki" not in roles and variables.get("pki_authorities") is None:
+                self._sentences.append(
+                    f"{', '.join(sorted(shown))} show a certificate, and no authority issues one. Add `pki: all` to topology_roles "
+                    f"and group_vars/all/pki.yml as inventories/example has them, then run `make secrets`."
+                )
             for role in own:
                 self._sentences += broken_specs(name, role, self._contracts[role]["options"], inputs)
                 self._own_rules(name, role, templar, unresolved)

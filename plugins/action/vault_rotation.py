@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 # Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from fleet import rotation, vault_file
+from fleet import pki, rotation, vault_file
 
 DOCUMENTATION = r"""
 module: vault_rotation
@@ -85,7 +85,9 @@ class ActionModule(ActionBase):
         held = vault_file.read(path, vault)
         if args["step"] == "begin":
             names = [name for name in str(args.get("secrets") or "").replace(" ", "").split(",") if name]
-            moved, wanted = rotation.begin(held, args["applications"], names, str(args.get("application") or ""))
+            moved, wanted = rotation.begin(
+                held, args["applications"], names, str(args.get("application") or ""), authority=pki.new_authority
+            )
             self._refuse_what_does_not_follow(moved, wanted)
         else:
             moved = rotation.advance(held, LEAVES[args["step"]])
@@ -110,9 +112,12 @@ class ActionModule(ActionBase):
         wrong: dict[str, None] = {}
         for secret in wanted:
             variable, name, _ = rotation.entries(moved)[secret]
-            if rotation.KINDS[variable] != rotation.LOGINS:
-                continue
+            kind = rotation.KINDS[variable]
             for host in self._vars["groups"]["all"]:
+                if kind == rotation.AUTHORITY:
+                    wrong |= dict.fromkeys(self._believer(host, variable, both) + self._believer(host, variable, handed))
+                if kind != rotation.LOGINS:
+                    continue
                 wrong |= dict.fromkeys(self._program(host, variable, name, handed))
                 wrong |= dict.fromkeys(self._service(host, variable, name, both))
         if wrong:
@@ -142,6 +147,13 @@ class ActionModule(ActionBase):
         if made is None or made == [rotation.login_of(entry, name), rotation.secret_of(entry)]:
             return []
         return [f"{' and '.join(names)} of {host} do not follow {variable}['{name}']"]
+
+    def _believer(self, host: str, variable: str, vault: rotation.Vault) -> list[str]:
+        names = ("pki_authority", "pki_authorities_trusted")
+        made, entry = self._inputs(host, names, vault), vault[variable]
+        if made == [rotation.secret_of(entry), rotation.trusted(entry)]:
+            return []
+        return [f"{' and '.join(names)} of {host} do not follow {variable}"]
 
     def _service(self, host: str, variable: str, name: str, vault: rotation.Vault) -> list[str]:
         made = self._inputs(host, SERVICES[variable], vault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ import yaml
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib
 from ansible.plugins.action import ActionBase
+
+# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet.pki import new_authority
 
 DOCUMENTATION = r"""
 module: vault_secrets
@@ -21,7 +27,9 @@ description:
 options:
   path: {description: The vault's file., type: path, required: true}
   secrets:
-    description: Variable to the list of names that it maps to a secret each; an empty list makes the variable one secret.
+    description: >-
+      Variable to the list of names that it maps to a secret each; an empty list makes the variable one secret. A mapping with
+      C(authorities), a list of names, makes an authority of each, which signs certificates.
     type: dict
     required: true
 author: maintainers
@@ -30,10 +38,12 @@ author: maintainers
 BYTES = 32  # 256 bits
 
 
-def complete(held: dict[str, Any], wanted: dict[str, list[str]]) -> tuple[dict[str, Any], list[str]]:
+def complete(held: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The vault with what it lacked, and the names of what was made."""
     vault, made = dict(held), []
-    for variable, names in wanted.items():
+    for variable, entry in wanted.items():
+        authorities = isinstance(entry, dict)
+        names = [str(name) for name in (entry["authorities"] if authorities else entry)]
         if not names:
             if variable not in vault:
                 vault[variable] = secrets.token_hex(BYTES)
@@ -42,7 +52,7 @@ def complete(held: dict[str, Any], wanted: dict[str, list[str]]) -> tuple[dict[s
         known = dict(vault.get(variable) or {})
         for name in names:
             if name not in known:
-                known[name] = secrets.token_hex(BYTES)
+                known[name] = new_authority(name) if authorities else secrets.token_hex(BYTES)
                 made.append(f"{variable}.{name}")
         vault[variable] = known
     return vault, made
@@ -59,7 +69,7 @@ class ActionModule(ActionBase):
         if not vault.secrets:
             raise AnsibleError("There is no vault password. Run `make setup`, or name a vault_password_file.")
         held = yaml.safe_load(vault.decrypt(path.read_bytes())) if path.exists() else {}
-        content, made = complete(held, {str(key): [str(n) for n in names] for key, names in self._task.args["secrets"].items()})
+        content, made = complete(held, {str(key): entry for key, entry in self._task.args["secrets"].items()})
         result |= {"changed": bool(made), "made": made}
         if made and not self._task.check_mode:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -130,7 +130,7 @@ def span(seconds: float) -> str:
 
 
 def peer(connection: str) -> str:
-    """The client's address in a channel's name: '10.0.0.4:4711 -> 10.0.0.2:5672 (1)' or '[fd00::4]:4711 -> ...'."""
+    """The client's address in a channel's name: '10.0.0.4:4711 -> 10.0.0.2:5671 (1)' or '[fd00::4]:4711 -> ...'."""
     address = connection.split(" -> ")[0].rpartition(":")[0].strip("[]")
     return address.removeprefix("::ffff:")
 
@@ -189,6 +189,7 @@ class Judge:
             "databases": self.section("database"),
             "programs": self.section("programs"),
             "releases": self.releases(),
+            "certificates": self.section("certificates"),
             "counters": counted(brokers),
         }
         report["attention"] = list(self.attention(report))
@@ -321,7 +322,8 @@ class Judge:
             if not told["reachable"]:
                 yield f"{host} told nothing: {told['error']}"
         names = {"broker": "the broker", "database": "PostgreSQL", "bouncer": "PgBouncer", "programs": "supervisord"}
-        for section in ("broker", "database", "bouncer", "programs", "application"):
+        names["certificates"] = "its certificates"
+        for section in ("broker", "database", "bouncer", "programs", "application", "certificates"):
             for host, told in self.section(section).items():
                 if "error" in told:
                     yield f"{host}: {names.get(section, 'the application')}: {told['error']}"
@@ -377,6 +379,11 @@ class Judge:
                 yield f"{host}: PostgreSQL has {database['backends']} of {usable} backends"
             if not database["accepts_writes"]:
                 yield f"{host}: PostgreSQL is in recovery and takes no writes"
+        for host, told in self.well("certificates").items():
+            for name, days in told["days"].items():
+                if days < told["renew_days"]:
+                    left = f"runs out in {days:g} days" if days > 0 else f"ran out {-days:g} days ago"
+                    yield f"{host}: the certificate {name} {left}: run site.yml"
 
 
 def listed(names: Iterable[str]) -> str:
@@ -442,3 +449,6 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
             standing.setdefault(str(told["current"]), []).append(host)
         for release, at in sorted(standing.items()):
             yield "release", f"{application} {release} on {listed(at)}"
+    left = {(host, name): days for host, told in report["certificates"].items() for name, days in told.get("days", {}).items()}
+    for (host, name), days in sorted(left.items()):
+        yield "certificate", f"{host}: {name} has {days:.0f} days left"

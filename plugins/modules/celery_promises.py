@@ -70,13 +70,26 @@ def task_settings(line: str) -> tuple[str, dict[str, str]]:
     return name, dict(pair.split("=", 1) for pair in rest.rstrip("]").split(" ") if "=" in pair)
 
 
+# What Celery tells instead of the value of a setting whose name looks secret (keyfile, for one).
+MASK = "*" * 8
+
+
+def kept(found: object, wanted: object) -> bool:
+    """Whether a live setting is what the promise needs; of a mapping, key by key, as far as Celery tells them."""
+    if not isinstance(wanted, dict):
+        return found == wanted
+    if not isinstance(found, dict):
+        return False
+    return all(found.get(key) in (value, MASK) or (value is None and key in found) for key, value in wanted.items())
+
+
 def broken(node: str, conf: dict, tasks: list, promises: dict, waivers: dict) -> list[str]:
     """Sentences for each setting of the worker, or of one of its tasks, that breaks a promise and is not waived."""
     remedy = "Take it out of the application's code, or waive it with a reason in application_waivers."
     sentences = [
         f"{node}: {setting} is {conf.get(setting)!r}, but the promise needs {wanted!r}. {remedy}"
         for setting, wanted in promises.items()
-        if setting not in waivers and conf.get(setting) != wanted
+        if setting not in waivers and not kept(conf.get(setting), wanted)
     ]
     for line in tasks:
         name, own = task_settings(line)

@@ -11,7 +11,9 @@ description:
     C(error), not a failure.
 options:
   sections:
-    description: Section to what it needs to know. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer).
+    description: >-
+      Section to what it needs to know. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
+      C(certificates).
     type: dict
     required: true
 author: maintainers
@@ -33,6 +35,7 @@ import io
 import json
 import os
 import re
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -42,7 +45,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import bounded, rabbitmq_cli
+from ansible.module_utils import bounded, pki_files, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.supervisord import connect
 
@@ -291,6 +294,15 @@ def confirms(name: str, user: str) -> dict[str, Any]:
         return {"confirmed": False, "error": f"a publish could not be tried: {error}"}
 
 
+def certificates(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Days that each certificate of the host has left, and from which number on a run renews it."""
+    names = pki_files.identities()
+    files = [os.path.join(pki_files.HOME, name, pki_files.CERTIFICATE) for name in names]
+    ends = [run("openssl", "x509", "-noout", "-enddate", "-in", file).strip().removeprefix("notAfter=") for file in files]
+    left = [(ssl.cert_time_to_seconds(end) - time.time()) / 86400 for end in ends]
+    return {"days": {name: round(days, 1) for name, days in zip(names, left, strict=True)}, "renew_days": wanted["renew_days"]}
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "broker": broker,
     "database": database,
@@ -298,6 +310,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "programs": programs,
     "application": application,
     "producer": producer,
+    "certificates": certificates,
 }
 
 

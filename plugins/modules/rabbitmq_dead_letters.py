@@ -189,10 +189,11 @@ def endpoint(listeners: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def tls_context(listener: dict[str, Any], files: dict[str, str]) -> ssl.SSLContext | None:
-    """For a broker that speaks TLS only: its own authority is believed, whatever name its certificate is for."""
+    """For a broker that speaks TLS only: of all certificates its own is believed, whatever name that is for."""
     if listener["protocol"] == "amqp":
         return None
-    context = ssl.create_default_context(cafile=files.get("cacertfile"))
+    context = ssl.create_default_context(cafile=files["certfile"])
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # this certificate, and not whoever its authority vouches for
     context.check_hostname = False  # the address is one that the broker itself just told
     if "certfile" in files and "keyfile" in files:
         context.load_cert_chain(files["certfile"], files["keyfile"])

@@ -31,7 +31,7 @@ EXAMPLES = r"""
     data_dir: /var/lib/rabbitmq
     series: "4.0"
     disk_free_limit_bytes: 2147483648
-    listeners: ["10.0.0.11:5672"]
+    listeners: ["10.0.0.11:5671"]
     distribution_address: 127.0.0.1
     erlang_cookie: "{{ vault_rabbitmq_erlang_cookie }}"
     vhosts: [{name: shop}]
@@ -165,14 +165,14 @@ def address_refusals(listeners: list[str], distribution: str, ours: bool) -> Ite
     C(ours): a broker of ours may have them.
     """
     if not listeners:
-        yield "rabbitmq_listeners_tcp is empty: nobody could connect. Name the host's private address, e.g. 10.0.0.11:5672."
+        yield "rabbitmq_listeners_ssl is empty: nobody could connect. Name the host's private address, e.g. 10.0.0.11:5671."
     for listener in listeners:
         try:
             address, port = split_listener(listener)
         except ValueError:
-            yield f"rabbitmq_listeners_tcp holds {listener!r}, which is not address:port, e.g. 10.0.0.11:5672 or [fd00::1]:5672."
+            yield f"rabbitmq_listeners_ssl holds {listener!r}, which is not address:port, e.g. 10.0.0.11:5671 or [fd00::1]:5671."
             continue
-        yield from bindable("rabbitmq_listeners_tcp", address, port, ours)
+        yield from bindable("rabbitmq_listeners_ssl", address, port, ours)
     try:
         ipaddress.ip_address(distribution)
     except ValueError:

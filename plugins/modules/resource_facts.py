@@ -23,7 +23,9 @@ RETURN = r"""
 ansible_facts:
   description: >-
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
-    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user))
+    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user)),
+    C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
+    C(issuers))
     and C(clock_offset_seconds) (float, above 0 when the host is ahead); C(installed_packages), names of Debian packages.
   returned: always
   type: dict
@@ -37,6 +39,7 @@ import re
 import time
 from pathlib import Path
 
+from ansible.module_utils import pki_files
 from ansible.module_utils.basic import AnsibleModule
 
 CGROUP_LIMITS = (
@@ -175,6 +178,7 @@ def main() -> None:
         "disk_free_bytes": disk_free_bytes(),
         "descriptors_max": descriptors_max(),
         "listening": listening(),
+        "pki": pki_files.described(),
     }
     facts = {"resources": resources, "installed_packages": installed_packages(listing)}
     module.exit_json(ansible_facts=facts, clock=time.time())

@@ -184,7 +184,7 @@ def test_a_host_that_cannot_be_reached_is_a_line_and_not_the_end(ask, at_peace, 
 STRANGER = """
 import sys, celeryconfig
 from kombu import Connection, Queue
-with Connection(celeryconfig.broker_url) as connection:
+with Connection(celeryconfig.broker_url, ssl=celeryconfig.broker_use_ssl) as connection:
     channel = connection.channel()
     channel.basic_consume(queue=celeryconfig.task_default_queue, no_ack=False)
     print("consuming", flush=True)

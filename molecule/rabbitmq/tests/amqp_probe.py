@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from types import TracebackType
 from typing import Any
@@ -40,8 +41,12 @@ def table(values: dict[str, Any]) -> bytes:
 
 
 class Connection:
-    def __init__(self, address: str, port: int, user: str, password: str, vhost: str, timeout: float = 20) -> None:
+    def __init__(
+        self, address: str, port: int, user: str, password: str, vhost: str, tls: ssl.SSLContext | None, timeout: float = 20
+    ) -> None:
         self.socket = socket.create_connection((address, port), timeout=timeout)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname=address)
         self.stream = self.socket.makefile("rb")
         self.socket.sendall(b"AMQP\x00\x00\x09\x01")
         self.expect(10, 10)

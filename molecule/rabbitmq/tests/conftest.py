@@ -34,19 +34,32 @@ def status(ctl) -> dict[str, Any]:
     return ctl("status", parse=True)
 
 
+@pytest.fixture(scope="session")
+def client(authority):
+    """Somebody whom the fleet's authority vouches for."""
+    return authority.context(authority.issue("client"))
+
+
 @pytest.fixture(scope="module")
-def connect(inputs):
-    """Log in to the broker from here, by AMQP.
+def place(inputs) -> tuple[str, int]:
+    """Where the broker takes clients: address and port."""
+    address, _, port = inputs["rabbitmq_listeners_ssl"][0].rpartition(":")
+    return address.strip("[]"), int(port)
+
+
+@pytest.fixture(scope="module")
+def connect(place, client):
+    """Log in to the broker from here, by AMQP over TLS.
 
     Skips where this machine has no way to it: a live fleet's private network need not reach the administrator's desk, and
     whether the broker serves its listeners is asked of the broker itself. The lab reaches every host, so none is skipped there.
     """
-    address, _, port = inputs["rabbitmq_listeners_tcp"][0].rpartition(":")
+    address, port = place
     if address.startswith("127."):
         pytest.skip(f"the broker listens on {address} only, which is not reached from here")
 
     def login(user: str, password: str, vhost: str) -> Connection:
-        return Connection(address.strip("[]"), int(port), user, password, vhost)
+        return Connection(address, port, user, password, vhost, client)
 
     try:
         login("nobody", "wrong", "/")

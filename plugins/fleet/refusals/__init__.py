@@ -13,6 +13,7 @@ from fleet.refusals.applications import (
     second_beat,
     waivers_without_reason,
 )
+from fleet.refusals.authorities import authorities_unfit, fleet_parted
 from fleet.refusals.connections import (
     brokers_that_nobody_answers,
     databases_that_nobody_answers,
@@ -65,6 +66,8 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         ports_taken(fleet),
         listening_to_everybody(fleet),
         places_malformed(fleet),
+        authorities_unfit(fleet),
+        fleet_parted(fleet),
         timers_out_of_order(fleet),
         programs_twice(fleet),
         waivers_without_reason(fleet),

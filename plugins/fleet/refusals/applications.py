@@ -10,6 +10,11 @@ from fleet.model import Fleet, Host, names_of
 # It names a database and its owner, a virtual host, a queue, directories and a user's service file.
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
+# Settings of the promise that nothing outweighs.
+NEVER_WAIVED = {
+    "broker_use_ssl": "the broker talks to nobody without TLS and a certificate, and a client must know whom it talks to"
+}
+
 
 def applications_named(fleet: Fleet) -> Iterator[str]:
     for name in fleet.applications:
@@ -88,6 +93,11 @@ def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
         for setting, reason in (host.inputs.get("application_waivers") or {}).items():
             if not str(reason or "").strip():
                 yield f"{host.name}: application_waivers breaks {setting} without a reason. Write one as its value."
+            if setting in NEVER_WAIVED:
+                yield (
+                    f"{host.name}: application_waivers names {setting}, for which no reason counts: {NEVER_WAIVED[setting]}. "
+                    f"Take it out."
+                )
             if host.promises and setting not in host.promises:
                 yield (
                     f"{host.name}: application_waivers names {setting}, which is no part of the promise "

@@ -23,10 +23,15 @@ def brokers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
                     f"{host.name}: application_broker_hosts names {address}, which is {server.name}, and runs no broker. "
                     f"Name a host of the group {fleet.groups_of('rabbitmq')}."
                 )
+            elif is_loopback(str(address)):
+                yield (
+                    f"{host.name}: application_broker_hosts names {address}, and the broker's certificate is for {server.name} "
+                    f"and {server.address}: no client would believe it there. Name {server.address}."
+                )
             elif not accepts(server, "rabbitmq", str(address), int(port)):
                 yield (
-                    f"{host.name}: its application looks for the broker at {address}:{port}, and rabbitmq_listeners_tcp of "
-                    f"{server.name} is {listed(server.inputs.get('rabbitmq_listeners_tcp'))}. "
+                    f"{host.name}: its application looks for the broker at {address}:{port}, and rabbitmq_listeners_ssl of "
+                    f"{server.name} is {listed(server.inputs.get('rabbitmq_listeners_ssl'))}. "
                     f"Add {address}:{port} there, or correct application_broker_hosts and application_broker_port."
                 )
 

@@ -56,9 +56,9 @@ def places(host: Host, role: str) -> Iterator[Place]:
     if role not in host.roles:
         return
     if role == "rabbitmq":
-        for text in given.get("rabbitmq_listeners_tcp") or []:
+        for text in given.get("rabbitmq_listeners_ssl") or []:
             if place := split_place(text):
-                yield Place(role, "rabbitmq_listeners_tcp", *place)
+                yield Place(role, "rabbitmq_listeners_ssl", *place)
         if address := given.get("rabbitmq_distribution_address"):
             yield Place(role, "rabbitmq_distribution_address", str(address), ERLANG_DISTRIBUTION)
             yield Place(role, "rabbitmq_distribution_address", str(address), EPMD)

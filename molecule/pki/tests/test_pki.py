@@ -1,0 +1,178 @@
+"""What role pki promises of a host's keys and certificates, asked by real handshakes and by the files themselves."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+from authority import REPOSITORY, stranger
+
+testinfra_hosts = ["ansible://all"]
+
+HOME = "/etc/grunnfjell/pki"
+PORT = 4433
+
+
+@pytest.fixture(scope="module")
+def name(host) -> str:
+    return host.backend.get_hostname()
+
+
+@pytest.fixture
+def shows(host):
+    """A server on the host that shows an identity, as often as a test asks for one."""
+    started = []
+
+    def serve(identity: str) -> None:
+        files = f"-cert {HOME}/{identity}/certificate.pem -key {HOME}/{identity}/key.pem"
+        verify = f"-CAfile {HOME}/authorities.pem -Verify 1 -verify_return_error"
+        command = f"systemd-run --quiet --unit=door openssl s_server -quiet -accept {PORT} {files} {verify}"
+        assert host.run(command).rc == 0
+        started.append(identity)
+        for _ in range(50):
+            if host.run(f"ss -ltnH sport = :{PORT}").stdout:
+                return
+            time.sleep(0.1)  # between two looks
+        raise AssertionError("the server did not come up")
+
+    yield serve
+    for _ in started:
+        host.run("systemctl stop door")
+
+
+def handshake(address: str, context: ssl.SSLContext, server_name: str) -> dict:
+    """The certificate that the host shows; by TLS 1.2, in which a client learns at once whether its own is believed."""
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection((address, PORT), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname=server_name) as tls,
+    ):
+        return tls.getpeercert()
+
+
+@pytest.fixture
+def address(inputs, host) -> str:
+    return host.backend.ansible_runner.get_variables(host.backend.get_hostname())["ansible_host"]
+
+
+def test_a_host_is_believed_by_its_name_and_its_address_and_believes_the_fleet(shows, authority, address, name):
+    shows("journal")
+    context = authority.context(authority.issue("client"))
+    for server_name in (name, address, "journal.example.no"):
+        shown = handshake(address, context, server_name)
+        assert dict(pair for part in shown["subject"] for pair in part) == {
+            "organizationalUnitName": "journal",
+            "commonName": name,
+        }
+
+
+@pytest.mark.once
+def test_a_host_is_not_believed_by_another_name(shows, authority, address):
+    shows("journal")
+    for server_name in ("10.77.0.253", "other.example.no"):
+        with pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid for"):
+            handshake(address, authority.context(authority.issue("client")), server_name)
+
+
+@pytest.mark.once
+def test_a_host_of_another_authority_is_not_believed(shows, authority, address, tmp_path):
+    shows("journal")
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"):
+        handshake(address, stranger(tmp_path / "s").context(authority.issue("client")), address)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("who", ["nobody", "a stranger", "one whose certificate ran out"])
+def test_a_host_does_not_believe(shows, authority, address, tmp_path, who):
+    shows("journal")
+    shown = {
+        "nobody": None,
+        "a stranger": stranger(tmp_path / "s").issue("client"),
+        "one whose certificate ran out": authority.issue("late", days=1, ago_days=3),
+    }[who]
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        handshake(address, authority.context(shown), address)
+
+
+def test_a_key_is_read_by_its_own_group_alone(host, inputs):
+    for identity, wanted in inputs["pki_identities"].items():
+        key = host.file(f"{HOME}/{identity}/key.pem")
+        assert (key.user, key.group, oct(key.mode)) == ("root", wanted["group"], "0o640")
+        readable = f"runuser -u nobody -- cat {HOME}/{identity}/key.pem"
+        assert host.run(readable).rc != 0
+        assert "id-ecPublicKey" in host.check_output(f"openssl x509 -noout -text -in {HOME}/{identity}/certificate.pem")
+
+
+def test_identities_that_left_the_inventory_left_the_host(host, inputs):
+    found = host.check_output(f"ls {HOME}").split()
+    assert sorted(found) == sorted([*inputs["pki_identities"], "authorities.pem"])
+    versions = host.check_output(f"ls {HOME}/.versions").split()
+    assert sorted(version.rpartition("-")[0] for version in versions) == sorted(inputs["pki_identities"])
+    assert host.check_output(f"ls {HOME}/.pending") == ""
+
+
+def run(request, host, *arguments: str) -> str:
+    """The role's own playbook, for this host alone."""
+    done = subprocess.run(
+        ["ansible-playbook", "-i", request.config.option.ansible_inventory, "--limit", host.backend.get_hostname(),
+         *arguments, REPOSITORY / "playbooks/pki.yml"],
+        cwd=REPOSITORY, env=os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def serials(host, inputs) -> dict[str, str]:
+    return {
+        identity: host.check_output(f"openssl x509 -noout -serial -in {HOME}/{identity}/certificate.pem")
+        for identity in inputs["pki_identities"]
+    }
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_a_certificate_is_replaced_before_it_runs_out_and_who_shows_it_is_told(host, request, inputs):
+    host.check_output("rm -f /run/told-journal /run/told-door")
+    before = serials(host, inputs)
+    assert "changed=0" in run(request, host, "-e", "pki_days=365", "-e", "pki_renew_days=364"), "one that is good was replaced"
+    run(request, host, "-e", "pki_days=500", "-e", "pki_renew_days=400")
+    after = serials(host, inputs)
+    assert {identity for identity in before if after[identity] == before[identity]} == set()
+    assert host.file("/run/told-journal").exists
+    assert not host.file("/run/told-door").exists, "a service that does not run was told"
+    for identity in inputs["pki_identities"]:
+        pair = f"{HOME}/{identity}/"
+        keys = [
+            host.check_output(shlex.join(["openssl", *command, pair + file]))
+            for command, file in (
+                (["x509", "-noout", "-pubkey", "-in"], "certificate.pem"),
+                (["pkey", "-pubout", "-in"], "key.pem"),
+            )
+        ]
+        assert keys[0] == keys[1]
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_whoever_could_not_be_told_is_told_by_the_next_run(host, request):
+    """As after a run that was cut off between the switch of the files and the reload."""
+    host.check_output(f"rm -f /run/told-journal; touch {HOME}/.untold/journal")
+    assert "changed=1" in run(request, host)
+    assert host.file("/run/told-journal").exists
+    assert "changed=0" in run(request, host)
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_a_key_that_was_spoiled_is_replaced_with_its_certificate(host, request, inputs):
+    before = serials(host, inputs)
+    host.check_output(f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {HOME}/guest/key.pem")
+    run(request, host)
+    after = serials(host, inputs)
+    assert after["guest"] != before["guest"] and after["journal"] == before["journal"]

@@ -1,0 +1,73 @@
+"""The fleet's authority as the tests have it: certificates for whomever a test wants to be, good ones and bad ones."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import yaml
+from ansible.constants import DEFAULT_VAULT_ID_MATCH
+from ansible.parsing.vault import VaultLib, VaultSecret
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY / "plugins"))
+
+from fleet.pki import authority_of, new_authority, signed  # noqa: E402 - the path comes first
+
+
+@dataclass(frozen=True)
+class Authority:
+    """certificate, key: PEM.  home: where its files and those that it makes go."""
+
+    certificate: str
+    key: str
+    home: Path
+
+    @property
+    def bundle(self) -> str:
+        path = self.home / "authority.pem"
+        path.write_text(self.certificate, encoding="utf-8")
+        return str(path)
+
+    def issue(self, name: str, names: list[str] | None = None, days: int = 1, ago_days: float = 0) -> tuple[str, str]:
+        """Paths of a new certificate and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+        asked = request.public_bytes(serialization.Encoding.PEM).decode()
+        made = datetime.now(UTC) - timedelta(days=ago_days)
+        certificate = signed(authority_of(self.certificate, self.key), asked, name, "test", names or [name], days, made)
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        paths = self.home / f"{name}-{made:%j%f}.pem", self.home / f"{name}-{made:%j%f}-key.pem"
+        for path, text in zip(paths, (certificate, private.decode()), strict=True):
+            path.write_text(text, encoding="utf-8")
+        return str(paths[0]), str(paths[1])
+
+    def context(self, shown: tuple[str, str] | None) -> ssl.SSLContext:
+        """A client that believes this authority, checks the name, and shows a certificate, or none."""
+        context = ssl.create_default_context(cafile=self.bundle)
+        if shown:
+            context.load_cert_chain(*shown)
+        return context
+
+
+def stranger(home: Path) -> Authority:
+    """An authority that nobody knows."""
+    home.mkdir(exist_ok=True)
+    made = new_authority("stranger")
+    return Authority(made["certificate"], made["key"], home)
+
+
+def of_inventory(inventory: Path, home: Path) -> Authority:
+    """The authority that issues the certificates of a fleet, from its vault."""
+    password = (REPOSITORY / ".vault-password").read_text(encoding="utf-8").strip()
+    vault = VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(password.encode()))])
+    held = yaml.safe_load(vault.decrypt((inventory / "group_vars/all/vault.yml").read_bytes()))["vault_pki_authorities"]
+    # A test that changes the authority leaves the last one in the vault: the newest issues.
+    name = list(held)[-1]
+    return Authority(held[name]["certificate"], held[name]["key"], home)

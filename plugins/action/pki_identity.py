@@ -1,0 +1,85 @@
+"""Judges what a host shows of itself, and signs what it lacks; the authority's key stays on the control machine."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet.pki import Authority, PkiError, authority_of, due, signed
+
+
+class ActionModule(ActionBase):
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        args, self._vars, self._now = self._task.args, task_vars or {}, datetime.now(UTC)
+        # Not an argument of the task, which a callback may print.
+        held = self._templar.template(self._vars["pki_authorities"])
+        issuing = self._authority(held, args["authority"])
+        wanted: dict[str, dict[str, Any]] = args["identities"]
+        bundle = "".join(held[name]["certificate"].rstrip() + "\n" for name in args["trusted"])
+        base = {
+            "identities": {name: {key: one.get(key) for key in ("group", "unit", "reload")} for name, one in wanted.items()},
+            "authorities": bundle,
+        }
+        did: list[str] = []
+
+        def ask(**more: Any) -> dict[str, Any]:
+            told = self._execute_module("pki_identity", module_args=base | more, task_vars=task_vars)
+            did.extend(told.get("did", []))
+            return told
+
+        told = ask()
+        if not told.get("failed"):
+            reasons = dict.fromkeys(told["missing"], "it is missing")
+            for name, certificate in told["certificates"].items():
+                common_name, names = self._common_name(wanted[name]), self._names(wanted[name])
+                reason = due(certificate, issuing, common_name, names, args["renew_days"], self._now)
+                if reason or args["renew"]:
+                    reasons[name] = reason or "pki_renew asks for it"
+            result["renewed"] = reasons
+            if reasons and not self._task.check_mode:
+                if set(reasons) - set(told["requests"]):
+                    told = ask(renew=sorted(reasons))
+                if not told.get("failed"):
+                    requests = told["requests"]
+                    told = ask(certificates={name: self._signed(issuing, name, wanted[name], requests[name]) for name in reasons})
+        for key in ("failed", "msg", "unreachable", "exception"):
+            if key in told:
+                result[key] = told[key]
+        result["did"] = did
+        result["changed"] = bool(did) or bool(result.get("renewed"))
+        return result
+
+    def _authority(self, held: dict[str, Any], name: str) -> Authority:
+        try:
+            return authority_of(held[name]["certificate"], held[name]["key"])
+        except KeyError:
+            raise AnsibleError(f"pki_authorities has no authority '{name}'. Run `make secrets`.") from None
+        except PkiError as error:
+            raise AnsibleError(f"The authority '{name}' {error}.") from None
+
+    def _common_name(self, identity: dict[str, Any]) -> str:
+        return str(identity.get("common_name") or self._vars["inventory_hostname"])
+
+    def _names(self, identity: dict[str, Any]) -> list[str]:
+        names = [self._vars["inventory_hostname"], *self._task.args["names"], *(identity.get("names") or [])]
+        return list(dict.fromkeys(str(name) for name in names))
+
+    def _signed(self, issuing: Authority, name: str, identity: dict[str, Any], request: str) -> dict[str, str]:
+        try:
+            certificate = signed(
+                issuing, request, self._common_name(identity), name, self._names(identity), self._task.args["days"], self._now
+            )
+        except (PkiError, ValueError) as error:
+            raise AnsibleError(f"{name}: {error}") from None
+        return {"certificate": certificate, "issuer": issuing.fingerprint}

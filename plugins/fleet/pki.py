@@ -1,0 +1,189 @@
+"""Certificates: an authority is made, a request is signed, and whether what a host shows is still good."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_YEARS = 10
+# A certificate is good a little before it was made, for hosts whose clock is behind (topology_clock_offset_max).
+EARLIER = timedelta(minutes=5)
+RSA_BITS = 3072  # as strong as P-256; an authority lives past 2030, when 2048 bits are to be gone
+EC_BITS = 256
+COMMON_NAME_LONGEST = 64  # what X.520 allows
+
+
+class PkiError(ValueError):
+    """What is wrong, in words that end a sentence."""
+
+
+@dataclass(frozen=True)
+class Authority:
+    certificate: x509.Certificate
+    key: Any
+
+    @property
+    def until(self) -> datetime:
+        return self.certificate.not_valid_after_utc
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.certificate)
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def usage(**allowed: bool) -> x509.KeyUsage:
+    names = (
+        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
+    )  # fmt: skip
+    return x509.KeyUsage(**{name: allowed.get(name, False) for name in names})
+
+
+def new_authority(name: str, now: datetime | None = None) -> dict[str, str]:
+    """A certificate that signs itself, and its key, as they stand in the vault."""
+    now = now or datetime.now(UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    # The number keeps apart two authorities that bear one name, of two inventories or of before and after.
+    common_name = f"Grunnfjell {name}"[: COMMON_NAME_LONGEST - 9] + f" {identifier.digest.hex()[:8]}"
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(now + timedelta(days=365 * AUTHORITY_YEARS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage(key_cert_sign=True, crl_sign=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return {"certificate": pem(certificate), "key": private.decode()}
+
+
+@lru_cache(maxsize=64)
+def certificate_of(text: str) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(text.encode())
+    except ValueError as error:
+        raise PkiError("has a certificate that cannot be read") from error
+
+
+@lru_cache(maxsize=16)
+def authority_of(certificate: str, key: str) -> Authority:
+    """The authority of a vault's entry; raises what is wrong with it."""
+    held = certificate_of(certificate)
+    try:
+        private = serialization.load_pem_private_key(key.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise PkiError("has a key that cannot be read") from error
+    public = private.public_key()
+    if public != held.public_key():
+        raise PkiError("has a key that does not belong to its certificate")
+    bits = getattr(public, "key_size", 0)
+    if isinstance(public, rsa.RSAPublicKey):
+        if bits < RSA_BITS:
+            raise PkiError(f"has an RSA key of {bits} bits, and must have {RSA_BITS} at least")
+    elif not isinstance(public, ec.EllipticCurvePublicKey) or bits < EC_BITS:
+        raise PkiError(f"has a key that is neither RSA nor of an elliptic curve of {EC_BITS} bits at least")
+    try:
+        ca = held.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        ca = False
+    if not ca:
+        raise PkiError("has a certificate that may not sign others (basicConstraints says no CA)")
+    return Authority(held, private)
+
+
+def alternative_names(names: Iterable[str]) -> list[x509.GeneralName]:
+    found: list[x509.GeneralName] = []
+    for name in dict.fromkeys(names):
+        try:
+            found.append(x509.IPAddress(ipaddress.ip_address(name)))
+        except ValueError:
+            found.append(x509.DNSName(name))
+    return found
+
+
+def signed(authority: Authority, request: str, common_name: str, unit: str, names: list[str], days: int, now: datetime) -> str:
+    """A certificate for the key of a request. What the request says of itself counts for nothing: the inventory names it."""
+    asked = x509.load_pem_x509_csr(request.encode())
+    if not asked.is_signature_valid:
+        raise PkiError("sent a request whose signature does not hold")
+    key = asked.public_key()
+    issuer = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(
+            x509.Name(
+                [
+                    x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, unit),
+                    x509.NameAttribute(NameOID.COMMON_NAME, common_name[:COMMON_NAME_LONGEST]),
+                ]
+            )
+        )
+        .issuer_name(authority.certificate.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - EARLIER)
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(usage(digital_signature=True), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternative_names(names)), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), critical=False)
+        .sign(authority.key, hashes.SHA256())
+    )
+    return pem(certificate)
+
+
+def common_names(certificate: x509.Certificate) -> list[str]:
+    return [str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+
+
+def days_left(certificate: x509.Certificate, now: datetime) -> float:
+    return (certificate.not_valid_after_utc - now).total_seconds() / 86400
+
+
+def due(text: str, authority: Authority, common_name: str, names: list[str], renew_days: float, now: datetime) -> str | None:
+    """Why a certificate is to be made anew; None while it is good."""
+    try:
+        held = certificate_of(text)
+    except PkiError:
+        return "it cannot be read"
+    try:
+        held.verify_directly_issued_by(authority.certificate)
+    except (ValueError, TypeError, InvalidSignature):
+        return "another authority issued it"
+    try:
+        shown = set(held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        shown = set()
+    if shown != set(alternative_names(names)) or common_names(held) != [common_name[:COMMON_NAME_LONGEST]]:
+        return "its names changed"
+    left = days_left(held, now)
+    if left < renew_days:
+        return f"it runs out in {left:.1f} days"
+    return None

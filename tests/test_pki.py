@@ -1,0 +1,164 @@
+"""The authority's arithmetic: what it signs holds, and what is no longer good is noticed."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.verification import PolicyBuilder, Store
+from fleet.model import Fleet, Host
+from fleet.pki import PkiError, authority_of, certificate_of, due, fingerprint, new_authority, signed
+from fleet.refusals.authorities import authorities_unfit, fleet_parted
+
+NOW = datetime.now(UTC)
+FIRST, SECOND = new_authority("first", NOW), new_authority("second", NOW)
+AUTHORITY = authority_of(**FIRST)
+
+
+def request(key: ec.EllipticCurvePrivateKey | None = None) -> str:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    return (
+        builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+        .decode()
+    )
+
+
+def issue(days: int = 90, names: tuple[str, ...] = ("worker1", "10.0.0.31"), now: datetime = NOW) -> str:
+    return signed(AUTHORITY, request(), "worker1", "application", list(names), days, now)
+
+
+@pytest.mark.parametrize("name", ["worker1", "10.0.0.31"])
+def test_what_the_authority_signs_is_verified_by_the_rules_of_the_web(name: str) -> None:
+    """The strictest reader that is at hand: RFC 5280 and the browsers' baseline."""
+    from ipaddress import ip_address
+
+    subject = x509.DNSName(name) if name.isalnum() else x509.IPAddress(ip_address(name))
+    store = Store([AUTHORITY.certificate])
+    PolicyBuilder().store(store).time(NOW).build_server_verifier(subject).verify(certificate_of(issue()), [])
+
+
+def test_a_good_certificate_stays() -> None:
+    assert due(issue(), AUTHORITY, "worker1", ["worker1", "10.0.0.31"], 30, NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("certificate", "authority", "names", "why"),
+    [
+        (issue(days=29), FIRST, ["worker1", "10.0.0.31"], "it runs out in 29.0 days"),
+        (issue(now=NOW - timedelta(days=100)), FIRST, ["worker1", "10.0.0.31"], "it runs out in -10.0 days"),
+        (issue(), FIRST, ["worker1", "10.0.0.32"], "its names changed"),
+        (issue(), FIRST, ["worker1"], "its names changed"),
+        (issue(), SECOND, ["worker1", "10.0.0.31"], "another authority issued it"),
+        ("nothing", FIRST, ["worker1"], "it cannot be read"),
+    ],
+)
+def test_a_certificate_is_due(certificate: str, authority: dict, names: list[str], why: str) -> None:
+    assert due(certificate, authority_of(**authority), "worker1", names, 30, NOW) == why
+
+
+def test_another_authority_by_the_same_name_is_another() -> None:
+    again = new_authority("first", NOW)
+    assert due(issue(), authority_of(**again), "worker1", ["worker1", "10.0.0.31"], 30, NOW) == "another authority issued it"
+
+
+def test_a_request_that_its_key_did_not_sign_is_not_served() -> None:
+    lines = request().splitlines()
+    body = bytearray(x509.load_pem_x509_csr("\n".join(lines).encode()).public_bytes(serialization.Encoding.DER))
+    body[-1] ^= 1
+    import base64
+
+    forged = f"{lines[0]}\n{base64.b64encode(bytes(body)).decode()}\n{lines[-1]}\n"
+    with pytest.raises((PkiError, ValueError)):
+        signed(AUTHORITY, forged, "worker1", "application", ["worker1"], 90, NOW)
+
+
+def pem_of(key) -> str:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
+
+
+def self_signed(key, ca: bool = True, until: datetime = NOW + timedelta(days=3650)) -> dict[str, str]:
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "own")])
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(NOW - timedelta(days=3650)).not_valid_after(until)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    return {"certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(), "key": pem_of(key)}
+
+
+EC_KEY = ec.generate_private_key(ec.SECP256R1())
+UNFIT = [
+    ({"certificate": FIRST["certificate"], "key": SECOND["key"]}, "has a key that does not belong to its certificate"),
+    ({"certificate": "nothing", "key": FIRST["key"]}, "has a certificate that cannot be read"),
+    ({"certificate": FIRST["certificate"], "key": "nothing"}, "has a key that cannot be read"),
+    (self_signed(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, and must have 3072 at least"),
+    (self_signed(ec.generate_private_key(ec.SECP192R1())), "neither RSA nor of an elliptic curve of 256 bits at least"),
+    (self_signed(EC_KEY, ca=False), "may not sign others"),
+    (self_signed(EC_KEY, until=NOW + timedelta(days=100)), "runs out in 100 days, and a certificate lasts for 365"),
+    (self_signed(EC_KEY, until=NOW - timedelta(days=7)), "ran out 7 days ago"),
+]  # fmt: skip
+
+
+def fleet(measured: dict | None = None, **inputs) -> Fleet:
+    given = {
+        "pki_authorities": {"first": FIRST, "second": SECOND},
+        "pki_authority": "first",
+        "pki_authorities_trusted": ["first"],
+        "pki_days": 365,
+        "pki_renew_days": 60,
+    }
+    host = Host("worker1", frozenset({"pki"}), inputs=given | inputs, measured={"pki": measured or {}})
+    return Fleet({"worker1": host}, {"pki": ("all",)})
+
+
+def test_an_authority_as_make_secrets_makes_it_is_fit() -> None:
+    assert list(authorities_unfit(fleet())) == []
+
+
+@pytest.mark.parametrize(("authority", "says"), UNFIT)
+def test_an_unfit_authority_is_refused(authority: dict[str, str], says: str) -> None:
+    assert says in " ".join(authorities_unfit(fleet(pki_authorities={"first": authority})))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({"pki_authorities": {}}, "The vault holds no authority 'first'"),
+        ({"pki_authorities_trusted": ["second"]}, "nobody would believe what it issues"),
+        ({"pki_renew_days": 365}, "every run would replace every certificate"),
+    ],
+)
+def test_inputs_that_do_not_go_together_are_refused(inputs: dict, says: str) -> None:
+    assert says in " ".join(authorities_unfit(fleet(**inputs)))
+
+
+ONE, TWO = (fingerprint(certificate_of(each["certificate"])) for each in (FIRST, SECOND))
+STEPS = [
+    # What a host has before each of the three runs of a change, and what the inventory says in it.
+    ({"trusted": [ONE], "issuers": [ONE]}, "first", ["first", "second"]),
+    ({"trusted": [ONE, TWO], "issuers": [ONE]}, "second", ["first", "second"]),
+    ({"trusted": [ONE, TWO], "issuers": [TWO]}, "second", ["second"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("seen", "issues", "trusted"), [*STEPS, ({}, "second", ["second"])])
+def test_an_authority_changes_in_three_steps(seen: dict, issues: str, trusted: list[str]) -> None:
+    assert list(fleet_parted(fleet(seen, pki_authority=issues, pki_authorities_trusted=trusted))) == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "issues", "trusted", "says"),
+    [
+        (STEPS[0][0], "second", ["first", "second"], "does not believe the authority 'second' yet"),
+        (STEPS[0][0], "second", ["second"], "does not believe the authority 'second' yet"),
+        (STEPS[1][0], "second", ["second"], "still shows a certificate of an authority that pki_authorities_trusted leaves out"),
+    ],
+)
+def test_two_steps_at_once_are_refused_unless_the_authority_is_lost(
+    seen: dict, issues: str, trusted: list[str], says: str
+) -> None:
+    inputs = {"pki_authority": issues, "pki_authorities_trusted": trusted}
+    assert says in " ".join(fleet_parted(fleet(seen, **inputs)))
+    assert list(fleet_parted(fleet(seen, **inputs, pki_authority_lost=True))) == []
