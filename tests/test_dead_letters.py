@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import struct
 from pathlib import Path
+from threading import Thread
 
 import ansible.module_utils
 import pytest
+from authority import Authority
 from dead_letter_causes import causes, error_logs
 from fleet.dead_letters import render, with_causes
+from fleet.pki import new_authority
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +31,19 @@ from ansible.module_utils.amqp_wire import (  # noqa: E402
     text,
     unpacked_properties,
 )
-from rabbitmq_dead_letters import Refusal, chosen, endpoint, erlang_binary, expired, home, reborn, refuse_unsafe, replay, told  # noqa: E402
+from rabbitmq_dead_letters import (  # noqa: E402
+    Refusal,
+    chosen,
+    endpoint,
+    erlang_binary,
+    expired,
+    home,
+    reborn,
+    refuse_unsafe,
+    replay,
+    tls_context,
+    told,
+)
 
 DEATH = b"A" + struct.pack(">I", 0)
 PARAMS = {"ids": [], "task": "", "everything": True, "limit": 100}
@@ -227,6 +245,34 @@ def test_the_way_in_is_the_hosts_own():
     assert endpoint([tls]) == tls
     with pytest.raises(Refusal):
         endpoint([{"protocol": "clustering", "address": "127.0.0.1", "port": 25672}])
+
+
+@pytest.mark.parametrize("shown", ["broker", "neighbour"])
+def test_of_all_certificates_the_brokers_own_is_believed(tmp_path, shown):
+    """A real handshake: whoever else of the fleet took the broker's port is not given the operator's password."""
+    made = new_authority("first")
+    authority = Authority(made["certificate"], made["key"], tmp_path)
+    pairs = {name: authority.issue(name) for name in ("broker", "neighbour")}
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.bundle)
+    server.load_cert_chain(*pairs[shown])
+    server.verify_mode = ssl.CERT_REQUIRED
+    context = tls_context({"protocol": "amqp/ssl"}, dict(zip(("certfile", "keyfile"), pairs["broker"], strict=True)))
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), theirs, server.wrap_socket(theirs, server_side=True) as wrapped:
+            wrapped.sendall(b"hello")
+
+    serving = Thread(target=serve)
+    serving.start()
+    with ours:
+        if shown == "broker":
+            with context.wrap_socket(ours) as wrapped:
+                assert wrapped.recv(5) == b"hello"
+        else:
+            with pytest.raises(ssl.SSLCertVerificationError):
+                context.wrap_socket(ours)
+    serving.join(10)
 
 
 @given(st.text())

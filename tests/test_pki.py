@@ -162,3 +162,4 @@ def test_two_steps_at_once_are_refused_unless_the_authority_is_lost(
     inputs = {"pki_authority": issues, "pki_authorities_trusted": trusted}
     assert says in " ".join(fleet_parted(fleet(seen, **inputs)))
     assert list(fleet_parted(fleet(seen, **inputs, pki_authority_lost=True))) == []
+    assert list(fleet_parted(fleet(seen, **inputs, pki_authority_lost="yes"))) == []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 # Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
@@ -22,6 +23,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         args, self._vars, self._now = self._task.args, task_vars or {}, datetime.now(UTC)
+        # From a command line every value is text.
+        self._days, renew_days, renew = int(args["days"]), float(args["renew_days"]), boolean(args["renew"])
         # Not an argument of the task, which a callback may print.
         held = self._templar.template(self._vars["pki_authorities"])
         issuing = self._authority(held, args["authority"])
@@ -43,8 +46,8 @@ class ActionModule(ActionBase):
             reasons = dict.fromkeys(told["missing"], "it is missing")
             for name, certificate in told["certificates"].items():
                 common_name, names = self._common_name(wanted[name]), self._names(wanted[name])
-                reason = due(certificate, issuing, common_name, names, args["renew_days"], self._now)
-                if reason or args["renew"]:
+                reason = due(certificate, issuing, common_name, names, renew_days, self._now)
+                if reason or renew:
                     reasons[name] = reason or "pki_renew asks for it"
             result["renewed"] = reasons
             if reasons and not self._task.check_mode:
@@ -78,7 +81,7 @@ class ActionModule(ActionBase):
     def _signed(self, issuing: Authority, name: str, identity: dict[str, Any], request: str) -> dict[str, str]:
         try:
             certificate = signed(
-                issuing, request, self._common_name(identity), name, self._names(identity), self._task.args["days"], self._now
+                issuing, request, self._common_name(identity), name, self._names(identity), self._days, self._now
             )
         except (PkiError, ValueError) as error:
             raise AnsibleError(f"{name}: {error}") from None

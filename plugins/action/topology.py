@@ -180,8 +180,8 @@ class ActionModule(ActionBase):
             self._identities[name] = {role: templar.template(variables[constant]) for role, constant in shown.items()}
             if shown and "pki" not in roles and variables.get("pki_authorities") is None:
                 self._sentences.append(
-                    f"{', '.join(sorted(shown))} show a certificate, and no authority issues one. Add `pki: all` to topology_roles "
-                    f"and group_vars/all/pki.yml as inventories/example has them, then run `make secrets`."
+                    f"{', '.join(sorted(shown))} show a certificate, and no authority issues one. Add `pki: all` to "
+                    f"topology_roles and group_vars/all/pki.yml as inventories/example has them, then run `make secrets`."
                 )
             for role in own:
                 self._sentences += broken_specs(name, role, self._contracts[role]["options"], inputs)

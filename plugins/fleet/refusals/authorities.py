@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from fleet.model import Fleet, Host
 from fleet.pki import Authority, PkiError, authority_of, certificate_of, days_left, fingerprint
 
@@ -91,7 +93,7 @@ def fleet_parted(fleet: Fleet) -> Iterator[str]:
     """Two of the three steps of a change at once: hosts that are done and hosts that are not would refuse each other."""
     for host in fleet.with_role("pki"):
         seen = host.measured.get("pki") or {}
-        if host.inputs.get("pki_authority_lost") is True or (authority := issuing(host)) is None:
+        if boolean(host.inputs.get("pki_authority_lost") or False, strict=False) or (authority := issuing(host)) is None:
             continue
         held, trusted = held_by(host), trusted_by(host)
         kept = set()
