@@ -132,6 +132,23 @@ def test_what_is_taken_away_is_known_until_it_was_seen_refused() -> None:
     assert rotation.former(rotation.advance(vault, rotation.RETIRED)[BROKER], BROKER) == []
 
 
+@pytest.mark.parametrize(
+    ("secret", "follow"),
+    [
+        (f"{BROKER}.shop", [False, True, False, False]),
+        (f"{TOKENS}.shop", [True, True, True, False]),
+        (COOKIE, [False, False, False, False]),
+    ],
+)
+def test_programs_are_handed_over_only_when_they_have_something_else_to_read(secret, follow) -> None:
+    vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, [secret])
+    seen = [rotation.programs_follow(vault)]
+    for phase in STEPS:
+        vault = rotation.advance(vault, phase)
+        seen.append(rotation.programs_follow(vault))
+    assert seen == follow
+
+
 def test_the_cookie_has_no_login_and_one_value_at_a_time() -> None:
     vault, wanted = rotation.begin(fresh_vault(), APPLICATIONS, [COOKIE], fresh=lambda: "new")
     assert wanted == [COOKIE] and rotation.secret_of(vault[COOKIE]) == "cookie"

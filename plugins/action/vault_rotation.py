@@ -69,9 +69,7 @@ class ActionModule(ActionBase):
         result["changed"] = moved != held
         result["phase"] = rotation.phase_of_vault(moved)
         result["secrets"] = list(going_on)
-        result["programs"] = result["phase"] == rotation.FORMER or any(
-            rotation.KINDS[secret.partition(".")[0]] == rotation.VALUES for secret in going_on
-        )
+        result["programs"] = rotation.programs_follow(moved)
         return result
 
     def _move(self, args: dict[str, Any]) -> tuple[rotation.Vault, rotation.Vault]:

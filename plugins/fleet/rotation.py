@@ -264,6 +264,12 @@ def advance(vault: Vault, phase: str) -> Vault:
     return vault
 
 
+def programs_follow(vault: Vault) -> bool:
+    """Whether programs read something else in this phase than in the one before: their login in one, values in each."""
+    kinds = {KINDS[secret.partition(".")[0]] for secret in under_way(vault)}
+    return VALUES in kinds or (LOGINS in kinds and phase_of_vault(vault) == FORMER)
+
+
 def former(held: Any, variable: str) -> list[dict[str, str]]:
     """Of a variable's secrets those that are to go, or that went: name, login and secret each."""
     return [
