@@ -6,8 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from resource_facts import address_of, controller, descriptors_max, installed_packages, listening, memory_bytes, unit_of
-from resource_facts import address_of, descriptors_max, filters_calls, installed_packages, listening, memory_bytes, unit_of
+from resource_facts import (
+    address_of,
+    controller,
+    descriptors_max,
+    filters_calls,
+    installed_packages,
+    listening,
+    memory_bytes,
+    unit_of,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 

@@ -36,6 +36,22 @@ def _items(listen_addr: str | Iterable[str]) -> list[str]:
     return [text for item in items if (text := str(item).strip())]
 
 
+def pgbouncer_database_connections(
+    databases: Mapping[str, Mapping[str, Any]], pool_size: Any, reserve_pool_size: Any, auth_connections: Any
+) -> int:
+    """max_db_connections: what one login's pool, its reserve and the questions for verifiers take at most.
+
+    A pool belongs to a user and a database. While a password changes, the application has two logins, and so two pools: together
+    they get what one alone would have, since an idle connection of one is closed when the other needs it.
+    """
+
+    def largest(default: Any, *keys: str) -> int:
+        return max([int(default), *(int(entry[key]) for entry in databases.values() for key in keys if key in entry)])
+
+    pool = largest(pool_size, "pool_size") + largest(reserve_pool_size, "reserve_pool", "reserve_pool_size")
+    return pool + int(auth_connections)
+
+
 def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
     """Those of the listen addresses that are neither loopback nor private: none may be there (CVE-2026-107350)."""
     refused = []
@@ -149,6 +165,7 @@ class FilterModule:
         return {
             "pgbouncer_descriptors": pgbouncer_descriptors,
             "pgbouncer_client_tls": pgbouncer_client_tls,
+            "pgbouncer_database_connections": pgbouncer_database_connections,
             "pgbouncer_problems": pgbouncer_problems,
             "pgbouncer_settings": pgbouncer_settings,
             "pgbouncer_database_lines": pgbouncer_database_lines,

@@ -70,9 +70,18 @@ def evaluate(host, evaluated):
 
 
 @pytest.fixture(scope="module")
+<<<<<<< HEAD
 def held(evaluate) -> list[dict]:
     """The databases that PostgreSQL holds."""
     return evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")
+=======
+def database(evaluate):
+    """The first one, with the login of its owner that has the turn."""
+    found = evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases'][0]")
+    roles = evaluate("hostvars[groups['postgresql'][0]]['postgresql_roles']")
+    turns = [role["name"] for role in roles if found["owner"] in (role["name"], role.get("acts_as")) and role.get("login", True)]
+    return {**found, "login": turns[0]}
+>>>>>>> rotate
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +118,17 @@ def tls(config) -> str:
 @pytest.fixture(scope="module")
 def login(host, config, database, tls):
     """psql through PgBouncer as the application logs in. The password goes from the inventory into a file."""
-    password = f"hostvars[groups['postgresql'][0]]['postgresql_role_passwords']['{database['owner']}']"
+    password = f"hostvars[groups['postgresql'][0]]['postgresql_role_passwords']['{database['login']}']"
     host.ansible("copy", f"dest={PASSFILE} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
     address = config["listen_addr"].split(",")[0].strip()
 
+<<<<<<< HEAD
     def run(
         sql: str, user: str = database["owner"], name: str = database["name"], passfile: str = PASSFILE, environment: str = ""
     ):
+=======
+    def run(sql: str, user: str = database["login"], name: str = database["name"], passfile: str = PASSFILE):
+>>>>>>> rotate
         where = f"-h {address} -p {config['listen_port']} -U {user} -d {name}"
         return host.run(
             f"PGPASSFILE={passfile} PGCONNECT_TIMEOUT=10 {environment or tls} psql -XqAtw {where} -c {shlex.quote(sql)}"
@@ -388,8 +401,13 @@ def test_as_many_clients_as_promised_really_work_at_once(host, login, config, da
     source = Path(__file__).with_name("crowd.py").read_text(encoding="utf-8")
     address = config["listen_addr"].split(",")[0].strip()
     # One more than promised: it is refused in PgBouncer's own words, not by a full table of descriptors.
+<<<<<<< HEAD
     arguments = f"{address} {config['listen_port']} {database['owner']} {database['name']} {PASSFILE} {wanted + 1}"
     done = host.run(f"{tls} timeout 120 python3 -c {shlex.quote(source)} {arguments}")
+=======
+    arguments = f"{address} {config['listen_port']} {database['login']} {database['name']} {PASSFILE} {wanted + 1}"
+    done = host.run(f"timeout 120 python3 -c {shlex.quote(source)} {arguments}")
+>>>>>>> rotate
     assert done.rc == 0, done.stderr + host.run("journalctl --no-pager -n 20 -u pgbouncer").stdout
     result = json.loads(done.stdout)
     assert result["connected"] == wanted == result["answered"], result
