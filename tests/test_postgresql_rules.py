@@ -192,7 +192,6 @@ def role(name: str, **other) -> dict:
         "owns_in": [],
         "granted_in": [],
         "member_of": [],
-        "settings": [],
         **other,
     }
 

@@ -107,8 +107,6 @@ SELECT json_build_object(
       'verifier', a.rolpassword,
       'member_of', (SELECT coalesce(json_agg(g.rolname), '[]')
                     FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid WHERE m.member = a.oid),
-      'settings', (SELECT coalesce(json_agg(c), '[]')
-                   FROM pg_db_role_setting s, unnest(s.setconfig) c WHERE s.setrole = a.oid AND s.setdatabase = 0),
       'managed', shobj_description(a.oid, 'pg_authid') IS NOT DISTINCT FROM 'MARK',
       'settings', (SELECT coalesce(json_agg(c), '[]') FROM pg_db_role_setting s, unnest(s.setconfig) c
                    WHERE s.setrole = a.oid AND s.setdatabase = 0),

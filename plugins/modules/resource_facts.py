@@ -23,14 +23,12 @@ RETURN = r"""
 ansible_facts:
   description: >-
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
-    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user)),
-    C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
-    C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came from, as
-    the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host); C(installed_packages), names
-    of Debian packages.
     the most that a service may be granted), C(filters_calls) (bool, whether systemd may filter the calls of a service that it
     starts as another account: a container's may not), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit),
-    C(user)) and C(clock_offset_seconds) (float, above 0 when the host is ahead); C(installed_packages), names of Debian packages.
+    C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
+    C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came
+    from, as the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host);
+    C(installed_packages), names of Debian packages.
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}

@@ -70,24 +70,18 @@ def evaluate(host, evaluated):
 
 
 @pytest.fixture(scope="module")
-<<<<<<< HEAD
 def held(evaluate) -> list[dict]:
     """The databases that PostgreSQL holds."""
     return evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases']")
-=======
-def database(evaluate):
-    """The first one, with the login of its owner that has the turn."""
-    found = evaluate("hostvars[groups['postgresql'][0]]['postgresql_databases'][0]")
-    roles = evaluate("hostvars[groups['postgresql'][0]]['postgresql_roles']")
-    turns = [role["name"] for role in roles if found["owner"] in (role["name"], role.get("acts_as")) and role.get("login", True)]
-    return {**found, "login": turns[0]}
->>>>>>> rotate
 
 
 @pytest.fixture(scope="module")
-def database(held, inputs) -> dict:
-    """One that this bouncer serves by its own name."""
-    return next(each for each in held if each["name"] in inputs["pgbouncer_databases"])
+def database(evaluate, held, inputs) -> dict:
+    """One that this bouncer serves by its own name, with the login of its owner that has the turn."""
+    found = next(each for each in held if each["name"] in inputs["pgbouncer_databases"])
+    roles = evaluate("hostvars[groups['postgresql'][0]]['postgresql_roles']")
+    turns = [role["name"] for role in roles if found["owner"] in (role["name"], role.get("acts_as")) and role.get("login", True)]
+    return {**found, "login": turns[0]}
 
 
 PKI = "/etc/grunnfjell/pki"
@@ -122,13 +116,9 @@ def login(host, config, database, tls):
     host.ansible("copy", f"dest={PASSFILE} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
     address = config["listen_addr"].split(",")[0].strip()
 
-<<<<<<< HEAD
     def run(
-        sql: str, user: str = database["owner"], name: str = database["name"], passfile: str = PASSFILE, environment: str = ""
+        sql: str, user: str = database["login"], name: str = database["name"], passfile: str = PASSFILE, environment: str = ""
     ):
-=======
-    def run(sql: str, user: str = database["login"], name: str = database["name"], passfile: str = PASSFILE):
->>>>>>> rotate
         where = f"-h {address} -p {config['listen_port']} -U {user} -d {name}"
         return host.run(
             f"PGPASSFILE={passfile} PGCONNECT_TIMEOUT=10 {environment or tls} psql -XqAtw {where} -c {shlex.quote(sql)}"
@@ -211,7 +201,7 @@ def test_the_way_to_postgresql_is_encrypted_and_shows_who_comes(host, login, eva
 def test_past_pgbouncer_a_password_alone_opens_nothing(host, login, inputs, database, way, why):
     """PostgreSQL itself, from a host that may come: neither as plain text nor without a certificate."""
     target = inputs["pgbouncer_databases"][database["name"]]
-    where = f"-h {target['host']} -p {target['port']} -U {database['owner']} -d {database['name']}"
+    where = f"-h {target['host']} -p {target['port']} -U {database['login']} -d {database['name']}"
     done = host.run(f"PGPASSFILE={PASSFILE} PGCONNECT_TIMEOUT=10 {way} psql -XqAtw {where} -c 'SELECT 1'")
     assert done.rc and why in done.stderr, done.stdout + done.stderr
 
@@ -310,12 +300,12 @@ def test_a_superuser_and_a_stranger_are_refused(login, user):
 @pytest.mark.disruptive
 def test_a_role_whose_time_has_run_out_is_refused_with_its_own_password(host, login, database, postgresql_here):
     assert login("SELECT 1").stdout.strip() == "1"
-    postgresql_here(f"ALTER ROLE {database['owner']} VALID UNTIL '2020-01-01'")
+    postgresql_here(f"ALTER ROLE {database['login']} VALID UNTIL '2020-01-01'")
     try:
         done = login("SELECT 1")
         assert done.rc and ("no such user" in done.stderr or "authentication failed" in done.stderr), done.stdout + done.stderr
     finally:
-        postgresql_here(f"ALTER ROLE {database['owner']} VALID UNTIL 'infinity'")
+        postgresql_here(f"ALTER ROLE {database['login']} VALID UNTIL 'infinity'")
     assert login("SELECT 1").stdout.strip() == "1"
 
 
@@ -360,7 +350,7 @@ def test_one_application_cannot_become_another(host, config, inputs, login, data
 def test_a_login_with_an_option_of_no_name_fells_nobody(host, config, login, database):
     """CVE-2026-107349: PgBouncer 1.20 to 1.26 would spin for ever."""
     address = config["listen_addr"].split(",")[0].strip()
-    start = f"user\\0{database['owner']}\\0database\\0{database['name']}\\0options\\0-c=\\0\\0"
+    start = f"user\\0{database['login']}\\0database\\0{database['name']}\\0options\\0-c=\\0\\0"
     send = (
         f"import socket,struct; b=b'{start}'; s=socket.create_connection(('{address}',{config['listen_port']}),5); "
         "s.sendall(struct.pack('!II',len(b)+8,196608)+b); s.settimeout(2); print(s.recv(100))"
@@ -373,7 +363,7 @@ def test_a_login_with_an_option_of_no_name_fells_nobody(host, config, login, dat
 def test_nobody_reaches_or_fells_the_console_over_the_network(host, login, database):
     before = host.service("pgbouncer").systemd_properties["MainPID"]
     # With a global auth_user each of these would end PgBouncer 1.18.
-    for user in ("pgbouncer", "postgres", "nobody_at_all", database["owner"]):
+    for user in ("pgbouncer", "postgres", "nobody_at_all", database["login"]):
         assert login("SHOW CONFIG", user=user, name="pgbouncer").rc
     assert login("SELECT 1").stdout.strip() == "1"
     assert host.service("pgbouncer").systemd_properties["MainPID"] == before
@@ -401,13 +391,8 @@ def test_as_many_clients_as_promised_really_work_at_once(host, login, config, da
     source = Path(__file__).with_name("crowd.py").read_text(encoding="utf-8")
     address = config["listen_addr"].split(",")[0].strip()
     # One more than promised: it is refused in PgBouncer's own words, not by a full table of descriptors.
-<<<<<<< HEAD
-    arguments = f"{address} {config['listen_port']} {database['owner']} {database['name']} {PASSFILE} {wanted + 1}"
-    done = host.run(f"{tls} timeout 120 python3 -c {shlex.quote(source)} {arguments}")
-=======
     arguments = f"{address} {config['listen_port']} {database['login']} {database['name']} {PASSFILE} {wanted + 1}"
-    done = host.run(f"timeout 120 python3 -c {shlex.quote(source)} {arguments}")
->>>>>>> rotate
+    done = host.run(f"{tls} timeout 120 python3 -c {shlex.quote(source)} {arguments}")
     assert done.rc == 0, done.stderr + host.run("journalctl --no-pager -n 20 -u pgbouncer").stdout
     result = json.loads(done.stdout)
     assert result["connected"] == wanted == result["answered"], result
