@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.parsing.convert_bool import boolean
+
 from fleet.model import Fleet, Host
 from fleet.pki import Authority, PkiError, authority_of, certificate_of, days_left, fingerprint
 
