@@ -59,6 +59,10 @@ replay: setup  ## Send dead letters back to their queues: ID=a,b or TASK=name or
 	@$(PLAY) playbooks/dead_letters.yml -e dead_letters_action=replay \
 	  $(if $(ID),-e dead_letters_ids=$(ID)) $(if $(TASK),-e dead_letters_task=$(TASK)) $(if $(ALL),-e dead_letters_all=true)
 
+# SECRET=a,b changes these, APPLICATION=name those of one application.
+rotate: setup  ## Change every secret of INVENTORY at work, without a lost job (docs/secrets.md)
+	@$(PLAY) playbooks/rotate.yml $(if $(SECRET),-e rotate=$(SECRET)) $(if $(APPLICATION),-e rotate_application=$(APPLICATION))
+
 #: Judge it
 drill: setup  ## Hurt a fleet of its own at work in every way, prove that it lost nothing (build/drill.html)
 	@$(MAKE) --no-print-directory lab secrets INVENTORY=inventories/drill

@@ -152,7 +152,7 @@ def containers() -> list[Container]:
 def network_settings() -> dict[str, str]:
     """What role host sets in a kernel by default, as far as a network of one's own has it.
 
-    /proc/sys is read-only in a container: its kernel is the machine's. Its network is its own, and gets its settings at its start.
+    A container's /proc/sys is read-only: its kernel is the machine's. Its network is its own, and is given its settings here.
     """
     defaults = yaml.safe_load((REPOSITORY / "roles/host/defaults/main.yml").read_text(encoding="utf-8"))
     return {

@@ -24,6 +24,7 @@ TEMPLATE = Path(__file__).with_name("readme.md.j2")
 # The description of a number opens with its unit.
 UNITS = {
     "Seconds": "seconds",
+    "Days": "days",
     "Milliseconds": "milliseconds",
     "Bytes": "bytes",
     "Number": "a count",

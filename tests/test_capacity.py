@@ -115,6 +115,10 @@ def test_a_database_s_own_pool_size_counts_where_it_is_larger() -> None:
     assert connections_of(host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_databases": databases})) == 50 + 5 + 2
 
 
+def test_the_cap_of_a_database_counts_where_the_inventory_sets_one() -> None:
+    assert connections_of(host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_max_db_connections": 60})) == 60
+
+
 def test_a_drained_worker_returns_its_share_and_is_no_measure_of_the_next() -> None:
     one = fleet().hosts["worker1"]
     gone = replace(one, inputs={**one.inputs, "celery_worker_state": "drained"})

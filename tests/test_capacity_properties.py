@@ -104,7 +104,7 @@ def within_limits(fleet: Fleet) -> None:
         near = fleet.hosts if "postgresql" in bouncer.roles else [bouncer.name]
         assert sum(tasks[name] + threads[name] for name in near) <= told["pgbouncer_max_client_conn"]
         pool = told["pgbouncer_default_pool_size"] + told["pgbouncer_reserve_pool_size"]
-        backends += told["pgbouncer_pools"] * pool + told["pgbouncer_auth_max_user_connections"]
+        backends += told["pgbouncer_pools"] * (pool + told["pgbouncer_auth_max_user_connections"])
     database = fleet.hosts["db"].inputs
     assert backends <= database["postgresql_max_connections"] - database["postgresql_superuser_reserved_connections"]
     broker = fleet.hosts["broker"].inputs

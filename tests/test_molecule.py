@@ -46,7 +46,7 @@ def test_a_scenarios_tests_find_their_hosts(scenario):
             assert named and set(named) & groups(scenario), f"{path.name}: {line}"
 
 
-@pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - {"topology"}))  # which changes no host
+@pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - {"topology", "residency"}))  # which change no host
 def test_a_scenario_changes_a_capacity_and_takes_something_out(scenario):
     for edit in ("change", "removal"):
         assert list((MOLECULE / scenario / edit).rglob("*.yml")), f"molecule/{scenario}/{edit} edits nothing"

@@ -99,6 +99,11 @@ def test_auth_user_stands_in_each_database_and_never_for_all():
     }
 
 
+def test_a_database_that_nobody_declared_leads_nowhere_and_asks_nobody():
+    lines = pgbouncer.pgbouncer_database_lines({"a": {"host": "10.0.0.2"}}, "asker")
+    assert lines == {"*": "host=/nonexistent", "a": "auth_user=asker host=10.0.0.2"}
+
+
 CONFIG = """key,value,default,changeable
 listen_port,6432,6432,no
 unix_socket_mode,511,0777,no
@@ -134,3 +139,15 @@ def test_the_twin_hears_nobody():
     twin = pgbouncer_service.twin_ini("[pgbouncer]\nlisten_addr = 10.0.0.1\n", "/tmp/x")
     assert twin.rindex("listen_addr =\n") > twin.rindex("listen_addr = 10.0.0.1")
     assert "unix_socket_dir = /tmp/x" in twin
+
+
+@pytest.mark.parametrize(
+    ("databases", "connections"),
+    [
+        ({"*": {"host": "192.0.2.1"}}, 20 + 5 + 2),
+        ({"*": {}, "shop": {"pool_size": 40}}, 40 + 5 + 2),
+        ({"*": {"pool_size": 10, "reserve_pool": 9}}, 20 + 9 + 2),
+    ],
+)
+def test_the_pools_of_two_logins_are_together_no_larger_than_that_of_one(databases, connections):
+    assert pgbouncer.pgbouncer_database_connections(databases, 20, "5", 2) == connections

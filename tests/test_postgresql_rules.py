@@ -191,6 +191,7 @@ def role(name: str, **other) -> dict:
         "managed": True,
         "owns_in": [],
         "granted_in": [],
+        "member_of": [],
         **other,
     }
 
@@ -256,6 +257,70 @@ def test_a_role_without_possessions_goes_and_an_owner_is_only_locked():
     assert says(STANDING) == ["lock role newsroom, which is no longer declared but still owns something"]
     locked = {**STANDING, "roles": [role("newsroom", owns_in=["newsroom"], login=False, verifier=None)]}
     assert says(locked) == []
+
+
+BOTH = {**NEWSROOM, "roles": [{"name": "newsroom"}, {"name": "newsroom_b", "acts_as": "newsroom"}]}
+SECOND = {**NEWSROOM, "roles": [{"name": "newsroom", "login": False}, {"name": "newsroom_b", "acts_as": "newsroom"}]}
+ACTING = {"member_of": ["newsroom"], "settings": ["role=newsroom"]}
+PASSWORDS = {"passwords": dict.fromkeys(("newsroom", "newsroom_b"), PASSWORD)}
+
+
+def test_a_second_login_acts_as_the_owner_and_the_first_goes_on():
+    assert says(STANDING, **BOTH, **PASSWORDS) == ["create role newsroom_b", "let role newsroom_b act as newsroom"]
+    standing = {**STANDING, "roles": [*STANDING["roles"], role("newsroom_b", **ACTING)]}
+    assert says(standing, **BOTH, **PASSWORDS) == []
+    # Whoever acts as a role that is made in the same run comes after it.
+    first = says({"roles": [], "databases": []}, **{**BOTH, "roles": BOTH["roles"][::-1]}, **PASSWORDS)
+    assert first[:3] == ["create role newsroom", "create role newsroom_b", "let role newsroom_b act as newsroom"]
+
+
+def test_an_owner_that_no_longer_logs_in_keeps_what_it_owns_and_loses_its_sessions():
+    standing = {**STANDING, "roles": [*STANDING["roles"], role("newsroom_b", **ACTING)]}
+    assert says(standing, **SECOND, **PASSWORDS) == ["no longer let role newsroom log in, and end its sessions"]
+    steps = postgresql_objects.plan(
+        standing, {}, {**SECOND, **PASSWORDS, "auth_query_role": "", "databases_removed": []}
+    )  # fmt: skip
+    assert "PASSWORD NULL" in steps[0].sql and "pg_terminate_backend" in steps[0].sql and "'newsroom'" in steps[0].sql
+    closed = role("newsroom", owns_in=["newsroom"], login=False, verifier=None)
+    standing = {**STANDING, "roles": [closed, role("newsroom_b", **ACTING)]}
+    assert says(standing, **SECOND, **PASSWORDS) == []
+    assert says(standing, **BOTH, **PASSWORDS) == ["let role newsroom log in again"]
+
+
+def test_a_second_login_whose_turn_is_over_is_dropped():
+    standing = {**STANDING, "roles": [*STANDING["roles"], role("newsroom_b", **ACTING)]}
+    assert says(standing, **NEWSROOM, **PASSWORDS) == ["drop role newsroom_b, which is no longer declared"]
+
+
+def test_pgbouncers_own_role_may_be_one_that_only_its_second_login_acts_as():
+    roles = [{"name": "pgbouncer", "login": False}, {"name": "pgbouncer_b", "acts_as": "pgbouncer"}]
+    wanted = {"databases": NEWSROOM["databases"], "roles": [*NEWSROOM["roles"], *roles], "auth_query_role": "pgbouncer"}
+    passwords = dict.fromkeys(("newsroom", "pgbouncer_b"), PASSWORD)
+    assert postgresql.postgresql_problems(wanted["databases"], wanted["roles"], passwords, "pgbouncer") == []
+    assert says({"roles": [], "databases": []}, **wanted, passwords=passwords)[:4] == [
+        "create role newsroom",
+        "create role pgbouncer",
+        "create role pgbouncer_b",
+        "let role pgbouncer_b act as pgbouncer",
+    ]
+
+
+def test_a_second_login_comes_over_the_network_to_its_own_database_alone():
+    databases = [{"name": name, "owner": name} for name in ("newsroom", "shop")]
+    rules = postgresql.postgresql_hba_rules(
+        databases, ["192.0.2.1"], "pgbouncer", [*BOTH["roles"], {"name": "pgbouncer_b", "acts_as": "pgbouncer"}]
+    )
+    assert {rule["database"]: rule["users"] for rule in rules} == {
+        "newsroom": ["newsroom", "newsroom_b", "pgbouncer", "pgbouncer_b"],
+        "shop": ["shop", "pgbouncer", "pgbouncer_b"],
+    }
+
+
+def test_a_login_that_acts_as_nobody_is_refused():
+    problems = postgresql.postgresql_problems(
+        NEWSROOM["databases"], [*NEWSROOM["roles"], {"name": "b", "acts_as": "shop"}], dict.fromkeys(("newsroom", "b"), PASSWORD)
+    )
+    assert problems == ["role 'b' acts as 'shop', which postgresql_roles does not declare"]
 
 
 def test_a_database_goes_only_when_it_is_named_and_its_owner_with_it():

@@ -6,7 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from resource_facts import address_of, controller, descriptors_max, installed_packages, listening, memory_bytes, unit_of
+from resource_facts import (
+    address_of,
+    controller,
+    descriptors_max,
+    filters_calls,
+    installed_packages,
+    listening,
+    memory_bytes,
+    unit_of,
+)
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
 
@@ -111,3 +120,10 @@ def test_the_controller_is_told_by_the_address_that_it_came_from(
         (home / "environ").write_bytes(environment)
         (home / "status").write_text(f"Name:\tpython3\nPPid:\t{parent}\n")
     assert controller(root=tmp_path) == address
+
+
+@pytest.mark.parametrize(("bounding", "may"), [("000001ffffffffff", True), ("00000000a88435fb", False)])
+def test_a_systemd_without_the_administrators_capability_filters_no_calls(tmp_path: Path, bounding: str, may: bool) -> None:
+    (tmp_path / "proc/1").mkdir(parents=True)
+    (tmp_path / "proc/1/status").write_text(f"Name:\tsystemd\nCapBnd:\t{bounding}\n")
+    assert filters_calls(tmp_path) is may

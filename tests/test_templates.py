@@ -218,6 +218,8 @@ def lines_of(text: str) -> list[str]:
 
 def python(text: str) -> None:
     body = ast.parse(text).body
+    assert [ast.unparse(line) for line in body[:2]] == ["import grunnfjell_privacy as _privacy", "_privacy.install()"]
+    body = body[2:]
     values = {node.targets[0].id: ast.literal_eval(node.value) for node in body}
     assert len(values) == len(body) > 10
 
@@ -282,10 +284,21 @@ def erlang_terms(text: str) -> None:
     assert all(text.count(left) == text.count(right) for left, right in ("{}", "[]"))
 
 
+def logrotate(text: str) -> None:
+    body = re.fullmatch(r"(?:/\S+ ?)+\{\n(.*)\}\n", "".join(f"{line}\n" for line in lines_of(text)), re.DOTALL)
+    assert body and body[1].count("postrotate") == body[1].count("endscript") == 1
+
+
+def tmpfiles(text: str) -> None:
+    assert all(re.fullmatch(r"x /\S+|e /\S+ - - - m:[1-9]\d*d", line) for line in lines_of(text)) and lines_of(text)
+
+
 # How each file is read by whom it is for. A template of a new kind says so here.
 PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"/etc/systemd/.*\.(conf|service|timer)", unit),
     (r"/etc/.*\.nft", nftables),
+    (r"/etc/logrotate\.d/.*", logrotate),
+    (r"/etc/tmpfiles\.d/.*\.conf", tmpfiles),
     (r"/etc/supervisor/conf\.d/.*\.conf", programs),
     (r"/etc/supervisor/programs/.*", shell),
     (r"/etc/sysctl\.d/.*\.conf", settings(r"(?P<key>[A-Za-z0-9_.-]+) = \S.*")),

@@ -28,7 +28,7 @@ RATE = 20.0
 # Jobs that are done before a row's fault, and seconds of load after its recovery.
 WARM = 10
 AFTER_S = 3.0
-# So long a row of the whole drill lasts at least: sixteen of them make more than ten thousand jobs on any machine.
+# So long a row of the whole drill lasts at least: eighteen of them make more than ten thousand jobs on any machine.
 ROW_S = 40.0
 # Beyond what a row promises, a recovery is waited for so long, to tell late from never.
 LATE_S = 60.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -170,6 +172,11 @@ def rolled_back(scene: Scene) -> float:
     return time.time()
 
 
+def now(scene: Scene) -> float:
+    """The operation that went before has come to its end."""
+    return time.time()
+
+
 def drained(scene: Scene) -> float:
     """As an operator does it: the host's line says drained, and a run makes it so."""
     overlay = REPOSITORY / "build" / "drill" / "drained.yml"
@@ -181,6 +188,45 @@ def drained(scene: Scene) -> float:
 
 def brought_back(scene: Scene) -> float:
     playbook(scene, "site.yml")
+    return time.time()
+
+
+def rotated(scene: Scene) -> float:
+    """Every secret that the fleet has, in one run of the playbook that an operator uses."""
+    return playbook(scene, "playbooks/rotate.yml")
+
+
+# The task in which the first of the workers is handed over.
+MIDST = "TASK [celery_worker : Let the running tasks end"
+
+
+def rotation_cut_off(scene: Scene) -> float:
+    """The control machine dies while the fleet is half handed over, with a worker at the one login and the rest at the other."""
+    began = time.time()
+    command = [
+        str(BIN / "ansible-playbook"),
+        "-i",
+        scene.inventory,
+        "-e",
+        "rotate=rabbitmq_user_passwords",
+        "playbooks/rotate.yml",
+    ]
+    run = subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )  # fmt: skip
+    said = []
+    for line in run.stdout or []:
+        said.append(line)
+        if line.startswith(MIDST):
+            os.killpg(run.pid, signal.SIGKILL)
+            break
+    if run.wait() != -signal.SIGKILL:
+        raise Refusal(f"{' '.join(command[1:])} was to be cut off, and ended:\n{''.join(said[-40:])}")
+    return began
+
+
+def rotation_taken_up(scene: Scene) -> float:
+    playbook(scene, "playbooks/rotate.yml")
     return time.time()
 
 
@@ -234,6 +280,10 @@ FAULTS = (
     Fault("producer killed", "process", on(hosts.producer, PROGRAMS), affects=hosts.producer, accepts=True),
     Fault("deploy during load", "process", amid_work(deployed), rolled_back, seamless=True, accepts=True),
     Fault("scale-in during load", "process", amid_work(drained), brought_back, affects=hosts.worker, seamless=True),
+    Fault("every secret rotated", "process", amid_work(rotated), now, seamless=True, accepts=True),
+    Fault(
+        "rotation cut off and taken up", "process", amid_work(rotation_cut_off), rotation_taken_up, seamless=True, accepts=True
+    ),
     Fault("poison job", "process", poisoned),
 )  # fmt: skip
 

@@ -85,10 +85,10 @@ def page(told: dict) -> str:
     )
     heads = ("tried", "from", "to", "", "what the intruder was told", "what the right one was told")
     lacking = f'<p class="bad">Not tried: {escape(", ".join(told["not_tried"]))}.</p>' if told["not_tried"] else ""
-    style = "<style>td, th { text-align: left; white-space: normal; vertical-align: top; }</style>"
+    style = "td, th { text-align: left; white-space: normal; vertical-align: top; } td:first-child { min-width: 14rem; }"
     return document(
         "Intruders",
-        f"""{style}<h1>Wrong things tried</h1>
+        f"""<style>{style}</style><h1>Wrong things tried</h1>
 <p class="{"good" if good else "bad"}">{told["refused"]} refused, {told["got_in"]} got in.</p>{lacking}
 <p class="dim">{escape(told["ended"])}. Beside each, the same
 thing done by whoever may: a service that is down refuses everybody.</p>

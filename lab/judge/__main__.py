@@ -11,9 +11,9 @@ from pathlib import Path
 
 from lab.hosts import containers
 from lab.judge.counts import BUILD, Count, write_down
-from lab.judge.running import Step, run
+from lab.judge.running import Step, run, run_aside
 from lab.judge.scenarios import run_scenarios
-from lab.judge.steps import DEFAULT_PARTS, HOSTLESS, STEPS
+from lab.judge.steps import DEFAULT_PARTS, STEPS
 from lab.machine import Refusal, podman
 
 # What to read first when a service does not do what it promised.
@@ -61,18 +61,23 @@ def main() -> None:
     BUILD.mkdir(exist_ok=True)
     results: dict[str, Count] = {}
     steps = [step for step in STEPS if step.part in (arguments.parts or DEFAULT_PARTS)]
-    aside = [step for step in steps if step.part in HOSTLESS] if any(step.part == "molecule" for step in steps) else []
-    for step in steps:
-        if step in aside:
-            continue
+    beside = [step for step in steps if step.beside and any(step.part == "molecule" for step in steps)]
+
+    def one(step: Step, log: Path | None = None) -> Count:
+        """Run a step, unless what it needs failed. Its count is written down at once: the next one asks for it."""
         if step.needs in results and results[step.needs].failed:
             results[step.name] = Count(failed=1)
             print(f"\n=== {step.name}: left out, because {step.needs} failed", flush=True)
-        elif step.part == "molecule":
-            results |= run_scenarios(aside, arguments.inventory)
         else:
-            results[step.name] = run(step, arguments.inventory)
+            results[step.name] = run_aside(step, arguments.inventory, log) if log else run(step, arguments.inventory)
             show_what_to_read(step, results[step.name])
+        return results[step.name]
+
+    for step in steps:
+        if step.part == "molecule":
+            results |= run_scenarios(beside, one)
+        elif step not in beside:
+            one(step)
     total = sum(results.values(), Count())
     print()
     write_down(results)

@@ -19,7 +19,8 @@ LAST_LINES = 80
 
 @dataclass(frozen=True)
 class Step:
-    """part: what a person names to have it run.  needs: the step without which this one has nothing to judge."""
+    """part: what a person names to have it run.  needs: the step without which this one has nothing to judge.  beside: it waits
+    more than it works, and bears that others work meanwhile, so that it runs beside Molecule's scenarios if those run, too."""
 
     name: str
     part: str
@@ -27,6 +28,7 @@ class Step:
     # pytest writes its own count there; a step without one counts as one.
     report: Path | None = None
     needs: str = ""
+    beside: bool = False
 
 
 def environment() -> dict[str, str]:

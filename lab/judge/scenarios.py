@@ -1,15 +1,16 @@
-"""Molecule's scenarios, several side by side, and beside them the steps that need no host."""
+"""Molecule's scenarios, several side by side, and beside them what waits more than it works."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from lab.judge.counts import BUILD, Count
-from lab.judge.running import BIN, Step, environment, run_aside, tell
+from lab.judge.running import BIN, Step, environment, tell
 from lab.machine import REPOSITORY
 
 # Each keeps about one core busy.
@@ -45,15 +46,15 @@ def run_scenario(name: str) -> Count:
     return result
 
 
-def run_scenarios(hostless: Sequence[Step], inventory: str) -> dict[str, Count]:
-    """All scenarios; the steps in ``hostless`` fill, one after another, what those leave of the machine."""
+def run_scenarios(beside: Sequence[Step], one: Callable[[Step, Path], Count]) -> dict[str, Count]:
+    """All scenarios; the steps in ``beside`` fill, ``one`` after another, what those leave of the machine."""
     (BUILD / "molecule").mkdir(parents=True, exist_ok=True)
     names = scenarios()
-    beside = f", and {', '.join(step.name for step in hostless)}" if hostless else ""
-    print(f"\n=== molecule, {SIDE_BY_SIDE} scenarios side by side{beside}; what each printed is in build/molecule/", flush=True)
+    also = f", and {', '.join(step.name for step in beside)}" if beside else ""
+    print(f"\n=== molecule, {SIDE_BY_SIDE} scenarios side by side{also}; what each printed is in build/molecule/", flush=True)
 
     def one_after_another() -> dict[str, Count]:
-        return {step.name: run_aside(step, inventory, BUILD / f"molecule/{step.name}.log") for step in hostless}
+        return {step.name: one(step, BUILD / f"molecule/{step.name}.log") for step in beside}
 
     with ThreadPoolExecutor(SIDE_BY_SIDE + 1) as pool:
         aside = pool.submit(one_after_another)

@@ -52,14 +52,14 @@ def guests_work(inventory: str) -> list[str]:
 
 
 STEPS = (
-    Step("ansible-lint", "lint", tool("ansible-lint", "-q")),
-    Step("yamllint", "lint", tool("yamllint", "--strict", ".")),
-    Step("ruff", "lint", tool("ruff", "check", ".")),
-    Step("layout", "lint", tool("ruff", "format", "--check", ".")),
-    Step("unit", "unit", tool("pytest", "-q", f"--junitxml={BUILD / 'junit-unit.xml'}"), BUILD / "junit-unit.xml"),
+    Step("ansible-lint", "lint", tool("ansible-lint", "-q"), beside=True),
+    Step("yamllint", "lint", tool("yamllint", "--strict", "."), beside=True),
+    Step("ruff", "lint", tool("ruff", "check", "."), beside=True),
+    Step("layout", "lint", tool("ruff", "format", "--check", "."), beside=True),
+    Step("unit", "unit", tool("pytest", "-q", f"--junitxml={BUILD / 'junit-unit.xml'}"), BUILD / "junit-unit.xml", beside=True),
     Step("molecule", "molecule", tool("molecule", "test")),
-    Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"]),
-    Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo"),
+    Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"], beside=True),
+    Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo", beside=True),
     Step("operations", "operations", operations, BUILD / "junit-operations.xml", needs="demo"),
     Step("a real job", "verify", real_job, BUILD / "junit-job.xml", needs="demo"),
     Step("drill", "drill", lambda inventory: ["make", "--no-print-directory", "drill", "DRILL=--short"]),
@@ -69,5 +69,3 @@ STEPS = (
 )
 # What takes half an hour of its own is asked for by name: `make test-kvm`, `make test-operations`.
 DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part not in ("kvm", "operations")))
-# They need no host, and so can run while Molecule's scenarios wait for theirs.
-HOSTLESS = ("lint", "unit")

@@ -1,13 +1,29 @@
-"""What each service holds for the applications of a fleet: one virtual host, user, database and owner each."""
+"""What each service holds for the applications of a fleet: one virtual host, database and owner each, and the logins to them.
+
+An application has one login to each service, and two while its password changes (plugins/fleet/rotation.py).
+"""
 
 from __future__ import annotations
 
 import ipaddress
+import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet import rotation
 
 # An application declares, feeds and reads what it likes in its own virtual host, except that the dead letters
 # are the operator's: it can neither redeclare nor delete them.
 NOT_DEAD_LETTERS = "^(?!dead_letters$).*$"
+
+
+def logins(name: str, passwords: Mapping[str, Any] | None) -> list[str]:
+    """The logins of the name; without a word about it the name alone."""
+    return list(rotation.accepted((passwords or {}).get(name, ""), name))
 
 
 def application_vhosts(applications: list[str]) -> list[dict[str, str]]:
@@ -15,15 +31,16 @@ def application_vhosts(applications: list[str]) -> list[dict[str, str]]:
     return [{"name": name} for name in applications]
 
 
-def application_broker_users(applications: list[str]) -> list[dict[str, Any]]:
-    """rabbitmq_users for the applications: each in its own virtual host alone."""
+def application_broker_users(applications: list[str], passwords: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """rabbitmq_users for the applications: each in its own virtual host alone.  passwords: the vault's."""
     return [
         {
-            "name": name,
+            "name": login,
             "tags": [],
             "permissions": [{"vhost": name, "configure": NOT_DEAD_LETTERS, "write": NOT_DEAD_LETTERS, "read": NOT_DEAD_LETTERS}],
         }
         for name in applications
+        for login in logins(name, passwords)
     ]
 
 
@@ -32,9 +49,22 @@ def application_databases(applications: list[str]) -> list[dict[str, str]]:
     return [{"name": name, "owner": name} for name in applications]
 
 
-def application_database_roles(applications: list[str]) -> list[dict[str, str]]:
-    """postgresql_roles for the applications."""
-    return [{"name": name} for name in applications]
+def application_database_roles(
+    applications: list[str], passwords: Mapping[str, Any] | None = None, auth_query_role: str = ""
+) -> list[dict[str, Any]]:
+    """postgresql_roles for the applications, and for the second login of PgBouncer's own role.
+
+    The role of the application's name owns everything, whether it may log in or not; the second login acts as it.
+    """
+    roles: list[dict[str, Any]] = []
+    for name in [*applications, *([auth_query_role] if auth_query_role else [])]:
+        accepted = logins(name, passwords)
+        if name not in accepted:
+            roles.append({"name": name, "login": False})
+        elif name != auth_query_role:  # which role postgresql makes by itself
+            roles.append({"name": name})
+        roles += [{"name": login, "acts_as": name} for login in accepted if login != name]
+    return roles
 
 
 def application_pools(databases: list[str], server: str, port: int = 5432) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,8 @@ from ansible.errors import AnsibleFilterError
 DESCRIPTOR_MARGIN = 100
 # Upstream's own floor: a process limit is not worth less than the kernel's default.
 DESCRIPTOR_MIN = 1024
+# The directory of a socket, and there is none.
+NOWHERE = "/nonexistent"
 
 
 def pgbouncer_descriptors(max_client_conn: Any, pool_size: Any, reserve_pool_size: Any, pools: Any) -> int:
@@ -32,6 +34,22 @@ def pgbouncer_descriptors(max_client_conn: Any, pool_size: Any, reserve_pool_siz
 def _items(listen_addr: str | Iterable[str]) -> list[str]:
     items = listen_addr.split(",") if isinstance(listen_addr, str) else list(listen_addr)
     return [text for item in items if (text := str(item).strip())]
+
+
+def pgbouncer_database_connections(
+    databases: Mapping[str, Mapping[str, Any]], pool_size: Any, reserve_pool_size: Any, auth_connections: Any
+) -> int:
+    """max_db_connections: what one login's pool, its reserve and the questions for verifiers take at most.
+
+    A pool belongs to a user and a database. While a password changes, the application has two logins, and so two pools: together
+    they get what one alone would have, since an idle connection of one is closed when the other needs it.
+    """
+
+    def largest(default: Any, *keys: str) -> int:
+        return max([int(default), *(int(entry[key]) for entry in databases.values() for key in keys if key in entry)])
+
+    pool = largest(pool_size, "pool_size") + largest(reserve_pool_size, "reserve_pool", "reserve_pool_size")
+    return pool + int(auth_connections)
 
 
 def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
@@ -124,8 +142,11 @@ def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]], auth_us
 
     auth_user stands in each of them and not in [pgbouncer]: as a global setting it would count for the console's own
     database too, and there one unknown user ends PgBouncer 1.18 (pgbouncer issue 568, "found existing elem").
+
+    Where no line says *, one that leads nowhere is added: CVE-2026-107350 needs a database that does not exist, and so none does.
+    It has no auth_user, so that whoever misspells a database is refused at once.
     """
-    lines = {}
+    lines = {} if "*" in databases else {"*": f"host={NOWHERE}"}
     for name in sorted(databases):
         pairs = {"auth_user": auth_user, **databases[name]}
         lines[str(name)] = " ".join(f"{key}={_quoted(pairs[key])}" for key in sorted(pairs))
@@ -144,6 +165,7 @@ class FilterModule:
         return {
             "pgbouncer_descriptors": pgbouncer_descriptors,
             "pgbouncer_client_tls": pgbouncer_client_tls,
+            "pgbouncer_database_connections": pgbouncer_database_connections,
             "pgbouncer_problems": pgbouncer_problems,
             "pgbouncer_settings": pgbouncer_settings,
             "pgbouncer_database_lines": pgbouncer_database_lines,

@@ -152,16 +152,22 @@ def _networks(addresses: Iterable[str]) -> list[str]:
 
 
 def postgresql_hba_rules(
-    databases: list[Mapping[str, Any]], client_addresses: Iterable[str], auth_query_role: str = ""
+    databases: list[Mapping[str, Any]],
+    client_addresses: Iterable[str],
+    auth_query_role: str = "",
+    roles: Iterable[Mapping[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Who may come over the network: exactly the declared roles, each to its own database."""
+    """Who may come over the network: exactly the declared roles, and the logins that act as one, each to its own database."""
+    second: dict[str, list[str]] = {}
+    for role in roles:
+        second.setdefault(role.get("acts_as") or "", []).append(role["name"])
     networks = _networks(client_addresses)
     rules = []
     for database in databases:
         users = [database["owner"], *database.get("roles", [])]
         if auth_query_role:
             users.append(auth_query_role)
-        users = list(dict.fromkeys(users))
+        users = list(dict.fromkeys(login for user in users for login in (user, *second.get(user, []))))
         rules += [{"database": database["name"], "users": users, "address": network} for network in networks]
     return rules
 
@@ -198,12 +204,15 @@ def postgresql_problems(
                 problems.append(f"database {database['name']!r} names the role {name!r}, which postgresql_roles does not declare")
     if auth_query_role:
         problems += _name_problem("auth_query role", auth_query_role, RESERVED_ROLES)
-        if auth_query_role in role_names:
+        if any(role["name"] == auth_query_role and role.get("login", True) for role in roles):
             problems.append(
                 f"postgresql_auth_query_role {auth_query_role!r} is also in postgresql_roles: "
                 "the identity that reads verifiers must be nobody else's"
             )
-    for name in [*dict.fromkeys(role_names), *([auth_query_role] if auth_query_role else [])]:
+    silent = {str(role["name"]) for role in roles if not role.get("login", True)}
+    for name in dict.fromkeys([*role_names, *([auth_query_role] if auth_query_role else [])]):
+        if name in silent:
+            continue
         password = passwords.get(name)
         if not password:
             problems.append(f"role {name!r} has no password: add it to postgresql_role_passwords")
@@ -214,6 +223,8 @@ def postgresql_problems(
             problems.append(f"role {name!r} has a password shorter than {PASSWORD_MIN} characters: generate another")
     for role in roles:
         problems += _attribute_problems(role)
+        if role.get("acts_as") and role["acts_as"] not in [*role_names, auth_query_role]:
+            problems.append(f"role {role['name']!r} acts as {role['acts_as']!r}, which postgresql_roles does not declare")
     for name in databases_removed:
         if name in database_names:
             problems.append(

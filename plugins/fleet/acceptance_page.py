@@ -46,6 +46,15 @@ def summary(report: dict[str, Any]) -> str:
     return f"{passed} of {len(hosts)} hosts accepted; exceptions in force: {needed}"
 
 
+def declared(exceptions: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """One row for each exception as it was written, however many hosts it is for: their values stand in the table above."""
+    found: dict[tuple[str, str, str], dict[bool, list[str]]] = {}
+    for one in exceptions:
+        row = found.setdefault((one["measure"], one["demanded"], one["reason"]), {True: [], False: []})
+        row[one["needed"]].append(one["host"])
+    return [(*key, ", ".join(hosts[True]) or "–", ", ".join(hosts[False]) or "–") for key, hosts in found.items()]
+
+
 def page(report: dict[str, Any]) -> str:
     """The report of fleet.acceptance.fleet_report as HTML."""
     hosts = report["hosts"]
@@ -82,21 +91,8 @@ def page(report: dict[str, Any]) -> str:
     )
     parts.append(cell("h2", "Exceptions"))
     if report["exceptions"]:
-        rows = [
-            "".join(
-                cell("td", text, kind)
-                for text, kind in (
-                    (one["host"], ""),
-                    (one["measure"], ""),
-                    (one["shown"], "excepted" if one["needed"] else "accepted"),
-                    (one["demanded"], ""),
-                    ("yes" if one["needed"] else "no: it keeps the limit", "" if one["needed"] else "dim"),
-                    (one["reason"], "text"),
-                )
-            )
-            for one in report["exceptions"]
-        ]
-        parts.append(table(["host", "measure", "measured", "demanded", "needed now", "declared reason"], rows))
+        rows = ["".join(cell("td", words, "text") for words in row) for row in declared(report["exceptions"])]
+        parts.append(table(["measure", "demanded", "declared reason", "needed on", "not needed on"], rows))
     else:
         parts.append(cell("p", "None."))
     limits = [

@@ -12,6 +12,7 @@ description:
     system user postgres. No driver is needed on the host, and nothing of a password is ever in argv.
   - A password travels as a SCRAM verifier that is computed here, so that the server never sees the password, and its
     log neither. It is changed only when it does not match the stored verifier.
+  - A role that may not log in loses its password, and whoever is logged in as it is thrown out.
   - Roles that this module made carry its mark. One that is no longer declared is dropped, or, if it still owns
     something, may no longer log in. A database is dropped only when it is named in O(databases_removed).
 options:
@@ -26,12 +27,16 @@ options:
       owner: {description: The role that owns it., type: str, required: true}
       roles: {description: Other roles that may connect., type: list, elements: str, default: []}
   roles:
-    description: Login roles.
+    description: Roles.
     type: list
     elements: dict
     default: []
     suboptions:
       name: {description: Its name., type: str, required: true}
+      login: {description: Whether it may log in. One that may not only owns., type: bool, default: true}
+      acts_as:
+        description: Role whose member it is and as which each of its sessions begins, so that what it makes is that role's.
+        type: str
       connection_limit: {description: Connections at once; -1 is no limit., type: int, default: -1}
       valid_until: {description: Date or moment in ISO 8601 from which the password no longer works., type: str}
   passwords: {description: Password of each role., type: dict, required: true}
@@ -95,11 +100,13 @@ SERVER_SQL = """
 SELECT json_build_object(
   'roles', (SELECT coalesce(json_agg(json_build_object(
       'name', a.rolname,
-      'ordinary', a.rolcanlogin AND NOT (a.rolsuper OR a.rolreplication OR a.rolbypassrls OR a.rolcreatedb OR a.rolcreaterole),
+      'ordinary', NOT (a.rolsuper OR a.rolreplication OR a.rolbypassrls OR a.rolcreatedb OR a.rolcreaterole),
       'login', a.rolcanlogin,
       'connection_limit', a.rolconnlimit,
       'valid_until', CASE WHEN a.rolvaliduntil = 'infinity' THEN NULL ELSE extract(epoch FROM a.rolvaliduntil)::bigint END,
       'verifier', a.rolpassword,
+      'member_of', (SELECT coalesce(json_agg(g.rolname), '[]')
+                    FROM pg_auth_members m JOIN pg_authid g ON g.oid = m.roleid WHERE m.member = a.oid),
       'managed', shobj_description(a.oid, 'pg_authid') IS NOT DISTINCT FROM 'MARK',
       'settings', (SELECT coalesce(json_agg(c), '[]') FROM pg_db_role_setting s, unnest(s.setconfig) c
                    WHERE s.setrole = a.oid AND s.setdatabase = 0),
@@ -204,33 +211,52 @@ def expiry_sql(epoch):
     return literal(datetime.datetime.fromtimestamp(epoch, datetime.UTC).isoformat())
 
 
+def end_sessions(name):
+    return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(name)};"
+
+
 def role_steps(found, wanted, passwords):
     steps = []
-    for role in wanted:
-        name, now = role["name"], found.get(role["name"])
+    # Whoever acts as another comes after it.
+    for role in sorted(wanted, key=lambda role: bool(role.get("acts_as"))):
+        name, now, login = role["name"], found.get(role["name"]), role.get("login", True)
         limit, until = role.get("connection_limit", -1), moment(role.get("valid_until"))
         attributes = (
-            f"LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS "
+            f"{'LOGIN' if login else 'NOLOGIN'} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS "
             f"CONNECTION LIMIT {int(limit)} VALID UNTIL {expiry_sql(until)}"
         )
         quiet = f"ALTER ROLE {ident(name)} SET {ROLE_SETTING[0]} = {literal(ROLE_SETTING[1])};"
         mark = f"COMMENT ON ROLE {ident(name)} IS {literal(MARK)};"
+        verifier = literal(scram_verifier(passwords[name])) if login else "NULL"
         if now is None:
-            verifier = literal(scram_verifier(passwords[name]))
             steps.append(
                 Step(f"create role {name}", f"CREATE ROLE {ident(name)} {attributes} PASSWORD {verifier}; {quiet} {mark}")
             )
-            continue
-        if not now["ordinary"] or now["connection_limit"] != limit or now["valid_until"] != until:
-            steps.append(Step(f"set the attributes of role {name}", f"ALTER ROLE {ident(name)} {attributes};"))
-        if not password_matches(now["verifier"], passwords[name]):
-            verifier = literal(scram_verifier(passwords[name]))
-            steps.append(Step(f"change the password of role {name}", f"ALTER ROLE {ident(name)} PASSWORD {verifier};"))
-        if "=".join(ROLE_SETTING) not in now["settings"]:
-            steps.append(Step(f"keep what role {name} sends out of the server's log", quiet))
-        if not now["managed"]:
-            steps.append(Step(f"mark role {name} as the kit's own", mark))
+        else:
+            if login and not now["login"]:
+                steps.append(Step(f"let role {name} log in again", f"ALTER ROLE {ident(name)} {attributes} PASSWORD {verifier};"))
+            elif not login and (now["login"] or now["verifier"]):
+                sql = f"ALTER ROLE {ident(name)} {attributes} PASSWORD NULL; {end_sessions(name)}"
+                steps.append(Step(f"no longer let role {name} log in, and end its sessions", sql))
+            else:
+                if not now["ordinary"] or now["connection_limit"] != limit or now["valid_until"] != until:
+                    steps.append(Step(f"set the attributes of role {name}", f"ALTER ROLE {ident(name)} {attributes};"))
+                if login and not password_matches(now["verifier"], passwords[name]):
+                    steps.append(Step(f"change the password of role {name}", f"ALTER ROLE {ident(name)} PASSWORD {verifier};"))
+            if "=".join(ROLE_SETTING) not in now["settings"]:
+                steps.append(Step(f"keep what role {name} sends out of the server's log", quiet))
+            if not now["managed"]:
+                steps.append(Step(f"mark role {name} as the kit's own", mark))
+        steps += acting_steps(name, role.get("acts_as"), now or {"member_of": [], "settings": []})
     return steps
+
+
+def acting_steps(name, acts_as, now):
+    """A second login is a member of the owner and begins as it, so that everything stays one role's."""
+    if not acts_as or (acts_as in now["member_of"] and f"role={acts_as}" in now["settings"]):
+        return []
+    sql = f"GRANT {ident(acts_as)} TO {ident(name)}; ALTER ROLE {ident(name)} SET role = {literal(acts_as)};"
+    return [Step(f"let role {name} act as {acts_as}", sql)]
 
 
 def database_steps(found, wanted, auth_query_role):
@@ -331,7 +357,8 @@ def removal_steps(roles, databases, declared_roles, databases_removed):
                     database,
                 )
             )
-        steps.append(Step(f"drop role {name}, which is no longer declared", f"DROP ROLE {ident(name)};"))
+        sql = f"ALTER ROLE {ident(name)} NOLOGIN; {end_sessions(name)} DROP ROLE {ident(name)};"
+        steps.append(Step(f"drop role {name}, which is no longer declared", sql))
     return steps
 
 
@@ -340,7 +367,9 @@ def plan(server, auth, wanted):
     roles = {role["name"]: role for role in server["roles"]}
     databases = {database["name"]: database for database in server["databases"]}
     auth_role = wanted["auth_query_role"]
-    declared = [*wanted["roles"], *([{"name": auth_role}] if auth_role else [])]
+    # While its second login has the turn, its own name is declared as one that does not log in.
+    named = {role["name"] for role in wanted["roles"]}
+    declared = [*wanted["roles"], *([{"name": auth_role}] if auth_role and auth_role not in named else [])]
     return [
         *role_steps(roles, declared, wanted["passwords"]),
         *database_steps(databases, wanted["databases"], auth_role),
@@ -406,6 +435,8 @@ def main():
                 "default": [],
                 "options": {
                     "name": {"type": "str", "required": True},
+                    "login": {"type": "bool", "default": True},
+                    "acts_as": {"type": "str"},
                     "connection_limit": {"type": "int", "default": -1},
                     "valid_until": {"type": "str"},
                 },

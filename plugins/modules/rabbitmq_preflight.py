@@ -45,6 +45,10 @@ EXAMPLES = r"""
 
 RETURN = r"""
 installed: {description: Whether the package is installed., returned: success, type: bool}
+cookie_differs:
+  description: Whether the host has a broker with another cookie.
+  returned: success
+  type: bool
 restart_due: {description: Whether the broker runs on older files than C(files)., returned: success, type: bool}
 refusals: {description: The sentences., returned: failure, type: list, elements: str}
 """
@@ -302,6 +306,13 @@ def restart_due(files: list[str]) -> bool:
     return any(os.path.getmtime(path) > started for path in files if os.path.exists(path))
 
 
+def cookie_differs(data_dir: Path, cookie: str) -> bool:
+    try:
+        return (data_dir / ".erlang.cookie").read_text(encoding="utf-8").strip() != cookie
+    except FileNotFoundError:
+        return False
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -338,6 +349,7 @@ def main() -> None:
         module.fail_json(msg=text, refusals=sentences)
     module.exit_json(
         installed=installed,
+        cookie_differs=installed and cookie_differs(data_dir, given["erlang_cookie"]),
         restart_due=installed and restart_due(given["files"]),
     )
 

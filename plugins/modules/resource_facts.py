@@ -23,11 +23,12 @@ RETURN = r"""
 ansible_facts:
   description: >-
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
-    the most that a service may be granted), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit), C(user)),
-    C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
-    C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came from, as
-    the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host); C(installed_packages), names
-    of Debian packages.
+    the most that a service may be granted), C(filters_calls) (bool, whether systemd may filter the calls of a service that it
+    starts as another account: a container's may not), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit),
+    C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
+    C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came
+    from, as the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host);
+    C(installed_packages), names of Debian packages.
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
@@ -51,6 +52,7 @@ CGROUP_LIMITS = (
 PLACES = ("/var", "/opt")
 LISTEN = "0A"  # the state's number in /proc/net/tcp
 CAP_SYS_RESOURCE = 24
+CAP_SYS_ADMIN = 21
 
 
 def memory_total(meminfo: str) -> int:
@@ -185,6 +187,12 @@ def installed_packages(listing: str) -> list[str]:
     return [name for status, name in (line.split() for line in listing.splitlines()) if status == "ii"]
 
 
+def filters_calls(root: Path = Path("/")) -> bool:
+    """Whether systemd has CAP_SYS_ADMIN: without it, from 256 on, it starts no service that has both User= and a filter."""
+    bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", (root / "proc/1/status").read_text(), re.MULTILINE)
+    return bool(bounding and int(bounding[1], 16) & 1 << CAP_SYS_ADMIN)
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     listing = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"], check_rc=True)[1]
@@ -193,6 +201,7 @@ def main() -> None:
         "cpus": len(os.sched_getaffinity(0)),
         "disk_free_bytes": disk_free_bytes(),
         "descriptors_max": descriptors_max(),
+        "filters_calls": filters_calls(),
         "listening": listening(),
         "pki": pki_files.described(),
         "controller": controller(),

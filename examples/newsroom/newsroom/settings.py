@@ -16,6 +16,7 @@ class SettingsError(Exception):
 class Settings:
     data_dir: Path
     token: str
+    token_beside: str
     max_upload_bytes: int
     ffmpeg_threads: int
     internal_url: str
@@ -32,9 +33,13 @@ def load(environ: Mapping[str, str]) -> Settings:
     token = environ.get("NEWSROOM_TOKEN", "")
     if len(token) < SHORTEST_TOKEN:
         raise SettingsError(f"NEWSROOM_TOKEN must be a secret of at least {SHORTEST_TOKEN} characters; it has {len(token)}.")
+    beside = environ.get("NEWSROOM_TOKEN_BESIDE", "")
+    if 0 < len(beside) < SHORTEST_TOKEN:
+        raise SettingsError(f"NEWSROOM_TOKEN_BESIDE must have {SHORTEST_TOKEN} characters, or none; it has {len(beside)}.")
     return Settings(
         data_dir=Path(environ.get("NEWSROOM_DATA_DIR", "/var/lib/newsroom")),
         token=token,
+        token_beside=beside,
         max_upload_bytes=_positive(environ, "NEWSROOM_MAX_UPLOAD_BYTES", 200 * MIB),
         ffmpeg_threads=_positive(environ, "NEWSROOM_FFMPEG_THREADS", 1),
         internal_url=environ.get("NEWSROOM_INTERNAL_URL", "").rstrip("/"),

@@ -138,7 +138,7 @@ def send(key: str, name: str, mimetype: str) -> Response:
 
 
 def workers_only() -> None:
-    if not auth.allows(request.headers.get("Authorization"), conf.token):
+    if not auth.allows(request.headers.get("Authorization"), conf.token, conf.token_beside):
         abort(401)
 
 

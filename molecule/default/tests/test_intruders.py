@@ -5,6 +5,9 @@ What each was told is kept in build/intruders.json and build/intruders.html.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import secrets
 import shlex
 from collections.abc import Callable, Iterator
@@ -198,7 +201,7 @@ def test_a_worker_reaches_the_database_through_its_pgbouncer_only(book, psql, th
         "password alone": f"{whole} {verified} sslcert=/nonexistent",
         "password in the clear": f"{whole} sslmode=disable",
     }.items():
-        why = f"{SILENCE}|certificate|no encryption|Connection refused|timeout expired"
+        why = f"{SILENCE}|valid client certificate|no pg_hba.conf entry|Connection refused|timeout expired"
         ends = (f"{worker.name}, a worker's process", database.name)
         book.refused("database from a worker directly", how, ends, psql(where), psql(through_bouncer(worker.application)), why)
 
@@ -297,13 +300,19 @@ def test_an_application_enters_no_virtual_host_or_database_but_its_own(
 
 @contextmanager
 def user_without_permissions(broker: Host, vhost: str) -> Iterator[dict[str, str]]:
-    user, password = "intruder", secrets.token_hex(16)
-    broker.run(["rabbitmqctl", "-q", "add_user", user], stdin=f"{password}\n")
+    user, password, salt = "intruder", secrets.token_hex(16), secrets.token_bytes(4)
+    digest = base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    nothing = {"vhost": vhost, "user": user, "configure": "", "write": "", "read": ""}
+    told = {"users": [{"name": user, "password_hash": digest, "tags": ""}], "permissions": [nothing]}
+    # A file, since rabbitmqctl would have the password in its command line.
+    file = "/run/grunnfjell-intruder.json"
+    broker.run(["install", "-g", "rabbitmq", "-m", "0640", "/dev/stdin", file], stdin=json.dumps(told))
     try:
-        broker.run(["rabbitmqctl", "-q", "set_permissions", "-p", vhost, user, "", "", ""])
+        broker.run(["rabbitmqctl", "-q", "import_definitions", file])
         yield {"user": user, "password": password}
     finally:
         broker.run(["rabbitmqctl", "-q", "delete_user", user])
+        broker.run(["rm", "-f", file])
 
 
 def test_whoever_may_not_publish_puts_nothing_into_a_queue(book, by_amqp, worker, broker, login):

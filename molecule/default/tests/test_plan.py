@@ -162,7 +162,7 @@ def every_pool_full(grown: Fleet, worker: Host, account: dict[str, Any]) -> None
     (server,) = grown.group("postgresql")
     assert int(ask(server, "SHOW max_connections")) - int(ask(server, "SHOW superuser_reserved_connections")) == account["limit"]
     backends = (
-        f"SELECT count(*) FROM pg_stat_activity WHERE usename = '{worker.application}' AND state LIKE 'idle in transaction%'"
+        f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{worker.application}' AND state LIKE 'idle in transaction%'"
     )
     bouncers = grown.group("pgbouncer")
     with ExitStack() as stack:

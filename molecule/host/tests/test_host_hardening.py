@@ -170,3 +170,7 @@ def test_a_module_of_the_kernel_that_nobody_needs_is_not_loaded(host):
         pytest.skip("the host has no modprobe, and its kernel is not its own")
     for module in ("sctp", "usb-storage"):
         assert "/bin/false" in host.check_output(f"modprobe --show-config | grep 'install {module.replace('-', '_')}\\b'")
+
+
+def test_nobody_can_say_that_they_did_not_know(host, inputs):
+    assert host.check_output("cat /etc/issue") == host.check_output("cat /etc/issue.net") == inputs["host_banner"].strip()

@@ -17,6 +17,7 @@ import socket
 import ssl
 import struct
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 CONTEXT = ssl.create_default_context(cafile=os.environ.get("PGSSLROOTCERT"))
 if "PGSSLCERT" in os.environ:
@@ -25,6 +26,8 @@ if "PGSSLCERT" in os.environ:
 PATIENCE_S = 5.0
 # How long the server may stay silent before the next message is sent all the same.
 SILENCE_S = 0.4
+# Each attempt has connections of its own.
+AT_ONCE = 8
 NOBODYS = "database_of_nobody"
 
 
@@ -189,6 +192,7 @@ class Impostor:
 
     def attempts(self):
         known, target, own, theirs = self.known, self.target, self.own, self.theirs
+        yield "as oneself", lambda: self.plain(("user", known), ("database", own))
         yield "the target's name with the known password", lambda: self.plain(("user", target), ("database", theirs))
         yield "the known user in the target's database", lambda: self.plain(("user", known), ("database", theirs))
         yield "both names in one start", lambda: self.plain(("user", known), ("user", target), ("database", theirs))
@@ -217,15 +221,15 @@ class Impostor:
                 )
 
     def tried(self) -> dict[str, str]:
-        told = {}
-        for name, attempt in self.attempts():
+        def outcome(attempt) -> str:
             try:
-                told[name] = "became " + attempt()
-            except Refused as refusal:
-                told[name] = f"refused: {refusal}"
-            except OSError as error:
-                told[name] = f"refused: {error}"
-        return told
+                return "became " + attempt()
+            except (Refused, OSError) as refusal:
+                return f"refused: {refusal}"
+
+        names, attempts = zip(*self.attempts(), strict=True)
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            return dict(zip(names, pool.map(outcome, attempts), strict=True))
 
 
 def main() -> None:

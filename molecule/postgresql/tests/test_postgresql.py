@@ -213,7 +213,9 @@ def test_access_rules_name_exactly_the_declared_databases(ask, inputs):
 
 def test_a_role_that_is_declared_no_longer_cannot_log_in(ask, inputs):
     may = ask("SELECT rolname FROM pg_roles WHERE rolcanlogin AND NOT rolsuper ORDER BY 1")
-    assert may == sorted({inputs["postgresql_auth_query_role"], *(role["name"] for role in inputs["postgresql_roles"])})
+    silent = {role["name"] for role in inputs["postgresql_roles"] if not role.get("login", True)}
+    declared = {inputs["postgresql_auth_query_role"], *(role["name"] for role in inputs["postgresql_roles"])}
+    assert may == sorted(declared - silent)
 
 
 @pytest.mark.once
@@ -225,7 +227,46 @@ def test_declared_roles_may_log_in_and_are_nobody_special(ask, inputs):
     for role in inputs["postgresql_roles"]:
         special = "rolsuper OR rolcreatedb OR rolcreaterole OR rolreplication OR rolbypassrls"
         answer = ask(f"SELECT rolcanlogin, ({special}), rolconnlimit FROM pg_roles WHERE rolname = '{role['name']}'")
-        assert answer == [f"t|f|{role.get('connection_limit', -1)}"]
+        assert answer == [f"{'t' if role.get('login', True) else 'f'}|f|{role.get('connection_limit', -1)}"]
+
+
+def second_logins(inputs):
+    return [
+        role for role in inputs["postgresql_roles"] if role.get("acts_as") not in (None, inputs["postgresql_auth_query_role"])
+    ]
+
+
+@pytest.fixture
+def logged_in(host, inputs):
+    """SQL of a session that a role began with its password, over the network as its programs do."""
+
+    def run(role: str, database: str, sql: str):
+        password = inputs["postgresql_role_passwords"][role]
+        place = f"host=127.0.0.1 port={inputs['postgresql_port']} user={role} dbname={database} sslmode=require"
+        return host.run(f"PGPASSWORD={password} psql -XqAtw -v ON_ERROR_STOP=1 -c {shlex.quote(sql)} {shlex.quote(place)}")
+
+    return run
+
+
+def test_what_a_second_login_makes_belongs_to_the_application(ask, logged_in, inputs):
+    if "127.0.0.1" not in inputs["postgresql_client_addresses"]:
+        pytest.skip("nobody comes from the server itself here")
+    for role in second_logins(inputs):
+        owner = role["acts_as"]
+        made = logged_in(role["name"], owner, "CREATE TABLE of_the_second (); SELECT current_user, session_user")
+        try:
+            assert made.stdout.splitlines() == [f"{owner}|{role['name']}"], made.stderr
+            owned = "SELECT tableowner FROM pg_tables WHERE tablename = 'of_the_second'"
+            assert ask(owned, database=owner) == [owner]
+        finally:
+            ask("DROP TABLE IF EXISTS of_the_second", database=owner)
+
+
+def test_a_second_login_reaches_no_database_but_its_applications(ask, inputs):
+    for role in second_logins(inputs):
+        for database in inputs["postgresql_databases"]:
+            (may,) = ask(f"SELECT has_database_privilege('{role['name']}', '{database['name']}', 'CONNECT')")
+            assert may == ("t" if database["owner"] == role["acts_as"] else "f"), database["name"]
 
 
 def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, inputs):
@@ -237,7 +278,9 @@ def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, input
             f"SELECT rolname FROM pg_roles WHERE rolname IN ({names}) "
             f"AND has_database_privilege(rolname, '{name}', 'CONNECT') ORDER BY 1"
         )
-        assert may == sorted({owner, *database.get("roles", [])})
+        admitted = {owner, *database.get("roles", [])}
+        second = {role["name"] for role in inputs["postgresql_roles"] if role.get("acts_as") in admitted}
+        assert may == sorted(admitted | second)
 
 
 @pytest.mark.once

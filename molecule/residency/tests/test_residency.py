@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-testinfra_hosts = ["ansible://residency-13"]
+testinfra_hosts = ["ansible://first"]
 ADDRESS = "10.77.0.207"
 PORT = 8099
 

@@ -92,14 +92,20 @@ def _without_clients(fleet: Fleet, bouncer: Host) -> bool:
 
 
 def connections_of(bouncer: Host) -> int:
-    """The most server connections that the bouncer opens: a pool and its reserve for each pair of user and database."""
+    """The most server connections that the bouncer opens: a pool, its reserve and the questions for verifiers, for each database.
+
+    An application whose password changes has two logins, and so two pools; max_db_connections holds both together to this.
+    """
     pools, size, reserve, asking = pool_of(bouncer)
-    return pools * (size + reserve) + asking
+    return pools * (number(bouncer, "pgbouncer_max_db_connections") or size + reserve + asking)
 
 
 def account_of(bouncer: Host) -> str:
     pools, size, reserve, asking = pool_of(bouncer)
-    return f"{pools} × ({size} + {reserve} reserve) + {asking} that ask for passwords"
+    own = number(bouncer, "pgbouncer_max_db_connections")
+    if own and own != size + reserve + asking:
+        return f"{pools} × {own} (pgbouncer_max_db_connections)"
+    return f"{pools} × ({size} + {reserve} reserve + {asking} that ask for passwords)"
 
 
 def pool_of(bouncer: Host) -> tuple[int, int, int, int]:

@@ -24,6 +24,7 @@ KIND = (
     "pgbouncer_pools",
     "pgbouncer_default_pool_size",
     "pgbouncer_reserve_pool_size",
+    "pgbouncer_max_db_connections",
     "pgbouncer_auth_max_user_connections",
     "pgbouncer_databases",
 )

@@ -21,6 +21,7 @@ from functools import wraps
 
 from celery._state import _task_stack, get_current_task
 from celery.app.amqp import AMQP
+from celery.app.defaults import DEFAULTS
 
 REDACTED = "[redacted]"
 SETTING = "task_arguments_redacted"
@@ -295,6 +296,7 @@ def install():
     """In every process of the application, as soon as it reads its settings."""
     if "everywhere" not in _done:
         _done.add("everywhere")
+        DEFAULTS.setdefault(SETTING, True)  # a setting like Celery's own
         _quiet_messages()
         _quiet_logs()
 

@@ -1,0 +1,214 @@
+#!/usr/bin/python3
+"""Whether anybody still uses a login that is to go, and whether one that went is refused."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: retired_logins
+short_description: Ask a service of this host about logins that are to go, or that went
+description:
+  - C(unused) waits until nobody is connected by one of the logins, and fails if somebody still is.
+  - C(refused) tries each of them, and fails if one is still let in. No secret is in an argument or an output. Changes nothing.
+options:
+  service: {description: Which service is asked., type: str, choices: [rabbitmq, postgresql, pgbouncer], required: true}
+  expect: {description: What must be true., type: str, choices: [unused, refused], required: true}
+  logins:
+    description: Logins.
+    type: list
+    elements: dict
+    default: []
+    suboptions: &secret
+      name: {description: Whose login it is; also the database., type: str, required: true}
+      login: {description: The login., type: str, required: true}
+      secret: {description: Its secret., type: str, required: true}
+  cookies:
+    description: Erlang cookies that the broker must refuse.
+    type: list
+    elements: dict
+    default: []
+    suboptions: *secret
+  address: {description: Where the service listens., type: str, default: ""}
+  socket_dir: {description: Where its Unix socket stands., type: path, default: /var/run/postgresql}
+  port: {description: TCP port of PostgreSQL or PgBouncer., type: int, default: 5432}
+  timeout: {description: Seconds that C(unused) waits., type: int, default: 60}
+author: maintainers
+"""
+
+EXAMPLES = r"""
+- name: See the former logins refused
+  retired_logins:
+    service: rabbitmq
+    expect: refused
+    logins: [{name: shop, login: shop, secret: "{{ former }}"}]
+"""
+
+RETURN = r"""
+asked: {description: How many logins and cookies were asked about., returned: success, type: int}
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+
+from ansible.module_utils import bounded, rabbitmq_cli
+from ansible.module_utils.basic import AnsibleModule
+
+# What libpq says when the service knows the login no more, or knows it by another password.
+REFUSED = re.compile(r"authentication failed|no such user|not permitted to log in|does not exist", re.IGNORECASE)
+LOOK_S = 1.0
+
+# check_user_pass_login is what every listener of the broker asks.
+TRY = """
+  {{ok, Held}} = file:read_file("{file}"),
+  lists:filtermap(
+    fun(#{{<<"login">> := Login, <<"secret">> := Secret}}) ->
+      case rabbit_access_control:check_user_pass_login(Login, Secret) of {{ok, _}} -> {{true, Login}}; _ -> false end
+    end, rabbit_json:decode(Held))
+"""
+
+
+def owned(content: str, directory: str, name: str) -> str:
+    """A file for the broker's account alone."""
+    path = os.path.join(directory, name)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+    shutil.chown(path, rabbitmq_cli.ACCOUNT, rabbitmq_cli.ACCOUNT)
+    return path
+
+
+class Rabbitmq:
+    def __init__(self, params):
+        self.logins = [{key: str(entry[key]) for key in ("login", "secret")} for entry in params["logins"]]
+        self.cookies = [str(entry["secret"]) for entry in params["cookies"]]
+
+    def users(self):
+        listed = json.loads(rabbitmq_cli.call("list_connections", "user", "--formatter=json") or "[]")
+        return {str(connection["user"]) for connection in listed}
+
+    def let_in(self) -> Iterator[str]:
+        directory = tempfile.mkdtemp(prefix="grunnfjell-", dir="/run")
+        try:
+            shutil.chown(directory, rabbitmq_cli.ACCOUNT, rabbitmq_cli.ACCOUNT)
+            if self.logins:
+                file = owned(json.dumps(self.logins), directory, "logins")
+                yield from rabbitmq_cli.ask(TRY.format(file=file))
+            for number, cookie in enumerate(self.cookies):
+                if self.takes(cookie, os.path.join(directory, str(number))):
+                    yield "the former Erlang cookie"
+        finally:
+            shutil.rmtree(directory)
+
+    def takes(self, cookie, home):
+        """Whether the broker lets in a tool that has this cookie."""
+        os.mkdir(home, 0o700)
+        owned(cookie, home, ".erlang.cookie")
+        shutil.chown(home, rabbitmq_cli.ACCOUNT, rabbitmq_cli.ACCOUNT)
+        done = bounded.run(
+            [rabbitmq_cli.CLI, "--quiet", "eval", "node()."],
+            60,
+            cwd=home,
+            env={"HOME": home, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
+            user=rabbitmq_cli.ACCOUNT,
+            group=rabbitmq_cli.ACCOUNT,
+            extra_groups=[],
+        )
+        return done.returncode == 0
+
+
+class Postgresql:
+    def __init__(self, params):
+        self.logins, self.port = [entry["login"] for entry in params["logins"]], params["port"]
+
+    def ask(self, query):
+        psql = ["runuser", "-u", "postgres", "--", "psql", "-XqAtw", "-p", str(self.port), "-d", "postgres", "-c", query]
+        done = bounded.run(psql, 60, cwd="/")
+        if done.returncode:
+            raise rabbitmq_cli.CliError(f"PostgreSQL could not be asked: {done.stderr.strip()}")
+        return set(done.stdout.split())
+
+    def users(self):
+        # PgBouncer keeps idle connections of a login that its clients have left; it is asked for them itself.
+        return set()
+
+    def let_in(self) -> Iterator[str]:
+        may = self.ask("SELECT rolname FROM pg_roles WHERE rolcanlogin")
+        there = self.ask("SELECT usename FROM pg_stat_activity WHERE usename IS NOT NULL")
+        yield from (login for login in self.logins if login in may | there)
+
+
+class Pgbouncer:
+    def __init__(self, params):
+        self.params = params
+
+    def users(self):
+        psql = ["runuser", "-u", "postgres", "--", "psql", "-Xqw", "--csv", "-h", self.params["socket_dir"]]
+        psql += ["-p", str(self.params["port"]), "-U", "pgbouncer", "-d", "pgbouncer", "-c", "SHOW CLIENTS"]
+        done = bounded.run(psql, 60, cwd="/")
+        if done.returncode:
+            raise rabbitmq_cli.CliError(f"PgBouncer could not be asked: {done.stderr.strip()}")
+        return {row["user"] for row in csv.DictReader(io.StringIO(done.stdout)) if row["database"] != "pgbouncer"}
+
+    def let_in(self) -> Iterator[str]:
+        for entry in self.params["logins"]:
+            place = f"host={self.params['address']} port={self.params['port']} dbname={entry['name']} user={entry['login']}"
+            environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PGPASSWORD": entry["secret"]}
+            done = bounded.run(["psql", "-XqAtw", "-c", "SELECT 1", place], 60, cwd="/", env=environment)
+            if done.returncode == 0:
+                yield entry["login"]
+            elif not REFUSED.search(done.stderr):
+                raise rabbitmq_cli.CliError(f"PgBouncer could not be asked: {done.stderr.strip()}")
+
+
+SERVICES = {"rabbitmq": Rabbitmq, "postgresql": Postgresql, "pgbouncer": Pgbouncer}
+
+
+def main() -> None:
+    # Only the secret is one: what is no_log as a whole would blot out the login's name in every sentence.
+    entry = {
+        "name": {"type": "str", "required": True},
+        "login": {"type": "str", "required": True},
+        "secret": {"type": "str", "required": True, "no_log": True},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "service": {"type": "str", "choices": list(SERVICES), "required": True},
+            "expect": {"type": "str", "choices": ["unused", "refused"], "required": True},
+            "logins": {"type": "list", "elements": "dict", "default": [], "options": entry},
+            "cookies": {"type": "list", "elements": "dict", "default": [], "options": entry},
+            "address": {"type": "str", "default": ""},
+            "socket_dir": {"type": "path", "default": "/var/run/postgresql"},
+            "port": {"type": "int", "default": 5432},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    service = SERVICES[params["service"]](params)
+    mine = {entry["login"] for entry in params["logins"]}
+    try:
+        if params["expect"] == "unused":
+            end = time.monotonic() + params["timeout"]
+            while (there := service.users() & mine) and time.monotonic() < end:
+                time.sleep(LOOK_S)  # between two looks; `end` ends them
+            if there:
+                module.fail_json(
+                    msg=f"{params['service']} still serves clients that are logged in as {', '.join(sorted(there))}, though "
+                    "every program of the fleet was handed over to the other login. End what they are, and run `make rotate` "
+                    "again; both logins are valid until then."
+                )
+        elif let_in := list(service.let_in()):
+            module.fail_json(msg=f"{params['service']} still lets in {', '.join(sorted(let_in))}, which should be gone.")
+    except rabbitmq_cli.CliError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, asked=len(params["logins"]) + len(params["cookies"]))
+
+
+if __name__ == "__main__":
+    main()
