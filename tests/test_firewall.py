@@ -97,6 +97,11 @@ def test_a_ping_opens_no_port() -> None:
     assert [rule["match"] for rule in table["output"]] == ["ip daddr { 192.0.2.1 } icmp type echo-request"]
 
 
+def test_a_server_is_told_of_the_connections_that_a_host_has_lost() -> None:
+    table = rules.firewall_table([flow(ME, end("broker1", "10.0.0.1"), 5671), flow(end("worker1", "10.0.0.3"), ME, 8000)], "web1")
+    assert table["strays"] == ["ip saddr { 10.0.0.1 } tcp sport { 5671 }"]
+
+
 def test_a_long_list_of_peers_is_still_a_comment() -> None:
     others = [flow(end(f"worker{number}", f"10.0.1.{number}"), ME, 5671) for number in range(60)]
     (rule,) = (rule for rule in rules.firewall_table(others, "web1")["input"] if rule["comment"] != "ping")

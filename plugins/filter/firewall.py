@@ -73,8 +73,13 @@ def grouped(flows: list[dict[str, Any]], end: str) -> list[Group]:
     return list(merged.values())
 
 
-def direction(flows: list[dict[str, Any]], end: str, side: str, names: dict[str, list[str]]) -> list[dict[str, str]]:
-    """Rules for one direction, who may ping among them; the names that they meet are put into ``names``, set by set."""
+def direction(
+    flows: list[dict[str, Any]], end: str, side: str, names: dict[str, list[str]], strays: list[str] | None = None
+) -> list[dict[str, str]]:
+    """Rules for one direction, who may ping among them; the names that they meet are put into ``names``, set by set.
+
+    strays: gets what matches packets of a server to a connection that this host has lost.
+    """
     rules: list[dict[str, str]] = []
     met: set[str] = set()
     sets: list[str] = []
@@ -90,6 +95,9 @@ def direction(flows: list[dict[str, Any]], end: str, side: str, names: dict[str,
             whose = f" meta skuid {group.user}" if group.user else ""
             said = comment(group.purpose, group.ends)
             rules += [{"match": f"{match} {port}{whose}", "comment": said} for _, match in peers(side, addresses, own)]
+        if group.protocol == "tcp" and strays is not None:
+            port = f"tcp sport {{ {', '.join(map(str, group.ports))} }}"
+            strays += [f"{match} {port}" for _, match in peers("saddr", addresses, own)]
     pings = [f"{match} {PING[family]} type echo-request" for family, match in peers(side, met, sets)]
     return [{"match": match, "comment": "ping"} for match in pings] + rules
 
@@ -99,13 +107,16 @@ def is_host(end: dict[str, Any], name: str) -> bool:
 
 
 def firewall_table(flows: list[dict[str, Any]], host: str) -> dict[str, Any]:
-    """What the table of rules holds: C(names) set by set, and the rules of C(input) and C(output)."""
+    """What the table of rules holds: C(names) set by set, and the rules of C(input) and C(output); for C(strays)
+    the servers that are told when this host has lost a connection."""
     names: dict[str, list[str]] = {}
+    strays: list[str] = []
     incoming = [flow for flow in flows if is_host(flow["destination"], host)]
     outgoing = [flow for flow in flows if is_host(flow["source"], host)]
     return {
         "input": direction(incoming, "source", "saddr", names),
-        "output": direction(outgoing, "destination", "daddr", names),
+        "output": direction(outgoing, "destination", "daddr", names, strays),
+        "strays": strays,
         "names": names,
     }
 

@@ -61,7 +61,7 @@ def test_a_host_reaches_outside_exactly_what_is_declared(host, inputs, controlle
     assert reached(host, targets) == expected
 
 
-def test_what_is_refused_is_counted_and_a_program_is_told_at_once(host, inputs):
+def test_what_is_refused_is_counted_and_a_program_is_told_soon(host, inputs):
     if not guarded(inputs):
         pytest.skip("it has no firewall")
     before = refused_out(host)
