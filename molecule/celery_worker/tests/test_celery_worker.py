@@ -120,3 +120,35 @@ def test_each_live_worker_keeps_the_promise(live, inputs):
     wanted = {key: value for key, value in (PROMISES | limits).items() if key not in inputs["application_waivers"]}
     for node, answer in live.items():
         assert {key: answer["conf"].get(key) for key in wanted} == wanted, node
+
+
+# In the application's own environment, with the very code that a worker connects with: as it is set, to a broker that would have
+# another address in its certificate, by another authority's word (Debian's own), and without a certificate.
+CONNECT = """
+import ssl, celeryconfig as conf
+from kombu import Connection
+def attempt(**changed):
+    try:
+        with Connection(conf.broker_url, ssl={**conf.broker_use_ssl, **changed}, connect_timeout=4) as connection:
+            connection.connect()
+        return "in"
+    except ssl.SSLCertVerificationError:
+        return "unbelieved"
+    except Exception:
+        return "refused"
+others = "/etc/ssl/certs/ca-certificates.crt"
+print(attempt(), attempt(server_hostname="10.255.255.254"), attempt(ca_certs=others), attempt(certfile=None, keyfile=None))
+"""
+
+
+@pytest.mark.once
+def test_a_worker_and_its_broker_talk_when_each_knows_the_other_and_only_then(host, inputs):
+    run = f"/opt/{inputs['application_name']}/current/run"
+    said = host.check_output("runuser -u %s -- %s python -c %s", inputs["application_user"], run, CONNECT)
+    assert said == "in unbelieved unbelieved refused"
+
+
+def test_a_live_worker_verifies_its_broker(live, inputs):
+    for node, told in live.items():
+        tls = told["conf"]["broker_use_ssl"]
+        assert (tls["cert_reqs"], tls["server_hostname"]) == (2, inputs["application_broker_hosts"][0]), node
