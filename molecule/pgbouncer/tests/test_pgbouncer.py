@@ -22,6 +22,7 @@ INPUTS = [
     "listen_addr",
     "listen_port",
     "max_client_conn",
+    "max_db_connections",
     "pool_mode",
     "query_wait_timeout",
     "reserve_pool_size",
