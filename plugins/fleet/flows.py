@@ -71,7 +71,7 @@ def flows(fleet: Fleet) -> list[Flow]:
     found = {
         flow
         for host in fleet.hosts.values()
-        for ways in (to_brokers, to_databases, to_bouncers_and_past, to_producers, from_and_to_places, extra)
+        for ways in (to_brokers, to_databases, to_bouncers_and_past, from_and_to_places, extra)
         for flow in ways(fleet, host)
     }
     return sorted(flow for flow in found if flow.source != flow.destination)
@@ -118,15 +118,6 @@ def producer_port(host: Host) -> int | None:
     """The port at which a producer serves others; None where it serves its own host only."""
     place = split_place(host.inputs.get("producer_bind")) if "producer" in host.roles else None
     return None if place is None or is_loopback(place[0]) else place[1]
-
-
-def to_producers(fleet: Fleet, host: Host) -> Iterator[Flow]:
-    """From workers to the producers of their application: what was uploaded there is fetched, what was made is brought."""
-    if "celery_worker" in host.roles:
-        for producer in fleet.with_role("producer"):
-            port = producer_port(producer)
-            if port and set(host.applications) & set(producer.applications):
-                yield Flow(end_of(host), end_of(producer), "http", "tcp", port)
 
 
 def ports_of(place: Place, host: Host) -> tuple[int, ...]:
