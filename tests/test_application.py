@@ -121,6 +121,16 @@ def test_a_waiver_lets_a_setting_pass() -> None:
     assert broken("w@1", conf, ["shop.pay [acks_late=False]"], PROMISES, {"task_acks_late": "sends mail, never twice"}) == []
 
 
+def test_an_application_that_goes_round_the_redaction_is_refused_by_where_it_shows() -> None:
+    promises, shows = {"task_arguments_redacted": True}, ["a line that a task logs"]
+    (sentence,) = broken("w@1", promises, [], promises, {}, shows)
+    assert "what tasks are called with shows in a line that a task logs" in sentence and "task_arguments_redacted" in sentence
+    (sentence,) = broken("w@1", {"task_arguments_redacted": False}, [], promises, {}, ["task_arguments_redacted is switched off"])
+    assert "task_arguments_redacted is False, but the promise needs True" in sentence
+    assert broken("w@1", promises, [], promises, {"task_arguments_redacted": "jobs of machines, about no person"}, shows) == []
+    assert broken("w@1", promises, [], promises, {}, []) == []
+
+
 def test_a_task_line_is_read_as_celery_writes_it() -> None:
     assert task_settings("shop.pay [acks_late=True]") == ("shop.pay", {"acks_late": "True"})
     assert task_settings("shop.pay") == ("shop.pay", {})

@@ -110,6 +110,15 @@ def test_programs_that_go_past_pgbouncer_count_against_the_server() -> None:
     assert line("db1", "connections to PostgreSQL", worker1=worker).used == 3 * 27 + 4
 
 
+def test_a_bouncer_beyond_loopback_needs_memory_for_the_tls_of_its_clients() -> None:
+    def used(**more: object) -> int:
+        return line(
+            "worker1", "memory", worker1=host("worker1", "10.0.0.3", "celery_worker", "pgbouncer", **WORKER, **POOL, **more)
+        ).used
+
+    assert used(pgbouncer_client_tls_sslmode="verify-ca") - used(pgbouncer_client_tls_sslmode="disable") == 1000 * 32 * 1024
+
+
 def test_a_database_s_own_pool_size_counts_where_it_is_larger() -> None:
     databases = {"*": {"host": "10.0.0.2"}, "archive": {"host": "10.0.0.2", "pool_size": 50}}
     assert connections_of(host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_databases": databases})) == 50 + 5 + 2

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from lab.exposure import __main__ as exposure
 from lab.exposure import judging, report, scan
 from lab.exposure.judging import Verdict
-from lab.exposure.points import own_hosts_only
+from lab.exposure.points import Point, own_hosts_only
 from lab.exposure.scan import Reached
 from lab.machine import Refusal
 
@@ -115,3 +116,28 @@ def test_only_the_labs_own_hosts_are_scanned():
 def test_all_ports_are_scanned_without_waiting_for_ever():
     command = scan.tcp_command(["10.77.0.11"])
     assert "-p-" in command and "--host-timeout" in command
+
+
+def test_a_scan_that_overlooked_what_is_declared_is_done_anew_and_slower(monkeypatch):
+    paces, answers = [], [set(), {("tcp", 22)}, {("tcp", 5671)}]
+
+    def run(point, command, targets):
+        if "-sU" in command:
+            return {}
+        paces.append(int(command[command.index("--min-rate") + 1]))
+        return {"broker1": dict.fromkeys(answers[len(paces) - 1], "open")}
+
+    monkeypatch.setattr(scan, "run", run)
+    found = exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, {}, {Reached("worker1", "broker1", "tcp", 5671)})
+    # What was seen once is open, whichever look saw it.
+    assert {way.port for way in found} == {22, 5671}
+    assert paces == [10_000, 5_000, 2_500]
+
+
+def test_a_scan_that_saw_what_is_declared_is_done_once(monkeypatch):
+    looks = []
+    monkeypatch.setattr(
+        scan, "run", lambda point, command, targets: looks.append(command) or {"broker1": {("tcp", 5671): "open"}}
+    )
+    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, {}, {Reached("worker1", "broker1", "tcp", 5671)})
+    assert len(looks) == 2  # TCP and UDP

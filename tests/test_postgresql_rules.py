@@ -261,7 +261,7 @@ def test_a_role_without_possessions_goes_and_an_owner_is_only_locked():
 
 BOTH = {**NEWSROOM, "roles": [{"name": "newsroom"}, {"name": "newsroom_b", "acts_as": "newsroom"}]}
 SECOND = {**NEWSROOM, "roles": [{"name": "newsroom", "login": False}, {"name": "newsroom_b", "acts_as": "newsroom"}]}
-ACTING = {"member_of": ["newsroom"], "settings": ["role=newsroom"]}
+ACTING = {"member_of": ["newsroom"], "settings": ["log_min_messages=log", "role=newsroom"]}
 PASSWORDS = {"passwords": dict.fromkeys(("newsroom", "newsroom_b"), PASSWORD)}
 
 

@@ -13,8 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import ansible.module_utils
 import pytest
 from test_newsroom_web import environment  # noqa: F401  (a fixture)
+
+# Modules import their helpers as Ansible names them on a host.
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
+
+import platform_status  # noqa: E402  (the line above must come first)
+import supervisor_handover  # noqa: E402
 
 OURS = Path(__file__).parents[1] / "roles/application/files/etc/application"
 APP = """
@@ -127,6 +134,22 @@ def test_a_certificate_that_cannot_be_read_leaves_the_one_before_it_in_service(s
         assert server.ask() == (200, server.serials[0])
     finally:
         server.turn("first")
+
+
+def test_a_new_web_server_is_known_by_its_certificate_before_a_client_meets_it(server: Server) -> None:
+    bundle, stranger = str(server.folder / "bundle.pem"), str(server.folder / "second/certificate.pem")
+    assert supervisor_handover.answers(server.port, "/", bundle, "127.0.0.1")
+    assert not supervisor_handover.answers(server.port, "/", bundle, "10.0.0.4"), "another name"
+    assert not supervisor_handover.answers(server.port, "/", stranger, "127.0.0.1"), "another authority"
+    assert not supervisor_handover.answers(server.port, "/"), "plain HTTP"
+    assert not supervisor_handover.answers(server.port, "/", "/nonexistent", "127.0.0.1")
+
+
+def test_status_believes_only_a_producer_that_shows_who_it_is(server: Server) -> None:
+    url = f"https://127.0.0.1:{server.port}/"
+    assert platform_status.answers(url, str(server.folder / "bundle.pem"))["ok"]
+    told = platform_status.answers(url, str(server.folder / "second/certificate.pem"))
+    assert not told["ok"] and "certificate verify failed" in told["error"]
 
 
 def test_plain_http_gets_no_answer_of_the_application(server: Server) -> None:

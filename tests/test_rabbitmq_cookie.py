@@ -2,10 +2,16 @@
 
 import os
 import pwd
+from pathlib import Path
 
+import ansible.module_utils
 import pytest
-import rabbitmq_cookie
-from ansible.module_utils import rabbitmq_cli
+
+# Modules import their helper as Ansible names it on a host.
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
+
+import rabbitmq_cookie  # noqa: E402
+from ansible.module_utils import rabbitmq_cli  # noqa: E402
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ def page(all_of_it: Mapping[str, object], verdict: Verdict, sources: list[str], 
         f"{len(verdict.undeclared)} ways are open and undeclared; {len(verdict.missing)} are declared and not open."
     )  # fmt: skip
     conditions = all_of_it["conditions"]
-    capture = all_of_it.get("capture")
+    capture, unrecorded = all_of_it.get("capture"), conditions.get("unrecorded")
     body = f"""<h1>Exposure: who reaches what</h1>
 <p class="{"good" if good else "bad"}">{word}</p>
 <p class="dim">{escape(str(conditions["began"]))}, {conditions["took_s"]:.0f} s; {escape(str(conditions["scanner"]))};
@@ -96,5 +96,6 @@ In brackets: declared, and not open.</p>
 {matrix(verdict, sources, hosts)}
 <h2>What is declared, and for what</h2>
 {purposes(verdict)}
-{captured(capture) if capture else ""}"""
+{captured(capture) if capture else ""}
+{f'<p class="bad">Nothing is known of the wire: {escape(unrecorded)}</p>' if unrecorded else ""}"""
     return document("Exposure", body)

@@ -12,6 +12,8 @@ from lab.machine import Refusal
 # A default-deny firewall answers nothing, and each silent port costs two packets: 65,535 of them at this rate take 13 s a
 # host. At 50,000 a second nmap lost even the answers of open ports.
 PACKETS_PER_SECOND = 10_000
+# How often a scan that overlooked what is declared is done anew, each time at half the pace.
+LOOKS = 3
 HOST_TIMEOUT_S = 300
 
 # What answers by UDP on Debian hosts, or is abused where it does: DNS, DHCP, TFTP, rpcbind, NTP, NetBIOS, SNMP, IKE, syslog,
@@ -36,8 +38,8 @@ class Reached:
 RAW = ("nmap", "-Pn", "-n", "--send-eth", "--min-hostgroup", "64", "--host-timeout", f"{HOST_TIMEOUT_S}s", "-oX", "-")
 
 
-def tcp_command(addresses: Sequence[str]) -> list[str]:
-    rate = ["--min-rate", str(PACKETS_PER_SECOND), "--max-retries", "1", "--max-rtt-timeout", "300ms"]
+def tcp_command(addresses: Sequence[str], pace: int = PACKETS_PER_SECOND) -> list[str]:
+    rate = ["--min-rate", str(pace), "--max-retries", "1", "--max-rtt-timeout", "300ms"]
     return [*RAW, "-sS", "-p-", *rate, *addresses]
 
 

@@ -23,7 +23,7 @@ BUILD = REPOSITORY / "build"
 HOME = BUILD / "judges"
 LYNIS_LEAST = 80
 # The purposes of flows whose port must speak TLS.
-ENCRYPTED = ("amqp", "postgresql", "http")
+ENCRYPTED = ("amqp", "postgresql", "pgbouncer", "http")
 
 
 def ask_hosts(inventory: Path) -> list[dict[str, Any]]:

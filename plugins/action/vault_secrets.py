@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-from ansible.errors import AnsibleError
-from ansible.parsing.vault import VaultLib
 from ansible.plugins.action import ActionBase
 
 # Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from fleet import vault_file
 from fleet.pki import new_authority
 
 DOCUMENTATION = r"""
@@ -65,17 +62,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         path = Path(self._task.args["path"])
-        vault = VaultLib(self._loader._vault.secrets)
-        if not vault.secrets:
-            raise AnsibleError("There is no vault password. Run `make setup`, or name a vault_password_file.")
-        held = yaml.safe_load(vault.decrypt(path.read_bytes())) if path.exists() else {}
+        vault = vault_file.opened(self._loader._vault.secrets)
+        held = vault_file.read(path, vault) if path.exists() else {}
         content, made = complete(held, {str(key): entry for key, entry in self._task.args["secrets"].items()})
         result |= {"changed": bool(made), "made": made}
         if made and not self._task.check_mode:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with open(descriptor, "wb") as file:
-                file.write(vault.encrypt(yaml.safe_dump(content, sort_keys=True)))
-            part.replace(path)
+            vault_file.write(path, vault, content)
         return result

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 import yaml
-from ansible.constants import DEFAULT_VAULT_ID_MATCH
+from ansible import constants
 from ansible.parsing.vault import VaultLib, VaultSecret
 from test_runs import play
 
@@ -26,8 +26,8 @@ SHORTEST = 12
 
 
 def vault() -> VaultLib:
-    password = (REPOSITORY / ".vault-password").read_bytes().strip()
-    return VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(password))])
+    password = Path(constants.DEFAULT_VAULT_PASSWORD_FILE or REPOSITORY / ".vault-password").read_bytes().strip()
+    return VaultLib([(constants.DEFAULT_VAULT_ID_MATCH, VaultSecret(password))])
 
 
 def held_by(inventory: Path) -> dict[str, Any]:

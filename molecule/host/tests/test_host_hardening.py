@@ -63,7 +63,7 @@ def test_an_account_that_is_not_named_stays_out_with_a_good_key(host):
             finally:
                 transport.close()
     finally:
-        host.check_output("userdel --remove intruder 2>/dev/null")
+        host.check_output("userdel --force --remove intruder 2>/dev/null")
 
 
 def test_no_weak_algorithm_is_offered(host):
@@ -106,15 +106,8 @@ def test_a_file_of_the_vendor_that_says_otherwise_does_not_win(host):
         host.check_output(f"rm {path}")
 
 
-def test_the_vendors_files_are_as_shipped(host):
-    for path, package in (
-        ("/etc/ssh/sshd_config", "openssh-server"),
-        ("/etc/sysctl.conf", "procps"),
-        ("/etc/login.defs", "login"),
-    ):
-        if host.file(path).exists:
-            said = host.run(f"dpkg --verify {package}").stdout
-            assert path not in said, said
+def test_the_vendors_file_is_as_shipped(host):
+    assert host.run("cmp /usr/share/openssh/sshd_config /etc/ssh/sshd_config").rc == 0
 
 
 def test_security_updates_come_by_themselves_and_leave_the_kits_services_alone(host, inputs):

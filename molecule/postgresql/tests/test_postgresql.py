@@ -239,13 +239,17 @@ def second_logins(inputs):
 @pytest.fixture
 def logged_in(host, inputs):
     """SQL of a session that a role began with its password, over the network as its programs do."""
+    passfile = "/run/grunnfjell-test-pgpass-second"
 
     def run(role: str, database: str, sql: str):
-        password = inputs["postgresql_role_passwords"][role]
+        password = f"postgresql_role_passwords['{role}']"
+        host.ansible("copy", f"dest={passfile} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
         place = f"host=127.0.0.1 port={inputs['postgresql_port']} user={role} dbname={database} sslmode=require"
-        return host.run(f"PGPASSWORD={password} psql -XqAtw -v ON_ERROR_STOP=1 -c {shlex.quote(sql)} {shlex.quote(place)}")
+        psql = f"psql -XqAtw -v ON_ERROR_STOP=1 -c {shlex.quote(sql)} {shlex.quote(place)}"
+        return host.run(f"PGPASSFILE={passfile} {psql}")
 
-    return run
+    yield run
+    host.check_output(f"rm -f {passfile}")
 
 
 def test_what_a_second_login_makes_belongs_to_the_application(ask, logged_in, inputs):

@@ -80,3 +80,5 @@ def test_a_program_gains_no_rights_by_a_file_of_root(host):
     status = host.check_output("cat /proc/$(systemctl show supervisor --property=MainPID --value)/status")
     found = dict(line.split(":", 1) for line in status.splitlines())
     assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
+    # What holds from its next start on, too.
+    assert shown(host, "NoNewPrivileges") == {"NoNewPrivileges": "yes"}

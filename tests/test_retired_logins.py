@@ -1,0 +1,72 @@
+"""What a service says of a login that is to go, or that went. The tools are stand-ins here; the drill asks the services."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import ansible.module_utils
+import pytest
+
+# Modules import their helper as Ansible names it on a host.
+ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
+
+import retired_logins  # noqa: E402
+from ansible.module_utils import bounded, rabbitmq_cli  # noqa: E402
+
+SECRET = "the former secret"
+LOGINS = [{"name": "shop", "login": "shop_b", "secret": SECRET}]
+PARAMS = {"logins": LOGINS, "cookies": [], "address": "127.0.0.1", "port": 6432, "socket_dir": "/run/postgresql"}
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Have the next command answer so; returns what was run, each with its environment."""
+    ran = []
+
+    def answer(returncode: int, out: str = "", err: str = ""):
+        def run(argv, timeout, **options):
+            ran.append((argv, options.get("env", {})))
+            return subprocess.CompletedProcess(argv, returncode, out, err)
+
+        monkeypatch.setattr(bounded, "run", run)
+        return ran
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "refusal", ["FATAL:  password authentication failed", "FATAL:  SASL authentication failed", "FATAL:  no such user: shop_b"]
+)
+def test_a_bouncer_that_refuses_lets_nobody_in_and_the_password_is_in_no_argument(says, refusal):
+    ran = says(2, err=refusal)
+    assert list(retired_logins.Pgbouncer(PARAMS).let_in()) == []
+    ((argv, environment),) = ran
+    assert SECRET not in " ".join(argv) and environment["PGPASSWORD"] == SECRET
+
+
+def test_a_bouncer_that_still_lets_a_login_in_is_named(says):
+    says(0, out="1\n")
+    assert list(retired_logins.Pgbouncer(PARAMS).let_in()) == ["shop_b"]
+
+
+def test_a_bouncer_that_does_not_answer_has_refused_nobody(says):
+    says(2, err="connection to server failed: Connection refused")
+    with pytest.raises(rabbitmq_cli.CliError, match="could not be asked"):
+        list(retired_logins.Pgbouncer(PARAMS).let_in())
+
+
+def test_whoever_is_on_the_bouncers_own_console_uses_no_login(says):
+    says(0, out="user,database\nshop_b,shop\nadministrator,pgbouncer\n")
+    assert retired_logins.Pgbouncer(PARAMS).users() == {"shop_b"}
+
+
+@pytest.mark.parametrize(("roles", "let_in"), [("postgres\nshop\n", []), ("postgres\nshop\nshop_b\n", ["shop_b"])])
+def test_postgresql_lets_in_whoever_may_log_in_or_is_there(says, roles, let_in):
+    says(0, out=roles)
+    assert list(retired_logins.Postgresql(PARAMS).let_in()) == let_in
+
+
+def test_a_broker_serves_whoever_has_a_connection(monkeypatch):
+    monkeypatch.setattr(rabbitmq_cli, "call", lambda *arguments: '[{"user": "shop"}, {"user": "shop"}]')
+    assert retired_logins.Rabbitmq(PARAMS).users() == {"shop"}
