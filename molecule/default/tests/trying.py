@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import struct
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "rabbitmq/tests"))
-from amqp_probe import Connection
+from amqp_probe import Connection, Refused
 
 # A firewall that drops says nothing: whoever has heard nothing by then is out.
 TIMEOUT_S = 4.0
@@ -33,7 +34,12 @@ def amqp(address: str, port: int, tls: dict[str, str] | None, publish_to: str = 
         context = ssl.create_default_context(cafile=tls["authorities"])
         if "certificate" in tls:
             context.load_cert_chain(tls["certificate"], tls["key"])
-    with Connection(address, port, tls=context, timeout=3 * TIMEOUT_S, **login) as connection:
+    try:
+        connection = Connection(address, port, tls=context, timeout=3 * TIMEOUT_S, **login)
+    except struct.error as error:
+        # A listener of TLS answers plain text by an alert of seven bytes, and hangs up.
+        raise Refused("what came back is no AMQP") from error
+    with connection:
         if publish_to:
             return f"the broker's answer to the message was {connection.publish(publish_to, 'from an intruder')}"
         return "logged in"
