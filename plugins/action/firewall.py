@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 PROGRAM = "/run/grunnfjell-firewall/trial/firewall.py"
 # The trial's directory goes with its end, whichever it is.
 OVER = "test ! -e /run/grunnfjell-firewall/trial"
+GONE_BACK = 75  # EX_TEMPFAIL: the connection came in, but only because the former rules were in force again
 
 
 class ActionModule(ActionBase):
@@ -25,7 +26,7 @@ class ActionModule(ActionBase):
         token = result.pop("token", None)
         if token is None:
             return result
-        confirm = f"/usr/bin/python3 {PROGRAM} confirm {shlex.quote(token)}"
+        confirm = f"test -e {PROGRAM} || exit {GONE_BACK}; /usr/bin/python3 {PROGRAM} confirm {shlex.quote(token)}"
         unheard = ""
         while time.monotonic() - began < seconds:
             try:
@@ -36,9 +37,11 @@ class ActionModule(ActionBase):
                 continue
             if answer["rc"] == 0:
                 return result
+            if answer["rc"] == GONE_BACK:
+                break
             said = answer["stderr"].strip() or answer["stdout"].strip()
             return result | self._went_back(self._after_all(seconds) or f"confirming them failed: {said}")
-        return result | self._went_back(self._after_all(seconds) or f"no new connection came in while they were: {unheard}")
+        return result | self._went_back(self._after_all(seconds) or f"no new connection came in while they were: {unheard or 'none in time'}")
 
     def _anew(self, command: str) -> dict[str, Any]:
         """The command by a connection that is opened for it: one that was there already proves nothing."""

@@ -80,6 +80,8 @@ def test_a_service_sees_no_home_and_writes_nothing_of_the_system(host, running):
         if own in ("", host.check_output("readlink /proc/1/ns/mnt")):
             pytest.skip("this host's systemd may not give a service a view of its own, or root may not look into it")
         inside = f"nsenter --target {pid} --mount"
+        if host.run(f"{inside} true").rc != 0:
+            pytest.skip("this host's root may not look into a service's view")
         assert host.run(f"{inside} touch /usr/grunnfjell-was-here").rc != 0, unit
         assert host.run(f"{inside} touch /etc/grunnfjell-was-here").rc != 0, unit
         assert host.check_output(f"{inside} ls -A /root") == "", unit
