@@ -19,7 +19,7 @@ PORT = 8099
 # What somebody did to the host without a word in the inventory; each with the way back.
 DONE = """
 systemd-run --quiet --unit=undeclared-server python3 -m http.server {port} --bind 0.0.0.0
-mkdir -p /etc/rsyslog.d
+mkdir -p /etc/rsyslog.d /etc/cron.d
 echo '*.* @@192.0.2.7:514' > /etc/rsyslog.d/undeclared.conf
 echo 'deb http://192.0.2.8/debian trixie main' > /etc/apt/sources.list.d/undeclared.list
 echo '192.0.2.9:/export /srv/undeclared nfs4 rw 0 0' >> /etc/fstab
