@@ -187,10 +187,10 @@ def serial_of(host, identity: str) -> int:
 
 
 @pytest.mark.once
-def test_the_way_to_postgresql_is_encrypted_and_shows_who_comes(host, login, evaluate):
+def test_the_way_to_postgresql_is_encrypted_and_shows_who_comes(host, login):
     done = login(OWN_SESSION)
     version, name, serial = done.stdout.strip().split("|")
-    assert version == "TLSv1.3" and f"CN={evaluate('inventory_hostname')}" in name, done.stdout
+    assert version == "TLSv1.3" and name.endswith(f"/CN={host.backend.get_hostname()}"), done.stdout
     assert int(serial) == serial_of(host, f"{PKI}/pgbouncer")
 
 
@@ -200,11 +200,27 @@ def test_the_way_to_postgresql_is_encrypted_and_shows_who_comes(host, login, eva
     [("PGSSLMODE=disable", "no encryption"), ("PGSSLMODE=require PGSSLCERT=/nonexistent", "valid client certificate")],
 )
 def test_past_pgbouncer_a_password_alone_opens_nothing(host, login, inputs, database, way, why):
-    """PostgreSQL itself, from a host that may come: neither as plain text nor without a certificate."""
+    """PostgreSQL itself, from a host that may come: neither as plain text nor without a certificate.
+
+    As the account that PgBouncer runs as: where there is a firewall, it lets no other out to PostgreSQL.
+    """
     target = inputs["pgbouncer_databases"][database["name"]]
     where = f"-h {target['host']} -p {target['port']} -U {database['login']} -d {database['name']}"
-    done = host.run(f"PGPASSFILE={PASSFILE} PGCONNECT_TIMEOUT=10 {way} psql -XqAtw {where} -c 'SELECT 1'")
-    assert done.rc and why in done.stderr, done.stdout + done.stderr
+    passfile = f"{PASSFILE}-postgres"
+    host.check_output(f"install -o postgres -g postgres -m 0600 {PASSFILE} {passfile}")
+
+    def ask(environment: str):
+        settings = f"PGPASSFILE={passfile} PGCONNECT_TIMEOUT=10 {environment}"
+        return host.run(f"runuser -u postgres -- env {settings} psql -XqAtw {where} -c 'SELECT 1'")
+
+    try:
+        done = ask(way)
+        assert done.rc and why in done.stderr, done.stdout + done.stderr
+        # The password is the right one: with a certificate it opens the same door.
+        done = ask(" ".join(f"{name}={value}" for name, value in AS_CLIENT.items()))
+        assert done.stdout.strip() == "1", done.stderr
+    finally:
+        host.check_output(f"rm -f {passfile}")
 
 
 @pytest.mark.once

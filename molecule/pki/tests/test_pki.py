@@ -10,15 +10,19 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import testinfra
+import yaml
 from authority import REPOSITORY, stranger
+from jinja2 import Template
 
 testinfra_hosts = ["ansible://all"]
 
 HOME = "/etc/grunnfjell/pki"
 PORT = 4433
+IN_ITS_SCENARIO = os.environ.get("MOLECULE_SCENARIO_NAME") == "pki"
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +30,30 @@ def name(host) -> str:
     return host.backend.get_hostname()
 
 
+@pytest.fixture(scope="module")
+def in_its_scenario() -> None:
+    if not IN_ITS_SCENARIO:
+        pytest.skip("shows, spoils and changes identities of nobody's: for the scenario's own hosts")
+
+
+@pytest.fixture(scope="module")
+def declared(host, inputs, name) -> dict[str, dict[str, Any]]:
+    """What the host is to show of itself: the scenario's hosts by their inventory, all others by the roles that they carry."""
+    if IN_ITS_SCENARIO:
+        return inputs["pki_identities"]
+    groups = {"all", *host.backend.ansible_runner.get_variables(name)["group_names"]}
+    found = {}
+    for role, at in inputs["topology_roles"].items():
+        constants = REPOSITORY / f"roles/{role}/vars/main.yml"
+        if not groups.isdisjoint([at] if isinstance(at, str) else at) and constants.exists():
+            identity = yaml.safe_load(constants.read_text(encoding="utf-8")).get(f"__{role}_identity")
+            if identity:
+                found[role] = {"group": Template(identity["group"]).render(inputs)}
+    return found
+
+
 @pytest.fixture
-def shows(host):
+def shows(host, in_its_scenario):
     """A server on the host that shows an identity, as often as a test asks for one."""
     started = []
 
@@ -102,8 +128,9 @@ def test_a_host_does_not_believe(shows, authority, address, tmp_path, who):
         handshake(address, authority.context(shown), address)
 
 
-def test_a_key_is_read_by_its_own_group_alone(host, inputs):
-    for identity, wanted in inputs["pki_identities"].items():
+def test_a_key_is_read_by_its_own_group_alone(host, declared):
+    assert declared
+    for identity, wanted in declared.items():
         key = host.file(f"{HOME}/{identity}/key.pem")
         assert (key.user, key.group, oct(key.mode)) == ("root", wanted["group"], "0o640")
         readable = f"runuser -u nobody -- cat {HOME}/{identity}/key.pem"
@@ -111,11 +138,11 @@ def test_a_key_is_read_by_its_own_group_alone(host, inputs):
         assert "id-ecPublicKey" in host.check_output(f"openssl x509 -noout -text -in {HOME}/{identity}/certificate.pem")
 
 
-def test_identities_that_left_the_inventory_left_the_host(host, inputs):
+def test_identities_that_left_the_inventory_left_the_host(host, declared):
     found = host.check_output(f"ls {HOME}").split()
-    assert sorted(found) == sorted([*inputs["pki_identities"], "authorities.pem"])
+    assert sorted(found) == sorted([*declared, "authorities.pem"])
     versions = host.check_output(f"ls {HOME}/.versions").split()
-    assert sorted(version.rpartition("-")[0] for version in versions) == sorted(inputs["pki_identities"])
+    assert sorted(version.rpartition("-")[0] for version in versions) == sorted(declared)
     assert host.check_output(f"ls {HOME}/.pending") == ""
 
 
@@ -130,20 +157,19 @@ def run(request, *arguments: str, playbook: str = "pki") -> str:
     return done.stdout
 
 
-def serials(host, inputs) -> dict[str, str]:
+def serials(host, declared) -> dict[str, str]:
     return {
-        identity: host.check_output(f"openssl x509 -noout -serial -in {HOME}/{identity}/certificate.pem")
-        for identity in inputs["pki_identities"]
+        identity: host.check_output(f"openssl x509 -noout -serial -in {HOME}/{identity}/certificate.pem") for identity in declared
     }
 
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_a_certificate_is_replaced_before_it_runs_out_and_who_shows_it_is_told(host, request, inputs, name):
+def test_a_certificate_is_replaced_before_it_runs_out_and_who_shows_it_is_told(host, request, declared, name, in_its_scenario):
     host.check_output("rm -f /run/told-journal /run/told-door")
-    before = serials(host, inputs)
+    before = serials(host, declared)
     run(request, "--limit", name, "-e", "pki_days=500", "-e", "pki_renew_days=400")
-    after = serials(host, inputs)
+    after = serials(host, declared)
     assert {identity for identity in before if after[identity] == before[identity]} == set()
     assert host.file("/run/told-journal").exists
     assert not host.file("/run/told-door").exists, "a service that does not run was told"
@@ -151,19 +177,21 @@ def test_a_certificate_is_replaced_before_it_runs_out_and_who_shows_it_is_told(h
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_a_spoiled_key_is_replaced_and_whoever_could_not_be_told_is_told_by_the_next_run(host, request, inputs, name):
+def test_a_spoiled_key_is_replaced_and_whoever_could_not_be_told_is_told_by_the_next_run(
+    host, request, declared, name, in_its_scenario
+):
     """As after a run that was cut off between the switch of the files and the reload."""
-    before = serials(host, inputs)
+    before = serials(host, declared)
     host.check_output(f"rm -f /run/told-journal; touch {HOME}/.untold/journal")
     host.check_output(f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {HOME}/guest/key.pem")
     run(request, "--limit", name)
     assert host.file("/run/told-journal").exists
-    after = serials(host, inputs)
+    after = serials(host, declared)
     assert after["guest"] != before["guest"] and after["journal"] == before["journal"]
 
 
 @pytest.fixture
-def peers(host, request):
+def peers(host, request, in_its_scenario):
     """Both hosts of the scenario, each coming to the other all the time; ends with what came of it."""
     inventory = request.config.option.ansible_inventory
     names = host.backend.ansible_runner.get_hosts()
