@@ -41,7 +41,9 @@ class ActionModule(ActionBase):
                 break
             said = answer["stderr"].strip() or answer["stdout"].strip()
             return result | self._went_back(self._after_all(seconds) or f"confirming them failed: {said}")
-        return result | self._went_back(self._after_all(seconds) or f"no new connection came in while they were: {unheard or 'none in time'}")
+        return result | self._went_back(
+            self._after_all(seconds) or f"no new connection came in while they were: {unheard or 'none in time'}"
+        )
 
     def _anew(self, command: str) -> dict[str, Any]:
         """The command by a connection that is opened for it: one that was there already proves nothing."""
