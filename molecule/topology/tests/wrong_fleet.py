@@ -14,6 +14,10 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
+sys.path.insert(0, str(ROOT / "plugins"))
+
+from fleet.pki import new_authority
+
 # The example's broker and its 200 connections take more memory than a host of the lab has.
 SMALL = {
     "rabbitmq_vm_memory_high_watermark": 0.4,
@@ -69,4 +73,5 @@ class TwoHosts:
             "vault_rabbitmq_user_passwords": passwords,
             "vault_postgresql_role_passwords": passwords,
             "vault_application_tokens": passwords,
+            "vault_pki_authorities": {"first": new_authority("first")},
         }
