@@ -90,6 +90,8 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY--
         ("nothing of it", []),
         ('password: it\'s "long" enough', ["passwords.newsroom"]),
         ('{"password": "it\'s \\"long\\" enough"}', ["passwords.newsroom"]),
+        ("amqps://newsroom:it%27s%20%22long%22%20enough@broker1:5671/", ["passwords.newsroom"]),
+        ("aXQncyAibG9uZyIgZW5vdWdo", ["passwords.newsroom"]),
         ('"key": "-----BEGIN PRIVATE KEY-----\\nMIGHAgEAMBMGByqGSM49\\n', ["authority.key"]),
         ("-----BEGIN CERTIFICATE-----\npublic-certificate", []),
     ],
@@ -139,7 +141,32 @@ def verdict(**changes):
 def test_each_verdict_that_must_not_be_is_an_objection(changes, objection):
     assert objections(verdict()) == []
     assert objections(verdict(**changes)) == [objection]
-    assert "a " in table(verdict(**changes))
+    assert "\na " in table(verdict(**changes))
+
+
+def test_the_table_has_a_line_for_each_port_and_each_judges_figure_beside_its_limit():
+    ports = [
+        {"host": "db1", "port": 5432, "begins": "postgres", "weak": []},
+        {"host": "db1", "port": 80, "begins": None, "weak": ["a"]},
+    ]
+    told = {
+        "hosts": ["a", "db1"],
+        "tls": ports,
+        "tls_weak": 1,
+        "lynis": {"a": {"index": 80}},
+        "lynis_index": 80,
+        "seconds": {"tls": 3.2},
+    }
+    assert table(told).splitlines() == [
+        "host  ssh-audit fails  lynis index  port  speaks                weak",
+        "a                   -           80     -                           -",
+        "db1                 -            -  5432  PostgreSQL, then TLS     0",
+        "                                      80  no TLS                   1",
+        "",
+        "judge   figure           limit        seconds",
+        "sslyze  tls_weak      1  0                  3",
+        "lynis   lynis_index  80  at least 80        -",
+    ]
 
 
 class Echo(BaseHTTPRequestHandler):
