@@ -7,8 +7,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from fleet.pki import certificate_of, new_authority
 
-from lab.judges import lynis, secrets, ssh, tls
+from lab.judges import guest, lynis, secrets, ssh, tls
 from lab.judges.__main__ import objections, owed_ports, reachable_ports, table
 from lab.judges.relay import relay
 
@@ -65,6 +67,16 @@ NOT_ASKED = {"status": "ERROR", "error_reason": "CONNECTIVITY_ISSUE", "result": 
 )
 def test_what_is_weak_and_what_could_not_be_asked_both_count(changes, found):
     assert tls.weaknesses(answer(**changes)) == found
+
+
+def test_the_judges_own_certificate_is_the_authoritys_and_is_gone_afterwards():
+    held = new_authority("first")
+    with guest.identity({"first": held}) as ((certificate, key),):
+        shown = certificate_of(certificate.read_text())
+        shown.verify_directly_issued_by(certificate_of(held["certificate"]))
+        assert serialization.load_pem_private_key(key.read_bytes(), None).public_key() == shown.public_key()
+        assert key.parent.stat().st_mode & 0o077 == 0
+    assert not key.exists()
 
 
 def test_a_failure_of_ssh_audit_is_a_failure_and_a_warning_none():

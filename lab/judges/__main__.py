@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.judges import lynis, secrets, ssh, tls, tools
+from lab.judges import guest, lynis, secrets, ssh, tls, tools
 from lab.judges.relay import relay
 from lab.machine import REPOSITORY, Refusal, fail
 
@@ -90,7 +90,7 @@ def owed_ports(host: dict[str, Any]) -> set[int]:
     }
 
 
-async def judge_tls(host: dict[str, Any]) -> list[dict[str, Any]]:
+async def judge_tls(host: dict[str, Any], identities: list[tuple[Path, Path]]) -> list[dict[str, Any]]:
     found = []
     async with relay(ssh_command(host)) as through:
         for address, port in reachable_ports(host["listening"], host["address"]):
@@ -100,7 +100,7 @@ async def judge_tls(host: dict[str, Any]) -> list[dict[str, Any]]:
             how = await asyncio.to_thread(tls.speaks, local)
             entry = {"host": host["name"], "address": address, "port": port, "begins": how, "weak": []}
             if how:
-                entry["weak"] = tls.weaknesses(await tls.scan(local, how, f"{host['name']}:{port}", HOME))
+                entry["weak"] = tls.weaknesses(await tls.scan(local, how, f"{host['name']}:{port}", HOME, identities))
             elif port in owed_ports(host):
                 entry["weak"] = ["a declared flow leads here, and no TLS is spoken"]
             found.append(entry)
@@ -111,9 +111,10 @@ async def judge_tls(host: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-async def judge_all_tls(hosts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # One host after another: two scans at once tell a busy machine's timeouts.
-    return [entry for host in hosts for entry in await judge_tls(host)]
+async def judge_all_tls(hosts: list[dict[str, Any]], vault: dict[str, Any]) -> list[dict[str, Any]]:
+    with guest.identity(vault.get("vault_pki_authorities") or {}) as identities:
+        # One host after another: two scans at once tell a busy machine's timeouts.
+        return [entry for host in hosts for entry in await judge_tls(host, identities)]
 
 
 def judge(inventory: Path, parts: list[str]) -> dict[str, Any]:
@@ -136,7 +137,7 @@ def judge(inventory: Path, parts: list[str]) -> dict[str, Any]:
         verdict |= {"ssh_audit_fails": sum(map(len, audits.values())), "ssh_audit": audits}
     if "tls" in parts:
         with timed("tls"):
-            ports = asyncio.run(judge_all_tls(hosts))
+            ports = asyncio.run(judge_all_tls(hosts, secrets.secrets_of(inventory)))
         verdict |= {"tls_weak": sum(len(entry["weak"]) for entry in ports), "tls": ports}
     if "lynis" in parts:
         reports = {host["name"]: (lynis.read_report(host["report"]), host["skipped"]) for host in hosts}
