@@ -149,17 +149,24 @@ def containers() -> list[Container]:
     ]
 
 
+# What a star in the name of a kernel setting means in a container.
+INTERFACES = ("all", "default", "lo", "eth0")
+
+
 def network_settings() -> dict[str, str]:
     """What role host sets in a kernel by default, as far as a network of one's own has it.
 
     A container's /proc/sys is read-only: its kernel is the machine's. Its network is its own, and is given its settings here.
     """
     defaults = yaml.safe_load((REPOSITORY / "roles/host/defaults/main.yml").read_text(encoding="utf-8"))
-    return {
-        key: str(value)
+    named = {
+        key.replace("*", interface): str(value)
         for key, value in defaults["host_sysctl"].items()
-        if key.startswith(("net.ipv4.", "net.ipv6.")) and Path("/proc/sys", *key.split(".")).exists()
+        for interface in INTERFACES
+        if key.startswith(("net.ipv4.", "net.ipv6."))
     }
+    own = {key: key.replace("eth0", "default") for key in named}  # this machine's interfaces have other names
+    return {key: value for key, value in named.items() if Path("/proc/sys", *own[key].split(".")).exists()}
 
 
 def ulimits() -> list[str]:

@@ -36,6 +36,27 @@ def test_an_inventory_that_would_shut_itself_out_is_refused(user, users, passwor
     assert says in sentence
 
 
+TIME = {"name": "time", "kind": "time_server", "addresses": ["192.0.2.1", "ntp.example.org"], "country": "NO"}
+
+
+@pytest.mark.parametrize(
+    ("places", "roles", "asked"),
+    [
+        ([], [], []),
+        ([TIME], ["rabbitmq"], ["192.0.2.1", "ntp.example.org"]),
+        ([TIME | {"kind": "package_mirror"}], [], []),
+        ([TIME | {"addresses": ["192.0.2.0/24", "192.0.2.9/32"]}], [], ["192.0.2.9"]),
+        ([TIME | {"roles": ["postgresql"]}], ["rabbitmq"], []),
+        ([TIME | {"roles": ["postgresql"]}], ["host", "postgresql"], ["192.0.2.1", "ntp.example.org"]),
+        # What topology refuses is no reason for this to break off first, with a worse sentence.
+        ([TIME | {"addresses": "192.0.2.1"}, "time", None], [], []),
+        ("time", [], []),
+    ],
+)
+def test_the_declared_time_servers_of_a_host_are_asked(places, roles, asked):
+    assert host.time_servers(places, roles) == asked
+
+
 def test_a_file_that_its_reader_refuses_is_not_put_in_place(tmp_path):
     me = pwd.getpwuid(os.getuid())
     path = tmp_path / "settings"

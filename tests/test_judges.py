@@ -7,8 +7,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from fleet.pki import certificate_of, new_authority
 
-from lab.judges import lynis, secrets, ssh, tls
+from lab.judges import guest, lynis, secrets, ssh, tls
 from lab.judges.__main__ import objections, owed_ports, reachable_ports, table
 from lab.judges.relay import relay
 
@@ -67,6 +69,16 @@ def test_what_is_weak_and_what_could_not_be_asked_both_count(changes, found):
     assert tls.weaknesses(answer(**changes)) == found
 
 
+def test_the_judges_own_certificate_is_the_authoritys_and_is_gone_afterwards():
+    held = new_authority("first")
+    with guest.identity({"first": held}) as ((certificate, key),):
+        shown = certificate_of(certificate.read_text())
+        shown.verify_directly_issued_by(certificate_of(held["certificate"]))
+        assert serialization.load_pem_private_key(key.read_bytes(), None).public_key() == shown.public_key()
+        assert key.parent.stat().st_mode & 0o077 == 0
+    assert not key.exists()
+
+
 def test_a_failure_of_ssh_audit_is_a_failure_and_a_warning_none():
     report = {
         "kex": [{"algorithm": "ecdh-sha2-nistp256", "notes": {"fail": ["suspected curve"], "warn": ["not post-quantum"]}}],
@@ -90,6 +102,8 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY--
         ("nothing of it", []),
         ('password: it\'s "long" enough', ["passwords.newsroom"]),
         ('{"password": "it\'s \\"long\\" enough"}', ["passwords.newsroom"]),
+        ("amqps://newsroom:it%27s%20%22long%22%20enough@broker1:5671/", ["passwords.newsroom"]),
+        ("aXQncyAibG9uZyIgZW5vdWdo", ["passwords.newsroom"]),
         ('"key": "-----BEGIN PRIVATE KEY-----\\nMIGHAgEAMBMGByqGSM49\\n', ["authority.key"]),
         ("-----BEGIN CERTIFICATE-----\npublic-certificate", []),
     ],
@@ -139,7 +153,32 @@ def verdict(**changes):
 def test_each_verdict_that_must_not_be_is_an_objection(changes, objection):
     assert objections(verdict()) == []
     assert objections(verdict(**changes)) == [objection]
-    assert "a " in table(verdict(**changes))
+    assert "\na " in table(verdict(**changes))
+
+
+def test_the_table_has_a_line_for_each_port_and_each_judges_figure_beside_its_limit():
+    ports = [
+        {"host": "db1", "port": 5432, "begins": "postgres", "weak": []},
+        {"host": "db1", "port": 80, "begins": None, "weak": ["a"]},
+    ]
+    told = {
+        "hosts": ["a", "db1"],
+        "tls": ports,
+        "tls_weak": 1,
+        "lynis": {"a": {"index": 80}},
+        "lynis_index": 80,
+        "seconds": {"tls": 3.2},
+    }
+    assert table(told).splitlines() == [
+        "host  ssh-audit fails  lynis index  port  speaks                weak",
+        "a                   -           80     -                           -",
+        "db1                 -            -  5432  PostgreSQL, then TLS     0",
+        "                                      80  no TLS                   1",
+        "",
+        "judge   figure           limit        seconds",
+        "sslyze  tls_weak      1  0                  3",
+        "lynis   lynis_index  80  at least 80        -",
+    ]
 
 
 class Echo(BaseHTTPRequestHandler):

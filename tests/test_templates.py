@@ -301,7 +301,7 @@ PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"/etc/tmpfiles\.d/.*\.conf", tmpfiles),
     (r"/etc/supervisor/conf\.d/.*\.conf", programs),
     (r"/etc/supervisor/programs/.*", shell),
-    (r"/etc/sysctl\.d/.*\.conf", settings(r"(?P<key>[A-Za-z0-9_.-]+) = \S.*")),
+    (r"/etc/sysctl\.d/.*\.conf", settings(r"(?P<key>[A-Za-z0-9_.*-]+) = \S.*")),
     (r"/etc/ssh/sshd_config\.d/.*\.conf", settings(r"(?P<key>[A-Z][A-Za-z0-9]+) \S.*")),
     (r"/etc/security/limits\.d/.*\.conf", settings(r"(?P<key>\S+ (?:hard|soft) [a-z]+) \d+")),
     (r"/etc/modprobe\.d/.*\.conf", settings(r"(?P<key>blacklist [a-z0-9_-]+|install [a-z0-9_-]+ /bin/false)")),

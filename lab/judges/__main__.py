@@ -12,25 +12,37 @@ import json
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.judges import lynis, secrets, ssh, tls, tools
+from lab.judges import guest, lynis, secrets, ssh, tls, tools
 from lab.judges.relay import relay
 from lab.machine import REPOSITORY, Refusal, fail
 
 BUILD = REPOSITORY / "build"
 HOME = BUILD / "judges"
 LYNIS_LEAST = 80
+SPOKEN = {"tls": "TLS", "postgres": "PostgreSQL, then TLS", None: "no TLS"}
+# Part → who judges, its figure in build/judges.json, what that must be.
+JUDGES = {
+    "ssh": ("ssh-audit", "ssh_audit_fails", "0"),
+    "tls": ("sslyze", "tls_weak", "0"),
+    "lynis": ("lynis", "lynis_index", f"at least {LYNIS_LEAST}"),
+    "secrets": ("site.yml -vvv --check --diff", "secrets_said", "0"),
+}
 # The purposes of flows whose port must speak TLS.
 ENCRYPTED = ("amqp", "postgresql", "pgbouncer", "http")
 
 
-def ask_hosts(inventory: Path) -> list[dict[str, Any]]:
+def ask_hosts(inventory: Path, with_lynis: bool) -> list[dict[str, Any]]:
     HOME.mkdir(parents=True, exist_ok=True)
     for old in HOME.glob("host-*.json"):
         old.unlink()
     command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "lab/judges/hosts.yml"]
+    command += ["-e", json.dumps({"judges_lynis": with_lynis})]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=REPOSITORY)
     if done.returncode:
         raise Refusal(f"the hosts could not be asked:\n{done.stdout[-3000:]}")
@@ -78,7 +90,7 @@ def owed_ports(host: dict[str, Any]) -> set[int]:
     }
 
 
-async def judge_tls(host: dict[str, Any]) -> list[dict[str, Any]]:
+async def judge_tls(host: dict[str, Any], identities: list[tuple[Path, Path]]) -> list[dict[str, Any]]:
     found = []
     async with relay(ssh_command(host)) as through:
         for address, port in reachable_ports(host["listening"], host["address"]):
@@ -88,7 +100,7 @@ async def judge_tls(host: dict[str, Any]) -> list[dict[str, Any]]:
             how = await asyncio.to_thread(tls.speaks, local)
             entry = {"host": host["name"], "address": address, "port": port, "begins": how, "weak": []}
             if how:
-                entry["weak"] = tls.weaknesses(await tls.scan(local, how, f"{host['name']}:{port}", HOME))
+                entry["weak"] = tls.weaknesses(await tls.scan(local, how, f"{host['name']}:{port}", HOME, identities))
             elif port in owed_ports(host):
                 entry["weak"] = ["a declared flow leads here, and no TLS is spoken"]
             found.append(entry)
@@ -99,21 +111,33 @@ async def judge_tls(host: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-async def judge_all_tls(hosts: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    # One host after another: two scans at once tell a busy machine's timeouts.
-    return [entry for host in hosts for entry in await judge_tls(host)]
+async def judge_all_tls(hosts: list[dict[str, Any]], vault: dict[str, Any]) -> list[dict[str, Any]]:
+    with guest.identity(vault.get("vault_pki_authorities") or {}) as identities:
+        # One host after another: two scans at once tell a busy machine's timeouts.
+        return [entry for host in hosts for entry in await judge_tls(host, identities)]
 
 
 def judge(inventory: Path, parts: list[str]) -> dict[str, Any]:
-    verdict: dict[str, Any] = {"inventory": str(inventory)}
+    seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(part: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        seconds[part] = round(time.monotonic() - began, 1)
+
+    verdict: dict[str, Any] = {"inventory": str(inventory), "seconds": seconds}
     tools.install()
-    hosts = ask_hosts(inventory)
+    with timed("lynis" if "lynis" in parts else "hosts"):
+        hosts = ask_hosts(inventory, "lynis" in parts)
     verdict["hosts"] = [host["name"] for host in hosts]
     if "ssh" in parts:
-        audits = {host["name"]: ssh.audit(host["address"], host["port"])[0] for host in hosts}
+        with timed("ssh"):
+            audits = {host["name"]: ssh.audit(host["address"], host["port"])[0] for host in hosts}
         verdict |= {"ssh_audit_fails": sum(map(len, audits.values())), "ssh_audit": audits}
     if "tls" in parts:
-        ports = asyncio.run(judge_all_tls(hosts))
+        with timed("tls"):
+            ports = asyncio.run(judge_all_tls(hosts, secrets.secrets_of(inventory)))
         verdict |= {"tls_weak": sum(len(entry["weak"]) for entry in ports), "tls": ports}
     if "lynis" in parts:
         reports = {host["name"]: (lynis.read_report(host["report"]), host["skipped"]) for host in hosts}
@@ -124,7 +148,8 @@ def judge(inventory: Path, parts: list[str]) -> dict[str, Any]:
             for name, (report, skipped) in reports.items()
         }  # fmt: skip
     if "secrets" in parts:
-        output = secrets.run_that_says_everything(inventory)
+        with timed("secrets"):
+            output = secrets.run_that_says_everything(inventory)
         verdict["secrets_said"] = secrets.said(secrets.secrets_of(inventory), output)
         verdict["secrets_lines"] = output.count("\n")
     return verdict
@@ -142,29 +167,58 @@ def objections(verdict: dict[str, Any]) -> list[str]:
     return found
 
 
+def columns(rows: list[list[str]]) -> list[str]:
+    """Rows of text under each other, each column as wide as its widest; numbers to the right.
+
+    >>> columns([["host", "index"], ["a", "81"]])
+    ['host  index', 'a        81']
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numeric = [all(cell.isdigit() or cell in ("-", "") for cell in column[1:]) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def table(verdict: dict[str, Any]) -> str:
-    lines = [f"{'host':<20} {'ssh-audit':>10} {'lynis':>6}  TLS ports (weak)"]
+    """What was asked and answered, host by host and port by port, and below it each judge's figure beside its limit."""
+    rows = [["host", "ssh-audit fails", "lynis index", "port", "speaks", "weak"]]
     for name in verdict["hosts"]:
         fails = verdict.get("ssh_audit", {}).get(name)
         index = verdict.get("lynis", {}).get(name, {}).get("index")
-        ports = [f"{e['port']} ({len(e['weak'])})" for e in verdict.get("tls", []) if e["host"] == name and e["begins"]]
-        plain = [str(e["port"]) for e in verdict.get("tls", []) if e["host"] == name and not e["begins"]]
-        said = ", ".join(ports) or "-"
-        said += f"; no TLS: {', '.join(plain)}" if plain else ""
-        lines.append(
-            f"{name:<20} {'-' if fails is None else f'{len(fails)} fail':>10} {'-' if index is None else index:>6}  {said}"
-        )
-    if "secrets_said" in verdict:
-        lines.append(
-            f"Ansible with -vvv --check --diff: {verdict['secrets_lines']} lines, secrets in them: {len(verdict['secrets_said'])}"
-        )
-    return "\n".join(lines)
+        told = [name, "-" if fails is None else str(len(fails)), "-" if index is None else str(index)]
+        ports = [
+            [str(entry["port"]), SPOKEN[entry["begins"]], str(len(entry["weak"]))]
+            for entry in verdict.get("tls", [])
+            if entry["host"] == name
+        ]
+        for port in ports or [["-", "", "-"]]:
+            rows.append(told + port)
+            told = ["", "", ""]
+    figures = [["judge", "figure", "", "limit", "seconds"]]
+    for part, (judge_of_it, figure, limit) in JUDGES.items():
+        if figure in verdict:
+            value = verdict[figure]
+            taken = verdict.get("seconds", {}).get(part)
+            figures.append(
+                [
+                    judge_of_it,
+                    figure,
+                    str(len(value) if isinstance(value, list) else value),
+                    limit,
+                    "-" if taken is None else f"{taken:.0f}",
+                ]
+            )
+    return "\n".join([*columns(rows), "", *columns(figures)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inventory", default="inventories/lab", type=Path)
-    everything = ["ssh", "tls", "lynis", "secrets"]
+    everything = list(JUDGES)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(everything)}; all if none is named")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(everything):
@@ -175,7 +229,7 @@ def main() -> None:
         fail(str(problem))
     verdict["objections"] = objections(verdict)
     (BUILD / "judges.json").write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
-    print(table(verdict))
+    print(f"{table(verdict)}\n")
     for sentence in verdict["objections"]:
         print(f"  {sentence}")
     print(f"{len(verdict['objections'])} objections; all of it in build/judges.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -34,9 +36,14 @@ def leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
                 yield name, line
 
 
+def ways(text: str) -> set[str]:
+    """How a secret may be written: as it is, as JSON and YAML do, in an address, as a module's arguments travel."""
+    return {text, json.dumps(text)[1:-1], quote(text, safe=""), base64.b64encode(text.encode()).decode()}
+
+
 def said(secrets: dict[str, Any], output: str) -> list[str]:
-    """Names of the secrets that stand in the output, as they are or as JSON and YAML write them."""
-    return sorted({name for name, text in leaves(secrets) if text in output or json.dumps(text)[1:-1] in output})
+    """Names of the secrets that stand in the output, however they are written."""
+    return sorted({name for name, text in leaves(secrets) if any(way in output for way in ways(text))})
 
 
 def secrets_of(inventory: Path) -> dict[str, Any]:

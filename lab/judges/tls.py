@@ -86,11 +86,10 @@ def speaks(port: int) -> str | None:
     return None
 
 
-async def scan(port: int, how: str, name: str, home: Path) -> dict[str, Any]:
-    """sslyze's answer about the local `port`."""
-    out = home / f"tls-{name.replace(':', '-')}.json"
+async def ask(port: int, how: str, name: str, out: Path, questions: list[str]) -> dict[str, Any]:
+    """sslyze's answers about the local `port`, also in the file `out`."""
     out.unlink(missing_ok=True)
-    command = [tool("sslyze"), *ASKED, "--quiet", f"--json_out={out}"]
+    command = [tool("sslyze"), *questions, "--quiet", f"--json_out={out}"]
     command += ["--starttls=postgres"] if how == "postgres" else []
     process = await asyncio.create_subprocess_exec(
         *command, f"127.0.0.1:{port}", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -102,3 +101,17 @@ async def scan(port: int, how: str, name: str, home: Path) -> dict[str, Any]:
     if result["scan_result"] is None:
         raise RuntimeError(f"sslyze did not get through to {name}: {result['connectivity_error_trace']}")
     return result["scan_result"]
+
+
+async def scan(port: int, how: str, name: str, home: Path, identities: list[tuple[Path, Path]]) -> dict[str, Any]:
+    """All that is asked of the local `port`: by a stranger, and what is told to none by one of the fleet's own clients."""
+    out = home / f"tls-{name.replace(':', '-')}.json"
+    answers = await ask(port, how, name, out, ASKED)
+    for certificate, key in identities:
+        if answers["session_renegotiation"]["error_reason"] != "CLIENT_CERTIFICATE_NEEDED":
+            break
+        # A handshake that a stranger cannot end cannot be begun anew by one either.
+        questions = ["--reneg", "--mozilla_config=disable", f"--cert={certificate}", f"--key={key}"]
+        again = await ask(port, how, name, out.with_name(f"{out.stem}-known.json"), questions)
+        answers["session_renegotiation"] = again["session_renegotiation"]
+    return answers

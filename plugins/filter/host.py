@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet.places import faults, network
 
 
 def ssh_problems(user: str, users: Iterable[str], password_given: Any) -> list[str]:
@@ -25,6 +32,27 @@ def ssh_problems(user: str, users: Iterable[str], password_given: Any) -> list[s
     return found
 
 
+def time_servers(places: Any, roles: Iterable[str]) -> list[str]:
+    """Whom a host with these roles may ask for the time, of the places that are declared outside the fleet.
+
+    A network is nobody to ask, and is left out; so is what is malformed, which topology refuses.
+
+    >>> time_servers([{"name": "time", "kind": "time_server", "addresses": ["192.0.2.0/24", "192.0.2.1"], "country": "NO"}], [])
+    ['192.0.2.1']
+    """
+    meant = [
+        place
+        for place in (places if isinstance(places, list) else [])
+        if not faults(place) and place["kind"] == "time_server" and (not place.get("roles") or set(place["roles"]) & set(roles))
+    ]
+    addresses = [address for place in meant for address in place["addresses"]]
+    return [
+        str(found.network_address) if found else address
+        for address in addresses
+        if not (found := network(address)) or found.num_addresses == 1
+    ]
+
+
 class FilterModule:
     def filters(self) -> dict[str, Any]:
-        return {"ssh_problems": ssh_problems}
+        return {"ssh_problems": ssh_problems, "time_servers": time_servers}

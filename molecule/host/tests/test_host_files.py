@@ -27,7 +27,9 @@ def test_the_journal_is_kept_on_the_disk_and_bounded_as_promised(host):
 def test_the_kernel_has_every_setting_of_the_inventory(host):
     lines = host.file(SYSCTL).content_string.splitlines()
     wanted = dict(line.removeprefix("-").split(" = ", 1) for line in lines if " = " in line)
-    assert {key: host.check_output(f"sysctl -n {key}") for key in wanted} == wanted
+    # A star is every interface's: each is to say the same.
+    for key, value in wanted.items():
+        assert set(host.check_output(f"cat /proc/sys/{key.replace('.', '/')}").splitlines()) == {value}, key
 
 
 def test_the_loader_of_kernel_settings_understands_its_file(host):

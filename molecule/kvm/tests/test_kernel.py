@@ -35,7 +35,9 @@ def test_everything_on_the_host_has_started(host):
 def test_every_kernel_setting_is_in_force(host, promised):
     wanted = promised("host")["host_sysctl"]
     assert wanted, "the role sets nothing"
-    assert {name: host.sysctl(name) for name in wanted} == wanted
+    # A star is every interface's: each is to say the same.
+    found = {name: set(host.check_output(f"cat /proc/sys/{name.replace('.', '/')}").splitlines()) for name in wanted}
+    assert found == {name: {str(value)} for name, value in wanted.items()}
 
 
 def test_the_clock_is_kept(host):
