@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
-ROOT = Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "plugins"))
-
 from fleet.pki import new_authority
 
+ROOT = Path(__file__).resolve().parents[3]
 # The example's broker and its 200 connections take more memory than a host of the lab has.
 SMALL = {
     "rabbitmq_vm_memory_high_watermark": 0.4,
