@@ -7,10 +7,13 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lab.demo import trust
 from lab.demo.fleet import BIN, Fleet, Host
 from lab.drill import hosts
 from lab.drill.hosts import shell
@@ -38,6 +41,7 @@ all=$(for pid in $pids; do tree "$pid"; done)
 kill -9 $all
 """
 NOW = "\ndate +%s.%N\n"
+AUTHORITIES = "/etc/grunnfjell/pki/authorities.pem"
 
 Moment = Callable[[Scene], float]
 
@@ -191,9 +195,28 @@ def brought_back(scene: Scene) -> float:
     return time.time()
 
 
+@contextmanager
+def clients_told(scene: Scene) -> Iterator[None]:
+    """Whoever calls a producer must believe what the fleet believes, a new authority before it issues anything."""
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(1):
+            trust.believe(shell(hosts.producer(scene.fleet), f"cat {AUTHORITIES}"))
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+
+
 def rotated(scene: Scene) -> float:
     """Every secret that the fleet has, in one run of the playbook that an operator uses."""
-    return playbook(scene, "playbooks/rotate.yml")
+    with clients_told(scene):
+        return playbook(scene, "playbooks/rotate.yml")
 
 
 # The task in which the first of the workers is handed over.
