@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -42,9 +43,17 @@ def table(values: dict[str, Any]) -> bytes:
 
 class Connection:
     def __init__(
-        self, address: str, port: int, user: str, password: str, vhost: str, tls: ssl.SSLContext | None, timeout: float = 20
+        self,
+        address: str,
+        port: int,
+        user: str,
+        password: str,
+        vhost: str,
+        tls: ssl.SSLContext | None,
+        timeout: float = 20,
+        dial: Callable[..., socket.socket] = socket.create_connection,
     ) -> None:
-        self.socket = socket.create_connection((address, port), timeout=timeout)
+        self.socket = dial((address, port), timeout=timeout)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname=address)
         self.stream = self.socket.makefile("rb")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from amqp_probe import Connection, Refused
+from amqp_probe import Connection
+from reaching import Dial, from_its_host
 
 
 @pytest.fixture(scope="module")
@@ -48,26 +51,23 @@ def place(inputs) -> tuple[str, int]:
 
 
 @pytest.fixture(scope="module")
-def connect(place, client):
-    """Log in to the broker from here, by AMQP over TLS.
-
-    Skips where this machine has no way to it: a live fleet's private network need not reach the administrator's desk, and
-    whether the broker serves its listeners is asked of the broker itself. The lab reaches every host, so none is skipped there.
-    """
-    address, port = place
-    if address.startswith("127."):
-        pytest.skip(f"the broker listens on {address} only, which is not reached from here")
-
-    def login(user: str, password: str, vhost: str) -> Connection:
-        return Connection(address, port, user, password, vhost, client)
-
+def dial(host, place) -> Iterator[Dial]:
+    """A connection to the broker, from here; where this machine has no way to it, as with a firewall, from the broker's host."""
+    if place[0].startswith("127."):
+        pytest.skip(f"the broker listens on {place[0]} only, and its certificate is for another address")
     try:
-        login("nobody", "wrong", "/")
-    except Refused:
-        pass
-    except OSError as error:
-        pytest.skip(f"{address}:{port} is not reached from here: {error}")
-    return login
+        socket.create_connection(place, timeout=5).close()
+    except OSError:
+        with from_its_host(host.backend.ansible_runner.get_variables(host.backend.get_hostname())) as dials:
+            yield dials
+    else:
+        yield socket.create_connection
+
+
+@pytest.fixture(scope="module")
+def connect(place, client, dial):
+    """Log in to the broker by AMQP over TLS."""
+    return lambda user, password, vhost: Connection(*place, user, password, vhost, client, dial=dial)
 
 
 @pytest.fixture(scope="module")

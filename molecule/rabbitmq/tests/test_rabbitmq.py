@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import secrets
-import socket
 import ssl
 import subprocess
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 from amqp_probe import Connection, Refused
 from authority import stranger
+from reaching import Dial
 
 testinfra_hosts = ["ansible://rabbitmq"]
 
@@ -121,76 +121,76 @@ def test_clients_are_served_exactly_where_the_inventory_says(host, ctl, inputs):
     assert served == set(inputs["rabbitmq_listeners_ssl"])
 
 
-def test_amqp_in_the_clear_is_refused(place):
+def test_amqp_in_the_clear_is_refused(dial, place):
     """On the port that the broker has, and on the one that AMQP in the clear is known by."""
     address, port = place
-    with socket.create_connection((address, port), timeout=10) as raw:
+    with dial((address, port), timeout=10) as raw:
         raw.sendall(b"AMQP\x00\x00\x09\x01")
         with contextlib.suppress(ConnectionError):
             assert raw.recv(7)[:1] in (b"", b"\x15")  # the end, or TLS's own word for it: no frame of AMQP
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((address, 5672), timeout=10)
+        dial((address, 5672), timeout=10)
 
 
-def shut_out(place: tuple[str, int], application: dict[str, str], tls: ssl.SSLContext) -> str:
+def shut_out(dial: Dial, place: tuple[str, int], application: dict[str, str], tls: ssl.SSLContext) -> str:
     """What keeps a client out before it comes to say who it is."""
     with pytest.raises((ssl.SSLError, ConnectionError, Refused)) as kept:
-        Connection(*place, **application, tls=tls, timeout=10)
+        Connection(*place, **application, tls=tls, timeout=10, dial=dial)
     assert "ACCESS_REFUSED" not in str(kept.value)
     return str(kept.value)
 
 
-def test_a_client_without_a_certificate_is_refused_whatever_password_it_has(place, application, authority):
-    shut_out(place, application, authority.context(None))
+def test_a_client_without_a_certificate_is_refused_whatever_password_it_has(dial, place, application, authority):
+    shut_out(dial, place, application, authority.context(None))
 
 
-def test_a_client_of_another_authority_is_refused(place, application, authority, tmp_path):
-    shut_out(place, application, authority.context(stranger(tmp_path / "stranger").issue("client")))
+def test_a_client_of_another_authority_is_refused(dial, place, application, authority, tmp_path):
+    shut_out(dial, place, application, authority.context(stranger(tmp_path / "stranger").issue("client")))
 
 
-def test_a_client_whose_certificate_ran_out_is_refused(place, application, authority):
-    shut_out(place, application, authority.context(authority.issue("late", days=1, ago_days=3)))
+def test_a_client_whose_certificate_ran_out_is_refused(dial, place, application, authority):
+    shut_out(dial, place, application, authority.context(authority.issue("late", days=1, ago_days=3)))
 
 
-def test_a_broker_of_another_authority_is_refused(place, application, authority, tmp_path):
+def test_a_broker_of_another_authority_is_refused(dial, place, application, authority, tmp_path):
     other = stranger(tmp_path / "stranger")
-    assert "certificate verify failed" in shut_out(place, application, other.context(authority.issue("client")))
+    assert "certificate verify failed" in shut_out(dial, place, application, other.context(authority.issue("client")))
 
 
-def test_the_broker_is_believed_at_its_own_address_and_at_no_other(host, place, authority, inputs):
+def test_the_broker_is_believed_at_its_own_address_and_at_no_other(host, dial, place, authority, inputs):
     """By its inventory name and its address; whoever it is, it is not another host of the fleet."""
     context, (address, port) = authority.context(authority.issue("client")), place
     for name in (address, host.backend.get_hostname()):
-        with socket.create_connection((address, port), timeout=10) as raw, context.wrap_socket(raw, server_hostname=name):
+        with dial((address, port), timeout=10) as raw, context.wrap_socket(raw, server_hostname=name):
             pass
     for name in ("10.255.255.254", "another-host"):
         refused = pytest.raises(ssl.SSLCertVerificationError, match=r"mismatch|not valid for")
-        with socket.create_connection((address, port), timeout=10) as raw, refused:
+        with dial((address, port), timeout=10) as raw, refused:
             context.wrap_socket(raw, server_hostname=name)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_both_current_versions_of_tls_are_spoken(place, authority, version):
+def test_both_current_versions_of_tls_are_spoken(dial, place, authority, version):
     context = authority.context(authority.issue("client"))
     context.minimum_version = context.maximum_version = version
-    with socket.create_connection(place, timeout=10) as raw, context.wrap_socket(raw, server_hostname=place[0]) as wrapped:
+    with dial(place, timeout=10) as raw, context.wrap_socket(raw, server_hostname=place[0]) as wrapped:
         assert wrapped.version() == version.name.replace("_", ".")
         assert "GCM" in wrapped.cipher()[0] or "CHACHA20" in wrapped.cipher()[0]
 
 
-def test_no_old_version_of_tls_is_spoken(place, authority):
+def test_no_old_version_of_tls_is_spoken(dial, place, authority):
     context = authority.context(authority.issue("client"))
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    with socket.create_connection(place, timeout=10) as raw, pytest.raises((ssl.SSLError, ConnectionError)):
+    with dial(place, timeout=10) as raw, pytest.raises((ssl.SSLError, ConnectionError)):
         context.wrap_socket(raw, server_hostname=place[0])
 
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_a_new_certificate_is_shown_at_once_and_cuts_no_connection(host, request, place, session, queue, client):
+def test_a_new_certificate_is_shown_at_once_and_cuts_no_connection(host, request, dial, place, session, queue, client):
     def shown() -> bytes:
-        with socket.create_connection(place, timeout=10) as raw, client.wrap_socket(raw, server_hostname=place[0]) as wrapped:
+        with dial(place, timeout=10) as raw, client.wrap_socket(raw, server_hostname=place[0]) as wrapped:
             return wrapped.getpeercert(binary_form=True)
 
     before, repository = shown(), Path(__file__).resolve().parents[3]
