@@ -25,6 +25,7 @@ from lab.machine import REPOSITORY, Refusal, fail
 BUILD = REPOSITORY / "build"
 HOME = BUILD / "judges"
 LYNIS_LEAST = 80
+AGAIN, AGAIN_SECONDS = 4, 5
 SPOKEN = {"tls": "TLS", "postgres": "PostgreSQL, then TLS", None: "no TLS"}
 # Part → who judges, its figure in build/judges.json, what that must be.
 JUDGES = {
@@ -98,6 +99,11 @@ async def judge_tls(host: dict[str, Any], identities: list[tuple[Path, Path]]) -
                 continue
             local = await through.port(address, port)
             how = await asyncio.to_thread(tls.speaks, local)
+            for _ in range(AGAIN if port in owed_ports(host) else 0):
+                if how:
+                    break
+                await asyncio.sleep(AGAIN_SECONDS)  # a service that is being restarted
+                how = await asyncio.to_thread(tls.speaks, local)
             entry = {"host": host["name"], "address": address, "port": port, "begins": how, "weak": []}
             if how:
                 entry["weak"] = tls.weaknesses(await tls.scan(local, how, f"{host['name']}:{port}", HOME, identities))
