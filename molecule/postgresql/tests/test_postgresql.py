@@ -244,7 +244,8 @@ def logged_in(host, inputs):
     def run(role: str, database: str, sql: str):
         password = f"postgresql_role_passwords['{role}']"
         host.ansible("copy", f"dest={passfile} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
-        place = f"host=127.0.0.1 port={inputs['postgresql_port']} user={role} dbname={database} sslmode=require {WITH_CERTIFICATE}"
+        place = f"host=127.0.0.1 port={inputs['postgresql_port']} user={role} dbname={database} sslmode=require"
+        place += f" {WITH_CERTIFICATE}"
         psql = f"psql -XqAtw -v ON_ERROR_STOP=1 -c {shlex.quote(sql)} {shlex.quote(place)}"
         return host.run(f"PGPASSFILE={passfile} {psql}")
 
