@@ -71,4 +71,6 @@ class TwoHosts:
             "vault_postgresql_role_passwords": passwords,
             "vault_application_tokens": passwords,
             "vault_pki_authorities": {"first": new_authority("first")},
+            # The hosts know the one of the scenario's own inventory.
+            "pki_authority_lost": True,
         }
