@@ -13,7 +13,8 @@ from ledger.celery import app
 from ledger.watch import Timed, tell
 
 # PgBouncer or PostgreSQL is away: the same work succeeds later. The broker holds the job meanwhile.
-TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError)
+# InternalError is psycopg's own word for a server's farewell that comes in the very moment of a command: "received 2 results".
+TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 RETRY_AFTER_S = 2
 
 

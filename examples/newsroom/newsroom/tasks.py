@@ -19,7 +19,8 @@ log = get_task_logger(__name__)
 conf = settings.load(os.environ)
 
 # The producer, PgBouncer or PostgreSQL is away, or a disk is full: the same work can succeed later.
-TRANSIENT = (psycopg.OperationalError, requests.RequestException, OSError)
+# InternalError is psycopg's own word for a server's farewell that comes in the very moment of a command: "received 2 results".
+TRANSIENT = (psycopg.OperationalError, psycopg.InternalError, requests.RequestException, OSError)
 RETRY_AFTER_S = 30
 MAX_RETRIES = 20  # ten minutes of an outage, then a person should know
 
