@@ -94,7 +94,7 @@ def server(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
                     break
                 except OSError:
                     assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
-                    time.sleep(0.1)
+                    time.sleep(0.1)  # between two looks; the deadline ends them
             yield found
         finally:
             process.terminate()
@@ -114,7 +114,10 @@ def test_a_renewed_certificate_is_served_at_the_next_connection_and_no_request_i
         each.start()
     try:
         for name, serial in (("second", server.serials[1]), ("first", server.serials[0])):
-            time.sleep(0.3)
+            # Both clients are at it before it turns.
+            wanted, end = len(answers) + 4, time.monotonic() + 10
+            while len(answers) < wanted and time.monotonic() < end:
+                time.sleep(0.01)  # between two looks; the deadline ends them
             server.turn(name)
             assert server.ask() == (200, serial)
     finally:

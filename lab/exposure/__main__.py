@@ -7,15 +7,12 @@ import argparse
 import json
 import os
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 from lab.exposure import capture, judging, report, scan
+from lab.exposure.asked import asked
 from lab.exposure.judging import Flow, Verdict
 from lab.exposure.points import Point, controller, host_points, own_hosts_only, stranger
 from lab.exposure.scan import Reached
@@ -25,24 +22,6 @@ BUILD = REPOSITORY / "build"
 PACKAGES = {"nmap": "/usr/bin/nmap", "tcpdump": "/usr/bin/tcpdump", "iproute2": "/usr/sbin/ip", "util-linux": "/usr/bin/nsenter"}
 # Each scan keeps about one core busy.
 SIDE_BY_SIDE = 2
-
-
-def declared(inventory: str) -> dict[str, Any]:
-    """{"hosts": {name: address}, "flows": ...}, as the inventory's own judgement derives them."""
-    with tempfile.TemporaryDirectory() as home:
-        file = Path(home) / "flows.json"
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, "-e", f"flows_file={file}"]
-        done = subprocess.run(
-            [*command, "lab/exposure/flows.yml"],
-            cwd=REPOSITORY,
-            text=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        if done.returncode:
-            raise Refusal(f"the inventory {inventory} does not tell its flows:\n{done.stdout[-3000:]}{done.stderr}")
-        return json.loads(file.read_text(encoding="utf-8"))
 
 
 def look(point: Point, hosts: dict[str, str], listening: dict[str, set[int]], declared_ways: set[Reached]) -> set[Reached]:
@@ -99,7 +78,7 @@ def main() -> None:
     try:
         install_packages(PACKAGES)
         began, clock = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.monotonic()
-        known = declared(arguments.inventory)
+        known = asked(arguments.inventory, "flows")  # {"hosts": {name: address}, "flows": ...}, as its own judgement derives them
         hosts = known["hosts"]
         print(f"▸ {len(hosts)} hosts, all TCP ports and {len(scan.UDP_PORTS)} UDP ports, from everywhere", flush=True)
         verdict, points = look_from_everywhere(hosts, judging.read(known["flows"]))

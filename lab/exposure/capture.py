@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,32 +16,20 @@ from lab.demo import fleet as fleets
 from lab.demo import traffic, videos
 from lab.demo.fleet import Fleet
 from lab.exposure import wire
+from lab.exposure.asked import asked
 from lab.exposure.points import bridge
-from lab.machine import REPOSITORY, Refusal
+from lab.machine import Refusal
 
 FILM = videos.Video("capture", (320, 180), 1, (320, 180))
 JOBS = 4
 DONE_S = 180.0
-# Long enough for tcpdump to open the device, or to write down the last packets.
-SETTLE_S = 2.0
+# What tcpdump says once it sees the device.
+OPENED = "listening on"
 
 
 def vault(inventory: str) -> dict[str, str]:
     """Every secret of the inventory that is worth a name: {variable, or variable and key: value}."""
-    with tempfile.TemporaryDirectory() as home:
-        file = Path(home) / "vault.json"
-        command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, "-e", f"vault_file={file}"]
-        done = subprocess.run(
-            [*command, "lab/exposure/vault.yml"],
-            cwd=REPOSITORY,
-            text=True,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        if done.returncode:
-            raise Refusal(f"the vault of {inventory} cannot be read:\n{done.stdout[-2000:]}{done.stderr}")
-        return dict(leaves(json.loads(file.read_text(encoding="utf-8"))))
+    return dict(leaves(asked(inventory, "vault")))
 
 
 def leaves(told: Any, name: str = "") -> Iterator[tuple[str, str]]:
@@ -61,14 +47,32 @@ def leaves(told: Any, name: str = "") -> Iterator[tuple[str, str]]:
 def recorded(hosts: Sequence[str], file: Path) -> Iterator[None]:
     """Everything that the named addresses say and hear on the lab's bridge. SSH is left out: that is this test itself."""
     those = " or ".join(f"host {address}" for address in hosts)
-    command = ["tcpdump", "-i", bridge(), "-s", "0", "-U", "-w", str(file), "-Z", "root", f"({those}) and not tcp port 22"]
+    # At once and one by one, so that the last packet of a job that is done is in the file.
+    command = [
+        "tcpdump",
+        "--immediate-mode",
+        "-i",
+        bridge(),
+        "-s",
+        "0",
+        "-U",
+        "-w",
+        str(file),
+        "-Z",
+        "root",
+        f"({those}) and not tcp port 22",
+    ]
     tcpdump = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     try:
-        time.sleep(SETTLE_S)
-        if tcpdump.poll() is not None:
-            raise Refusal(f"tcpdump did not start:\n{tcpdump.stderr.read()}")
+        said = []
+        # It opens the device or ends, and its words end with it.
+        for line in tcpdump.stderr or ():
+            said.append(line)
+            if OPENED in line:
+                break
+        else:
+            raise Refusal(f"tcpdump did not start:\n{''.join(said)}")
         yield
-        time.sleep(SETTLE_S)
     finally:
         tcpdump.send_signal(signal.SIGINT)
         tcpdump.wait(timeout=30)

@@ -60,7 +60,7 @@ class ActionModule(ActionBase):
             except AnsibleConnectionFailure:
                 if time.monotonic() > deadline:
                     raise
-            time.sleep(1)
+            time.sleep(1)  # between two looks; the deadline ends them
             if time.monotonic() > deadline:
                 return "its timer has not brought the former ones back yet"
 

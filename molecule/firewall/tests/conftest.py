@@ -16,7 +16,7 @@ LISTENER = "grunnfjell-test-listener"
 LISTEN = """
 import socket, time
 each = [socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True) for port in {ports}]
-time.sleep(1800)
+time.sleep(1800)  # the test stops it; one that died leaves it for half an hour at most
 """
 
 

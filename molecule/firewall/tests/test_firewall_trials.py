@@ -148,7 +148,7 @@ def test_a_reboot_keeps_it(host, name, inputs, in_its_scenario):
                 if door.recv(8):
                     break
         except OSError:
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two looks; the deadline ends them
     shown = "systemctl show --property=ActiveEnterTimestampMonotonic --value "
     assert host.check_output("nft -s list table inet grunnfjell") == before
     assert int(host.check_output(f"{shown} grunnfjell-firewall.service")) < int(host.check_output(f"{shown} ssh.service"))

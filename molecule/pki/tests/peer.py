@@ -40,7 +40,13 @@ def serve():
 
 
 threading.Thread(target=serve, daemon=True).start()
-time.sleep(2)  # until the neighbour's stands too
+deadline = time.monotonic() + 30
+while time.monotonic() < deadline:
+    try:
+        socket.create_connection((neighbour, PORT), 1).close()
+        break
+    except OSError:
+        time.sleep(0.1)  # until the neighbour's stands too; the deadline ends it
 while True:
     try:
         raw = socket.create_connection((neighbour, PORT), timeout=10)
@@ -51,4 +57,4 @@ while True:
         told["failed"].append(repr(error))
     with open(TELLS, "w", encoding="utf-8") as file:
         json.dump(told, file)
-    time.sleep(0.1)
+    time.sleep(0.1)  # some ten handshakes a second are enough to meet every switch
