@@ -27,7 +27,7 @@ attributes:
 EXAMPLES = r"""
 - name: Let in only whom the inventory declares
   firewall:
-    rules: "{{ lookup('ansible.builtin.template', 'etc/grunnfjell/firewall/rules.nft.j2') }}"
+    rules: "{{ lookup('rendered', 'etc/grunnfjell/firewall/rules.nft.j2') }}"
 """
 
 RETURN = r"""

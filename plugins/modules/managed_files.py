@@ -39,7 +39,7 @@ EXAMPLES = r"""
   managed_files:
     files:
       - path: /etc/service/service.conf
-        content: "{{ lookup('ansible.builtin.template', 'etc/service/service.conf.j2') }}"
+        content: "{{ lookup('rendered', 'etc/service/service.conf.j2') }}"
         group: service
         mode: "0640"
   notify: Reload the service

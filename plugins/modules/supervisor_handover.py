@@ -34,7 +34,7 @@ EXAMPLES = r"""
   supervisor_handover:
     program: producer
     path: /etc/supervisor/programs/producer
-    content: "{{ lookup('ansible.builtin.template', 'etc/supervisor/programs/producer.j2') }}"
+    content: "{{ lookup('rendered', 'etc/supervisor/programs/producer.j2') }}"
     user: www-data
     directory: /var/lib/newsroom
 """

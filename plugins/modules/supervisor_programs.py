@@ -27,7 +27,7 @@ EXAMPLES = r"""
 - name: Restart the programs whose section changed, and no other
   supervisor_programs:
     path: /etc/supervisor/conf.d/celery_worker.conf
-    content: "{{ lookup('ansible.builtin.template', 'etc/supervisor/conf.d/programs.conf.j2') }}"
+    content: "{{ lookup('rendered', 'etc/supervisor/conf.d/programs.conf.j2') }}"
 """
 
 RETURN = r"""
