@@ -105,6 +105,30 @@ def test_a_certificate_that_no_run_renewed_is_named():
     assert "certificate db1: good has 60 days left" in render(report)
 
 
+@pytest.mark.parametrize(
+    ("told", "attention"),
+    [
+        ({"in_force": True, "as_confirmed": True}, []),
+        (
+            {"in_force": False, "as_confirmed": False},
+            [
+                "db1: no firewall is in force, so that every port is open to everybody. Run site.yml, and read why: "
+                "journalctl -u grunnfjell-firewall"
+            ],
+        ),
+        (
+            {"in_force": True, "as_confirmed": False},
+            ["db1: the rules of the firewall are not those that the last run confirmed: run site.yml"],
+        ),
+        ({"error": "nft: not found"}, ["db1: its firewall: nft: not found"]),
+    ],
+)
+def test_a_host_that_stands_open_is_named(told: dict, attention: list[str]):
+    answers = fleet()
+    answers["db1"]["sections"]["firewall"] = told
+    assert judged(answers)["attention"] == attention
+
+
 def alarmed(answers: dict) -> None:
     answers["broker1"]["sections"]["broker"]["alarms"] = [{"what": "memory", "node": "rabbit@0"}]
     answers["web1"]["sections"]["producer"]["publish"] = {"confirmed": False, "error": "the broker confirms nothing: timeout"}
@@ -344,5 +368,6 @@ def test_the_report_is_json_of_one_schema():
         "programs",
         "releases",
         "certificates",
+        "firewalls",
         "counters",
     }

@@ -36,6 +36,8 @@ class ActionModule(ActionBase):
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
         sections: dict[str, dict[str, Any]] = {"certificates": {"renew_days": self._input("pki", "pki_renew_days")}}
+        if "firewall" in roles and self._input("firewall", "firewall_state") == "present":
+            sections["firewall"] = {}
         if "rabbitmq" in roles:
             sections["broker"] = {}
         if "postgresql" in roles:

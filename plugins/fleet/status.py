@@ -190,6 +190,7 @@ class Judge:
             "programs": self.section("programs"),
             "releases": self.releases(),
             "certificates": self.section("certificates"),
+            "firewalls": self.section("firewall"),
             "counters": counted(brokers),
         }
         report["attention"] = list(self.attention(report))
@@ -322,8 +323,8 @@ class Judge:
             if not told["reachable"]:
                 yield f"{host} told nothing: {told['error']}"
         names = {"broker": "the broker", "database": "PostgreSQL", "bouncer": "PgBouncer", "programs": "supervisord"}
-        names["certificates"] = "its certificates"
-        for section in ("broker", "database", "bouncer", "programs", "application", "certificates"):
+        names |= {"certificates": "its certificates", "firewall": "its firewall"}
+        for section in ("broker", "database", "bouncer", "programs", "application", "certificates", "firewall"):
             for host, told in self.section(section).items():
                 if "error" in told:
                     yield f"{host}: {names.get(section, 'the application')}: {told['error']}"
@@ -384,6 +385,14 @@ class Judge:
                 if days < told["renew_days"]:
                     left = f"runs out in {days:g} days" if days > 0 else f"ran out {-days:g} days ago"
                     yield f"{host}: the certificate {name} {left}: run site.yml"
+        for host, told in self.well("firewall").items():
+            if not told["in_force"]:
+                yield (
+                    f"{host}: no firewall is in force, so that every port is open to everybody. Run site.yml, and read why: "
+                    f"journalctl -u grunnfjell-firewall"
+                )
+            elif not told["as_confirmed"]:
+                yield f"{host}: the rules of the firewall are not those that the last run confirmed: run site.yml"
 
 
 def listed(names: Iterable[str]) -> str:

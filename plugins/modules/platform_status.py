@@ -13,7 +13,7 @@ options:
   sections:
     description: >-
       Section to what it needs to know. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates).
+      C(certificates), C(firewall).
     type: dict
     required: true
 author: maintainers
@@ -45,7 +45,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import bounded, pki_files, rabbitmq_cli
+from ansible.module_utils import bounded, firewall_program, pki_files, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.supervisord import connect
 
@@ -304,6 +304,12 @@ def certificates(wanted: dict[str, Any]) -> dict[str, Any]:
     return {"days": {name: round(days, 1) for name, days in zip(names, left, strict=True)}, "renew_days": wanted["renew_days"]}
 
 
+def firewall(_: dict[str, Any]) -> dict[str, Any]:
+    """Whether the kernel has rules of the kit at all, and whether they are those that a run confirmed."""
+    found = firewall_program.fingerprint()
+    return {"in_force": found is not None, "as_confirmed": f"{found}\n" == firewall_program.read(firewall_program.LOADED)}
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "broker": broker,
     "database": database,
@@ -312,6 +318,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "application": application,
     "producer": producer,
     "certificates": certificates,
+    "firewall": firewall,
 }
 
 

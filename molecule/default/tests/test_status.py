@@ -208,6 +208,25 @@ def test_a_worker_that_is_not_in_the_inventory_is_named(site, ask, at_peace):
     until("the stranger's leave", lambda: ask()["strangers"] == [], RESUME_S)
 
 
+def test_a_host_that_stands_open_is_named(site, ask, at_peace):
+    """As after a boot in which nft no longer took the rules, and as after a rule by hand; work goes on in both."""
+    (host, *_) = site.group("rabbitmq")
+    open_to_all = f"{host.name}: no firewall is in force"
+    by_hand = f"{host.name}: the rules of the firewall are not those that the last run confirmed"
+    for harm, sentence in (
+        (["nft", "delete", "table", "inet", "grunnfjell"], open_to_all),
+        (["nft", "add", "rule", "inet", "grunnfjell", "input", "tcp", "dport", "9999", "accept"], by_hand),
+    ):
+        host.run(harm)
+        try:
+            report = ask()
+            assert report["accepting"], report["said"]
+            assert [line for line in report["attention"] if line.startswith(sentence)], report["attention"]
+        finally:
+            host.run(["systemctl", "reload", "grunnfjell-firewall"])
+        assert not [line for line in ask()["attention"] if "firewall" in line]
+
+
 def test_all_programs_are_as_the_tests_found_them(site):
     for host in (*site.group("celery_workers"), *site.group("producers")):
         until("all programs", lambda host=host: all(state.startswith("RUNNING") for state in programs(host).values()), RESUME_S)
