@@ -98,7 +98,7 @@ def test_a_place_that_is_a_host_of_the_fleet_is_that_host() -> None:
 
 
 def test_an_extra_way_goes_where_it_says_with_its_reason() -> None:
-    extra = [{"to": "db1", "ports": [5432], "reason": "reports"}, {"to": "mail.example.net", "ports": [25], "reason": "mail"}]
+    extra = [{"to": "db1", "ports": [5432], "reason": "reports"}, {"to": ["mail.example.net"], "ports": [25], "reason": "mail"}]
     found = [flow for flow in flows(fleet(web1={"topology_flows_extra": extra})) if flow.purpose == "extra"]
     assert ways(found) == {("extra", "web1", "db1", "tcp", 5432), ("extra", "web1", "mail.example.net", "tcp", 25)}
     assert {flow.reason for flow in found} == {"reports", "mail"}
@@ -111,12 +111,20 @@ def test_an_extra_way_goes_where_it_says_with_its_reason() -> None:
         {"to": "db1", "ports": [], "reason": "x"},
         {"to": "db1", "ports": ["all"], "reason": "x"},
         {"to": "10.0.0.300", "ports": [1], "reason": "x"},
+        {"to": ["db1", "10.0.0.300"], "ports": [1], "reason": "x"},
+        {"ports": [1], "reason": "x"},
         {"to": "db1", "ports": [1], "reason": "x", "protocol": "sctp"},
         {"to": "db1", "port": 1, "ports": [1], "reason": "x"},
     ],
 )
 def test_an_extra_way_that_is_wrong_opens_nothing(extra: dict[str, Any]) -> None:
     assert not [flow for flow in flows(fleet(web1={"topology_flows_extra": [extra]})) if flow.purpose == "extra"]
+
+
+def test_an_extra_way_may_lead_to_many_and_never_to_its_own_host() -> None:
+    extra = [{"to": ["db1", "web1", "broker1"], "ports": [80], "reason": "x"}]
+    found = [flow for flow in flows(fleet(web1={"topology_flows_extra": extra})) if flow.purpose == "extra"]
+    assert ways(found) == {("extra", "web1", "db1", "tcp", 80), ("extra", "web1", "broker1", "tcp", 80)}
 
 
 def test_no_way_leads_from_a_host_to_itself() -> None:

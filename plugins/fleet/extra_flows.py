@@ -9,13 +9,22 @@ from fleet.places import PROTOCOLS, is_address, is_port
 KEYS = ("to", "ports", "protocol", "reason")
 
 
+def ends_named(entry: dict[str, Any]) -> list[Any]:
+    """Where the entry leads: one end, or each of a list."""
+    to = entry.get("to")
+    return to if isinstance(to, list) else [to]
+
+
 def extra_faults(entry: dict[str, Any]) -> list[str]:
     """What is wrong with an entry of topology_flows_extra, each as the end of a sentence."""
     found = []
     if unknown := sorted(str(key) for key in entry if key not in KEYS):
         found.append(f"has the key '{unknown[0]}', which nothing reads. The keys are {', '.join(KEYS)}")
-    if not is_address(entry.get("to")):
-        found.append(f"leads to {entry.get('to')!r}, which is no host, address, network or name. Correct 'to'")
+    found += [
+        f"leads to {end!r}, which is no host, address, network or name. Correct 'to'"
+        for end in ends_named(entry)
+        if not is_address(end)
+    ]
     protocol = entry.get("protocol", "tcp")
     if protocol not in PROTOCOLS:
         found.append(f"has the protocol {protocol!r}. Choose one of {', '.join(PROTOCOLS)}")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fleet.capacity.inputs import mappings
-from fleet.extra_flows import extra_faults
+from fleet.extra_flows import ends_named, extra_faults
 from fleet.model import Fleet, Host, is_loopback
 from fleet.places import Place, places_of
 from fleet.refusals.connections import targets_of
@@ -155,5 +155,6 @@ def extra(fleet: Fleet, host: Host) -> Iterator[Flow]:
     for entry in mappings(host, "topology_flows_extra"):
         if not extra_faults(entry):
             protocol = entry.get("protocol", "tcp")
-            for port in (0,) if protocol == "icmp" else entry["ports"]:
-                yield Flow(end_of(host), other_end(fleet, host, entry["to"]), "extra", protocol, port, entry["reason"])
+            for end in ends_named(entry):
+                for port in (0,) if protocol == "icmp" else entry["ports"]:
+                    yield Flow(end_of(host), other_end(fleet, host, end), "extra", protocol, port, entry["reason"])
