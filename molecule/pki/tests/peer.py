@@ -5,6 +5,7 @@ As Celery does, it reads the files anew for each connection. What came of it is 
 
 import contextlib
 import json
+import os
 import socket
 import ssl
 import sys
@@ -55,6 +56,8 @@ while True:
         told["done"] += 1
     except (OSError, AssertionError) as error:
         told["failed"].append(repr(error))
-    with open(TELLS, "w", encoding="utf-8") as file:
+    # Whole at any moment: it is read while this goes on.
+    with open(f"{TELLS}.new", "w", encoding="utf-8") as file:
         json.dump(told, file)
+    os.replace(f"{TELLS}.new", TELLS)
     time.sleep(0.1)  # some ten handshakes a second are enough to meet every switch
