@@ -144,7 +144,10 @@ class ActionModule(ActionBase):
 
         def load(path: str) -> dict[str, Any]:
             file = home / path
-            return (self._loader.load_from_file(str(file), trusted_as_template=True) or {}) if file.exists() else {}
+            if not file.exists():
+                return {}
+            # unsafe: the loader's own text, and no deep copy of it, which took as long as reading it. Nobody changes it here.
+            return self._loader.load_from_file(str(file), unsafe=True, trusted_as_template=True) or {}
 
         return {
             "defaults": load("defaults/main.yml"),
@@ -246,7 +249,8 @@ class ActionModule(ActionBase):
             if option not in variables:
                 continue
             try:
-                inputs[option] = templar.template(variables[option])
+                # What was resolved once is not resolved again for each of the others that it is part of.
+                variables[option] = inputs[option] = templar.template(variables[option])
             except AnsibleError as error:
                 unresolved.setdefault(root_cause(error), []).append(option)
         return inputs, unresolved

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,13 @@ def declared(fleet_inputs: dict[str, dict[str, Any]]) -> dict[str, str]:
     if not all("virtualization" in each for each in exceptions):
         pytest.skip("these hosts are no containers, and are not judged as what they are not")
     return {name: reason for each in exceptions for name, reason in each.items()}
+
+
+@pytest.fixture(scope="session")
+def once_more(play: Any) -> tuple[Answer, datetime]:
+    """A run where every host's record stands, and when it began."""
+    began = datetime.now(UTC)
+    return play("acceptance"), began
 
 
 @pytest.fixture(scope="session")
