@@ -19,6 +19,8 @@ BIN = Path(sys.executable).parent
 
 # What a test runs is no run of the scenario, and not recorded as one.
 os.environ.pop("ANSIBLE_CALLBACKS_ENABLED", None)
+# Nor is it read by a person: Molecule wants its colours.
+os.environ["ANSIBLE_FORCE_COLOR"] = "0"
 
 # What to read first when a service of the group does not keep its promise.
 JOURNALS = {

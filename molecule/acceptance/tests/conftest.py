@@ -7,11 +7,12 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import testinfra
+from measured import records
 
 ROOT = Path(__file__).resolve().parents[3]
 # More than any disk gives, so that every host is refused by what it was measured at.
@@ -26,6 +27,15 @@ class Answer:
     @property
     def changed(self) -> set[str]:
         return set(re.findall(r"changed=(\d+)", self.said))
+
+
+@dataclass(frozen=True)
+class OnceMore:
+    """What a run said, and each host's records before and after it."""
+
+    answer: Answer
+    before: dict[str, dict[str, Any]]
+    after: dict[str, dict[str, Any]]
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +62,13 @@ def declared(fleet_inputs: dict[str, dict[str, Any]]) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def once_more(play: Any) -> tuple[Answer, datetime]:
-    """A run where every host's record stands, and when it began."""
-    began = datetime.now(UTC)
-    return play("acceptance"), began
+def once_more(play: Any, fleet_inputs: dict[str, dict[str, Any]], request: pytest.FixtureRequest) -> OnceMore:
+    """A run where every host's record stands; a later test of the first host measures all anew."""
+    inventory = request.config.option.ansible_inventory
+    hosts = {name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in fleet_inputs}
+    before = {name: records(host) for name, host in hosts.items()}
+    answer = play("acceptance")
+    return OnceMore(answer, before, {name: records(host) for name, host in hosts.items()})
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -109,10 +108,7 @@ def letters(request) -> Letters:
     def run(action: str = "list", **more: object) -> dict:
         extra = {f"dead_letters_{key}": value for key, value in {"action": action, **more}.items()}
         command = [BIN / "ansible-playbook", "-i", request.config.option.ansible_inventory, "playbooks/dead_letters.yml"]
-        environment = os.environ | {"ANSIBLE_FORCE_COLOR": "0"}
-        done = subprocess.run(
-            [*command, "-e", json.dumps(extra)], cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run([*command, "-e", json.dumps(extra)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
         report = json.loads((REPOSITORY / "build/dead_letters.json").read_text(encoding="utf-8"))
         return report | {"rc": done.returncode, "said": done.stdout + done.stderr}
 

@@ -36,8 +36,7 @@ AS_ROOT = ["sudo", "--preserve-env"] if os.geteuid() else []
 def play(inventory: str | Path, playbook: str, *arguments: str, prefix: Sequence[str] = ()) -> tuple[Counts, str]:
     """The recap of a playbook's run, for each host, and all that it printed."""
     command = [*prefix, BIN / "ansible-playbook", "-i", inventory, playbook, *arguments]
-    environment = os.environ | {"ANSIBLE_FORCE_COLOR": "0"}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     recap = re.findall(r"^(\S+) +: (ok=.*)$", done.stdout, re.MULTILINE)
     counts = {host: {key: int(number) for key, number in re.findall(r"(\w+)=(\d+)", line)} for host, line in recap}
     return counts, done.stdout + done.stderr

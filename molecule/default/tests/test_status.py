@@ -31,8 +31,7 @@ def ask(request) -> Ask:
     def run(*more: str | Path) -> dict:
         command = [BIN / "ansible-playbook", "-i", request.config.option.ansible_inventory, *more, "playbooks/status.yml"]
         began = time.monotonic()
-        environment = os.environ | {"ANSIBLE_FORCE_COLOR": "0"}
-        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         report = json.loads((REPOSITORY / "build/status.json").read_text(encoding="utf-8"))
         report |= {"said": done.stdout + done.stderr, "seconds": time.monotonic() - began}
         # The verdict is a line of its own for a person, and the exit code for a program.

@@ -22,4 +22,9 @@ def guarded(inputs: dict[str, Any]) -> bool:
 
 def declared(inputs: dict[str, Any], to: set[str]) -> set[int]:
     """The ports of the extra ways to somebody; no other way leads to a port of this test."""
-    return {port for way in inputs.get("topology_flows_extra") or [] if way["to"] in to for port in way["ports"]}
+    ways = inputs.get("topology_flows_extra") or []
+    return {port for way in ways if to & set(one_or_several(way["to"])) for port in way["ports"]}
+
+
+def one_or_several(ends: str | list[str]) -> list[str]:
+    return [ends] if isinstance(ends, str) else ends

@@ -1,0 +1,14 @@
+"""What a host keeps of its measuring."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+RECORDS = "/var/lib/grunnfjell/acceptance"
+
+
+def records(host) -> dict[str, dict[str, Any]]:
+    """File to record, the newest first."""
+    files = host.check_output(f"ls -r {RECORDS}").split()
+    return {file: json.loads(host.check_output(f"cat {RECORDS}/{file}")) for file in files}
