@@ -208,6 +208,14 @@ def test_every_exception_is_in_the_report_whoever_made_it():
     }
 
 
+def test_an_extra_way_is_an_exception_of_whoever_goes_it():
+    way = {"to": ["db1", "192.0.2.7"], "ports": [443], "reason": "the yearly report"}
+    fleet = Fleet({"db1": host(topology_flows_extra=[way])}, {"host": ("all",)})
+    assert Judge(fleet, {"db1": NOTHING}).report()["exceptions"] == [
+        {"input": "topology_flows_extra", "what": "a way to 192.0.2.7, tcp 443", "reason": "the yearly report", "hosts": "db1"}
+    ]
+
+
 def test_the_page_and_the_text_hold_no_markup_of_what_was_observed():
     one = host(RESOLVER)
     seen = {**NOTHING, "listening": [{**listener("0.0.0.0", 1), "program": "<b>|x"}]}

@@ -128,15 +128,15 @@ class Judge:
     def exceptions(self) -> list[dict[str, str]]:
         """Whatever the inventory lets differ on purpose, wherever it says so."""
         found: dict[tuple[str, str, str], list[str]] = {}
+        for flow in self.flows:
+            if flow.purpose == "extra":
+                what = f"a way to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
+                found.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
         for host in self.fleet.hosts.values():
             for place in places_of(host):
                 if place.country not in host.inputs["topology_countries_allowed"]:
                     what = f"{place.name} ({place.kind}) stands in {place.country}; only public data passes there"
                     found.setdefault(("topology_places", what, place.reason), []).append(host.name)
-            for entry in host.inputs.get("topology_flows_extra") or []:
-                if isinstance(entry, dict):
-                    what = f"a way to {entry.get('to')}, {entry.get('protocol', 'tcp')} {entry.get('ports') or ''}".rstrip()
-                    found.setdefault(("topology_flows_extra", what, str(entry.get("reason", ""))), []).append(host.name)
             for name, value in host.inputs.items():
                 if EXCEPTIONS.fullmatch(name) and value:
                     for what, reason in reasons(value):

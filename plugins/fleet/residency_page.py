@@ -22,7 +22,7 @@ p { max-width: 46rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { padding: .3rem .5rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--dim); font-weight: 500; }
-td:first-child { white-space: nowrap; }
+td.name { white-space: nowrap; }
 .good { color: var(--good); font-weight: 600; }
 .bad { color: var(--bad); font-weight: 600; }
 """
@@ -167,6 +167,12 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def data_cell(value: str) -> str:
+    """A name stays on its line; whatever holds several words or names is broken where it must be."""
+    text = escape(value)
+    return f"<td>{text}</td>" if " " in text else f'<td class="name">{text}</td>'
+
+
 def html(report: dict[str, Any]) -> str:
     good = not report["contradictions"]
     parts = [
@@ -177,7 +183,7 @@ def html(report: dict[str, Any]) -> str:
         if not rows:
             parts.append(f"<p>{escape(none)}</p>")
             continue
-        cells = "".join("<tr>" + "".join(f"<td>{escape(str(value))}</td>" for value in row) + "</tr>" for row in rows)
+        cells = "".join("<tr>" + "".join(map(data_cell, row)) + "</tr>" for row in rows)
         heads = "".join(f"<th>{escape(name)}</th>" for name in names)
         parts.append(f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table></div>')
     meta = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
