@@ -50,6 +50,19 @@ class Traffic:
 
 
 @contextmanager
+def meanwhile(threads: list[threading.Thread], over: threading.Event) -> Iterator[None]:
+    """The threads work until the block ends, which they learn from the event."""
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+@contextmanager
 def clients(site: Fleet, film: Path) -> Iterator[Traffic]:
     """Clients that ask and send without a pause longer than theirs, until the block ends."""
     seen, over = Traffic(), threading.Event()
@@ -71,14 +84,8 @@ def clients(site: Fleet, film: Path) -> Iterator[Traffic]:
             (seen.send, "", (film,), UPLOAD_EVERY_S),
         )
     ]
-    for thread in threads:
-        thread.start()
-    try:
+    with meanwhile(threads, over):
         yield seen
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
 
 def assert_nothing_lost_or_cut(seen: Traffic, *more: traffic.Answer) -> None:
@@ -123,14 +130,8 @@ def absences(hosts: list[Host], program: str) -> Iterator[dict[str, list[list[fl
                 seen[host.name].append([time.monotonic(), time.monotonic()])
 
     threads = [threading.Thread(target=watch, args=(replace(host),)) for host in hosts]
-    for thread in threads:
-        thread.start()
-    try:
+    with meanwhile(threads, over):
         yield seen
-    finally:
-        over.set()
-        for thread in threads:
-            thread.join()
 
 
 def overlaps(times: list[list[float]]) -> list[tuple[list[float], list[float]]]:
