@@ -33,6 +33,7 @@ class Fault:
     test: the test that must notice, a name within molecule/<role>/tests, or a file of tests/ that needs no host.
     after: the scenario's edit of the inventory that is converged before the test is asked, `change` or `removal`; none without.
     playbook: what brings the line to the hosts, if that is another role's than the one whose test it is.
+    blank: the fault meets hosts on which nothing was built before, since what is there already would hide it.
     """
 
     fault: str
@@ -42,6 +43,7 @@ class Fault:
     test: str
     after: str | None = None
     playbook: str | None = None
+    blank: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,14 @@ class Scratch:
             str(BIN / "ansible-playbook"), "-i", str(self.ephemeral / "fleet"), f"playbooks/{playbook or self.role}.yml"
         )
 
+    def bring(self, fault: Fault) -> bool:
+        """Whether the hosts take the fault; one that refuses it has noticed it."""
+        if fault.blank:
+            made = self.molecule("destroy") and self.molecule("converge")
+        else:
+            made = self.lay_out() and self.converge(fault.playbook)
+        return made and (fault.after is None or self.converge(edit=fault.after))
+
     def ask(self, test: str) -> bool:
         """Whether the test passes. One that finds nothing to ask, or skips all of it, does not."""
         report = self.home / "build/asked.xml"
@@ -154,9 +164,7 @@ def judge_fault(scratch: Scratch, fault: Fault) -> Verdict:
     whole = file.read_text(encoding="utf-8")
     file.write_text(mutate(whole, fault), encoding="utf-8")
     try:
-        converged = fault.test.startswith("tests/") or (
-            scratch.lay_out() and scratch.converge(fault.playbook) and (fault.after is None or scratch.converge(edit=fault.after))
-        )
+        converged = fault.test.startswith("tests/") or scratch.bring(fault)
         caught = not converged or not scratch.ask(fault.test)
         by = (fault.test if converged else "the role itself, which refuses it") if caught else None
     finally:
