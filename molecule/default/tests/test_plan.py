@@ -31,6 +31,9 @@ VERIFIED = (
     "sslcert=/etc/grunnfjell/pki/application/certificate.pem sslkey=/etc/grunnfjell/pki/application/key.pem"
 )
 
+# Past PgBouncer the firewall lets nobody but its own account; what it needs to log in, the application's group may read.
+AS_PGBOUNCER = "setpriv --reuid postgres --regid postgres --groups www-data"
+
 
 def plan(inventory: str | Path, *arguments: str) -> tuple[dict[str, Any], str]:
     PLAN.unlink(missing_ok=True)
@@ -115,7 +118,8 @@ def room_for_one(inventory) -> tuple[str, ...]:
 @contextmanager
 def held(host: Host, count: int, *place: str) -> Iterator[dict[str, Any]]:
     """Server connections held open from this host, and what became of them."""
-    run = f"runuser -u www-data -- /opt/{host.application}/current/run python -c"
+    account = AS_PGBOUNCER if place else "runuser -u www-data --"
+    run = f"{account} /opt/{host.application}/current/run python -c"
     quoted = "'" + HOLDING.replace("'", "'\\''") + "'"
     writing, reading, failing = host.ssh.exec_command(f"{run} {quoted} {count} {' '.join(place)}", timeout=120)
     try:

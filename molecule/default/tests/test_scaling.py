@@ -84,8 +84,12 @@ def test_a_worker_drains_in_mid_task_and_leaves_nothing_behind(site, inventory, 
     try:
         with edited(inventory, remove) as smaller:
             counts, said = play(smaller, "site.yml")
-            assert set(changed(counts)) == {database.name}, said
+            # Whoever it had a way to is closed to it.
+            closed = [broker, database, *site.group("producers")]
+            assert set(changed(counts)) == {host.name for host in closed}, said
             assert leaver.address not in sql(database, "SELECT address FROM pg_hba_file_rules").split()
+            for host in closed:
+                assert leaver.address not in host.run(["nft", "list", "table", "inet", "grunnfjell"]), host.name
     finally:
         counts, said = play(inventory, "site.yml")
     now = started(site)
