@@ -167,9 +167,9 @@ def markdown(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def data_cell(value: str) -> str:
+def data_cell(value: object) -> str:
     """A name stays on its line; whatever holds several words or names is broken where it must be."""
-    text = escape(value)
+    text = escape(str(value))
     return f"<td>{text}</td>" if " " in text else f'<td class="name">{text}</td>'
 
 

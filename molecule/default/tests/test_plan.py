@@ -30,7 +30,6 @@ VERIFIED = (
     "sslmode=verify-full sslrootcert=/etc/grunnfjell/pki/authorities.pem "
     "sslcert=/etc/grunnfjell/pki/application/certificate.pem sslkey=/etc/grunnfjell/pki/application/key.pem"
 )
-
 # Past PgBouncer the firewall lets nobody but its own account; what it needs to log in, the application's group may read.
 AS_PGBOUNCER = "setpriv --reuid postgres --regid postgres --groups www-data"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fleet.extra_flows import ends_named
+
 # No service of the kit listens there.
 PORTS = (47001, 47002, 47003)
 TABLE = "nft list table inet grunnfjell"
@@ -22,9 +24,4 @@ def guarded(inputs: dict[str, Any]) -> bool:
 
 def declared(inputs: dict[str, Any], to: set[str]) -> set[int]:
     """The ports of the extra ways to somebody; no other way leads to a port of this test."""
-    ways = inputs.get("topology_flows_extra") or []
-    return {port for way in ways if to & set(one_or_several(way["to"])) for port in way["ports"]}
-
-
-def one_or_several(ends: str | list[str]) -> list[str]:
-    return [ends] if isinstance(ends, str) else ends
+    return {port for way in inputs.get("topology_flows_extra") or [] if to & set(ends_named(way)) for port in way["ports"]}
