@@ -14,11 +14,9 @@ import re
 import resource
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -26,7 +24,8 @@ import yaml
 
 from lab import places
 from lab.image import build
-from lab.machine import REPOSITORY, STATE, Refusal, fail, give_back, install_packages, podman
+from lab.machine import REPOSITORY, STATE, Refusal, install_packages, podman
+from lab.verbs import serve
 
 PREFIX = "grunnfjell-"
 NETWORK = ipaddress.ip_network("10.77.0.0/24")
@@ -324,25 +323,13 @@ def remove(hosts: list[Host]) -> dict[str, object]:
     return {"removed": [container.name for container in gone], "network": network and not others}
 
 
+def read(entry: dict[str, object]) -> Host:
+    return Host(**{key: str(entry.get(key, "")) for key in ("name", "ip", "image", "memory")})
+
+
 def main() -> None:
     verbs = {"survey": prepare, "ready": ready, "remove": remove}
-    if len(sys.argv) != 2 or sys.argv[1] not in verbs:
-        fail(f"say one of {', '.join(verbs)}, with the list of hosts on standard input")
-    if os.geteuid() != 0:
-        fail("hosts with systemd and an address of their own need root: run it through make, which asks sudo.")
-    STATE.mkdir(parents=True, exist_ok=True)
-    try:
-        hosts = [
-            Host(**{key: str(entry.get(key, "")) for key in ("name", "ip", "image", "memory")}) for entry in json.load(sys.stdin)
-        ]
-        # What is built or installed on the way talks to standard output; the answer alone belongs there.
-        with redirect_stdout(sys.stderr):
-            answer = verbs[sys.argv[1]](hosts)
-        json.dump(answer, sys.stdout)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(STATE)
+    serve(verbs, read, STATE, "hosts with systemd and an address of their own need root")
 
 
 if __name__ == "__main__":

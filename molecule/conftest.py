@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from authority import Authority, of_inventory
+from playing import play
 from recorded import Run, read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BIN = Path(sys.executable).parent
 
 # What a test runs is no run of the scenario, and not recorded as one.
 os.environ.pop("ANSIBLE_CALLBACKS_ENABLED", None)
@@ -38,10 +36,8 @@ def fleet_inputs(request, tmp_path_factory) -> dict[str, dict[str, Any]]:
     """Every role input of every host, as a run would find it: {host: {input: value}}."""
     file = tmp_path_factory.mktemp("inputs") / "inputs.json"
     inventory = request.config.option.ansible_inventory
-    command = [BIN / "ansible-playbook", "-i", inventory, "-e", f"inputs_file={file}", "molecule/shared/inputs.yml"]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = play(inventory, "molecule/shared/inputs.yml", "-e", f"inputs_file={file}")
+    assert done.returncode == 0, done.printed
     return json.loads(file.read_text(encoding="utf-8"))
 
 

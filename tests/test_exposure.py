@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from lab.exposure import __main__ as exposure
 from lab.exposure import judging, report, scan
 from lab.exposure.judging import Verdict
-from lab.exposure.points import Point, own_hosts_only
+from lab.exposure.points import Link, Point, link_in, own_hosts_only
 from lab.exposure.scan import Reached
 from lab.machine import Refusal
 
 HOSTS = {"broker1": "10.77.0.11", "worker1": "10.77.0.31"}
 POINTS = HOSTS | {"controller": "10.77.0.1", "outside": "10.77.0.254"}
+
+NO_IPV6 = dict.fromkeys(POINTS, Link("eth0", ""))
 
 XML = """<nmaprun>
 <host><address addr="10.77.0.11" addrtype="ipv4"/><address addr="AA:BB:CC:00:00:01" addrtype="mac"/><ports>
@@ -99,12 +103,14 @@ def test_two_reasons_for_one_way_are_both_told_and_a_repeated_line_once():
 def test_the_difference_goes_both_ways_and_reaches_the_report():
     way, open_way, closed_way = (Reached("worker1", "broker1", "tcp", port) for port in (5671, 5672, 22))
     verdict = Verdict({way: "amqp", closed_way: "ssh"}, {way, open_way})
-    all_of_it = report.told(verdict, {"began": "now", "took_s": 1.0, "scanner": "nmap", "udp_ports": [], "stranger": "x"}, None)
+    conditions = {"began": "now", "took_s": 1.0, "scanner": "nmap", "udp_ports": [], "ipv6": {"worker1": ""}, "stranger": "x"}
+    all_of_it = report.told(verdict, conditions, None)
     assert [each["port"] for each in all_of_it["undeclared"]] == [5672]
     assert [each["port"] for each in all_of_it["missing"]] == [22]
     assert {"declared", "open", "undeclared", "missing", "conditions"} == set(all_of_it)
     page = report.page(all_of_it, verdict, list(POINTS), list(HOSTS))
     assert "5672 ✗" in page and "(22)" in page and "1 ways are open and undeclared; 1 are declared and not open." in page
+    assert "not by IPv6, which worker1 do not have" in page
 
 
 def test_only_the_labs_own_hosts_are_scanned():
@@ -128,7 +134,7 @@ def test_a_scan_that_overlooked_what_is_declared_is_done_anew_and_slower(monkeyp
         return {"broker1": dict.fromkeys(answers[len(paces) - 1], "open")}
 
     monkeypatch.setattr(scan, "run", run)
-    found = exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, {}, {Reached("worker1", "broker1", "tcp", 5671)})
+    found = exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {}, {Reached("worker1", "broker1", "tcp", 5671)})
     # What was seen once is open, whichever look saw it.
     assert {way.port for way in found} == {22, 5671}
     assert paces == [10_000, 5_000, 2_500]
@@ -139,5 +145,41 @@ def test_a_scan_that_saw_what_is_declared_is_done_once(monkeypatch):
     monkeypatch.setattr(
         scan, "run", lambda point, command, targets: looks.append(command) or {"broker1": {("tcp", 5671): "open"}}
     )
-    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, {}, {Reached("worker1", "broker1", "tcp", 5671)})
+    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {}, {Reached("worker1", "broker1", "tcp", 5671)})
     assert len(looks) == 2  # TCP and UDP
+
+
+def test_what_answers_by_ipv6_is_declared_by_nothing(monkeypatch):
+    links = {name: Link("eth0", f"fe80::{number}") for number, name in enumerate(POINTS, start=1)}
+    monkeypatch.setattr(
+        scan, "run", lambda point, command, targets: {"broker1": {("tcp", 22): "open"}} if "-6" in command else {}
+    )
+    found = exposure.look(Point("outside", POINTS["outside"]), HOSTS, links, {}, set())
+    assert found == {Reached("outside", "broker1", "tcp6", 22)}
+    assert Verdict({Reached("outside", "broker1", "tcp", 22): "ssh"}, found).undeclared == [*found]
+
+
+def test_an_address_of_the_link_goes_with_the_device_it_is_reached_by(monkeypatch):
+    commands = []
+    monkeypatch.setattr(scan, "run", lambda point, command, targets: commands.append((command, targets)) or {})
+    links = dict.fromkeys(POINTS, Link("podman1", "")) | {
+        "broker1": Link("eth0", "fe80::1"),
+        "controller": Link("podman1", "fe80::3"),
+    }
+    exposure.look_by_ipv6(Point("controller", POINTS["controller"]), HOSTS, links, {})
+    for command, targets in commands:
+        assert command[-1] == "fe80::1%podman1" and "-6" in command and targets == {"fe80::1": "broker1"}
+
+
+@pytest.mark.parametrize(
+    ("ipv6", "expected"),
+    [
+        ([{"family": "inet6", "scope": "link", "local": "fe80::1"}], Link("eth0", "fe80::1")),
+        ([{"family": "inet6", "scope": "link", "local": "fe80::1", "tentative": True}], None),
+        ([], Link("eth0", "")),
+    ],
+)
+def test_an_address_is_scanned_when_the_machine_uses_it(ipv6, expected):
+    mine = {"family": "inet", "scope": "global", "local": HOSTS["broker1"]}
+    said = json.dumps([{"ifname": "lo", "addr_info": []}, {"ifname": "eth0", "addr_info": [mine, *ipv6]}])
+    assert link_in(said, HOSTS["broker1"]) == expected

@@ -102,6 +102,15 @@ def test_a_server_is_told_of_the_connections_that_a_host_has_lost() -> None:
     assert table["strays"] == ["ip saddr { 10.0.0.1 } tcp sport { 5671 }"]
 
 
+def test_administrators_need_no_other_rule_to_come_in() -> None:
+    place = end("operations", "198.51.100.0/24", kind="place")
+    table = rules.firewall_table([flow(place, ME, 22, "ssh"), flow(end("worker1", "10.0.0.3"), ME, 8000)], "web1")
+    assert table["administrators"] == [
+        "ip saddr { 198.51.100.0/24 } icmp type echo-request",
+        "ip saddr { 198.51.100.0/24 } tcp dport { 22 }",
+    ]
+
+
 def test_a_long_list_of_peers_is_still_a_comment() -> None:
     others = [flow(end(f"worker{number}", f"10.0.1.{number}"), ME, 5671) for number in range(60)]
     (rule,) = (rule for rule in rules.firewall_table(others, "web1")["input"] if rule["comment"] != "ping")
@@ -183,13 +192,15 @@ def test_another_rule_is_a_difference(entry: dict[str, Any]) -> None:
     assert program.fingerprint_of(listing(RULE)) != program.fingerprint_of(listing(RULE, entry))
 
 
-def test_nft_itself_takes_what_is_rendered() -> None:
+@pytest.mark.parametrize("file", ["rules.nft.j2", "fallback.nft.j2"])
+def test_nft_itself_takes_what_is_rendered(file: str) -> None:
     if not shutil.which("unshare") or not shutil.which("nft"):
         pytest.skip("nft is not on this machine")
     flows = [
         flow(ME, end("broker1", "10.0.0.1"), 5671),
         flow(ME, end("mail", "mail.example.net", "2001:db8::5", "10.0.0.0/8", "10.1.0.0/16", kind="place"), 25, "mail_relay"),
         flow(end("world", "0.0.0.0/0", "::/0", kind="place"), ME, 443, "http"),
+        flow(end("operations", "198.51.100.0/24", "2001:db8:1::/48", kind="place"), ME, 22, "ssh"),
         flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp"),
         flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root"),
     ]
@@ -200,10 +211,11 @@ def test_nft_itself_takes_what_is_rendered() -> None:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    text = jinja.get_template("etc/grunnfjell/firewall/rules.nft.j2").render(
+    text = jinja.get_template(f"etc/grunnfjell/firewall/{file}").render(
         __firewall_table=table, firewall_dhcp=True, firewall_log_per_minute=10
     )
-    text += program.elements(table["names"], {"mail.example.net": {"192.0.2.9": 0.0}})
+    if file == "rules.nft.j2":
+        text += program.elements(table["names"], {"mail.example.net": {"192.0.2.9": 0.0}})
     done = subprocess.run(
         ["unshare", "--net", "--map-root-user", "nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False
     )

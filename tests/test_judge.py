@@ -8,7 +8,7 @@ import pytest
 from lab.judge import __main__ as judge
 from lab.judge import counts, scenarios, steps
 from lab.judge.counts import Count
-from lab.judge.running import Step
+from lab.judge.running import LAST_LINES, Step, excerpt
 
 
 def step(name: str, part: str, code: str = "", **more) -> Step:
@@ -68,3 +68,13 @@ def test_every_step_comes_after_what_it_needs_and_the_drill_has_the_machine_for_
         assert not each.needs or names.index(each.needs) < names.index(each.name)
     # Its limits of recovery are seconds.
     assert not any(each.beside for each in steps.STEPS if each.part in ("drill", "kvm", "operations"))
+
+
+def test_the_reason_of_a_failure_is_shown_though_a_journal_follows_it():
+    journal = [f"line {number}" for number in range(3 * LAST_LINES)]
+    shown = excerpt(["before", "E   assert 1 == 2", "FAILED molecule/x/test_x.py::test_it", *journal])
+    assert shown == ["E   assert 1 == 2", "FAILED molecule/x/test_x.py::test_it", "[...]", *journal[-LAST_LINES:]]
+
+
+def test_a_short_log_is_shown_once():
+    assert excerpt(["E   assert 1 == 2", "1 failed"]) == ["E   assert 1 == 2", "1 failed"]

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from lab.exposure import capture, judging, report, scan
 from lab.exposure.asked import asked
 from lab.exposure.judging import Flow, Verdict
-from lab.exposure.points import Point, controller, host_points, own_hosts_only, stranger
+from lab.exposure.points import Link, Point, controller, host_points, link, own_hosts_only, stranger
 from lab.exposure.scan import Reached
 from lab.machine import REPOSITORY, Refusal, fail, give_back, install_packages
 
@@ -24,7 +24,9 @@ PACKAGES = {"nmap": "/usr/bin/nmap", "tcpdump": "/usr/bin/tcpdump", "iproute2": 
 SIDE_BY_SIDE = 2
 
 
-def look(point: Point, hosts: dict[str, str], listening: dict[str, set[int]], declared_ways: set[Reached]) -> set[Reached]:
+def look(
+    point: Point, hosts: dict[str, str], links: dict[str, Link], listening: dict[str, set[int]], declared_ways: set[Reached]
+) -> set[Reached]:
     """What is open from a point.
 
     A busy machine loses answers. What is declared has to be seen: a scan that overlooked some of it may have overlooked more, and
@@ -39,12 +41,25 @@ def look(point: Point, hosts: dict[str, str], listening: dict[str, set[int]], de
         found |= scan.reached(point.name, scan.run(point, command, targets), listening)
         if wanted <= found:
             break
+    found |= look_by_ipv6(point, hosts, links, listening)
     took = f"{time.monotonic() - began:6.1f} s" + (f", in {looks + 1} looks" if looks else "")
     print(f"  from {point.name:12} {len(found):3} open on {len(targets)} hosts  {took}", flush=True)
     return found
 
 
-def look_from_everywhere(hosts: dict[str, str], flows: Sequence[Flow]) -> tuple[Verdict, list[Point]]:
+def look_by_ipv6(point: Point, hosts: dict[str, str], links: dict[str, Link], listening: dict[str, set[int]]) -> set[Reached]:
+    """What is open by addresses that nobody configured. nmap names a host only after that has answered for its address."""
+    targets = {links[name].address: name for name in hosts if name != point.name and links[name].address}
+    if not targets or not links[point.name].address:
+        return set()
+    reachable = [f"{address}%{links[point.name].device}" for address in targets]
+    found = set()
+    for command in (scan.udp_command(reachable), scan.tcp_command(reachable)):
+        found |= scan.reached(point.name, scan.run(point, command, targets), listening, "6")
+    return found
+
+
+def look_from_everywhere(hosts: dict[str, str], flows: Sequence[Flow]) -> tuple[Verdict, list[Point], dict[str, Link]]:
     own_hosts_only(list(hosts.values()))
     inside = host_points(hosts)
     listening = {point.name: scan.udp_listeners(point.run(["ss", "-lnuH"]).stdout) for point in inside}
@@ -52,10 +67,11 @@ def look_from_everywhere(hosts: dict[str, str], flows: Sequence[Flow]) -> tuple[
         points = [*inside, controller(), outside]
         if taken := [point.name for point in inside if point.address == outside.address]:
             raise Refusal(f"{taken[0]} has the stranger's address, {outside.address}; give it another.")
+        links = {point.name: link(point) for point in points}
         ways = judging.expand(flows, {point.name: point.address for point in points}, hosts)
         with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-            found = set().union(*pool.map(lambda point: look(point, hosts, listening, set(ways)), points))
-    return Verdict(ways, found), points
+            found = set().union(*pool.map(lambda point: look(point, hosts, links, listening, set(ways)), points))
+    return Verdict(ways, found), points, links
 
 
 def scanner() -> str:
@@ -80,8 +96,11 @@ def main() -> None:
         began, clock = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.monotonic()
         known = asked(arguments.inventory, "flows")  # {"hosts": {name: address}, "flows": ...}, as its own judgement derives them
         hosts = known["hosts"]
-        print(f"▸ {len(hosts)} hosts, all TCP ports and {len(scan.UDP_PORTS)} UDP ports, from everywhere", flush=True)
-        verdict, points = look_from_everywhere(hosts, judging.read(known["flows"]))
+        print(
+            f"▸ {len(hosts)} hosts, all TCP ports and {len(scan.UDP_PORTS)} UDP ports, by IPv4 and IPv6, from everywhere",
+            flush=True,
+        )
+        verdict, points, links = look_from_everywhere(hosts, judging.read(known["flows"]))
         ways_scanned_s = round(time.monotonic() - clock, 1)
         recorded, unrecorded = None, ""
         if not arguments.no_capture:
@@ -99,6 +118,7 @@ def main() -> None:
             "scanner": scanner(),
             "tcp_ports": 65535,
             "udp_ports": list(scan.UDP_PORTS),
+            "ipv6": {name: each.address for name, each in links.items()},
             "points": {point.name: point.address for point in points},
             "stranger": points[-1].address,
             "unrecorded": unrecorded,

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ CONTROLLER = "controller"
 OUTSIDE = "outside"
 # A host of no inventory: the last address of the network but one that no host of the lab may take.
 STRANGER = str(NETWORK[-2])
+# A new interface asks for a second or two whether somebody else has its address.
+LINK_S = 10
 # Another network's namespace is root's to enter.
 AS_ROOT = ["sudo", "--non-interactive", "--preserve-env"] if os.geteuid() else []
 
@@ -55,6 +58,35 @@ def controller() -> Point:
 
 def bridge() -> str:
     return json.loads(podman("network", "inspect", "grunnfjell").stdout)[0]["network_interface"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A point's device, and its IPv6 address for that link alone: every machine has one, whether somebody thought of IPv6 or not.
+
+    address: empty where the machine has no IPv6 at all.
+    """
+
+    device: str
+    address: str
+
+
+def link_in(said: str, address: str) -> Link | None:
+    """What `ip -j address` tells of the device that has the address; None while its IPv6 address is not usable yet."""
+    (device,) = (entry for entry in json.loads(said) if any(info.get("local") == address for info in entry.get("addr_info", [])))
+    own = [info for info in device["addr_info"] if info["family"] == "inet6" and info["scope"] == "link"]
+    if any(info.get("tentative") for info in own):
+        return None
+    return Link(device["ifname"], own[0]["local"] if own else "")
+
+
+def link(point: Point) -> Link:
+    deadline = time.monotonic() + LINK_S
+    while time.monotonic() < deadline:
+        if found := link_in(point.run(["ip", "-j", "address"]).stdout, point.address):
+            return found
+        time.sleep(0.2)  # between two looks; the deadline ends them
+    raise Refusal(f"the IPv6 address of {point.name}'s link was not usable within {LINK_S} s.")
 
 
 def own_hosts_only(addresses: Sequence[str]) -> None:

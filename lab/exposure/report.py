@@ -63,6 +63,11 @@ def purposes(verdict: Verdict) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
+def by_ipv6(links: Mapping[str, str]) -> str:
+    without = sorted(name for name, address in links.items() if not address)
+    return f"not by IPv6, which {escape(', '.join(without))} do not have" if without else "by the IPv6 addresses of the link"
+
+
 def captured(capture: Mapping[str, object]) -> str:
     rows = "".join(
         f"<tr><td>{escape(str(flow['port']))}</td><td>{flow['packets']:,}</td><td>{flow['payload_bytes']:,}</td>"
@@ -90,7 +95,7 @@ def page(all_of_it: Mapping[str, object], verdict: Verdict, sources: list[str], 
     body = f"""<h1>Exposure: who reaches what</h1>
 <p class="{"good" if good else "bad"}">{word}</p>
 <p class="dim">{escape(str(conditions["began"]))}, {conditions["took_s"]:.0f} s; {escape(str(conditions["scanner"]))};
-all 65,535 TCP ports and {len(conditions["udp_ports"])} UDP ports of every host,
+all 65,535 TCP ports and {len(conditions["udp_ports"])} UDP ports of every host, by IPv4 and {by_ipv6(conditions["ipv6"])},
 from every other, from the controller, and from a stranger on the same network ({escape(str(conditions["stranger"]))}).
 In brackets: declared, and not open.</p>
 {matrix(verdict, sources, hosts)}

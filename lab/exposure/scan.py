@@ -26,7 +26,7 @@ UDP_PORTS = (
 
 @dataclass(frozen=True, order=True)
 class Reached:
-    """A port that somebody at `source` can talk to."""
+    """A port that somebody at `source` can talk to. protocol: tcp or udp; tcp6 or udp6 by the IPv6 addresses of the link."""
 
     source: str
     destination: str
@@ -38,15 +38,19 @@ class Reached:
 RAW = ("nmap", "-Pn", "-n", "--send-eth", "--min-hostgroup", "64", "--host-timeout", f"{HOST_TIMEOUT_S}s", "-oX", "-")
 
 
+def family(addresses: Sequence[str]) -> list[str]:
+    return ["-6"] if any(":" in address for address in addresses) else []
+
+
 def tcp_command(addresses: Sequence[str], pace: int = PACKETS_PER_SECOND) -> list[str]:
     rate = ["--min-rate", str(pace), "--max-retries", "1", "--max-rtt-timeout", "300ms"]
-    return [*RAW, "-sS", "-p-", *rate, *addresses]
+    return [*RAW, *family(addresses), "-sS", "-p-", *rate, *addresses]
 
 
 def udp_command(addresses: Sequence[str]) -> list[str]:
     # Closed ports answer once a second at most, and a port that stays silent is told apart by who listens, not by waiting.
     rate = ["--min-rate", "50", "--max-retries", "1", "--max-rtt-timeout", "300ms"]
-    return [*RAW, "-sU", f"-p{','.join(map(str, UDP_PORTS))}", *rate, *addresses]
+    return [*RAW, *family(addresses), "-sU", f"-p{','.join(map(str, UDP_PORTS))}", *rate, *addresses]
 
 
 def parse(report: str) -> dict[str, dict[tuple[str, int], str]]:
@@ -75,10 +79,15 @@ def run(point: Point, command: Sequence[str], targets: dict[str, str]) -> dict[s
     return {targets[address]: states for address, states in found.items()}
 
 
-def reached(source: str, found: dict[str, dict[tuple[str, int], str]], listening: dict[str, set[int]]) -> set[Reached]:
-    """What is open. A UDP port that stays silent may be: it counts as open if something on its host listens there."""
+def reached(
+    source: str, found: dict[str, dict[tuple[str, int], str]], listening: dict[str, set[int]], family: str = ""
+) -> set[Reached]:
+    """What is open. A UDP port that stays silent may be: it counts as open if something on its host listens there.
+
+    family: "6" behind the protocol of what was found by IPv6.
+    """
     return {
-        Reached(source, host, protocol, port)
+        Reached(source, host, protocol + family, port)
         for host, states in found.items()
         for (protocol, port), state in states.items()
         if state == "open" or (state == "open|filtered" and protocol == "udp" and port in listening.get(host, set()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -15,6 +16,9 @@ from lab.machine import REPOSITORY
 
 BIN = Path(sys.executable).parent
 LAST_LINES = 80
+# What pytest says of a failure stands far above the end where a test prints a journal.
+REASONS = re.compile(r"^\W*(E  |FAILED |ERROR )")
+FIRST_REASONS = 40
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,15 @@ def run_aside(step: Step, inventory: str, log: Path) -> Count:
 
 
 def tell(name: str, result: Count, log: Path) -> None:
-    """The line of something that ran beside others, and how its log ended if it failed."""
-    end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:] if result.failed else []
-    print("\n".join([result.line(name), *end]), flush=True)
+    """The line of something that ran beside others; if it failed, the reasons that its log names, and how that ended."""
+    shown = excerpt(log.read_text(encoding="utf-8", errors="replace").splitlines()) if result.failed else []
+    print("\n".join([result.line(name), *shown]), flush=True)
+
+
+def excerpt(lines: list[str]) -> list[str]:
+    above, end = lines[:-LAST_LINES], lines[-LAST_LINES:]
+    reasons = [line for line in above if REASONS.match(line)][:FIRST_REASONS]
+    return [*reasons, "[...]", *end] if reasons else end
 
 
 def _run(step: Step, inventory: str, output: int | None = None) -> Count:

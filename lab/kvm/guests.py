@@ -7,12 +7,8 @@ standard input, [{"name", "ip", "release", "memory_mib", "cpus", "data_gib"}, ..
 from __future__ import annotations
 
 import ipaddress
-import json
-import os
 import shutil
 import subprocess
-import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +16,8 @@ from lab import places
 from lab.kvm.image import IMAGES, build, image
 from lab.kvm.machine import PACKAGES, STATE, start_daemons, stop_daemons, virsh
 from lab.kvm.probe import hypervisor
-from lab.machine import Refusal, fail, give_back, install_packages
+from lab.machine import Refusal, install_packages
+from lab.verbs import serve
 
 PREFIX = "grunnfjell-kvm-"
 NETWORK = ipaddress.ip_network("10.78.0.0/24")
@@ -161,33 +158,19 @@ def forget(_: list[Guest]) -> dict[str, object]:
     return {"changed": there, "stopped": stop_daemons()}
 
 
+def read(entry: dict[str, object]) -> Guest:
+    return Guest(
+        name=str(entry["name"]),
+        ip=str(entry["ip"]),
+        release=str(entry["release"]),
+        memory_mib=int(entry["memory_mib"]),
+        cpus=int(entry["cpus"]),
+        data_gib=int(entry.get("data_gib", 0)),
+    )
+
+
 def main() -> None:
-    verbs = {"prepare": prepare, "survey": survey, "forget": forget}
-    if len(sys.argv) != 2 or sys.argv[1] not in verbs:
-        fail(f"say one of {', '.join(verbs)}, with the list of guests on standard input")
-    if os.geteuid() != 0:
-        fail("virtual machines need root: run it through make, which asks sudo.")
-    STATE.mkdir(parents=True, exist_ok=True)
-    try:
-        guests = [
-            Guest(
-                name=str(entry["name"]),
-                ip=str(entry["ip"]),
-                release=str(entry["release"]),
-                memory_mib=int(entry["memory_mib"]),
-                cpus=int(entry["cpus"]),
-                data_gib=int(entry.get("data_gib", 0)),
-            )
-            for entry in json.load(sys.stdin)
-        ]
-        # What is built or installed on the way talks to standard output; the answer alone belongs there.
-        with redirect_stdout(sys.stderr):
-            answer = verbs[sys.argv[1]](guests)
-        json.dump(answer, sys.stdout)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(STATE)
+    serve({"prepare": prepare, "survey": survey, "forget": forget}, read, STATE, "virtual machines need root")
 
 
 if __name__ == "__main__":

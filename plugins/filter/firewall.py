@@ -108,7 +108,7 @@ def is_host(end: dict[str, Any], name: str) -> bool:
 
 def firewall_table(flows: list[dict[str, Any]], host: str) -> dict[str, Any]:
     """What the table of rules holds: C(names) set by set, and the rules of C(input) and C(output); for C(strays)
-    the servers that are told when this host has lost a connection."""
+    the servers that are told when this host has lost a connection; for C(administrators) what matches them alone."""
     names: dict[str, list[str]] = {}
     strays: list[str] = []
     incoming = [flow for flow in flows if is_host(flow["destination"], host)]
@@ -117,6 +117,9 @@ def firewall_table(flows: list[dict[str, Any]], host: str) -> dict[str, Any]:
         "input": direction(incoming, "source", "saddr", names),
         "output": direction(outgoing, "destination", "daddr", names, strays),
         "strays": strays,
+        "administrators": [
+            rule["match"] for rule in direction([flow for flow in incoming if flow["purpose"] == "ssh"], "source", "saddr", names)
+        ],
         "names": names,
     }
 

@@ -32,7 +32,7 @@ TABLE = " ".join(FAMILY_TABLE)
 RUN = Path("/run/grunnfjell-firewall")
 TRIAL = RUN / "trial"
 ETC = Path("/etc/grunnfjell/firewall")
-RULES, NAMES = ETC / "rules.nft", ETC / "names.json"
+RULES, FALLBACK, NAMES = ETC / "rules.nft", ETC / "fallback.nft", ETC / "names.json"
 STATE = Path("/var/lib/grunnfjell/firewall")
 LOADED, SEEN, ADDRESSES = STATE / "loaded", STATE / "addresses.json", STATE / "addresses.nft"
 PROGRAM = Path("/usr/local/lib/grunnfjell/firewall.py")
@@ -218,6 +218,7 @@ def begin(
         known = known_names(sets)
         filling = elements(sets, known)
         nft(f"{rules}\n{filling}", check=True)
+        nft(files[str(FALLBACK)][0], check=True)
         former, token = listing(), secrets.token_hex(8)
         older = "" if former else OLDER_RULE
         staged = {"token": token, "first": former is None, "files": files, "known": known, "filling": filling}
@@ -250,7 +251,8 @@ def go_back() -> None:
     try:
         nft(instead(former))
     except FirewallError:
-        nft(instead(""))  # the next run loads what is declared; a host that nobody can enter has no next run
+        # The next run loads what is declared. A host that nobody can enter has no next run: without a fallback it stands open.
+        nft(read(FALLBACK) or instead(""))
         raise
     finally:
         shutil.rmtree(TRIAL)

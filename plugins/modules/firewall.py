@@ -15,6 +15,7 @@ description:
 options:
   state: {description: Whether the host has the kit's firewall., type: str, choices: [present, absent], default: present}
   rules: {description: 'The table, for C(nft -f), replacing itself.', type: str, default: ''}
+  fallback: {description: 'The table at a boot that refuses I(rules), for C(nft -f), replacing itself.', type: str, default: ''}
   names: {description: 'Set to the names whose addresses fill it, those of each family by itself.', type: dict, default: {}}
   units: {description: 'Name of a systemd unit to its text.', type: dict, default: {}}
   trial_seconds: {description: Seconds until the former rules come back., type: int, default: 60}
@@ -28,6 +29,7 @@ EXAMPLES = r"""
 - name: Let in only whom the inventory declares
   firewall:
     rules: "{{ lookup('rendered', 'etc/grunnfjell/firewall/rules.nft.j2') }}"
+    fallback: "{{ lookup('rendered', 'etc/grunnfjell/firewall/fallback.nft.j2') }}"
 """
 
 RETURN = r"""
@@ -49,6 +51,7 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "rules": {"type": "str", "default": ""},
+            "fallback": {"type": "str", "default": ""},
             "names": {"type": "dict", "default": {}},
             "units": {"type": "dict", "default": {}},
             "trial_seconds": {"type": "int", "default": 60},
@@ -71,6 +74,7 @@ def present(module: AnsibleModule) -> None:
     program = firewall.__loader__.get_source(firewall.__name__)
     files = {
         str(firewall.RULES): (rules, 0o600),
+        str(firewall.FALLBACK): (module.params["fallback"], 0o600),
         str(firewall.NAMES): (json.dumps(names, indent=1, sort_keys=True) + "\n", 0o600),
         str(firewall.PROGRAM): (program, 0o755),
     }

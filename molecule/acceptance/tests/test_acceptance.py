@@ -69,7 +69,7 @@ def test_measuring_leaves_nothing_behind(host, inputs) -> None:
 @pytest.mark.once
 def test_a_record_that_stands_is_read_and_nothing_is_measured_again(name, once_more) -> None:
     answer = once_more.answer
-    assert answer.returncode == 0 and answer.changed == {"0"}, answer.said
+    assert answer.returncode == 0 and answer.counts and answer.changed == {}, answer.said
     assert once_more.after[name] == once_more.before[name]
 
 
@@ -78,7 +78,8 @@ def test_an_undeclared_container_is_refused_before_anything_is_built(host, name,
     kind = host.run("systemd-detect-virt").stdout.strip()
     assert f"{name}: its virtualization is {kind}, and must be none or kvm (acceptance_virtualization)" in without_exceptions.said
     assert 'acceptance_exceptions: {virtualization: "..."}' in without_exceptions.said
-    assert without_exceptions.returncode != 0 and without_exceptions.changed == {"0"}, without_exceptions.said
+    assert without_exceptions.returncode != 0, without_exceptions.said
+    assert without_exceptions.counts and without_exceptions.changed == {}, without_exceptions.said
     assert "Prepare the host" not in without_exceptions.said and "Nothing was built." in without_exceptions.said
 
 

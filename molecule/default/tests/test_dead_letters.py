@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from following import RESUME_S, until
+from playing import play
 
 from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.long]
 
-BIN = Path(sys.executable).parent
 FOLDER = "/var/tmp/grunnfjell-poison"
 
 # A job that takes its process with it until somebody removes the cause; a job that fails by an exception; each with an effect
@@ -107,10 +104,9 @@ def letters(request) -> Letters:
 
     def run(action: str = "list", **more: object) -> dict:
         extra = {f"dead_letters_{key}": value for key, value in {"action": action, **more}.items()}
-        command = [BIN / "ansible-playbook", "-i", request.config.option.ansible_inventory, "playbooks/dead_letters.yml"]
-        done = subprocess.run([*command, "-e", json.dumps(extra)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        done = play(request.config.option.ansible_inventory, "playbooks/dead_letters.yml", variables=extra)
         report = json.loads((REPOSITORY / "build/dead_letters.json").read_text(encoding="utf-8"))
-        return report | {"rc": done.returncode, "said": done.stdout + done.stderr}
+        return report | {"rc": done.returncode, "said": done.printed}
 
     return run
 

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import playing
 import pytest
 import yaml
 from following import DONE_S, RESUME_S, SHORT, ended, programs, settled, until
+from playing import Counts
 
 from lab.demo import fleet
 from lab.demo.fleet import Fleet
 from lab.machine import REPOSITORY
 
-# Host to its numbers in Ansible's recap: ok, changed, failed ...
-Counts = dict[str, dict[str, int]]
-
 pytestmark = pytest.mark.disruptive
 
-BIN = Path(sys.executable).parent
 SERVICES = ("rabbitmq-server.service", "postgresql@*.service", "pgbouncer.service", "supervisor.service")
 MORE = REPOSITORY / "inventories/lab-more"
 
@@ -35,11 +31,8 @@ AS_ROOT = ["sudo", "--preserve-env"] if os.geteuid() else []
 
 def play(inventory: str | Path, playbook: str, *arguments: str, prefix: Sequence[str] = ()) -> tuple[Counts, str]:
     """The recap of a playbook's run, for each host, and all that it printed."""
-    command = [*prefix, BIN / "ansible-playbook", "-i", inventory, playbook, *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    recap = re.findall(r"^(\S+) +: (ok=.*)$", done.stdout, re.MULTILINE)
-    counts = {host: {key: int(number) for key, number in re.findall(r"(\w+)=(\d+)", line)} for host, line in recap}
-    return counts, done.stdout + done.stderr
+    done = playing.play(inventory, playbook, *arguments, prefix=prefix)
+    return done.counts, done.printed
 
 
 def started(site: Fleet) -> dict[str, str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from following import RESUME_S, SHORT, ended, programs, until
+from playing import play
 
 from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY
 
 pytestmark = [pytest.mark.disruptive, pytest.mark.long]
 
-BIN = Path(sys.executable).parent
 # On a quiet machine. A machine that is busy with other things is not the status's fault: what it took of the processor counts.
 ANSWER_S = 5.0
 
@@ -29,13 +27,12 @@ Ask = Callable[..., dict]
 @pytest.fixture
 def ask(request) -> Ask:
     def run(*more: str | Path) -> dict:
-        command = [BIN / "ansible-playbook", "-i", request.config.option.ansible_inventory, *more, "playbooks/status.yml"]
         began = time.monotonic()
-        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        done = play(request.config.option.ansible_inventory, "playbooks/status.yml", *more)
         report = json.loads((REPOSITORY / "build/status.json").read_text(encoding="utf-8"))
-        report |= {"said": done.stdout + done.stderr, "seconds": time.monotonic() - began}
+        report |= {"said": done.printed, "seconds": time.monotonic() - began}
         # The verdict is a line of its own for a person, and the exit code for a program.
-        assert f"\n{report['verdict']}\n" in done.stdout, report["said"]
+        assert f"\n{report['verdict']}\n" in done.printed, report["said"]
         assert (done.returncode == 0) == report["accepting"], report["said"]
         return report
 

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import paramiko
 import pytest
 import testinfra
-from ways import TABLE, declared, reached
+from playing import Played, play
+from ways import PORTS, TABLE, declared, reached
 
 testinfra_hosts = ["ansible://all"]
 
 pytestmark = pytest.mark.disruptive
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+PLAYBOOK = "playbooks/firewall.yml"
 # Without counters, without the addresses of names, and without what takes older connections over: a minute after the first rules
 # that chain is emptied.
 RULES = r"nft -s -t list table inet grunnfjell | sed '/^\tchain older {$/,/^\t}$/d'"
@@ -41,14 +39,6 @@ def in_its_scenario() -> None:
 def hosts(in_its_scenario, fleet_inputs, request) -> dict[str, Any]:
     inventory = request.config.option.ansible_inventory
     return {name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in fleet_inputs}
-
-
-def converge(request, *arguments: str) -> tuple[int, str]:
-    command = [Path(sys.executable).parent / "ansible-playbook", "-i", request.config.option.ansible_inventory]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    command += ["playbooks/firewall.yml", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
 def rules_and_files(host) -> str:
@@ -72,8 +62,7 @@ class LockedOut:
     before: dict[str, str]
     addresses: dict[str, set[str]]
     earlier: dict[str, paramiko.Channel]
-    returncode: int
-    said: str
+    run: Played
 
 
 @pytest.fixture(scope="module")
@@ -92,15 +81,16 @@ def locked_out(hosts, fleet_inputs, request) -> Iterator[LockedOut]:
             earlier[name].settimeout(30)
             earlier[name].exec_command("cat")
         overruled = {"topology_places": wrong, "firewall_trial_seconds": 12}
-        yield LockedOut(before, addresses, earlier, *converge(request, "-e", json.dumps(overruled)))
+        yield LockedOut(before, addresses, earlier, play(request.config.option.ansible_inventory, PLAYBOOK, variables=overruled))
 
 
 @pytest.mark.once
 def test_rules_that_lock_the_controller_out_go_back_by_themselves(host, name, locked_out):
-    assert locked_out.returncode != 0
+    run = locked_out.run
+    assert run.returncode != 0
     sentence = "The new rules of the firewall were on trial, and no new connection came in while they were"
-    assert locked_out.said.count(sentence) >= len(locked_out.before), locked_out.said
-    assert "The former rules are in force again." in locked_out.said
+    assert run.said.count(sentence) >= len(locked_out.before), run.said
+    assert "The former rules are in force again." in run.said
     assert rules_and_files(host) == locked_out.before[name]
     assert addresses_of_names(host) >= locked_out.addresses[name]
     assert not host.file("/run/grunnfjell-firewall/trial").exists
@@ -113,18 +103,18 @@ def test_a_trial_cuts_no_connection_of_before(name, locked_out):
 
 
 @pytest.fixture(scope="module")
-def put_right(hosts, request) -> str:
-    """What a run says after somebody opened a port by hand."""
+def put_right(hosts, request) -> Played:
+    """The run after somebody opened a port by hand."""
     for host in hosts.values():
         host.check_output("nft insert rule inet grunnfjell input tcp dport 47002 accept")
-    returncode, said = converge(request)
-    assert returncode == 0, said
-    return said
+    run = play(request.config.option.ansible_inventory, PLAYBOOK)
+    assert run.returncode == 0, run.printed
+    return run
 
 
 @pytest.mark.once
 def test_a_rule_that_somebody_put_in_by_hand_is_taken_out(host, name, put_right):
-    assert re.search(rf"{name} : ok=\d+ changed=1\b", put_right), put_right
+    assert put_right.changed[name] == 1, put_right.printed
     assert "47002 accept" not in host.check_output(TABLE)
 
 
@@ -146,21 +136,47 @@ def test_a_name_leads_to_its_present_address_and_keeps_it_without_a_resolver(hos
         host.check_output("cat > /etc/hosts <<'EOF'\n%s\nEOF", hosts)
 
 
-@pytest.mark.once
-def test_a_reboot_keeps_it(host, name, inputs, in_its_scenario):
-    before, addresses = rules_and_files(host), addresses_of_names(host)
-    # What keeps the container inherits its pipes, and would be waited for.
+def reboot(name: str, address: str) -> None:
+    """Until its sshd answers again."""
+    # What keeps the container inherits its pipes, and would be waited for. A session that stays open holds its shutdown up.
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["podman", "restart", "--time", "30", f"grunnfjell-{name}"], check=True, **quiet)
+    subprocess.run(["podman", "restart", "--time", "5", f"grunnfjell-{name}"], check=True, **quiet)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            with socket.create_connection((inputs["topology_address"], 22), 2) as door:
+            with socket.create_connection((address, 22), 2) as door:
                 if door.recv(8):
-                    break
+                    return
         except OSError:
             time.sleep(0.2)  # between two looks; the deadline ends them
+    pytest.fail(f"{name} did not come back within a minute")
+
+
+@pytest.mark.once
+def test_a_reboot_keeps_it(host, name, inputs, in_its_scenario):
+    before, addresses = rules_and_files(host), addresses_of_names(host)
+    reboot(name, inputs["topology_address"])
     shown = "systemctl show --property=ActiveEnterTimestampMonotonic --value "
     assert rules_and_files(host) == before
     assert addresses_of_names(host) >= addresses
     assert int(host.check_output(f"{shown} grunnfjell-firewall.service")) < int(host.check_output(f"{shown} ssh.service"))
+
+
+@pytest.mark.once
+def test_a_boot_whose_rules_nft_refuses_lets_administrators_in_and_nobody_else(
+    host, name, inputs, controller, outside, request, in_its_scenario
+):
+    before = rules_and_files(host)
+    host.check_output(
+        "echo 'add rule inet grunnfjell output meta skuid nobody-of-this-name accept' >> /etc/grunnfjell/firewall/rules.nft"
+    )
+    reboot(name, inputs["topology_address"])
+    assert host.run("systemctl is-failed grunnfjell-firewall.service").stdout.strip() == "failed"
+    # Nobody listens there: a host without rules would refuse at once.
+    with pytest.raises(TimeoutError):
+        socket.create_connection((inputs["topology_address"], PORTS[0]), 3)
+    assert reached(host, {(controller, port) for port in PORTS}) == set()
+    run = play(request.config.option.ansible_inventory, PLAYBOOK, "--limit", name)
+    assert run.returncode == 0, run.printed
+    assert rules_and_files(host) == before
+    assert host.check_output("systemctl is-active grunnfjell-firewall.service") == "active"

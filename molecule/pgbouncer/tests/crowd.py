@@ -1,4 +1,4 @@
-"""Many clients at once, with nothing but Python's own library: log in by SCRAM, stay, then each runs one query.
+"""Many clients at once: log in by SCRAM, stay, then each runs one query.
 
 usage: crowd.py HOST PORT USER DATABASE PASSFILE COUNT     prints {"connected", "answered", "refused"} as JSON
 PASSFILE is in libpq's format; its first line holds the password.
@@ -6,47 +6,25 @@ PASSFILE is in libpq's format; its first line holds the password.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
-import os
 import resource
 import secrets
-import socket
-import ssl
 import struct
 import sys
 
-CONTEXT = ssl.create_default_context(cafile=os.environ.get("PGSSLROOTCERT"))
-if "PGSSLCERT" in os.environ:
-    CONTEXT.load_cert_chain(os.environ["PGSSLCERT"], os.environ["PGSSLKEY"])
-
-SALTED: dict[tuple[bytes, int], bytes] = {}
-
-
-def dial(address: tuple[str, int], timeout_s: float) -> socket.socket:
-    """A connection, by TLS where libpq's variables in the environment say so."""
-    plain = socket.create_connection(address, timeout=timeout_s)
-    if os.environ.get("PGSSLMODE") != "verify-full":
-        return plain
-    plain.sendall(struct.pack("!II", 8, 80877103))
-    if plain.recv(1) != b"S":
-        raise ConnectionError("it speaks no TLS")
-    return CONTEXT.wrap_socket(plain, server_hostname=address[0])
-
-
-def message(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("!I", len(body) + 4) + body
+from postgresql_wire import dial, final, first, message, reason, startup
 
 
 class Client:
     def __init__(self, address: tuple[str, int], user: str, database: str, password: str) -> None:
         self.socket = dial(address, 60)
         self.stream = self.socket.makefile("rb")
-        pairs = f"user\0{user}\0database\0{database}\0\0".encode()
-        self.socket.sendall(struct.pack("!II", len(pairs) + 8, 196608) + pairs)
-        self.log_in(password)
+        self.socket.sendall(startup(("user", user), ("database", database)))
+        self.until(b"R")  # AuthenticationSASL
+        bare = f"n=,r={secrets.token_urlsafe(18)}"
+        self.socket.sendall(first(bare))
+        self.socket.sendall(final(bare, self.until(b"R")[4:].decode(), password))
+        self.until(b"Z")
 
     def read(self) -> tuple[bytes, bytes]:
         kind = self.stream.read(1)
@@ -54,8 +32,7 @@ class Client:
             raise ConnectionError("closed by the server")
         body = self.stream.read(struct.unpack("!I", self.stream.read(4))[0] - 4)
         if kind == b"E":
-            fields = {part[:1]: part[1:].decode() for part in body.split(b"\0") if part}
-            raise ConnectionError(fields.get(b"M", "?"))
+            raise ConnectionError(reason(body))
         return kind, body
 
     def until(self, wanted: bytes) -> bytes:
@@ -63,25 +40,6 @@ class Client:
             kind, body = self.read()
             if kind == wanted:
                 return body
-
-    def log_in(self, password: str) -> None:
-        self.until(b"R")  # AuthenticationSASL
-        nonce = secrets.token_urlsafe(18)
-        bare = f"n=,r={nonce}"
-        first = ("n,," + bare).encode()
-        self.socket.sendall(message(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first))
-        challenge = self.until(b"R")[4:].decode()
-        parts = dict(item.split("=", 1) for item in challenge.split(","))
-        key = (base64.b64decode(parts["s"]), int(parts["i"]))
-        if key not in SALTED:
-            SALTED[key] = hashlib.pbkdf2_hmac("sha256", password.encode(), *key)
-        client_key = hmac.digest(SALTED[key], b"Client Key", "sha256")
-        final = f"c=biws,r={parts['r']}"
-        signed = ",".join((bare, challenge, final)).encode()
-        signature = hmac.digest(hashlib.sha256(client_key).digest(), signed, "sha256")
-        proof = base64.b64encode(bytes(a ^ b for a, b in zip(client_key, signature, strict=True))).decode()
-        self.socket.sendall(message(b"p", f"{final},p={proof}".encode()))
-        self.until(b"Z")
 
     def one(self) -> bool:
         self.socket.sendall(message(b"Q", b"SELECT 1\0"))

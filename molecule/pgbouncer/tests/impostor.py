@@ -6,22 +6,14 @@ The password of KNOWN is read from standard input. CVE-2026-107350 is the second
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import itertools
 import json
-import os
 import secrets
-import socket
-import ssl
 import struct
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-CONTEXT = ssl.create_default_context(cafile=os.environ.get("PGSSLROOTCERT"))
-if "PGSSLCERT" in os.environ:
-    CONTEXT.load_cert_chain(os.environ["PGSSLCERT"], os.environ["PGSSLKEY"])
+from postgresql_wire import dial, final, first, message, reason, startup
 
 PATIENCE_S = 5.0
 # How long the server may stay silent before the next message is sent all the same.
@@ -33,26 +25,6 @@ NOBODYS = "database_of_nobody"
 
 class Refused(Exception):
     """In the server's own words."""
-
-
-def startup(*pairs: tuple[str, str]) -> bytes:
-    body = b"".join(f"{key}\0{value}\0".encode() for key, value in pairs) + b"\0"
-    return struct.pack("!II", len(body) + 8, 196608) + body
-
-
-def dial(address: tuple[str, int], timeout_s: float) -> socket.socket:
-    """A connection, by TLS where libpq's variables in the environment say so."""
-    plain = socket.create_connection(address, timeout=timeout_s)
-    if os.environ.get("PGSSLMODE") != "verify-full":
-        return plain
-    plain.sendall(struct.pack("!II", 8, 80877103))
-    if plain.recv(1) != b"S":
-        raise ConnectionError("it speaks no TLS")
-    return CONTEXT.wrap_socket(plain, server_hostname=address[0])
-
-
-def message(kind: bytes, body: bytes) -> bytes:
-    return kind + struct.pack("!I", len(body) + 4) + body
 
 
 class Login:
@@ -79,7 +51,7 @@ class Login:
         end = 1 + struct.unpack("!I", self.read[1:5])[0]
         kind, body, self.read = self.read[:1], self.read[5:end], self.read[end:]
         if kind == b"E":
-            raise Refused({part[:1]: part[1:].decode() for part in body.split(b"\0") if part}.get(b"M", "?"))
+            raise Refused(reason(body))
         return kind, body
 
     def until(self, wanted: bytes) -> bytes:
@@ -95,18 +67,10 @@ class Login:
             pass
 
     def first(self) -> bytes:
-        body = ("n,," + self.bare).encode()
-        return message(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(body)) + body)
+        return first(self.bare)
 
     def final(self, challenge: str) -> bytes:
-        parts = dict(item.split("=", 1) for item in challenge.split(","))
-        salted = hashlib.pbkdf2_hmac("sha256", self.password.encode(), base64.b64decode(parts["s"]), int(parts["i"]))
-        key = hmac.digest(salted, b"Client Key", "sha256")
-        unproved = f"c=biws,r={parts['r']}"
-        signed = ",".join((self.bare, challenge, unproved)).encode()
-        signature = hmac.digest(hashlib.sha256(key).digest(), signed, "sha256")
-        proof = base64.b64encode(bytes(a ^ b for a, b in zip(key, signature, strict=True))).decode()
-        return message(b"p", f"{unproved},p={proof}".encode())
+        return final(self.bare, challenge, self.password)
 
     def challenge(self) -> str:
         """The server's half of the exchange; what else it says meanwhile does not matter."""

@@ -7,6 +7,7 @@ import io
 import ipaddress
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -373,15 +374,25 @@ def test_descriptors_of_the_running_process_carry_clients_and_pools(host, config
     assert int(host.service("pgbouncer").systemd_properties["LimitNOFILE"]) > wanted
 
 
+@pytest.fixture
+def scripts(host) -> Iterator[str]:
+    """Where the tests' own programs lie on the host."""
+    home = host.check_output("mktemp -d")
+    for name in ("postgresql_wire.py", "crowd.py", "impostor.py"):
+        source = Path(__file__).with_name(name).read_text(encoding="utf-8")
+        host.check_output(f"printf %s {shlex.quote(source)} > {home}/{name}")
+    yield home
+    host.check_output(f"rm -r {home}")
+
+
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database, tls):
+def test_as_many_clients_as_promised_really_work_at_once(host, login, config, database, tls, scripts):
     wanted = int(config["max_client_conn"])
-    source = Path(__file__).with_name("crowd.py").read_text(encoding="utf-8")
     address = config["listen_addr"].split(",")[0].strip()
     # One more than promised: it is refused in PgBouncer's own words, not by a full table of descriptors.
     arguments = f"{address} {config['listen_port']} {database['login']} {database['name']} {PASSFILE} {wanted + 1}"
-    done = host.run(f"{tls} timeout 120 python3 -c {shlex.quote(source)} {arguments}")
+    done = host.run(f"{tls} timeout 120 python3 {scripts}/crowd.py {arguments}")
     assert done.rc == 0, done.stderr + host.run("journalctl --no-pager -n 20 -u pgbouncer").stdout
     result = json.loads(done.stdout)
     assert result["connected"] == wanted == result["answered"], result
@@ -406,14 +417,13 @@ def test_prepared_statements_are_kept_where_pgbouncer_can(config):
 # The last: some of its attempts stay at the database of nobody for as long as query_wait_timeout, and would be missed in a crowd.
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_one_application_cannot_become_another(host, config, inputs, login, database, held, tls):
+def test_one_application_cannot_become_another(host, config, inputs, login, database, held, tls, scripts):
     """CVE-2026-107350 and what else a login offers."""
     first, second = (
         database,
         next((each for each in held if each["owner"] != database["owner"]), {"owner": "postgres", "name": "postgres"}),
     )
     assert login("SELECT 1").stdout.strip() == "1"
-    source = shlex.quote(Path(__file__).with_name("impostor.py").read_text(encoding="utf-8"))
     address = config["listen_addr"].split(",")[0].strip()
     # With the application's own password, and with the best one that there could be: that of the one user in auth_file.
     passwords = {first["owner"]: f"head -1 {PASSFILE} | cut -d: -f5-"}
@@ -423,7 +433,7 @@ def test_one_application_cannot_become_another(host, config, inputs, login, data
         for target in (second["owner"], "postgres" if known == asker else asker):
             theirs = second["name"] if target == second["owner"] else first["name"]
             arguments = f"{address} {config['listen_port']} {known} {first['name']} {target} {theirs}"
-            done = host.run(f"{password} | {tls} timeout 300 python3 -c {source} {arguments}")
+            done = host.run(f"{password} | {tls} timeout 300 python3 {scripts}/impostor.py {arguments}")
             assert done.rc == 0, done.stderr
             tried = json.loads(done.stdout)
             assert len(tried) > 20 and any(told == f"became {known}@{first['name']}" for told in tried.values()), tried

@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import ssl
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import testinfra
 import yaml
 from authority import REPOSITORY, stranger
 from jinja2 import Template
+from playing import play
 
 testinfra_hosts = ["ansible://all"]
 
@@ -149,13 +149,9 @@ def test_identities_that_left_the_inventory_left_the_host(host, declared):
 
 def run(request, *arguments: str, playbook: str = "pki") -> str:
     """The role's own playbook, as an operator would run it."""
-    done = subprocess.run(
-        ["ansible-playbook", "-i", request.config.option.ansible_inventory, *arguments, REPOSITORY / f"playbooks/{playbook}.yml"],
-        cwd=REPOSITORY, env=os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    done = play(request.config.option.ansible_inventory, f"playbooks/{playbook}.yml", *arguments)
+    assert done.returncode == 0, done.printed
+    return done.printed
 
 
 def serials(host, declared) -> dict[str, str]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import testinfra
+from playing import play
 
-ROOT = Path(__file__).resolve().parents[3]
 DATA = "/var/tmp/older-broker"
 testinfra_hosts = ["ansible://rabbitmq"]
 
@@ -42,13 +38,9 @@ def older_data(host, request: pytest.FixtureRequest) -> Iterator[str]:
 def test_data_of_3_x_is_never_upgraded_in_place(host, older_data: str, request: pytest.FixtureRequest) -> None:
     inventory = request.config.option.ansible_inventory
     name = host.backend.get_pytest_id().removeprefix("ansible://")
-    command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "playbooks/rabbitmq.yml", "--limit", name]
-    done = subprocess.run(
-        [*command, "-e", f"__rabbitmq_data_dir={older_data}"],
-        cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    said = re.sub(r"\s+", " ", done.stdout)
+    done = play(inventory, "playbooks/rabbitmq.yml", "--limit", name, "-e", f"__rabbitmq_data_dir={older_data}")
+    said = done.said
     assert done.returncode != 0, said
     assert f"{older_data} holds the data of a broker older than 3.13, on which 4.0 does not boot" in said, said
     assert "Build a broker on a fresh host of the same group" in said, said
-    assert set(re.findall(r"changed=(\d+)", said)) == {"0"}, said
+    assert done.counts and done.changed == {}, said

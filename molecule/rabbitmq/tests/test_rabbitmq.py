@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import ssl
-import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from amqp_probe import Connection, Refused
 from authority import stranger
+from playing import play
 from reaching import Dial
 
 testinfra_hosts = ["ansible://rabbitmq"]
@@ -193,12 +191,9 @@ def test_a_new_certificate_is_shown_at_once_and_cuts_no_connection(host, request
         with dial(place, timeout=10) as raw, client.wrap_socket(raw, server_hostname=place[0]) as wrapped:
             return wrapped.getpeercert(binary_form=True)
 
-    before, repository = shown(), Path(__file__).resolve().parents[3]
-    renew = ["ansible-playbook", "-i", request.config.option.ansible_inventory, "--limit", host.backend.get_hostname()]
-    subprocess.run(
-        [*renew, "-e", "pki_renew=true", repository / "playbooks/pki.yml"],
-        cwd=repository, env=os.environ | {"ANSIBLE_CONFIG": str(repository / "ansible.cfg")}, check=True, stdout=subprocess.PIPE,
-    )  # fmt: skip
+    before, name = shown(), host.backend.get_hostname()
+    renewed = play(request.config.option.ansible_inventory, "playbooks/pki.yml", "--limit", name, "-e", "pki_renew=true")
+    assert renewed.returncode == 0, renewed.printed
     assert shown() != before
     assert session.publish(queue, "on the connection from before") == "ack"
 

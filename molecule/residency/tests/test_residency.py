@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from playing import play
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 testinfra_hosts = ["ansible://first"]
@@ -50,12 +48,9 @@ class Told:
 
 def look(inventory: str, directory: Path, *more: str) -> Told:
     """playbooks/residency.yml, as an operator runs it."""
-    command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "playbooks/residency.yml"]
-    command += ["-e", f"residency_directory={directory}", *more]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False)
+    done = play(inventory, "playbooks/residency.yml", "-e", f"residency_directory={directory}", *more)
     report = next(iter(directory.glob("residency-*.json")), None)
-    return Told(done.returncode, done.stdout + done.stderr, json.loads(report.read_text()) if report else {}, directory)
+    return Told(done.returncode, done.printed, json.loads(report.read_text()) if report else {}, directory)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from fleet.pki import new_authority
+from playing import Played, play
 
 ROOT = Path(__file__).resolve().parents[3]
 # The example's broker and its 200 connections take more memory than a host of the lab has.
@@ -26,12 +25,6 @@ CONNECTION = re.compile(r"ansible_(host|port|user|become.*|ssh_.*|connection)")
 
 
 @dataclass(frozen=True)
-class Answer:
-    returncode: int
-    said: str
-
-
-@dataclass(frozen=True)
 class TwoHosts:
     """first: broker and worker; second: database and producer. Each with its variables for the connection."""
 
@@ -39,7 +32,7 @@ class TwoHosts:
     second: dict[str, Any]
     home: Path
 
-    def judge(self, first: dict[str, Any] | None = None, second: dict[str, Any] | None = None) -> Answer:
+    def judge(self, first: dict[str, Any] | None = None, second: dict[str, Any] | None = None) -> Played:
         """Writes the inventory, spoiled by further variables of one of its hosts, and runs playbooks/topology.yml on it."""
         inventory = self.home / secrets.token_hex(4)
         shutil.copytree(ROOT / "inventories/example", inventory)
@@ -57,9 +50,7 @@ class TwoHosts:
         clients = {"children": {"celery_workers": None, "producers": None}}
         groups |= dict.fromkeys(("pgbouncer", "supervisor", "newsroom"), clients)
         (inventory / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
-        command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "playbooks/topology.yml"]
-        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-        return Answer(done.returncode, re.sub(r"\s+", " ", done.stdout + done.stderr))
+        return play(inventory, "playbooks/topology.yml")
 
     def everybody(self) -> dict[str, Any]:
         passwords = {"newsroom": secrets.token_hex(16), "pgbouncer": secrets.token_hex(16)}
