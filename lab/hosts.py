@@ -49,6 +49,11 @@ class Host:
         return PREFIX + self.name
 
     @property
+    def mac(self) -> str:
+        """Kept through a reboot, as on a real host: neighbours remember it for a minute, and podman would think of a new one."""
+        return ":".join(f"{byte:02x}" for byte in (0x02, 0x67, *ipaddress.IPv4Address(self.ip).packed))
+
+    @property
     def made_as(self) -> str:
         return f"{self.ip} {self.image} {self.memory}"
 
@@ -305,7 +310,7 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
     # Building an image is no part of making hosts, so the clock starts here.
     write_created({"began": time.time(), "created": len(found.create)})
     labels = {"grunnfjell.checkout": str(REPOSITORY)}
-    create = [asdict(host) | {"labels": labels | {"grunnfjell.made-as": host.made_as}} for host in found.create]
+    create = [asdict(host) | {"mac": host.mac, "labels": labels | {"grunnfjell.made-as": host.made_as}} for host in found.create]
     return {"create": create, "removed": found.remove, "ulimits": ulimits(), "sysctl": network_settings()}
 
 

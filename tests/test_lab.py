@@ -28,6 +28,10 @@ def container(of, state="running", alive=True, checkout=HERE, made_as=None):
 # What a host gets from this machine
 
 
+def test_a_host_keeps_its_network_card():
+    assert host(ip="10.77.0.21").mac == "02:67:0a:4d:00:15"
+
+
 def targets(*rows):
     return "\n".join("|".join(row) for row in rows)
 
