@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority, of_inventory
+from authority import REPOSITORY, Authority, of_inventory
 from playing import play
 from recorded import Run, read
-
-REPOSITORY = Path(__file__).resolve().parents[1]
 
 # What a test runs is no run of the scenario, and not recorded as one.
 os.environ.pop("ANSIBLE_CALLBACKS_ENABLED", None)

@@ -167,6 +167,7 @@ def test_an_address_of_the_link_goes_with_the_device_it_is_reached_by(monkeypatc
         "controller": Link("podman1", "fe80::3"),
     }
     exposure.look_by_ipv6(Point("controller", POINTS["controller"]), HOSTS, links, {})
+    assert len(commands) == 2  # TCP and UDP
     for command, targets in commands:
         assert command[-1] == "fe80::1%podman1" and "-6" in command and targets == {"fe80::1": "broker1"}
 

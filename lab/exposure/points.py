@@ -6,7 +6,6 @@ import ipaddress
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +17,8 @@ CONTROLLER = "controller"
 OUTSIDE = "outside"
 # A host of no inventory: the last address of the network but one that no host of the lab may take.
 STRANGER = str(NETWORK[-2])
-# A new interface asks for a second or two whether somebody else has its address.
-LINK_S = 10
+# Its address on the link, given instead of made up, so that it need not be asked for on the network first and is there at once.
+STRANGERS_LINK = "fe80::67:ff"
 # Another network's namespace is root's to enter.
 AS_ROOT = ["sudo", "--non-interactive", "--preserve-env"] if os.geteuid() else []
 
@@ -81,12 +80,9 @@ def link_in(said: str, address: str) -> Link | None:
 
 
 def link(point: Point) -> Link:
-    deadline = time.monotonic() + LINK_S
-    while time.monotonic() < deadline:
-        if found := link_in(point.run(["ip", "-j", "address"]).stdout, point.address):
-            return found
-        time.sleep(0.2)  # between two looks; the deadline ends them
-    raise Refusal(f"the IPv6 address of {point.name}'s link was not usable within {LINK_S} s.")
+    if found := link_in(point.run(["ip", "-j", "address"]).stdout, point.address):
+        return found
+    raise Refusal(f"{point.name} has not made sure yet that its IPv6 address is its own: it came up a moment ago. Ask again.")
 
 
 def own_hosts_only(addresses: Sequence[str]) -> None:
@@ -111,8 +107,11 @@ def stranger(address: str = STRANGER) -> Iterator[Point]:
         _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
         _ip("link", "set", link, "master", bridge(), "up")
         _ip("-n", name, "address", "add", f"{address}/{NETWORK.prefixlen}", "dev", "eth0")
+        _ip("-n", name, "link", "set", "eth0", "addrgenmode", "none", check=False)
         for device in ("lo", "eth0"):
             _ip("-n", name, "link", "set", device, "up")
+        # A machine without IPv6 has none here either.
+        _ip("-n", name, "address", "add", f"{STRANGERS_LINK}/64", "dev", "eth0", "nodad", check=False)
         yield Point(OUTSIDE, address, ("ip", "netns", "exec", name))
     finally:
         _ip("link", "delete", link, check=False)

@@ -12,9 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from authority import REPOSITORY
+
 # Host to its numbers in Ansible's recap: ok, changed, failed ...
 Counts = dict[str, dict[str, int]]
+
+
+def changed(counts: Counts) -> dict[str, int]:
+    """The hosts that a run changed, and in how many tasks."""
+    return {host: count["changed"] for host, count in counts.items() if count["changed"]}
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,7 @@ class Played:
 
     @property
     def changed(self) -> dict[str, int]:
-        """The hosts that the run changed."""
-        return {host: count["changed"] for host, count in self.counts.items() if count["changed"]}
+        return changed(self.counts)
 
 
 def play(

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from following import DONE_S, RESUME_S, SHORT, ended, programs, until
-from test_runs import AS_ROOT, changed, play, started
+from playing import changed
+from test_runs import AS_ROOT, play, started
 
 from lab.demo import fleet
 from lab.demo.fleet import Fleet, Host

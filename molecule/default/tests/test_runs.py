@@ -13,7 +13,7 @@ import playing
 import pytest
 import yaml
 from following import DONE_S, RESUME_S, SHORT, ended, programs, settled, until
-from playing import Counts
+from playing import Counts, changed
 
 from lab.demo import fleet
 from lab.demo.fleet import Fleet
@@ -44,10 +44,6 @@ def started(site: Fleet) -> dict[str, str]:
         processes = host.run(["sh", "-c", "! command -v supervisorctl >/dev/null || supervisorctl pid all"])
         seen[host.name] = services + processes
     return seen
-
-
-def changed(counts: Counts) -> dict[str, int]:
-    return {host: count["changed"] for host, count in counts.items() if count["changed"]}
 
 
 def test_a_second_run_changes_nothing_and_restarts_nobody(site, request):

@@ -7,7 +7,8 @@ import json
 import pytest
 from following import LONG, RESUME_S, SHORT, ffmpeg_of, programs, settled, until
 from operating import absences, assert_nothing_lost_or_cut, clients, edited, overlaps
-from test_runs import CELERY_WORKERS, changed, play, started
+from playing import changed
+from test_runs import CELERY_WORKERS, play, started
 
 from lab.demo.fleet import Host
 
