@@ -14,6 +14,12 @@ if [ ! -s .vault-password ]; then
     (umask 077 && head -c 32 /dev/urandom | base64 > .vault-password)
     say "made .vault-password"
 fi
+# The checkout is the collection grunnfjell.platform: Ansible and Python import it through this link.
+link_collection() {
+    site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    mkdir -p "$site/ansible_collections/grunnfjell"
+    ln -sfn "$PWD" "$site/ansible_collections/grunnfjell/platform"
+}
 if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
@@ -50,4 +56,5 @@ say "installing the tools of requirements.txt into .venv"
 index=$(.venv/bin/python -c 'from lab.image import read_pip_settings as read; print(read().get("index-url", ""))')
 [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
 VIRTUAL_ENV=.venv .venv/bin/uv pip sync --quiet --system-certs --require-hashes requirements.txt
+link_collection
 echo "$wanted" > .venv/installed

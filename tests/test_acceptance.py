@@ -2,11 +2,12 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import ansible.module_utils
 import pytest
-from fleet.acceptance import (
+
+# Ansible finds the kit's module_utils through ansible.cfg, on a host inside the module's own archive.
+from ansible_collections.grunnfjell.platform.plugins.modules import acceptance_measures
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.acceptance import (
     MEASURES,
     NAMES,
     RECORDED,
@@ -19,14 +20,9 @@ from fleet.acceptance import (
     refused,
     stands,
 )
-from fleet.acceptance_page import page, text
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.acceptance_page import page, text
 from hypothesis import given
 from hypothesis import strategies as st
-
-# Ansible finds the kit's module_utils through ansible.cfg, on a host inside the module's own archive.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-
-import acceptance_measures  # noqa: E402
 
 GIB = 2**30
 LIMITS = {

@@ -3,13 +3,22 @@
 import ast
 
 import pytest
-from application_release import releases_to_remove
-from applications import application_pools, application_problems, database_sslmode
-from celery_promises import broken, task_settings
-from celery_settings import broker_url, fingerprint, python_literal
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import releases_to_remove
+from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, task_settings
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url, fingerprint, python_literal
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.supervisor import (
+    beat_program,
+    program_sections,
+    supervisor_command,
+    worker_programs,
+)
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.logins import (
+    application_pools,
+    application_problems,
+    database_sslmode,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from supervisor_sections import beat_program, program_sections, supervisor_command, worker_programs
 
 YAML_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

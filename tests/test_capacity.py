@@ -6,16 +6,21 @@ import json
 from dataclasses import replace
 
 import pytest
-from fleet.capacity.clients import Program, broker_connections, database_connections, worker_program
-from fleet.capacity.connections import connections_of
-from fleet.capacity.line import MIB
-from fleet.capacity.memory import postgresql_bytes
-from fleet.capacity.plan import Plan, as_data, plan
-from fleet.capacity.room import lines
-from fleet.capacity.table import WIDTH, table
-from fleet.model import Fleet, Host
-from fleet.strangers import strangers
-from rabbitmq_consumers import address, consumers_of
+from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_consumers import address, consumers_of
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.clients import (
+    Program,
+    broker_connections,
+    database_connections,
+    worker_program,
+)
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.connections import connections_of
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.line import MIB
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.memory import postgresql_bytes
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.plan import Plan, as_data, plan
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.room import lines
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.table import WIDTH, table
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.strangers import strangers
 from test_wrong_inventories import judge
 
 ROLES = {role: (role,) for role in ("rabbitmq", "postgresql", "pgbouncer", "celery_worker", "producer")}

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from filter.postgresql import connections_that_fit, postgresql_sizes
-from fleet.capacity.line import MIB, Line
-from fleet.capacity.room import does_not_fit, lines, rooms, with_more
-from fleet.capacity.timers import timers_out_of_order
-from fleet.model import Fleet, Host
-from fleet.refusals import refusals
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.line import MIB, Line
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.room import does_not_fit, lines, rooms, with_more
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.timers import timers_out_of_order
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import refusals
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.postgresql import connections_that_fit, postgresql_sizes
 from hypothesis import assume, given
 from hypothesis import strategies as st
 

@@ -17,7 +17,7 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir()
 READERS = ("tasks/*.yml", "handlers/*.yml", "vars/*.yml", "defaults/*.yml", "templates/**/*.j2")
 JOB = ROOT / "molecule/producer/tests/test_job.py"
 JUDGES = "\n".join(
-    path.read_text() for path in (*(ROOT / "plugins/fleet").rglob("*.py"), ROOT / "plugins/action/topology.py", JOB)
+    path.read_text() for path in (*(ROOT / "plugins/plugin_utils").rglob("*.py"), ROOT / "plugins/action/topology.py", JOB)
 )
 # What a role sets for others to read.
 OUTPUTS = {"application_current", "topology_packages", "topology_identities", "topology_own_roles", "topology_flows"}

@@ -7,22 +7,11 @@ import contextlib
 import socket
 import ssl
 import struct
-from pathlib import Path
 from threading import Thread
 
-import ansible.module_utils
 import pytest
-from authority import Authority
-from dead_letter_causes import causes, error_logs
-from fleet.dead_letters import render, with_causes
-from fleet.pki import new_authority
-from hypothesis import given
-from hypothesis import strategies as st
-
-# Modules import their helpers as Ansible names them on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-from ansible.module_utils import amqp_wire  # noqa: E402
-from ansible.module_utils.amqp_wire import (  # noqa: E402
+from ansible_collections.grunnfjell.platform.plugins.module_utils import amqp_wire
+from ansible_collections.grunnfjell.platform.plugins.module_utils.amqp_wire import (
     Message,
     Undelivered,
     fields,
@@ -32,7 +21,8 @@ from ansible.module_utils.amqp_wire import (  # noqa: E402
     text,
     unpacked_properties,
 )
-from rabbitmq_dead_letters import (  # noqa: E402
+from ansible_collections.grunnfjell.platform.plugins.modules.dead_letter_causes import causes, error_logs
+from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_dead_letters import (
     Refusal,
     chosen,
     endpoint,
@@ -45,6 +35,11 @@ from rabbitmq_dead_letters import (  # noqa: E402
     tls_context,
     told,
 )
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.dead_letters import render, with_causes
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import new_authority
+from authority import Authority
+from hypothesis import given
+from hypothesis import strategies as st
 
 DEATH = b"A" + struct.pack(">I", 0)
 PARAMS = {"ids": [], "task": "", "everything": True, "limit": 100}

@@ -9,24 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils import firewall_program as program
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network import ruleset as rules
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-# Modules import their helper as Ansible names it on a host.
 ROOT = Path(__file__).parents[1]
-ansible.module_utils.__path__.append(str(ROOT / "plugins" / "module_utils"))
-
-import importlib.util  # noqa: E402
-
-from ansible.module_utils import firewall_program as program  # noqa: E402
-
-# plugins/modules has a firewall, too.
-SPEC = importlib.util.spec_from_file_location("firewall_filter", ROOT / "plugins/filter/firewall.py")
-rules = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(rules)
 
 
 def end(name: str, *addresses: str, kind: str = "host") -> dict[str, Any]:

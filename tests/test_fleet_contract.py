@@ -1,7 +1,7 @@
 """Inputs are held against the roles' contracts before any host changes."""
 
 import pytest
-from fleet.contract import broken_specs, out_of_range, unknown_inputs
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.contract import broken_specs, out_of_range, unknown_inputs
 
 SPEC = {"worker_concurrency": {"type": "int"}, "worker_app": {"type": "str", "required": True}}
 

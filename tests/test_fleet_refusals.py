@@ -4,8 +4,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from fleet.model import Fleet, Host
-from fleet.refusals import refusals
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import refusals
 
 SUPPORTED = {"Debian": ["12", "13"]}
 APART = [["postgresql", "celery_worker"], ["producer", "celery_worker"]]

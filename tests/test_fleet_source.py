@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fleet.source import SourceError, source_of
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.source import SourceError, source_of
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fleet.flows import Flow, flows, of_host
-from fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.flows import Flow, flows, of_host
 
 PLACES = [
     {"name": "operations", "kind": "administrators", "addresses": ["198.51.100.0/24"], "country": "NO"},

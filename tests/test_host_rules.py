@@ -5,16 +5,10 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from pathlib import Path
 
-import ansible.module_utils
 import pytest
-
-# Modules import their helper as Ansible names it on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-
-import host  # noqa: E402  (the filter; the line above must come first)
-from ansible.module_utils.whole_files import Invalid, ManagedFile, write_files  # noqa: E402
+from ansible_collections.grunnfjell.platform.plugins.module_utils.whole_files import Invalid, ManagedFile, write_files
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import host
 
 
 @pytest.mark.parametrize(("user", "users"), [("root", []), ("admin", ["alice", "bob"]), ("", [])])

@@ -7,8 +7,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import certificate_of, new_authority
 from cryptography.hazmat.primitives import serialization
-from fleet.pki import certificate_of, new_authority
 
 from lab.judges import guest, lynis, secrets, ssh, tls
 from lab.judges.__main__ import objections, owed_ports, reachable_ports, table

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import ansible.module_utils
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.grunnfjell.platform.plugins.modules import pgbouncer_service
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import pgbouncer
 from hypothesis import given
 from hypothesis import strategies as st
-
-# Modules import their helper as Ansible names it on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-
-import pgbouncer  # noqa: E402  (the filter; the line above must come first)
-import pgbouncer_service  # noqa: E402
 
 counts = st.integers(min_value=1, max_value=20000)
 

@@ -3,13 +3,21 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.authorities import authorities_unfit, fleet_parted
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import (
+    PkiError,
+    authority_of,
+    certificate_of,
+    due,
+    fingerprint,
+    new_authority,
+    signed,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.verification import PolicyBuilder, Store
-from fleet.model import Fleet, Host
-from fleet.pki import PkiError, authority_of, certificate_of, due, fingerprint, new_authority, signed
-from fleet.refusals.authorities import authorities_unfit, fleet_parted
 
 NOW = datetime.now(UTC)
 FIRST, SECOND = new_authority("first", NOW), new_authority("second", NOW)

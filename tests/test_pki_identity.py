@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import ansible.module_utils
 import pytest
-from fleet.pki import authority_of, certificate_of, new_authority, signed
-
-# Modules import their helpers as Ansible names them on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-import pki_identity  # noqa: E402
-from ansible.module_utils import pki_files  # noqa: E402
+from ansible_collections.grunnfjell.platform.plugins.module_utils import pki_files
+from ansible_collections.grunnfjell.platform.plugins.modules import pki_identity
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import (
+    authority_of,
+    certificate_of,
+    new_authority,
+    signed,
+)
 
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0 or shutil.which("openssl") is None,

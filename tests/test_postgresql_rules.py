@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import ansible.module_utils
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.grunnfjell.platform.plugins.modules import postgresql_cluster, postgresql_objects
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import postgresql
 from hypothesis import given
 from hypothesis import strategies as st
-
-# Modules import their helper as Ansible names it on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-
-import postgresql  # noqa: E402  (the filter; the line above must come first)
-import postgresql_cluster  # noqa: E402
-import postgresql_objects  # noqa: E402
 
 MIB, GIB = 1024**2, 1024**3
 UNIT = {"kB": 1024, "MB": MIB}

@@ -13,15 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import ansible.module_utils
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.modules import platform_status, supervisor_handover
 from test_newsroom_web import environment  # noqa: F401  (a fixture)
-
-# Modules import their helpers as Ansible names them on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-
-import platform_status  # noqa: E402  (the line above must come first)
-import supervisor_handover  # noqa: E402
 
 OURS = Path(__file__).parents[1] / "roles/application/files/etc/application"
 APP = """

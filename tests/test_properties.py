@@ -6,18 +6,20 @@ import shlex
 from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
-import pgbouncer
-import postgresql
-import rabbitmq
-from application_release import releases_to_remove
-from applications import application_broker_users, application_databases, application_vhosts
-from celery_settings import broker_url
-from fleet.capacity.timers import TASK_TIMERS, timers_out_of_order
-from fleet.contract import out_of_range, unknown_inputs
-from fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import releases_to_remove
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.timers import TASK_TIMERS, timers_out_of_order
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.contract import out_of_range, unknown_inputs
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import pgbouncer, postgresql, rabbitmq
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.supervisor import supervisor_command, worker_programs
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.logins import (
+    application_broker_users,
+    application_databases,
+    application_vhosts,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from supervisor_sections import supervisor_command, worker_programs
 
 from lab.promises import sentence
 

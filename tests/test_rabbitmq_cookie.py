@@ -2,16 +2,10 @@
 
 import os
 import pwd
-from pathlib import Path
 
-import ansible.module_utils
 import pytest
-
-# Modules import their helper as Ansible names it on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-
-import rabbitmq_cookie  # noqa: E402
-from ansible.module_utils import rabbitmq_cli  # noqa: E402
+from ansible_collections.grunnfjell.platform.plugins.module_utils import rabbitmq_cli
+from ansible_collections.grunnfjell.platform.plugins.modules import rabbitmq_cookie
 
 
 @pytest.fixture

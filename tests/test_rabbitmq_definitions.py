@@ -5,7 +5,7 @@ import json
 import re
 
 import pytest
-import rabbitmq_definitions as definitions
+from ansible_collections.grunnfjell.platform.plugins.modules import rabbitmq_definitions as definitions
 from hypothesis import given
 from hypothesis import strategies as st
 

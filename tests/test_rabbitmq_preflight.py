@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-import rabbitmq_preflight as preflight
+from ansible_collections.grunnfjell.platform.plugins.modules import rabbitmq_preflight as preflight
 
 COOKIE = "0123456789abcdef0123456789abcdef"
 SOUND = {

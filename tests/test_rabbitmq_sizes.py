@@ -3,7 +3,7 @@
 import doctest
 
 import pytest
-import rabbitmq as sizes
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import rabbitmq as sizes
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -3,13 +3,27 @@
 from pathlib import Path
 
 import pytest
-from fleet.model import Fleet, Host
-from fleet.places import faults, is_address, places_of, unread_country
-from fleet.residency import Judge, target_host, within
-from fleet.residency_page import html, markdown, terminal
+from ansible_collections.grunnfjell.platform.plugins.modules.residency_observed import (
+    firewall,
+    is_name,
+    mounts,
+    package_sources,
+    remote,
+    resolvers,
+    routes,
+    time_servers,
+)
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.places import (
+    faults,
+    is_address,
+    places_of,
+    unread_country,
+)
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency import Judge, target_host, within
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency_page import html, markdown, terminal
 from hypothesis import given
 from hypothesis import strategies as st
-from residency_observed import firewall, is_name, mounts, package_sources, remote, resolvers, routes, time_servers
 
 from lab import places as lab_places
 

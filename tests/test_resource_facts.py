@@ -2,11 +2,11 @@
 
 import os
 import socket
-import sys
 from pathlib import Path
 
 import pytest
-from resource_facts import (
+from ansible_collections.grunnfjell.platform.plugins.action.resource_facts import clock_offset
+from ansible_collections.grunnfjell.platform.plugins.modules.resource_facts import (
     address_of,
     controller,
     descriptors_max,
@@ -16,10 +16,6 @@ from resource_facts import (
     memory_bytes,
     unit_of,
 )
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "plugins"))
-
-from action.resource_facts import clock_offset
 
 MACHINE = 24 * 1024**3
 

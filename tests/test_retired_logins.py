@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
-import ansible.module_utils
 import pytest
-
-# Modules import their helper as Ansible names it on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-
-import retired_logins  # noqa: E402
-from ansible.module_utils import bounded, rabbitmq_cli  # noqa: E402
+from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded, rabbitmq_cli
+from ansible_collections.grunnfjell.platform.plugins.modules import retired_logins
 
 SECRET = "the former secret"
 LOGINS = [{"name": "shop", "login": "shop_b", "secret": SECRET}]

@@ -1,18 +1,20 @@
 """Batches that leave an application working, and the way back to the release before."""
 
-from pathlib import Path
-
-import ansible.module_utils
 import pytest
-from application_release import Releases, gone_to
-from hypothesis import given
-from hypothesis import strategies as st
-from rollout import NOBODY, batch_sizes, cut, restart_batches, rollback_target, waiting_hosts
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases, gone_to
 
 # Ansible finds the kit's module_utils through ansible.cfg, on a host inside the module's own archive.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-
-from supervisor_programs import leaving  # noqa: E402 - needs the path above
+from ansible_collections.grunnfjell.platform.plugins.modules.supervisor_programs import leaving
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import (
+    NOBODY,
+    batch_sizes,
+    cut,
+    restart_batches,
+    rollback_target,
+    waiting_hosts,
+)
+from hypothesis import given
+from hypothesis import strategies as st
 
 APPLICATIONS = st.dictionaries(st.text("abcdefgh", min_size=1, max_size=2), st.sampled_from(["shop", "news"]), min_size=1)
 

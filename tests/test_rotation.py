@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 
-import applications
 import pytest
-from fleet import rotation
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust import logins as applications
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust import rotation
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.logins import login_secrets
 from hypothesis import given
 from hypothesis import strategies as st
-from logins import login_secrets
 
 BROKER, DATABASE = "vault_rabbitmq_user_passwords", "vault_postgresql_role_passwords"
 TOKENS, COOKIE = "vault_application_tokens", "vault_rabbitmq_erlang_cookie"

@@ -5,19 +5,24 @@ from __future__ import annotations
 import copy
 import subprocess
 import time
-from pathlib import Path
 
-import ansible.module_utils
 import pytest
-from fleet import status
-from fleet.status import HostInfo, Judge, Rates, drain, is_work, peer, rates, render, span
+from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded
+from ansible_collections.grunnfjell.platform.plugins.modules import platform_status
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import status
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.status import (
+    HostInfo,
+    Judge,
+    Rates,
+    drain,
+    is_work,
+    peer,
+    rates,
+    render,
+    span,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-
-# Modules import their helpers as Ansible names them on a host.
-ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" / "module_utils"))
-import platform_status  # noqa: E402
-from ansible.module_utils import bounded  # noqa: E402
 
 HOSTS = {
     "broker1": HostInfo(frozenset({"rabbitmq"}), "", frozenset({"10.0.0.11"})),

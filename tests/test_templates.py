@@ -77,7 +77,7 @@ FLOWS = [
 def renderings(role: str) -> dict[str, str]:
     """The role's templates, and those of templates/ that its constants render, each with the expression that renders it."""
     own = ROOT / "roles" / role / "templates"
-    found = {str(path.relative_to(ROOT)): f"lookup('rendered', '{path}')" for path in sorted(own.rglob("*.j2"))}
+    found = {str(path.relative_to(ROOT)): f"lookup('grunnfjell.platform.rendered', '{path}')" for path in sorted(own.rglob("*.j2"))}
     constants = ROOT / "roles" / role / "vars/main.yml"
     for name, value in (yaml.safe_load(constants.read_text()) if constants.exists() else {}).items():
         for source in re.findall(r"lookup\('rendered', '([^']+)'", value if isinstance(value, str) else ""):
@@ -95,7 +95,7 @@ def play(role: str, groups: str | list[str]) -> dict[str, Any]:
     load = {
         "name": "Load the role for its defaults and constants, and leave its tasks out",
         "tags": ["never"],
-        "ansible.builtin.import_role": {"name": role, "rolespec_validate": False},
+        "ansible.builtin.import_role": {"name": f"grunnfjell.platform.{role}", "rolespec_validate": False},
     }
     render = [
         {
@@ -147,7 +147,6 @@ def start(home: Path, release: str) -> subprocess.Popen[str]:
         "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
         "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(home / "facts"),
         "ANSIBLE_VAULT_PASSWORD_FILE": str(home / "password"),
-        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
     }
     command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, home / "render.yml"]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -424,4 +423,4 @@ def test_a_role_renders_without_a_copy_of_every_variable(role: str) -> None:
         for path in (ROOT / "roles" / role).rglob("*.yml")
         if re.search(r"lookup\('(ansible\.builtin\.)?template'", path.read_text())
     ]
-    assert files == [], "write lookup('rendered', ...)"
+    assert files == [], "write lookup('grunnfjell.platform.rendered', ...)"

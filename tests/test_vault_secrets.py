@@ -1,6 +1,6 @@
 """Secrets are made once: what the vault holds never changes."""
 
-from vault_secrets import complete
+from ansible_collections.grunnfjell.platform.plugins.action.vault_secrets import complete
 
 WANTED = {"cookie": [], "passwords": ["shop", "pgbouncer"]}
 

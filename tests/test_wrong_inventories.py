@@ -19,7 +19,7 @@ import pytest
 import yaml
 from ansible.constants import DEFAULT_VAULT_ID_MATCH
 from ansible.parsing.vault import VaultLib, VaultSecret
-from fleet.pki import new_authority
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import new_authority
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = yaml.safe_load((ROOT / "tests/wrong_inventories.yml").read_text())
@@ -126,7 +126,6 @@ def judge(rows: dict[str, dict], home: Path) -> dict[str, Verdict]:
         **os.environ,
         "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
         "ANSIBLE_VAULT_PASSWORD_FILE": str(home / "password"),
-        "ANSIBLE_ACTION_PLUGINS": f"{ROOT / 'tests/measured'}:{ROOT / 'plugins/action'}",
         # Compiled once for all rows, and not into the working tree.
         "PYTHONPYCACHEPREFIX": str(home / "compiled"),
         "PYTHONDONTWRITEBYTECODE": "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,16 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import authority_of, signed
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
-from lab.machine import REPOSITORY
-
-sys.path.insert(0, str(REPOSITORY / "plugins"))
-
-from fleet.pki import authority_of, signed
 
 
 @contextmanager

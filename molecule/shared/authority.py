@@ -14,14 +14,12 @@ from pathlib import Path
 import yaml
 from ansible.constants import DEFAULT_VAULT_ID_MATCH
 from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import authority_of, new_authority, signed
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "plugins"))
-
-from fleet.pki import authority_of, new_authority, signed  # noqa: E402 - the path comes first
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from fleet.acceptance import RECORDED, judge, paid, record_of, refused, stands
+from ..plugin_utils.reports.acceptance import RECORDED, judge, paid, record_of, refused, stands
 
 DOCUMENTATION = r"""
 module: acceptance
@@ -99,4 +94,4 @@ class ActionModule(ActionBase):
         return result
 
     def _ask(self, do: str, **args: Any) -> dict[str, Any]:
-        return self._execute_module("acceptance_measures", {"do": do, **args}, task_vars=self._variables)
+        return self._execute_module("grunnfjell.platform.acceptance_measures", {"do": do, **args}, task_vars=self._variables)

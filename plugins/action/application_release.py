@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from fleet.source import SourceError, source_of
+from ..plugin_utils.fleet.source import SourceError, source_of
 
 
 class ActionModule(ActionBase):

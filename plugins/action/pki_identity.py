@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from fleet.pki import Authority, PkiError, authority_of, due, signed
+from ..plugin_utils.trust.pki import Authority, PkiError, authority_of, due, signed
 
 
 class ActionModule(ActionBase):
@@ -37,7 +32,7 @@ class ActionModule(ActionBase):
         did: list[str] = []
 
         def ask(**more: Any) -> dict[str, Any]:
-            told = self._execute_module("pki_identity", module_args=base | more, task_vars=task_vars)
+            told = self._execute_module("grunnfjell.platform.pki_identity", module_args=base | more, task_vars=task_vars)
             did.extend(told.get("did", []))
             return told
 

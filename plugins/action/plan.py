@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.utils.display import Display
 
-# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from action.topology import ActionModule as Topology
-from fleet.capacity.plan import as_data, plan
-from fleet.capacity.table import table
-from fleet.strangers import strangers
+from ..plugin_utils.capacity.plan import as_data, plan
+from ..plugin_utils.capacity.table import table
+from ..plugin_utils.reports.strangers import strangers
+from .topology import ActionModule as Topology
 
 DOCUMENTATION = r"""
 module: plan

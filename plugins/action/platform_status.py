@@ -17,7 +17,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         self._vars = task_vars or {}
         sections = self._sections(self._roles())
-        result |= self._execute_module("platform_status", module_args={"sections": sections}, task_vars=task_vars)
+        result |= self._execute_module(
+            "grunnfjell.platform.platform_status", module_args={"sections": sections}, task_vars=task_vars
+        )
         return result
 
     def _roles(self) -> set[str]:

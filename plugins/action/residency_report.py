@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ansible.utils.display import Display
 
-# Ansible loads a plugin by its path, so packages that plugins share are not importable by themselves.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from ..plugin_utils.reports.residency import Judge
+from ..plugin_utils.reports.residency_page import html, markdown, terminal
 
-from action.topology import ActionModule as Topology
-from fleet.residency import Judge
-from fleet.residency_page import html, markdown, terminal
+# Ansible loads a plugin by its path, so packages that plugins share are not importable by themselves.
+from .topology import ActionModule as Topology
 
 DOCUMENTATION = r"""
 module: residency_report

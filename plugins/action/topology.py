@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +9,14 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 
-# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from fleet.contract import bent_types, broken_specs, numbers, out_of_range, unknown_inputs, weak_secrets
-from fleet.flows import flows, of_host
-from fleet.inventory_files import files_for_nobody, vaults_in_the_clear
-from fleet.model import Fleet, Host
-from fleet.refusals import refusals
-from fleet.refusals.machines import pythons_too_old
-from fleet.refusals.ports import names_to_resolve
-from fleet.source import SourceError, requires_python, source_of
+from ..plugin_utils.fleet.contract import bent_types, broken_specs, numbers, out_of_range, unknown_inputs, weak_secrets
+from ..plugin_utils.fleet.inventory_files import files_for_nobody, vaults_in_the_clear
+from ..plugin_utils.fleet.model import Fleet, Host
+from ..plugin_utils.fleet.source import SourceError, requires_python, source_of
+from ..plugin_utils.network.flows import flows, of_host
+from ..plugin_utils.refusals import refusals
+from ..plugin_utils.refusals.machines import pythons_too_old
+from ..plugin_utils.refusals.ports import names_to_resolve
 
 DOCUMENTATION = r"""
 module: topology

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from fleet import pki, rotation, vault_file
+from ..plugin_utils.trust import pki, rotation, vault_file
 
 DOCUMENTATION = r"""
 module: vault_rotation

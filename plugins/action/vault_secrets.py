@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from fleet import vault_file
-from fleet.pki import new_authority
+from ..plugin_utils.trust import vault_file
+from ..plugin_utils.trust.pki import new_authority
 
 DOCUMENTATION = r"""
 module: vault_secrets

@@ -9,7 +9,7 @@ import re
 import subprocess
 from typing import Any
 
-from ansible.module_utils import bounded
+from . import bounded
 
 CLI = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 ACCOUNT = "rabbitmq"

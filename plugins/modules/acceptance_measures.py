@@ -55,8 +55,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.bounded import run
-from ansible.module_utils.whole_files import ManagedFile, write_atomically
+
+from ..module_utils.bounded import run
+from ..module_utils.whole_files import ManagedFile, write_atomically
 
 # Beside a service at work it yields: the last of the best-effort class, since the idle class may wait for ever.
 POLITELY = ["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"]

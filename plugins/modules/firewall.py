@@ -43,7 +43,8 @@ from pathlib import Path
 
 from ansible.module_utils import firewall_program as firewall
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.whole_files import diff_of
+
+from ..module_utils.whole_files import diff_of
 
 
 def main() -> None:

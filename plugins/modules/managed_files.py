@@ -52,7 +52,8 @@ written: {description: Paths that were written or would be., returned: success, 
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.whole_files import Invalid, ManagedFile, write_files
+
+from ..module_utils.whole_files import Invalid, ManagedFile, write_files
 
 
 def main() -> None:

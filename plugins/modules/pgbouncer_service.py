@@ -64,7 +64,8 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.whole_files import ManagedFile, journal, write_files
+
+from ..module_utils.whole_files import ManagedFile, journal, write_files
 
 UNIT = "pgbouncer.service"
 SOCKET_UNIT = "pgbouncer.socket"

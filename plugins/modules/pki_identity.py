@@ -37,8 +37,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.pki_files import BUNDLE, CERTIFICATE, HOME, ISSUER, KEY, identities, text_of
-from ansible.module_utils.whole_files import ManagedFile, write_files
+
+from ..module_utils.pki_files import BUNDLE, CERTIFICATE, HOME, ISSUER, KEY, identities, text_of
+from ..module_utils.whole_files import ManagedFile, write_files
 
 
 class Failure(Exception):

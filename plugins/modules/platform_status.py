@@ -45,9 +45,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import bounded, firewall_program, pki_files, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.supervisord import connect
+
+from ..module_utils import bounded, firewall_program, pki_files, rabbitmq_cli
+from ..module_utils.supervisord import connect
 
 # A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
 # machine does other things at the same time.

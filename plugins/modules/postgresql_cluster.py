@@ -58,7 +58,8 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.whole_files import ManagedFile, journal, write_files
+
+from ..module_utils.whole_files import ManagedFile, journal, write_files
 
 LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^'\\]|''|\\.)*)'\s*$")
 

@@ -32,8 +32,9 @@ import os
 import shutil
 import tempfile
 
-from ansible.module_utils import rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import rabbitmq_cli
 
 # The cookie is in no argument: the expression names the file alone.
 TAKE = (

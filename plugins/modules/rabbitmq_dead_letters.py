@@ -56,9 +56,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from ansible.module_utils import rabbitmq_cli
-from ansible.module_utils.amqp_wire import PERSISTENT, AmqpError, Connection, Message, Undelivered
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import rabbitmq_cli
+from ..module_utils.amqp_wire import PERSISTENT, AmqpError, Connection, Message, Undelivered
 
 QUEUE = "dead_letters"
 LOCK = "/run/grunnfjell-dead-letters.lock"

@@ -41,8 +41,9 @@ import re
 import time
 from pathlib import Path
 
-from ansible.module_utils import pki_files
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import pki_files
 
 CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2

@@ -56,8 +56,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 
-from ansible.module_utils import bounded, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import bounded, rabbitmq_cli
 
 # What libpq says when the service knows the login no more, or knows it by another password.
 REFUSED = re.compile(r"authentication failed|no such user|not permitted to log in|does not exist", re.IGNORECASE)

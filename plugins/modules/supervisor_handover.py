@@ -61,8 +61,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.supervisord import connect, full_name, processes, stopped, wait_until_up
-from ansible.module_utils.whole_files import ManagedFile, current_content, write_files
+
+from ..module_utils.supervisord import connect, full_name, processes, stopped, wait_until_up
+from ..module_utils.whole_files import ManagedFile, current_content, write_files
 
 LOG_LINES = 25
 # A trial has no client, so nothing is waited for.

@@ -44,8 +44,9 @@ import xmlrpc.client
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.supervisord import connect, full_name, processes, wait_until_stopped, wait_until_up
-from ansible.module_utils.whole_files import ManagedFile, current_content, diff_of, write_files
+
+from ..module_utils.supervisord import connect, full_name, processes, wait_until_stopped, wait_until_up
+from ..module_utils.whole_files import ManagedFile, current_content, diff_of, write_files
 
 LOG_LINES = 15
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fleet.extra_flows import ends_named
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.extra_flows import ends_named
 
 # No service of the kit listens there.
 PORTS = (47001, 47002, 47003)

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "plugins/action"))
-
-import topology
+from ansible_collections.grunnfjell.platform.plugins.action import topology
 
 DOCUMENTATION = r"""
 module: role_inputs

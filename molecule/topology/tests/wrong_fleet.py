@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from fleet.pki import new_authority
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import new_authority
 from playing import Played, play
 
 ROOT = Path(__file__).resolve().parents[3]

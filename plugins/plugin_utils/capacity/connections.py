@@ -1,0 +1,144 @@
+"""Connections, from the clients of each PgBouncer to PostgreSQL's and RabbitMQ's own limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..fleet.inputs import mapping, mappings, number, numbers, whole
+from ..fleet.model import Fleet, Host
+from ..sizing.postgresql import connections_that_fit
+from .clients import (
+    broker_connections,
+    clients,
+    database_connections,
+    goes_direct,
+    leads_to,
+    uses_bouncer,
+)
+from .descriptors import broker_sockets
+from .line import Line, Part, parts
+
+# PostgreSQL 16 and later keep a second reserve, by this name.
+MORE_RESERVED = "reserved_connections"
+
+
+def connection_lines(fleet: Fleet) -> Iterator[Line]:
+    for bouncer in fleet.with_role("pgbouncer"):
+        yield from _clients_of(fleet, bouncer)
+    for server in fleet.with_role("postgresql"):
+        yield from _connections_to(fleet, server)
+    for broker in fleet.with_role("rabbitmq"):
+        yield from _connections_to_broker(fleet, broker)
+
+
+def _clients_of(fleet: Fleet, bouncer: Host) -> Iterator[Line]:
+    users = [client for client in clients(fleet) if uses_bouncer(client, bouncer)]
+    if (limit := number(bouncer, "pgbouncer_max_client_conn")) is not None:
+        used = tuple(Part("tasks and web threads", database_connections(client), client.name) for client in users)
+        total = sum(part.used for part in used)
+        yield Line(
+            bouncer.name,
+            "clients of PgBouncer",
+            limit,
+            used,
+            f"{total} tasks and web threads of {_hosts(len(users))} may connect to the PgBouncer on {bouncer.name}, which takes "
+            f"{limit} (pgbouncer_max_client_conn). Raise it, or lower celery_worker_concurrency or producer_threads.",
+        )
+    # An application has a user and a database of its own.
+    served = sorted({application for client in users for application in client.applications})
+    if (pairs := number(bouncer, "pgbouncer_pools")) is not None:
+        yield Line(
+            bouncer.name,
+            "pairs of user and database",
+            pairs,
+            parts((application, 1) for application in served),
+            f"The PgBouncer on {bouncer.name} serves {len(served)} applications ({', '.join(served)}), but its pools are counted "
+            f"for {pairs}. Set pgbouncer_pools to {len(served)}.",
+        )
+
+
+def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
+    """Every PgBouncer can fill its pools, and asks for passwords besides; together they must fit the server."""
+    settings = numbers(server, "postgresql_max_connections", "postgresql_superuser_reserved_connections")
+    if settings is None:
+        return
+    granted, reserved = settings
+    reserved += whole(mapping(server, "postgresql_parameters").get(MORE_RESERVED)) or 0
+    bouncers = [one for one in fleet.with_role("pgbouncer") if leads_to(fleet, one, server) and not _without_clients(fleet, one)]
+    direct = [client for client in clients(fleet) if goes_direct(fleet, client, server)]
+    used = (
+        *(Part(f"pools, {account_of(bouncer)}", connections_of(bouncer), bouncer.name) for bouncer in bouncers),
+        *(Part("tasks and web threads, without PgBouncer", database_connections(client), client.name) for client in direct),
+    )
+    who = [f"{len(bouncers)} PgBouncers"] * bool(bouncers) + [f"{_hosts(len(direct))} without PgBouncer"] * bool(direct)
+    memory = server.measured.get("memory_bytes")
+    most = f" (its memory carries {connections_that_fit(memory)})" if memory else ""
+    yield Line(
+        server.name,
+        "connections to PostgreSQL",
+        granted - reserved,
+        used,
+        f"{' and '.join(who)} may open {sum(part.used for part in used)} connections to {server.name}, which grants "
+        f"{granted - reserved} (postgresql_max_connections {granted} less {reserved} reserved). "
+        f"Raise postgresql_max_connections{most}, or lower pgbouncer_default_pool_size.",
+    )
+
+
+def _without_clients(fleet: Fleet, bouncer: Host) -> bool:
+    """Whether all that used it are drained: PgBouncer opens no connection that no client asks for."""
+    users = [client for client in clients(fleet) if uses_bouncer(client, bouncer)]
+    return bool(users) and all(client.drained for client in users)
+
+
+def connections_of(bouncer: Host) -> int:
+    """The most server connections that the bouncer opens: a pool, its reserve and the questions for verifiers, for each database.
+
+    An application whose password changes has two logins, and so two pools; max_db_connections holds both together to this.
+    """
+    pools, size, reserve, asking = pool_of(bouncer)
+    return pools * (number(bouncer, "pgbouncer_max_db_connections") or size + reserve + asking)
+
+
+def account_of(bouncer: Host) -> str:
+    pools, size, reserve, asking = pool_of(bouncer)
+    own = number(bouncer, "pgbouncer_max_db_connections")
+    if own and own != size + reserve + asking:
+        return f"{pools} × {own} (pgbouncer_max_db_connections)"
+    return f"{pools} × ({size} + {reserve} reserve + {asking} that ask for passwords)"
+
+
+def pool_of(bouncer: Host) -> tuple[int, int, int, int]:
+    """Pairs, pool, reserve, and connections that ask for passwords. A database's own pool size counts where it is larger."""
+    databases = mappings(bouncer, "pgbouncer_databases")
+
+    def largest(default: str, *keys: str) -> int:
+        own = [whole(entry.get(key)) or 0 for entry in databases for key in keys]
+        return max([number(bouncer, default) or 0, *own])
+
+    return (
+        number(bouncer, "pgbouncer_pools") or 0,
+        largest("pgbouncer_default_pool_size", "pool_size"),
+        largest("pgbouncer_reserve_pool_size", "reserve_pool", "reserve_pool_size"),
+        number(bouncer, "pgbouncer_auth_max_user_connections") or 0,
+    )
+
+
+def _connections_to_broker(fleet: Fleet, broker: Host) -> Iterator[Line]:
+    """All of them to each broker: clients try the brokers in turn, so that the last one standing has them all."""
+    limit = broker_sockets(broker)
+    if limit is None:
+        return
+    used = tuple(Part("programs", broker_connections(client), client.name) for client in clients(fleet))
+    total = sum(part.used for part in used)
+    yield Line(
+        broker.name,
+        "connections to RabbitMQ",
+        limit,
+        used,
+        f"{total} connections of workers and producers may come to {broker.name}, which has descriptors for {limit}. "
+        f"Raise rabbitmq_nofile or the host's hard limit, or lower celery_worker_concurrency.",
+    )
+
+
+def _hosts(count: int) -> str:
+    return f"{count} host{'s' * (count != 1)}"

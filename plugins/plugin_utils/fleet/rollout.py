@@ -1,0 +1,94 @@
+"""Which hosts a change restarts, how many of them at once, and which release a rollback goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+NOBODY = "all:!all"  # a pattern that matches no host, and says so without a warning
+
+
+def of(host: str, hostvars: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The host's variables; there are none yet when a playbook's syntax is checked."""
+    return hostvars.get(host) or {}
+
+
+def waiting_hosts(hosts: list[str], hostvars: Mapping[str, Any], *plans: str) -> list[str] | str:
+    """The hosts of which a registered variable of ``plans`` says that a change waits there; a host pattern."""
+    waiting = [host for host in hosts if any((of(host, hostvars).get(plan) or {}).get("pending") for plan in plans)]
+    return waiting or NOBODY
+
+
+def drained_hosts(hosts: list[str], hostvars: Mapping[str, Any]) -> list[str] | str:
+    """The hosts that left their work; a host pattern."""
+    return [host for host in hosts if of(host, hostvars).get("celery_worker_state") == "drained"] or NOBODY
+
+
+def batch_sizes(batch: Any, total: int) -> list[int]:
+    """Ansible's ``serial`` in hosts: a number, a share such as "25%", or a list of them whose last one repeats."""
+    sizes = []
+    for size in batch if isinstance(batch, list) else [batch]:
+        text = str(size).strip()
+        try:
+            hosts = total * int(text[:-1]) // 100 if text.endswith("%") else int(text)
+        except ValueError:
+            raise ValueError(f"a batch is a number of hosts or a share such as '25%', not '{size}'") from None
+        sizes.append(max(hosts, 1))
+    return sizes or [1]
+
+
+def cut(hosts: list[str], application: dict[str, str], sizes: list[int]) -> list[int]:
+    """Sizes of consecutive batches, none of which holds all hosts of an application that has several.
+
+    application: of each host that does its work, whether it waits or not.
+    """
+    everybody: dict[str, set[str]] = {}
+    for host, name in application.items():
+        everybody.setdefault(name, set()).add(host)
+    batches: list[list[str]] = []
+    for host in hosts:
+        size = sizes[min(max(len(batches) - 1, 0), len(sizes) - 1)]
+        batch = {*(batches[-1] if batches else []), host}
+        mates = everybody.get(application.get(host, ""), set())
+        if not batches or len(batch) > size or (len(mates) > 1 and mates <= batch):
+            batches.append([])
+        batches[-1].append(host)
+    return [len(batch) for batch in batches] or [1]
+
+
+def restart_batches(hosts: list[str], hostvars: Mapping[str, Any], key: str, batch: Any, *plans: str) -> list[int]:
+    """``serial`` for the waiting hosts.  batch: where the inventory does not set the variable ``key``."""
+    waiting = waiting_hosts(hosts, hostvars, *plans)
+    if waiting == NOBODY:
+        return [1]
+    application = {
+        host: str(hostvars[host].get("application_name", ""))
+        for host in hosts
+        if hostvars[host].get("celery_worker_state") != "drained"
+    }
+    return cut(list(waiting), application, batch_sizes(hostvars[waiting[0]].get(key, batch), len(waiting)))
+
+
+def rollback_target(histories: list[list[str]]) -> str:
+    """The release before the present one, of hosts whose rollout may have stopped half-way."""
+    histories = [history for history in histories if history]
+    current = {history[-1] for history in histories}
+    before = {history[-2] for history in histories if len(history) > 1 and history[-1] in current}
+    # Hosts that a stopped rollout did not reach still run what the others left.
+    behind = before & current or (before if len(current) == 1 else set())
+    if len(behind) != 1:
+        told = ", ".join(sorted({" → ".join(history) for history in histories})) or "none"
+        raise ValueError(
+            f"-e release=previous finds no single release to go back to (releases that were current: {told}). "
+            "Name one that every host keeps: -e release=ID."
+        )
+    return behind.pop()
+
+
+def release_wanted(release: str, name: str, hosts: list[str], hostvars: Mapping[str, Any]) -> str:
+    """The release that ``application_release`` names; empty for the one that the source is."""
+    if release != "previous":
+        return release
+    mates = [hostvars[host] for host in hosts if hostvars[host].get("application_name") == name]
+    listed = [mate.get("__application_listed") or {} for mate in mates]
+    return rollback_target([told["history"] for told in listed if "history" in told])

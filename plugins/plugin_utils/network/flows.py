@@ -1,0 +1,159 @@
+"""Every declared way between the fleet's hosts, and between them and the outside: who may talk to whom, where and why.
+
+The firewall opens exactly these, the residency report tells them, and a scan of the fleet is judged by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..fleet.inputs import mappings
+from ..fleet.model import Fleet, Host, is_loopback
+from .endpoints import split_place, targets_of
+from .extra_flows import ends_named, extra_faults
+from .places import Place, places_of
+
+# Debian's PgBouncer runs as it.
+BOUNCER_USER = "postgres"
+
+
+@dataclass(frozen=True, order=True)
+class End:
+    """kind: C(host), one of the inventory, or C(place), somebody outside.  addresses: addresses, networks, names."""
+
+    kind: str
+    name: str
+    addresses: tuple[str, ...]
+
+    def as_data(self) -> dict[str, Any]:
+        return {"kind": self.kind, "name": self.name, "addresses": list(self.addresses)}
+
+
+@dataclass(frozen=True, order=True)
+class Flow:
+    """Connections that the source may open to the port of the destination; port 0 where the protocol has none.
+
+    user: the system user of the source whose programs alone may; empty where every one may.
+    """
+
+    source: End
+    destination: End
+    purpose: str
+    protocol: str
+    port: int
+    reason: str = ""
+    user: str = ""
+
+    def touches(self, host: str) -> bool:
+        return any(end.kind == "host" and end.name == host for end in (self.source, self.destination))
+
+    def as_data(self) -> dict[str, Any]:
+        return {
+            "purpose": self.purpose,
+            "protocol": self.protocol,
+            "port": self.port or None,
+            "source": self.source.as_data(),
+            "destination": self.destination.as_data(),
+            "reason": self.reason,
+            "user": self.user,
+        }
+
+
+def end_of(host: Host) -> End:
+    return End("host", host.name, (str(host.address),) if host.address else ())
+
+
+def flows(fleet: Fleet) -> list[Flow]:
+    """Every declared flow, in a fixed order. What stays on one host is loopback, and no flow."""
+    found = {
+        flow
+        for host in fleet.hosts.values()
+        for ways in (to_brokers, to_databases, to_bouncers_and_past, from_and_to_places, extra)
+        for flow in ways(fleet, host)
+    }
+    return sorted(flow for flow in found if flow.source != flow.destination)
+
+
+def of_host(found: Iterable[Flow], host: str) -> list[Flow]:
+    """Those of the flows that begin or end at the host."""
+    return [flow for flow in found if flow.touches(host)]
+
+
+def other_end(fleet: Fleet, host: Host, address: str) -> End:
+    """Whoever the host reaches there: a host of the fleet, or a place that its inventory names by the address."""
+    if server := fleet.at(address, host):
+        return end_of(server)
+    return End("place", address, (address,))
+
+
+def to_brokers(fleet: Fleet, host: Host) -> Iterator[Flow]:
+    named, port = host.inputs.get("application_broker_hosts"), host.number("application_broker_port")
+    if host.roles & {"celery_worker", "producer"} and isinstance(named, list) and port:
+        for address in named:
+            yield Flow(end_of(host), other_end(fleet, host, str(address)), "amqp", "tcp", int(port))
+
+
+def to_databases(fleet: Fleet, host: Host) -> Iterator[Flow]:
+    """From a PgBouncer to the servers of its connection strings; the application beside it has no business there."""
+    if "pgbouncer" in host.roles:
+        for _, address, port in targets_of(host):
+            server = other_end(fleet, host, address)
+            yield Flow(end_of(host), server, "postgresql", "tcp", port, user=BOUNCER_USER)
+
+
+def to_bouncers_and_past(fleet: Fleet, host: Host) -> Iterator[Flow]:
+    """From an application to the PgBouncer of another host, or to PostgreSQL itself where it goes past every one."""
+    address, port = host.inputs.get("application_database_host"), host.number("application_database_port")
+    if not (host.roles & {"celery_worker", "producer"} and address and port) or is_loopback(address):
+        return
+    server = fleet.at(str(address), host)
+    bouncer = server is not None and "pgbouncer" in server.roles and server.number("pgbouncer_listen_port") in (port, None)
+    yield Flow(end_of(host), other_end(fleet, host, str(address)), "pgbouncer" if bouncer else "postgresql", "tcp", int(port))
+
+
+def producer_port(host: Host) -> int | None:
+    """The port at which a producer serves others; None where it serves its own host only."""
+    place = split_place(host.inputs.get("producer_bind")) if "producer" in host.roles else None
+    return None if place is None or is_loopback(place[0]) else place[1]
+
+
+def ports_of(place: Place, host: Host) -> tuple[int, ...]:
+    if place.kind != "clients" or place.ports:
+        return place.ports
+    port = producer_port(host)
+    return (port,) if port else ()
+
+
+def from_and_to_places(fleet: Fleet, host: Host) -> Iterator[Flow]:
+    for place in places_of(host):
+        if place.kind == "clients" and "producer" not in host.roles:
+            continue
+        purpose = {"administrators": "ssh", "clients": "http"}.get(place.kind, place.kind)
+        for protocol in place.protocols:
+            for port in (0,) if protocol == "icmp" else ports_of(place, host):
+                for end in ends_of(fleet, host, place):
+                    ends = (end, end_of(host)) if place.direction == "in" else (end_of(host), end)
+                    yield Flow(*ends, purpose, protocol, port, place.reason)
+
+
+def ends_of(fleet: Fleet, host: Host, place: Place) -> Iterator[End]:
+    """The place, but for those of its addresses at which a host of the fleet stands: a backup target may be one."""
+    outside = []
+    for address in place.addresses:
+        if server := fleet.at(address, host):
+            yield end_of(server)
+        else:
+            outside.append(address)
+    if outside:
+        yield End("place", place.name, tuple(outside))
+
+
+def extra(fleet: Fleet, host: Host) -> Iterator[Flow]:
+    for entry in mappings(host, "topology_flows_extra"):
+        if not extra_faults(entry):
+            protocol = entry.get("protocol", "tcp")
+            for end in ends_named(entry):
+                for port in (0,) if protocol == "icmp" else entry["ports"]:
+                    yield Flow(end_of(host), other_end(fleet, host, end), "extra", protocol, port, entry["reason"])

@@ -1,0 +1,162 @@
+"""Places outside the fleet where data can come to rest or pass, as the inventory declares them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ..fleet.model import Host
+
+PROTOCOLS = ("tcp", "udp", "icmp")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+COUNTRY = re.compile(r"[A-Z]{2}")
+# A name of the DNS. One label of digits and dots alone is a mistyped address.
+HOSTNAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
+LOOKS_NUMERIC = re.compile(r"[\d./:]+|[0-9a-f:]+:[0-9a-f:./]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is true of every place of a kind.
+
+    direction: "in" when the place comes to the fleet, "out" when the fleet goes to it.
+    ports, protocols: where nothing else is declared; ports of None must be declared.
+    public: only what everybody may read passes there, so that a place abroad can be excepted with a reason.
+    """
+
+    direction: str
+    ports: tuple[int, ...] | None
+    protocols: tuple[str, ...]
+    public: bool
+
+
+KINDS = {
+    "administrators": Kind("in", (22,), ("tcp",), False),
+    # Without ports: what the producers listen on.
+    "clients": Kind("in", (), ("tcp",), False),
+    "package_mirror": Kind("out", (80, 443), ("tcp",), True),
+    "time_server": Kind("out", (123,), ("udp",), True),
+    # A name that is looked up tells who is talked to, so that a resolver is no public matter.
+    "resolver": Kind("out", (53,), ("udp", "tcp"), False),
+    "backup": Kind("out", None, ("tcp",), False),
+    "log_sink": Kind("out", None, ("tcp",), False),
+    "metric_sink": Kind("out", None, ("tcp",), False),
+    "mail_relay": Kind("out", (25, 587), ("tcp",), False),
+    "exchange_point": Kind("out", (), ("icmp",), True),
+}
+KEYS = ("name", "kind", "addresses", "ports", "protocols", "country", "roles", "reason")
+
+
+@dataclass(frozen=True)
+class Place:
+    """One declared place, with what its kind says filled in."""
+
+    name: str
+    kind: str
+    direction: str
+    addresses: tuple[str, ...]
+    ports: tuple[int, ...]
+    protocols: tuple[str, ...]
+    country: str
+    public: bool
+    reason: str = ""
+
+
+def network(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """The network that the text is, an address being one of a single host; None for a name."""
+    try:
+        return ipaddress.ip_network(str(text), strict=False)
+    except ValueError:
+        return None
+
+
+def is_address(text: Any) -> bool:
+    """Whether it is an address, a network or a name, and no mistyped one of the first two."""
+    if not isinstance(text, str):
+        return False
+    return network(text) is not None or (not LOOKS_NUMERIC.fullmatch(text) and bool(HOSTNAME.fullmatch(text)))
+
+
+def faults(place: Any) -> list[str]:
+    """What is wrong with the shape of a declared place, each as the end of a sentence; empty for a sound one."""
+    if not isinstance(place, dict):
+        return [f"is {place!r}, and must be a mapping with name, kind, addresses and country. Write it so"]
+    found = []
+    if unknown := sorted(str(key) for key in place if key not in KEYS):
+        found.append(f"has the key '{unknown[0]}', which nothing reads. The keys are {', '.join(KEYS)}")
+    if not NAME.fullmatch(str(place.get("name", ""))):
+        found.append("has no plain name. Give it a name of small letters, digits, - and _")
+    kind = KINDS.get(str(place.get("kind")))
+    if kind is None:
+        found.append(f"is of the kind '{place.get('kind')}', which is none. Choose one of {', '.join(KINDS)}")
+    addresses = place.get("addresses")
+    if not isinstance(addresses, list) or not addresses:
+        found.append("has no list of addresses. Name its addresses, networks or names")
+    else:
+        found += [
+            f"names {address!r}, which is no address, network or name. Correct its addresses"
+            for address in addresses
+            if not is_address(address)
+        ]
+    ports = place.get("ports")
+    if ports is None and kind and kind.ports is None:
+        found.append(f"has no ports, and a {place['kind']} has none of its own. Add ports, e.g. [6514]")
+    if ports is not None and (not isinstance(ports, list) or not all(is_port(port) for port in ports)):
+        found.append(f"has the ports {ports!r}, and must have a list of numbers from 1 to 65535. Correct them")
+    protocols = place.get("protocols")
+    if protocols is not None and (
+        not isinstance(protocols, list) or not protocols or any(protocol not in PROTOCOLS for protocol in protocols)
+    ):
+        found.append(f"has the protocols {protocols!r}, and must have a list of {', '.join(PROTOCOLS)}. Correct them")
+    roles = place.get("roles")
+    if roles is not None and (not isinstance(roles, list) or not roles):
+        found.append(f"has the roles {roles!r}, and must have a list of roles. Correct it, or leave it out: every host")
+    return found
+
+
+def is_port(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536
+
+
+def unread_country(value: Any) -> str | None:
+    """Why the value is no country, as the end of a sentence; None for two capital letters."""
+    if value is False:
+        return 'false, which is how YAML reads NO without quotes. Write "NO" in quotes'
+    if value in (None, ""):
+        return 'not declared. Say in which country it stands, e.g. "NO" in quotes'
+    if not isinstance(value, str) or not COUNTRY.fullmatch(value):
+        return f"{value!r}, which is no country's two capital letters (ISO 3166). Correct it"
+    return None
+
+
+def declared(host: Host) -> list[Any]:
+    """What stands in the host's topology_places, whatever it is."""
+    given = host.inputs.get("topology_places")
+    return given if isinstance(given, list) else []
+
+
+def place_of(entry: dict[str, Any]) -> Place:
+    """A sound entry as a place."""
+    kind = KINDS[entry["kind"]]
+    return Place(
+        name=entry["name"],
+        kind=entry["kind"],
+        direction=kind.direction,
+        addresses=tuple(entry["addresses"]),
+        ports=tuple(entry["ports"] if entry.get("ports") is not None else kind.ports or ()),
+        protocols=tuple(entry.get("protocols") or kind.protocols),
+        country=str(entry.get("country")),
+        public=kind.public,
+        reason=str(entry.get("reason") or ""),
+    )
+
+
+def places_of(host: Host) -> list[Place]:
+    """The places that the host may talk to, or that may talk to it. What is malformed is left out: topology refuses it."""
+    return [
+        place_of(entry)
+        for entry in declared(host)
+        if not faults(entry) and (not entry.get("roles") or host.roles & set(entry["roles"]))
+    ]

@@ -1,0 +1,84 @@
+"""Why a fleet cannot work. Each rule yields sentences that name the value, the limit and what to edit."""
+
+from __future__ import annotations
+
+from ..capacity.room import does_not_fit
+from ..capacity.timers import timers_out_of_order
+from ..fleet.model import Fleet
+from .applications import (
+    applications_incomplete,
+    applications_named,
+    brokers_scattered,
+    promises_broken,
+    second_beat,
+    waivers_without_reason,
+)
+from .authorities import authorities_unfit, fleet_parted
+from .connections import (
+    brokers_that_nobody_answers,
+    databases_that_nobody_answers,
+    databases_that_nobody_uses,
+    servers_that_nobody_answers,
+)
+from .firewall import doors_too_wide, locked_out, ways_malformed
+from .groups import empty_groups, programs_without_supervisor
+from .machines import (
+    addresses_for_others,
+    clocks_off,
+    descriptors_too_few,
+    disks_too_small,
+    kept_apart,
+    kernel_settings,
+    one_machine_twice,
+    unreachable,
+    unsupported_systems,
+)
+from .places import countries_unread, hosts_abroad, places_unsound
+from .ports import listening_to_everybody, places_malformed, ports_taken, ports_twice
+from .programs import programs_twice
+from .scaling import unreadable_batches, unworkable_drains
+
+
+def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str]]) -> list[str]:
+    """Every sentence that stands against the fleet, without repetition; an empty list when it can work."""
+    rules = (
+        unreachable(fleet),
+        empty_groups(fleet),
+        unsupported_systems(fleet, supported),
+        kept_apart(fleet, apart),
+        one_machine_twice(fleet),
+        addresses_for_others(fleet),
+        clocks_off(fleet),
+        disks_too_small(fleet),
+        descriptors_too_few(fleet),
+        kernel_settings(fleet),
+        applications_named(fleet),
+        applications_incomplete(fleet),
+        programs_without_supervisor(fleet),
+        brokers_scattered(fleet),
+        second_beat(fleet),
+        unworkable_drains(fleet),
+        unreadable_batches(fleet),
+        does_not_fit(fleet),
+        brokers_that_nobody_answers(fleet),
+        databases_that_nobody_answers(fleet),
+        servers_that_nobody_answers(fleet),
+        databases_that_nobody_uses(fleet),
+        ports_twice(fleet),
+        ports_taken(fleet),
+        listening_to_everybody(fleet),
+        places_malformed(fleet),
+        authorities_unfit(fleet),
+        fleet_parted(fleet),
+        countries_unread(fleet),
+        hosts_abroad(fleet),
+        places_unsound(fleet),
+        timers_out_of_order(fleet),
+        programs_twice(fleet),
+        waivers_without_reason(fleet),
+        promises_broken(fleet),
+        locked_out(fleet),
+        doors_too_wide(fleet),
+        ways_malformed(fleet),
+    )
+    return list(dict.fromkeys(sentence for rule in rules for sentence in rule))

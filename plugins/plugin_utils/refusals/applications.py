@@ -1,0 +1,133 @@
+"""Applications that could not do what they accept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ..fleet.model import Fleet, Host, names_of
+
+# It names a database and its owner, a virtual host, a queue, directories and a user's service file.
+NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+# Settings of the promise that nothing outweighs.
+NEVER_WAIVED = {
+    "broker_use_ssl": "the broker talks to nobody without TLS and a certificate, and a client must know whom it talks to"
+}
+
+
+def applications_named(fleet: Fleet) -> Iterator[str]:
+    for name in fleet.applications:
+        if not NAME.fullmatch(name):
+            yield (
+                f"The application '{name}' of topology_applications is no plain name: small letters, digits and _, at most 63, "
+                f"no digit first, since a database and its owner carry it. Rename the group and its entry in "
+                f"topology_applications."
+            )
+        if name not in fleet.groups:
+            yield (
+                f"topology_applications names '{name}', and the inventory has no such group. "
+                f"Add the group with its worker and producer hosts to the hosts file, or take it out of topology_applications."
+            )
+    for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
+        name = host.inputs.get("application_name")
+        if name is not None and len(host.applications) == 1 and name != host.applications[0]:
+            yield (
+                f"{host.name}: application_name is '{name}', and its application's group '{host.applications[0]}'; the "
+                f"broker and "
+                f"the database know the group's name only. Set application_name: {host.applications[0]}."
+            )
+
+
+def applications_incomplete(fleet: Fleet) -> Iterator[str]:
+    if "celery_worker" not in fleet.roles:
+        return
+    for name in fleet.applications:
+        if name not in fleet.groups:
+            continue
+        if not fleet.of_application(name, "celery_worker"):
+            yield (
+                f"The application '{name}' has no worker: what it accepts would never be done. "
+                f"Put a host of {fleet.groups_of('celery_worker')} into the group '{name}'."
+            )
+        elif "producer" in fleet.roles and not fleet.of_application(name, "producer") and not beats_of(fleet, name):
+            yield (
+                f"The application '{name}' has no producer and no beat: its workers would wait for ever. "
+                f"Put a host of {fleet.groups_of('producer')} into the group '{name}', or set celery_worker_beat on one worker."
+            )
+    for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
+        if len(host.applications) != 1:
+            named = " and ".join(host.applications) or "none"
+            yield (
+                f"{host.name} belongs to {named} of the applications in topology_applications; it must belong to exactly one. "
+                f"Put {host.name} into one application's group."
+            )
+
+
+def second_beat(fleet: Fleet) -> Iterator[str]:
+    for name in fleet.applications:
+        if len(beats := beats_of(fleet, name)) > 1:
+            yield (
+                f"The application '{name}' has {len(beats)} beats ({', '.join(beats)}); the limit is one, since each would send "
+                f"every scheduled task again. Leave celery_worker_beat: true on one of them."
+            )
+
+
+def beats_of(fleet: Fleet, application: str) -> list[str]:
+    return [h.name for h in fleet.of_application(application, "celery_worker") if h.inputs.get("celery_worker_beat") is True]
+
+
+def promises_broken(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        waived = host.inputs.get("application_waivers") or {}
+        for setting in host.inputs.get("application_celery_settings") or {}:
+            if setting in host.promises and setting not in waived:
+                yield (
+                    f"{host.name}: application_celery_settings sets {setting}, which the promise needs as the kit sets it. "
+                    f"Take it out, or waive it with a reason in application_waivers."
+                )
+
+
+def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        for setting, reason in (host.inputs.get("application_waivers") or {}).items():
+            if not str(reason or "").strip():
+                yield f"{host.name}: application_waivers breaks {setting} without a reason. Write one as its value."
+            if setting in NEVER_WAIVED:
+                yield (
+                    f"{host.name}: application_waivers names {setting}, for which no reason counts: {NEVER_WAIVED[setting]}. "
+                    f"Take it out."
+                )
+            if host.promises and setting not in host.promises:
+                yield (
+                    f"{host.name}: application_waivers names {setting}, which is no part of the promise "
+                    f"({', '.join(sorted(host.promises))}). Correct the name, or take it out."
+                )
+
+
+def brokers_scattered(fleet: Fleet) -> Iterator[str]:
+    """Hosts of the role rabbitmq are brokers of their own, not a cluster: a job waits where it was sent, and only there."""
+    for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
+        if len(own := brokers_of(fleet, host)) > 1:
+            yield (
+                f"{host.name}: application_broker_hosts names {len(own)} brokers ({names_of(own)}). The role does not build a "
+                f"cluster of them: each would hold jobs that the others do not know, and what one accepts may never be done. "
+                f"Leave one host in the group {fleet.groups_of('rabbitmq')}, or bind application_broker_hosts to one."
+            )
+    for name in fleet.applications:
+        served = {broker.name for host in fleet.of_application(name, "celery_worker") for broker in brokers_of(fleet, host)}
+        for host in fleet.of_application(name, "producer"):
+            for broker in brokers_of(fleet, host):
+                if served and broker.name not in served:
+                    yield (
+                        f"{host.name}: application_broker_hosts sends jobs to {broker.name}, from which no worker of '{name}' "
+                        f"takes "
+                        f"them. Bind application_broker_hosts of a worker to {broker.name} too."
+                    )
+
+
+def brokers_of(fleet: Fleet, host: Host) -> list[Host]:
+    """The brokers of the fleet that the host's application connects to."""
+    named = host.inputs.get("application_broker_hosts")
+    found = [fleet.at(str(address), host) for address in named] if isinstance(named, list) else []
+    return list({host.name: host for host in found if host is not None and "rabbitmq" in host.roles}.values())

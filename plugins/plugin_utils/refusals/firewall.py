@@ -1,0 +1,68 @@
+"""Ways in and out that would lock somebody out, or let everybody in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..fleet.inputs import mappings
+from ..fleet.model import Fleet, Host, ip
+from ..network.extra_flows import extra_faults
+from ..network.places import Place, network, places_of
+
+
+def guarded(fleet: Fleet) -> Iterator[Host]:
+    """The hosts that get a firewall."""
+    return (host for host in fleet.with_role("firewall") if host.inputs.get("firewall_state") != "absent")
+
+
+def administrators(host: Host) -> list[Place]:
+    return [place for place in places_of(host) if place.kind == "administrators"]
+
+
+def within(address: str, places: list[Place]) -> bool:
+    found = ip(address)
+    networks = [network(each) for place in places for each in place.addresses]
+    return found is not None and any(each is not None and found in each for each in networks)
+
+
+def locked_out(fleet: Fleet) -> Iterator[str]:
+    """Whoever runs the kit must be able to come back, and so must somebody who repairs a host."""
+    for host in guarded(fleet):
+        places, controller = administrators(host), host.measured.get("controller")
+        if not places:
+            yield (
+                f"{host.name}: topology_places has no place of the kind administrators, so that the firewall would let nobody in "
+                f"by SSH. Declare the networks of your administrators there, this control machine's among them."
+            )
+        elif controller and not within(controller, places):
+            listed = ", ".join(address for place in places for address in place.addresses)
+            yield (
+                f"{host.name} sees this control machine come from {controller}, and topology_places lets administrators in from "
+                f"{listed} only: the firewall would lock you out. Add {controller} to a place of the kind administrators."
+            )
+
+
+def doors_too_wide(fleet: Fleet) -> Iterator[str]:
+    for host in guarded(fleet):
+        for place in places_of(host):
+            if place.direction != "in":
+                continue
+            for address in place.addresses:
+                if network(address) is None:
+                    yield (
+                        f"{host.name}: the place '{place.name}' ({place.kind}) has the name {address}. Who comes in must come "
+                        f"from an address that no DNS can change: write the address or network."
+                    )
+            wide = [address for address in place.addresses if (found := network(address)) and found.prefixlen == 0]
+            if wide and place.kind == "administrators" and not place.reason:
+                yield (
+                    f"{host.name}: the place '{place.name}' lets administrators in from {wide[0]}, which is everybody. Name "
+                    f"their networks, or add a 'reason' to the place."
+                )
+
+
+def ways_malformed(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        for number, entry in enumerate(mappings(host, "topology_flows_extra"), 1):
+            for fault in extra_faults(entry):
+                yield f"{host.name}: entry {number} of topology_flows_extra {fault}."

@@ -1,0 +1,264 @@
+"""What was observed on the hosts, held against what the inventory declares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
+from ..network.flows import Flow, flows
+from ..network.places import Place, network, places_of
+
+# What each role keeps on its host, or lets pass, and where. {application} stands for each application of the host or the fleet.
+HOLDS = {
+    "rabbitmq": ("jobs that wait, and dead letters, with what they were called with, of {applications}", "/var/lib/rabbitmq"),
+    "postgresql": ("the databases of {applications}", "/var/lib/postgresql"),
+    "pgbouncer": ("nothing at rest; queries and rows of {applications} pass", ""),
+    "celery_worker": ("work in progress of {applications}, and its workers' logs", "/var/lib/{application}, /var/log/celery"),
+    "producer": ("what clients handed in to {applications}, and its access logs", "/var/lib/{application}, /var/log/celery"),
+    "host": ("the journal", "/var/log/journal"),
+}
+# The first port that a kernel gives to a client's socket.
+EPHEMERAL = 32768
+HOST_IN_TARGET = (
+    re.compile(r"^\w[\w+.-]*://(?:[^/@\s]+@)?\[?(?P<host>[\w.:-]+?)\]?(?::\d+)?(?:/|$)"),
+    re.compile(r"\bhost=(?P<host>[\w.:-]+)"),
+    re.compile(r"[\w.-]+@(?P<host>[\w.-]+)"),
+    re.compile(r"(?:^|\s)(?P<host>[\w.-]+):/"),
+)
+PLAIN_HOST = re.compile(r"^(?P<host>[\w.-]+|[0-9a-f:]+:[0-9a-f:]+)(?::\d+)*$", re.IGNORECASE)
+EXCEPTIONS = re.compile(r".*_(exceptions|waivers)")
+
+
+def target_host(target: str, kind: str) -> str:
+    """The host that a setting sends to; empty when it is a place on the host itself.
+
+    >>> target_host("https://u:p@logs.test:19532/x", "log_sink"), target_host("cp %p /srv/archive/%f", "backup")
+    ('logs.test', '')
+    """
+    for pattern in HOST_IN_TARGET:
+        if match := pattern.search(target):
+            return match["host"]
+    match = None if kind == "backup" else PLAIN_HOST.fullmatch(target)
+    return match["host"] if match else ""
+
+
+def within(address: str, ends: Iterable[str], names: dict[str, list[str]]) -> bool:
+    """Whether the address, or name, is one of the ends: equal, inside a network, or found under one of their names."""
+    found = ip(address)
+    for end in ends:
+        if end == address:
+            return True
+        if found and (net := network(end)) and found in net:
+            return True
+        if found and any(ip(other) == found for other in names.get(end, [])):
+            return True
+    return False
+
+
+class Judge:
+    """observed: host → what residency_observed told, or nothing when it did not answer."""
+
+    def __init__(self, fleet: Fleet, observed: dict[str, dict[str, Any] | None]) -> None:
+        self.fleet, self.observed, self.flows = fleet, observed, flows(fleet)
+
+    def report(self) -> dict[str, Any]:
+        contradictions = [
+            {"host": host.name, "what": what} for host in self.fleet.hosts.values() for what in dict.fromkeys(self.against(host))
+        ]
+        return {
+            "schema": 1,
+            "countries_allowed": sorted(
+                {str(c) for h in self.fleet.hosts.values() for c in h.inputs["topology_countries_allowed"]}
+            ),
+            "hosts": [self.host(host) for host in self.fleet.hosts.values()],
+            "places": self.places(),
+            "flows": [flow.as_data() for flow in self.flows],
+            "observed": self.observed,
+            "contradictions": contradictions,
+            "exceptions": self.exceptions(),
+        }
+
+    # --- Declared -----------------------------------------------------------------------------------------------------
+
+    def host(self, host: Host) -> dict[str, Any]:
+        applications = host.applications or self.fleet.applications
+        holds = []
+        for role, (what, where) in HOLDS.items():
+            if role in host.roles:
+                named = ", ".join(applications) or "no application"
+                places = [where.format(application=one) for one in applications] if "{application}" in where else [where]
+                days = host.inputs.get("host_log_retention_days")
+                kept = f", for at most {days} days" if role == "host" and days else ""
+                holds.append(
+                    {"role": role, "what": what.format(applications=named) + kept}
+                    | {"where": ", ".join(dict.fromkeys(", ".join(places).split(", ")))}
+                )
+        return {
+            "name": host.name,
+            "address": host.address,
+            "country": host.inputs.get("topology_country"),
+            "roles": sorted(host.roles - {"topology"}),
+            "holds": holds,
+            "answered": self.observed.get(host.name) is not None,
+            "egress": self.egress(host),
+        }
+
+    def places(self) -> list[dict[str, Any]]:
+        found: dict[Place, list[str]] = {}
+        for host in self.fleet.hosts.values():
+            for place in places_of(host):
+                found.setdefault(place, []).append(host.name)
+        return [
+            {
+                "name": place.name,
+                "kind": place.kind,
+                "direction": place.direction,
+                "addresses": list(place.addresses),
+                "ports": list(place.ports),
+                "protocols": list(place.protocols),
+                "country": place.country,
+                "reason": place.reason,
+                "hosts": hosts,
+            }
+            for place, hosts in found.items()
+        ]
+
+    def exceptions(self) -> list[dict[str, str]]:
+        """Whatever the inventory lets differ on purpose, wherever it says so."""
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for flow in self.flows:
+            if flow.purpose == "extra":
+                what = f"a way to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
+                found.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
+        for host in self.fleet.hosts.values():
+            for place in places_of(host):
+                if place.country not in host.inputs["topology_countries_allowed"]:
+                    what = f"{place.name} ({place.kind}) stands in {place.country}; only public data passes there"
+                    found.setdefault(("topology_places", what, place.reason), []).append(host.name)
+            for name, value in host.inputs.items():
+                if EXCEPTIONS.fullmatch(name) and value:
+                    for what, reason in reasons(value):
+                        found.setdefault((name, what, reason), []).append(host.name)
+        return [
+            {"input": source, "what": what, "reason": reason, "hosts": ", ".join(hosts)}
+            for (source, what, reason), hosts in sorted(found.items())
+        ]
+
+    def egress(self, host: Host) -> str:
+        """What nftables does with a connection that nobody declared, as observed."""
+        seen = self.observed.get(host.name)
+        if seen is None:
+            return "not observed"
+        closed = [chain for chain, policy in seen["firewall"].items() if "(output)" in chain and policy == "drop"]
+        return f"closed but for what is declared ({closed[0]})" if closed else "open: nothing holds it"
+
+    # --- Observed against declared --------------------------------------------------------------------------------------
+
+    def against(self, host: Host) -> Iterator[str]:
+        seen = self.observed.get(host.name)
+        if seen is None:
+            yield "it did not answer, so that nothing is known of it. Bring it back and look again."
+            return
+        names = seen.get("names", {})
+        yield from self.listeners(host, seen)
+        yield from self.peers(host, seen, names)
+        yield from self.looked_up(host, seen, names)
+        yield from self.mounted(host, seen, names)
+        yield from self.sent(host, seen, names)
+        if "firewall" in host.roles and self.egress(host).startswith("open"):
+            yield "no chain of nftables drops what goes out, and the role firewall is declared. Run site.yml."
+
+    def listeners(self, host: Host, seen: dict[str, Any]) -> Iterator[str]:
+        declared = {(f.protocol, f.port) for f in self.flows if f.destination.kind == "host" and f.destination.name == host.name}
+        # How a flow's own host serves itself is no flow; what it serves at its address is open to whoever comes.
+        for one in seen["listening"]:
+            who = f"{one['program'] or 'a program'} of {one['user']}"
+            address, port, protocol = one["address"], one["port"], one["protocol"]
+            if is_loopback(address) or (protocol, port) in declared or (protocol == "udp" and port >= EPHEMERAL):
+                continue
+            at = "every address" if is_every_address(address) else address
+            yield (
+                f"{who} listens on {at}, {protocol} port {port}, and nobody is declared "
+                f"to come there. Stop it, bind it to 127.0.0.1, or declare who comes (topology_places, topology_flows_extra)."
+            )
+
+    def peers(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
+        own = {str(host.address), *seen.get("addresses", [])}
+        for one in seen["peers"]:
+            if one["address"] not in own and not any(self.covers(flow, host, one, names) for flow in self.flows):
+                who = f"{one['program'] or 'a program'} of {one['user']}"
+                way = "is spoken to by" if one["direction"] == "in" else "speaks to"
+                yield (
+                    f"{who} {way} {one['address']}, {one['protocol']} port {one['port']}, "
+                    f"which nobody declared. Stop it, or declare the place in topology_places."
+                )
+
+    @staticmethod
+    def covers(flow: Flow, host: Host, peer: dict[str, Any], names: dict[str, list[str]]) -> bool:
+        here, there = (flow.destination, flow.source) if peer["direction"] == "in" else (flow.source, flow.destination)
+        if (here.kind, here.name) != ("host", host.name) or (flow.protocol, flow.port) != (peer["protocol"], peer["port"]):
+            return False
+        return within(peer["address"], there.addresses, names)
+
+    def looked_up(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
+        for label, kind, found in (
+            ("resolver", "resolver", seen["resolvers"]),
+            ("time server", "time_server", seen["time_servers"]),
+        ):
+            ends = self.ends(host, {kind})
+            for address in found:
+                if not is_loopback(address) and not within(address, ends, names):
+                    yield f"its {label} is {address}, which no place of the kind {kind} names. Set another, or declare it."
+        mirrors = [place for place in places_of(host) if place.kind == "package_mirror"]
+        for one in seen["package_sources"]:
+            if is_loopback(one["address"]):
+                continue
+            if not any(one["port"] in place.ports and within(one["address"], place.addresses, names) for place in mirrors):
+                yield (
+                    f"{one['file']} takes packages from {one['address']}, port {one['port']}, which no place of the kind "
+                    f"package_mirror names. Take it out, or declare it."
+                )
+
+    def mounted(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
+        for one in seen["mounts"]:
+            if one["network"]:
+                server = target_host(one["source"].replace("//", "smb://", 1), "mount")
+                if not server or not within(server, self.ends(host, {"backup"}), names):
+                    yield (
+                        f"{one['source']} ({one['type']}) is mounted at {one['at']}: another machine's filesystem, which no "
+                        f"place names. Unmount it, or declare its server as a place of the kind backup."
+                    )
+
+    def sent(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
+        for one in seen["remote"]:
+            server = target_host(one["target"], one["kind"])
+            if server and not is_loopback(server) and not within(server, self.ends(host, {one["kind"]}), names):
+                yield (
+                    f"{one['file']} sends to {server} ({one['line']}), which no place of the kind {one['kind']} names. "
+                    f"Take the line out, or declare the place."
+                )
+
+    def ends(self, host: Host, kinds: set[str]) -> list[str]:
+        """Addresses of the host's places of these kinds; one that is a host of the fleet counts by its name too."""
+        found = [address for place in places_of(host) if place.kind in kinds for address in place.addresses]
+        return found + [other.name for other in self.fleet.hosts.values() if other.address in found]
+
+
+def reasons(value: Any) -> Iterator[tuple[str, str]]:
+    """The exceptions of an input: a mapping of each to its reason, or a list of mappings with one."""
+    if isinstance(value, dict):
+        yield from ((str(what), str(reason)) for what, reason in value.items())
+    elif isinstance(value, list):
+        for entry in value:
+            if isinstance(entry, dict):
+                yield ", ".join(f"{k} {v}" for k, v in entry.items() if k != "reason"), str(entry.get("reason", ""))
+            else:
+                yield str(entry), ""
+
+
+def names_of_places(fleet: Fleet, host: Host) -> list[str]:
+    """Names among the addresses of a host's places, for the host to look up."""
+    found = {address for place in places_of(host) for address in place.addresses if network(address) is None}
+    return sorted(found)

@@ -1,0 +1,160 @@
+"""The arithmetic and the rules of role pgbouncer."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+# Listening sockets, the event loop, the log, libc's resolver, a certificate being read, an administrator's console.
+DESCRIPTOR_MARGIN = 100
+# Upstream's own floor: a process limit is not worth less than the kernel's default.
+DESCRIPTOR_MIN = 1024
+# The directory of a socket, and there is none.
+NOWHERE = "/nonexistent"
+
+
+def pgbouncer_descriptors(max_client_conn: Any, pool_size: Any, reserve_pool_size: Any, pools: Any) -> int:
+    """LimitNOFILE: a descriptor for each client and each server connection that the settings allow, and a margin.
+
+    Rounded up to a power of two, so that a small change of a pool is a reload and not a restart.
+    """
+    clients, size, reserve, pairs = int(max_client_conn), int(pool_size), int(reserve_pool_size), int(pools)
+    if min(clients, size, pairs) < 1 or reserve < 0:
+        raise AnsibleFilterError(
+            f"pgbouncer_max_client_conn {clients}, pgbouncer_default_pool_size {size} and pgbouncer_pools {pairs} "
+            f"must be at least 1, and pgbouncer_reserve_pool_size {reserve} at least 0"
+        )
+    needed = clients + (size + reserve) * pairs + DESCRIPTOR_MARGIN
+    return max(DESCRIPTOR_MIN, 1 << (needed - 1).bit_length())
+
+
+def _items(listen_addr: str | Iterable[str]) -> list[str]:
+    items = listen_addr.split(",") if isinstance(listen_addr, str) else list(listen_addr)
+    return [text for item in items if (text := str(item).strip())]
+
+
+def pgbouncer_database_connections(
+    databases: Mapping[str, Mapping[str, Any]], pool_size: Any, reserve_pool_size: Any, auth_connections: Any
+) -> int:
+    """max_db_connections: what one login's pool, its reserve and the questions for verifiers take at most.
+
+    A pool belongs to a user and a database. While a password changes, the application has two logins, and so two pools: together
+    they get what one alone would have, since an idle connection of one is closed when the other needs it.
+    """
+
+    def largest(default: Any, *keys: str) -> int:
+        return max([int(default), *(int(entry[key]) for entry in databases.values() for key in keys if key in entry)])
+
+    pool = largest(pool_size, "pool_size") + largest(reserve_pool_size, "reserve_pool", "reserve_pool_size")
+    return pool + int(auth_connections)
+
+
+def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
+    """Those of the listen addresses that are neither loopback nor private: none may be there (CVE-2026-107350)."""
+    refused = []
+    for item in _items(listen_addr):
+        try:
+            address = ipaddress.ip_address(item)
+        except ValueError:
+            # A name may resolve to anything tomorrow, and * is every address.
+            refused.append(item)
+            continue
+        if address.is_unspecified or not address.is_private:
+            refused.append(item)
+    return refused
+
+
+def pgbouncer_distant_addresses(listen_addr: str | Iterable[str]) -> list[str]:
+    """Those of the listen addresses that are not loopback: the network is between them and their clients."""
+    distant = []
+    for item in _items(listen_addr):
+        try:
+            if not ipaddress.ip_address(item).is_loopback:
+                distant.append(item)
+        except ValueError:
+            distant.append(item)
+    return distant
+
+
+def pgbouncer_client_tls(listen_addr: str | Iterable[str]) -> str:
+    """client_tls_sslmode: PgBouncer has one for all its addresses."""
+    return "verify-ca" if pgbouncer_distant_addresses(listen_addr) else "disable"
+
+
+def pgbouncer_problems(
+    listen_addr: str | Iterable[str], client_tls_sslmode: str = "verify-ca", ignored: Iterable[str] = ()
+) -> list[str]:
+    """Everything that is wrong with the role's inputs by themselves, as sentences."""
+    problems = []
+    ignored = list(ignored)
+    if ignored and "options" not in ignored:
+        problems.append(
+            f"pgbouncer_ignore_startup_parameters is {', '.join(ignored)}, without options: a client that sends an option of no "
+            f"name would make PgBouncer spin and serve nobody (CVE-2026-107349). Add options, or leave the list empty."
+        )
+    if (distant := pgbouncer_distant_addresses(listen_addr)) and client_tls_sslmode == "disable":
+        problems.append(
+            f"pgbouncer_listen_addr names {', '.join(distant)}, and pgbouncer_client_tls_sslmode is disable: queries and results "
+            f"would cross the network as plain text. Leave pgbouncer_client_tls_sslmode out, or listen on 127.0.0.1 only."
+        )
+    if public := pgbouncer_public_addresses(listen_addr):
+        problems += [
+            f"pgbouncer_listen_addr names {', '.join(public)}: PgBouncer may listen on loopback or on a private address only "
+            f"(CVE-2026-107350 lets one user become another). Name the private address."
+        ]
+    return problems
+
+
+def pgbouncer_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, (list, tuple)):
+        value = ", ".join(str(item) for item in value)
+    text = str(value)
+    if "\n" in text:
+        raise AnsibleFilterError(f"a setting's value holds a line break: {text!r}")
+    return text
+
+
+def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], unknown: Iterable[str] = ()) -> dict[str, str]:
+    """The lines of section [pgbouncer]: the role's own keys, less those that this release does not know, and the
+    operator's; each key has one home only."""
+    twice = sorted(set(own) & set(parameters))
+    if twice:
+        raise AnsibleFilterError(
+            "pgbouncer_parameters names "
+            + ", ".join(twice)
+            + ": set "
+            + ", ".join("pgbouncer_" + key for key in twice)
+            + " instead, so that each number has one home."
+        )
+    known = {key: value for key, value in own.items() if key not in set(unknown)}
+    # An empty list is nothing to say: PgBouncer's own default.
+    settings = {key: value for key, value in {**known, **parameters}.items() if value != []}
+    return {str(key): pgbouncer_value(settings[key]) for key in sorted(settings)}
+
+
+def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]], auth_user: str) -> dict[str, str]:
+    """The lines of section [databases]: a connection string for each name, * for every name not listed.
+
+    auth_user stands in each of them and not in [pgbouncer]: as a global setting it would count for the console's own
+    database too, and there one unknown user ends PgBouncer 1.18 (pgbouncer issue 568, "found existing elem").
+
+    Where no line says *, one that leads nowhere is added: CVE-2026-107350 needs a database that does not exist, and so none does.
+    It has no auth_user, so that whoever misspells a database is refused at once.
+    """
+    lines = {} if "*" in databases else {"*": f"host={NOWHERE}"}
+    for name in sorted(databases):
+        pairs = {"auth_user": auth_user, **databases[name]}
+        lines[str(name)] = " ".join(f"{key}={_quoted(pairs[key])}" for key in sorted(pairs))
+    return lines
+
+
+def _quoted(value: Any) -> str:
+    text = pgbouncer_value(value)
+    if text and not any(character in text for character in " '\\="):
+        return text
+    return "'" + text.replace("'", "''") + "'"

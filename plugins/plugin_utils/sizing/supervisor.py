@@ -1,0 +1,86 @@
+"""Celery's programs as supervisord's sections."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+
+def supervisor_command(argv: list[str]) -> str:
+    """The arguments as supervisord's ``command`` takes them: quoted, and with % doubled, which it expands."""
+    return shlex.join(str(argument) for argument in argv).replace("%", "%%")
+
+
+def program_sections(
+    programs: list[dict[str, Any]],
+    run: str,
+    log_directory: str,
+    common: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """supervisord's section of each program: its name and its settings by supervisord's own keys.
+
+    programs: each with name, log, and argv or supervisord's own command; kind where it is not a plain program.
+    run: what runs argv in the application's environment.  common: settings of all.
+    """
+    return [
+        {
+            "name": program["name"],
+            "kind": program.get("kind", "program"),
+            "settings": {
+                "command": program.get("command") or f"{run} {supervisor_command(program['argv'])}",
+                **{key: str(value).lower() if isinstance(value, bool) else value for key, value in common.items()},
+                "stdout_logfile": f"{log_directory}/{program['log']}.log",
+                "stderr_logfile": f"{log_directory}/{program['log']}.err.log",
+            },
+        }
+        for program in programs
+    ]
+
+
+def log_name(program: str) -> str:
+    """The article's names: celery-worker logs to worker.log, celery-mail to mail.log."""
+    return program.removeprefix("celery-")
+
+
+def worker_programs(
+    programs: list[dict[str, Any]],
+    host: str,
+    celery_app: str,
+    queues: list[str],
+    concurrency: int,
+    loglevel: str,
+) -> list[dict[str, Any]]:
+    """Each worker program with its node name, arguments and log name.
+
+    programs: as celery_worker_programs.  queues, concurrency: for what a program leaves out.
+    """
+    return [
+        {
+            "name": program["name"],
+            "log": log_name(program["name"]),
+            "node": f"{program['name']}@{host}",
+            "argv": [
+                "celery",
+                f"--app={celery_app}",
+                "worker",
+                f"--hostname={program['name']}@{host}",
+                f"--queues={','.join(program.get('queues') or queues)}",
+                f"--concurrency={program.get('concurrency') or concurrency}",
+                f"--loglevel={loglevel}",
+                # Workers that watch each other cost a queue and a second at each start, and decide nothing here.
+                "--without-gossip",
+                "--without-mingle",
+                *(program.get("arguments") or []),
+            ],
+        }
+        for program in programs
+    ]
+
+
+def beat_program(celery_app: str, state: str, loglevel: str) -> dict[str, Any]:
+    """The program that sends an application's scheduled tasks; its schedule is kept in the state directory."""
+    return {
+        "name": "celery-beat",
+        "log": "beat",
+        "argv": ["celery", f"--app={celery_app}", "beat", f"--schedule={state}/celerybeat-schedule", f"--loglevel={loglevel}"],
+    }

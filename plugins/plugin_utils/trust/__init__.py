@@ -1,0 +1,1 @@
+"""Certificates, secrets, logins and their rotation."""
