@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,6 @@ import pytest
 from test_newsroom_web import APPLICATION, TOKEN, Server, environment, serve
 
 __all__ = ["environment"]  # the fixture, for pytest to find
-
-sys.path.insert(0, str(APPLICATION))
 
 from newsroom import probe
 

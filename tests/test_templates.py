@@ -77,10 +77,12 @@ FLOWS = [
 def renderings(role: str) -> dict[str, str]:
     """The role's templates, and those of templates/ that its constants render, each with the expression that renders it."""
     own = ROOT / "roles" / role / "templates"
-    found = {str(path.relative_to(ROOT)): f"lookup('grunnfjell.platform.rendered', '{path}')" for path in sorted(own.rglob("*.j2"))}
+    found = {
+        str(path.relative_to(ROOT)): f"lookup('grunnfjell.platform.rendered', '{path}')" for path in sorted(own.rglob("*.j2"))
+    }
     constants = ROOT / "roles" / role / "vars/main.yml"
     for name, value in (yaml.safe_load(constants.read_text()) if constants.exists() else {}).items():
-        for source in re.findall(r"lookup\('rendered', '([^']+)'", value if isinstance(value, str) else ""):
+        for source in re.findall(r"lookup\('grunnfjell\.platform\.rendered', '([^']+)'", value if isinstance(value, str) else ""):
             if not (own / source).exists():
                 found[f"templates/{source}"] = name
     return found

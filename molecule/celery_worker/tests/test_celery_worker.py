@@ -20,7 +20,6 @@ PROMISES = {
 # supervisord's own account of its programs, over its own socket.
 ASK = """
 import json, sys
-sys.path.insert(0, "/usr/lib/python3/dist-packages")
 from supervisor.xmlrpc import SupervisorTransport
 from xmlrpc.client import ServerProxy
 rpc = ServerProxy("http://localhost", SupervisorTransport(None, None, "unix:///run/supervisor.sock")).supervisor

@@ -12,10 +12,8 @@ import ssl
 import struct
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "rabbitmq/tests"))
 from amqp_probe import Connection, Refused
 
 # A firewall that drops says nothing: whoever has heard nothing by then is out.

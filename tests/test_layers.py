@@ -1,0 +1,103 @@
+"""Who may import whom. A package may import what is below it in the order of docs/architecture.md, never what is above."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+KIT = "ansible_collections.grunnfjell.platform"
+# Packages of one row may import the rows below theirs and not each other.
+ROWS = [
+    {"plugins.action", "plugins.filter", "plugins.lookup"},
+    {"plugins.plugin_utils.refusals", "plugins.plugin_utils.reports"},
+    {"plugins.plugin_utils.capacity", "plugins.plugin_utils.network", "plugins.plugin_utils.trust"},
+    {"plugins.plugin_utils.sizing"},
+    {"plugins.plugin_utils.fleet"},
+]
+# What runs on a host knows nothing of the control node.
+HOST_ROWS = [{"plugins.modules"}, {"plugins.module_utils"}]
+# The collection never imports what tests it.
+ABOVE = {"lab", "molecule", "tests"}
+
+
+def package_of(module: str) -> str:
+    """The package whose row counts: of plugin_utils its part, of everything else the folder below plugins."""
+    parts = module.split(".")
+    return ".".join(parts[:3] if parts[:2] == ["plugins", "plugin_utils"] else parts[:2])
+
+
+def imports(path: Path, root: Path = ROOT) -> Iterator[tuple[int, str]]:
+    """Line and absolute module, from the repository's root, of each import of the kit's own code."""
+    package = path.relative_to(root).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
+            module = ".".join(part for part in (base, node.module) if part)
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            name = name.removeprefix(f"{KIT}.")
+            if name.split(".")[0] in {"plugins", *ABOVE}:
+                yield node.lineno, name
+
+
+def violations(root: Path = ROOT) -> list[str]:
+    """A sentence for each import that goes up or sideways."""
+    found = []
+    for rows in (ROWS, HOST_ROWS):
+        rank = {package: number for number, row in enumerate(rows) for package in row}
+        for package in rank:
+            for path in sorted((root / package.replace(".", "/")).rglob("*.py")):
+                for line, module in imports(path, root):
+                    target = package_of(module)
+                    if target != package and rank.get(target, -1) <= rank[package]:
+                        found.append(f"{path.relative_to(root)}:{line} imports {module}, which is not below {package}")
+    return found
+
+
+def test_every_import_goes_down() -> None:
+    assert violations() == []
+
+
+def test_every_package_has_its_row() -> None:
+    """A new folder of Python under plugins/ has to be given its place here."""
+    packages = {package_of(".".join(path.relative_to(ROOT).parent.parts)) for path in (ROOT / "plugins").rglob("*.py")}
+    assert packages - {"plugins.plugin_utils"} == set().union(*ROWS, *HOST_ROWS)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("plugins/plugin_utils/fleet/model.py", "from ..refusals import refusals"),
+        ("plugins/plugin_utils/network/flows.py", "from ..capacity.line import Line"),
+        ("plugins/plugin_utils/sizing/rabbitmq.py", f"from {KIT}.plugins.action import topology"),
+        ("plugins/modules/firewall.py", "from ..plugin_utils.network import flows"),
+        ("plugins/module_utils/psql.py", "from ..modules import firewall"),
+        ("plugins/action/topology.py", "import lab.machine"),
+    ],
+)
+def test_an_import_that_goes_up_is_found(tmp_path: Path, file: str, line: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{line}\n")
+    assert len(violations(tmp_path)) == 1
+
+
+def test_nobody_bends_the_import_path() -> None:
+    """`make setup` links the checkout where Python looks; a program that reaches past that breaks in the artifact."""
+    bent = ("sys.path." + "insert", "sys.path." + "append", "__path__." + "append")
+    found = [
+        f"{path.relative_to(ROOT)}: {word}"
+        for top in ("plugins", "lab", "molecule", "tests", "roles", "examples")
+        for path in (ROOT / top).rglob("*.py")
+        for word in bent
+        if word in path.read_text(encoding="utf-8")
+    ]
+    assert found == []
