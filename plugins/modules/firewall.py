@@ -41,9 +41,9 @@ import json
 import shutil
 from pathlib import Path
 
-from ..module_utils import firewall_program as firewall
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import firewall_program as firewall
 from ..module_utils.whole_files import diff_of
 
 

@@ -6,19 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..fleet.model import Host, is_every_address, is_loopback
-
-# Units whose processes may have a role's port: what the role itself set up in an earlier run.
-UNITS = {
-    "rabbitmq": ("rabbitmq-server", "epmd"),
-    "postgresql": ("postgresql",),
-    "pgbouncer": ("pgbouncer",),
-    "producer": ("supervisor",),
-}
-# Whose sockets they are where a container keeps processes of others from root: no program can be seen there.
-USERS = {"rabbitmq": ("rabbitmq", "epmd", "root"), "postgresql": ("postgres",), "pgbouncer": ("postgres",)}
-# Units whose socket systemd itself holds.
-SOCKET_UNITS = ("rabbitmq", "pgbouncer")
-ERLANG_DISTRIBUTION, EPMD = 25672, 4369
+from ..fleet.services import services
 
 
 @dataclass(frozen=True)
@@ -48,29 +36,24 @@ def split_place(text: object) -> tuple[str, int] | None:
     return (address.removeprefix("[").removesuffix("]"), int(port)) if valid else None
 
 
+def listed(value: object) -> list[str]:
+    """The entries of an input that is a list, or one text of several separated by commas."""
+    entries = value if isinstance(value, list) else str(value or "").split(",")
+    return [text for entry in entries if (text := str(entry).strip())]
+
+
 def places(host: Host, role: str) -> Iterator[Place]:
     """Where the role will listen on the host, as far as its inputs are sound."""
-    given = host.inputs
     if role not in host.roles:
         return
-    if role == "rabbitmq":
-        for text in given.get("rabbitmq_listeners_ssl") or []:
+    for entry in services()[role].listens:
+        for text in listed(host.inputs.get(entry.endpoints)):
             if place := split_place(text):
-                yield Place(role, "rabbitmq_listeners_ssl", *place)
-        if address := given.get("rabbitmq_distribution_address"):
-            yield Place(role, "rabbitmq_distribution_address", str(address), ERLANG_DISTRIBUTION)
-            yield Place(role, "rabbitmq_distribution_address", str(address), EPMD)
-    elif role == "producer":
-        if place := split_place(given.get("producer_bind")):
-            yield Place(role, "producer_bind", *place)
-    else:
-        listen, port = {
-            "postgresql": ("postgresql_listen_addresses", "postgresql_port"),
-            "pgbouncer": ("pgbouncer_listen_addr", "pgbouncer_listen_port"),
-        }[role]
-        number, named = host.number(port), given.get(listen)
-        for address in (named if isinstance(named, list) else str(named or "").split(",")) if number else []:
-            yield Place(role, port, str(address).strip(), int(number or 0))
+                yield Place(role, entry.endpoints, *place)
+        ports = entry.ports or ((number,) if (number := host.number(entry.port)) else ())
+        for address in listed(host.inputs.get(entry.addresses)):
+            for port in ports:
+                yield Place(role, entry.port or entry.addresses, address, int(port))
 
 
 def accepts(server: Host, role: str, address: str, port: int) -> bool:
@@ -79,9 +62,9 @@ def accepts(server: Host, role: str, address: str, port: int) -> bool:
     return any(place.meets(str(wanted), port) for place in places(server, role))
 
 
-def targets_of(bouncer: Host) -> Iterator[tuple[str, str, int]]:
-    """Database, address and port of each connection string of the bouncer."""
-    databases = bouncer.inputs.get("pgbouncer_databases")
+def targets_of(bouncer: Host, source: str = "pgbouncer_databases") -> Iterator[tuple[str, str, int]]:
+    """Database, address and port of each connection string of the bouncer, by the input that holds them."""
+    databases = bouncer.inputs.get(source)
     for name, parts in databases.items() if isinstance(databases, dict) else ():
         for address in str(parts.get("host") or "").split(",") if isinstance(parts, dict) else ():
             if address and not address.startswith("/"):  # the directory of a socket

@@ -11,12 +11,10 @@ from typing import Any
 
 from ..fleet.inputs import mappings
 from ..fleet.model import Fleet, Host, is_loopback
-from .endpoints import split_place, targets_of
+from ..fleet.services import Dials, services
+from .endpoints import listed, places, split_place, targets_of
 from .extra_flows import ends_named, extra_faults
 from .places import Place, places_of
-
-# Debian's PgBouncer runs as it.
-BOUNCER_USER = "postgres"
 
 
 @dataclass(frozen=True, order=True)
@@ -68,10 +66,7 @@ def end_of(host: Host) -> End:
 def flows(fleet: Fleet) -> list[Flow]:
     """Every declared flow, in a fixed order. What stays on one host is loopback, and no flow."""
     found = {
-        flow
-        for host in fleet.hosts.values()
-        for ways in (to_brokers, to_databases, to_bouncers_and_past, from_and_to_places, extra)
-        for flow in ways(fleet, host)
+        flow for host in fleet.hosts.values() for ways in (to_services, from_and_to_places, extra) for flow in ways(fleet, host)
     }
     return sorted(flow for flow in found if flow.source != flow.destination)
 
@@ -88,29 +83,33 @@ def other_end(fleet: Fleet, host: Host, address: str) -> End:
     return End("place", address, (address,))
 
 
-def to_brokers(fleet: Fleet, host: Host) -> Iterator[Flow]:
-    named, port = host.inputs.get("application_broker_hosts"), host.number("application_broker_port")
-    if host.roles & {"celery_worker", "producer"} and isinstance(named, list) and port:
-        for address in named:
-            yield Flow(end_of(host), other_end(fleet, host, str(address)), "amqp", "tcp", int(port))
+def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
+    """From the host's services to those that they connect to, by what each declares in its meta/service.yml."""
+    for service in services().values():
+        for entry in service.dials if service.role in host.roles else ():
+            for address, port in dialled(host, entry):
+                if not is_loopback(address):
+                    server = fleet.at(address, host)
+                    purpose = purpose_of(entry, server, port)
+                    yield Flow(end_of(host), other_end(fleet, host, address), purpose, "tcp", port, user=entry.account)
 
 
-def to_databases(fleet: Fleet, host: Host) -> Iterator[Flow]:
-    """From a PgBouncer to the servers of its connection strings; the application beside it has no business there."""
-    if "pgbouncer" in host.roles:
-        for _, address, port in targets_of(host):
-            server = other_end(fleet, host, address)
-            yield Flow(end_of(host), server, "postgresql", "tcp", port, user=BOUNCER_USER)
+def dialled(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:
+    """Address and port of each connection, as far as the inputs are sound."""
+    if entry.databases:
+        yield from ((address, port) for _, address, port in targets_of(host, entry.databases))
+    elif port := host.number(entry.port):
+        yield from ((address, int(port)) for address in listed(host.inputs.get(entry.hosts)))
 
 
-def to_bouncers_and_past(fleet: Fleet, host: Host) -> Iterator[Flow]:
-    """From an application to the PgBouncer of another host, or to PostgreSQL itself where it goes past every one."""
-    address, port = host.inputs.get("application_database_host"), host.number("application_database_port")
-    if not (host.roles & {"celery_worker", "producer"} and address and port) or is_loopback(address):
-        return
-    server = fleet.at(str(address), host)
-    bouncer = server is not None and "pgbouncer" in server.roles and server.number("pgbouncer_listen_port") in (port, None)
-    yield Flow(end_of(host), other_end(fleet, host, str(address)), "pgbouncer" if bouncer else "postgresql", "tcp", int(port))
+def purpose_of(entry: Dials, server: Host | None, port: int) -> str:
+    """The purpose of the service that takes the connection; where none is seen to, of the last that may."""
+    for role in entry.services:
+        if server is not None and role in server.roles:
+            ports = {place.port for place in places(server, role)}
+            if not ports or port in ports:
+                return services()[role].listens[0].purpose
+    return services()[entry.services[-1]].listens[0].purpose
 
 
 def producer_port(host: Host) -> int | None:

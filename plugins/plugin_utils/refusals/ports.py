@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
-from ..network.endpoints import SOCKET_UNITS, UNITS, USERS, places, split_place
+from ..fleet.services import services
+from ..network.endpoints import places, split_place
 
 
 def ports_twice(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
-        own = [place for role in UNITS for place in places(host, role)]
+        own = [place for role in services() for place in places(host, role)]
         for one, other in combinations(own, 2):
             if one.source != other.source and (one.meets(other.address, other.port) or other.meets(one.address, one.port)):
                 yield (
@@ -24,7 +25,7 @@ def ports_twice(fleet: Fleet) -> Iterator[str]:
 def ports_taken(fleet: Fleet) -> Iterator[str]:
     """A port that another program of the host has; what the role itself runs there may keep it."""
     for host in fleet.hosts.values():
-        for place in (place for role in UNITS for place in places(host, role)):
+        for place in (place for role in services() for place in places(host, role)):
             for socket in host.measured.get("listening") or []:
                 if place.meets(socket["address"], socket["port"]) and not belongs(host, place.role, socket):
                     yield (
@@ -34,9 +35,13 @@ def ports_taken(fleet: Fleet) -> Iterator[str]:
 
 
 def belongs(host: Host, role: str, socket: dict[str, str]) -> bool:
-    held_by_systemd = socket["program"] == "systemd" and role in SOCKET_UNITS
-    unseen = not socket["program"] and socket.get("user") in USERS.get(role, (host.inputs.get("application_user"),))
-    return held_by_systemd or unseen or (socket["unit"] or "").startswith(UNITS[role])
+    """Whether the socket is the role's own, from an earlier run."""
+    service = services()[role]
+    held_by_systemd = socket["program"] == "systemd" and service.sockets.by_systemd
+    # A container keeps processes of others from root: no program can be seen there, and the account has to do.
+    accounts = service.sockets.accounts or (host.inputs.get("application_user"),)
+    unseen = not socket["program"] and socket.get("user") in accounts
+    return held_by_systemd or unseen or (socket["unit"] or "").startswith(service.own_units)
 
 
 def holder(socket: dict[str, str]) -> str:

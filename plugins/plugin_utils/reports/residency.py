@@ -7,18 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
+from ..fleet.services import services
 from ..network.flows import Flow, flows
 from ..network.places import Place, network, places_of
 
-# What each role keeps on its host, or lets pass, and where. {application} stands for each application of the host or the fleet.
-HOLDS = {
-    "rabbitmq": ("jobs that wait, and dead letters, with what they were called with, of {applications}", "/var/lib/rabbitmq"),
-    "postgresql": ("the databases of {applications}", "/var/lib/postgresql"),
-    "pgbouncer": ("nothing at rest; queries and rows of {applications} pass", ""),
-    "celery_worker": ("work in progress of {applications}, and its workers' logs", "/var/lib/{application}, /var/log/celery"),
-    "producer": ("what clients handed in to {applications}, and its access logs", "/var/lib/{application}, /var/log/celery"),
-    "host": ("the journal", "/var/log/journal"),
-}
 # The first port that a kernel gives to a client's socket.
 EPHEMERAL = 32768
 HOST_IN_TARGET = (
@@ -85,16 +77,18 @@ class Judge:
     def host(self, host: Host) -> dict[str, Any]:
         applications = host.applications or self.fleet.applications
         holds = []
-        for role, (what, where) in HOLDS.items():
-            if role in host.roles:
-                named = ", ".join(applications) or "no application"
-                places = [where.format(application=one) for one in applications] if "{application}" in where else [where]
+        named = ", ".join(applications) or "no application"
+        for service in services().values():
+            if service.role in host.roles and service.holds.what:
                 days = host.inputs.get("host_log_retention_days")
-                kept = f", for at most {days} days" if role == "host" and days else ""
-                holds.append(
-                    {"role": role, "what": what.format(applications=named) + kept}
-                    | {"where": ", ".join(dict.fromkeys(", ".join(places).split(", ")))}
-                )
+                kept = f", for at most {days} days" if service.role == "host" and days else ""
+                places = [
+                    path.format(application=name)
+                    for path in service.holds.where
+                    for name in (applications if "{application}" in path else [""])
+                ]
+                what = service.holds.what.format(applications=named) + kept
+                holds.append({"role": service.role, "what": what, "where": ", ".join(dict.fromkeys(places))})
         return {
             "name": host.name,
             "address": host.address,

@@ -1,0 +1,176 @@
+"""What each role declares of its service in meta/service.yml: the one place from which the rest of the kit knows it.
+
+docs/services.md explains each key to whoever adds a service; the schema here refuses what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import yaml
+
+ROLES = Path(__file__).resolve().parents[3] / "roles"
+
+
+class ServiceError(ValueError):
+    """A meta/service.yml that cannot be read: a defect of the kit, not of an inventory."""
+
+
+@dataclass(frozen=True)
+class Listens:
+    """Where a service takes connections.
+
+    purpose: the name of its flows.  endpoints: input with ``address:port``, or a list of them.
+    addresses: input with an address, a list, or several separated by commas.  port: input with their port.  ports: fixed ones.
+    """
+
+    purpose: str
+    endpoints: str = ""
+    addresses: str = ""
+    port: str = ""
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dials:
+    """Where a service connects to.
+
+    hosts, port: inputs with the address or addresses, and the port.  databases: input of connection strings by database.
+    services: who may answer there; the flow is named after the first one that listens there, else after the last.
+    account: the only system account that may connect; empty where every one may.
+    """
+
+    services: tuple[str, ...]
+    hosts: str = ""
+    port: str = ""
+    databases: str = ""
+    account: str = ""
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """By whom a listening socket is the service's: systemd itself, these accounts, or these units instead of its own."""
+
+    by_systemd: bool = False
+    accounts: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Holds:
+    """what: personal data at rest or passing, with ``{applications}``.  where: paths, with ``{application}``."""
+
+    what: str = ""
+    where: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Service:
+    """One role's service.
+
+    after: roles that a host plays before it.  alone_with: roles that are played with it when it is played alone.
+    rollout: the playbook of its own that plays it, empty for playbooks/service.yml.  units: patterns of systemd's units.
+    packages: beginnings of the names of packages that unattended upgrades leave alone.  logs: patterns of its log files.
+    status: section of platform_status → what it needs to know → the input that says so.
+    removed_where: the key of ansible_facts['resources'] that is true where a host that left the role still has the service.
+    """
+
+    role: str
+    after: tuple[str, ...] = ()
+    alone_with: tuple[str, ...] = ()
+    rollout: str = ""
+    units: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    listens: tuple[Listens, ...] = ()
+    dials: tuple[Dials, ...] = ()
+    sockets: Sockets = Sockets()
+    holds: Holds = Holds()
+    logs: tuple[str, ...] = ()
+    status: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    removed_where: str = ""
+
+    @property
+    def own_units(self) -> tuple[str, ...]:
+        """Beginnings of the names of the units that may hold its ports."""
+        return tuple(unit.partition("@")[0].removesuffix(".service") for unit in self.sockets.units or self.units)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def parse(role: str, declared: Mapping[str, Any]) -> Service:
+    """The service that a meta/service.yml declares.
+
+    >>> parse("etcd", {"after": ["pki"], "listens": [{"purpose": "etcd", "endpoints": "etcd_listen"}]}).listens[0].endpoints
+    'etcd_listen'
+    """
+    parts: dict[str, Any] = {key: _tuples(value) for key, value in declared.items()}
+    try:
+        for key, kind in (("listens", Listens), ("dials", Dials)):
+            entries = declared.get(key, ())
+            parts[key] = tuple(kind(**{name: _tuples(value) for name, value in entry.items()}) for entry in entries)
+        for key, kind in (("sockets", Sockets), ("holds", Holds)):
+            parts[key] = kind(**{name: _tuples(value) for name, value in declared.get(key, {}).items()})
+        return Service(role, **parts)
+    except TypeError as error:
+        raise ServiceError(f"roles/{role}/meta/service.yml: {error}. docs/services.md lists the keys.") from None
+
+
+@lru_cache
+def services(roles: Path = ROLES) -> Mapping[str, Service]:
+    """Every role's service, in an order in which each one comes after those that it names."""
+    found = {}
+    for path in sorted(roles.glob("*/meta/service.yml")):
+        role = path.parents[1].name
+        found[role] = parse(role, yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) or {})
+    if unknown := {name for service in found.values() for name in (*service.after, *service.alone_with)} - set(found):
+        raise ServiceError(f"meta/service.yml names {', '.join(sorted(unknown))}, which has no meta/service.yml.")
+    order = TopologicalSorter({role: service.after for role, service in found.items()})
+    order.prepare()
+    sorted_roles: list[str] = []
+    while order.is_active():  # siblings by name, so that the order never depends on a dictionary's
+        ready = sorted(order.get_ready())
+        sorted_roles += ready
+        order.done(*ready)
+    return MappingProxyType({role: found[role] for role in sorted_roles})
+
+
+def declared(key: str, roles: Path = ROLES) -> list[str]:
+    """What all services declare under the key, for a template: ``units``, ``packages``, ``own_units`` or ``logs``.
+
+    >>> "pgbouncer.service" in declared("units")
+    True
+    """
+    return [value for service in services(roles).values() for value in getattr(service, key)]
+
+
+def played(own: Iterable[str], tags: Iterable[str] = ("all",), skipped: Iterable[str] = (), alone: str = "") -> list[str]:
+    """The services that playbooks/service.yml plays on a host, in order.
+
+    own: the roles that the host carries.  tags, skipped: what the run was asked for by ``--tags`` and ``--skip-tags``.
+    alone: the only service to play, with those that it is played with.
+
+    >>> played(["pgbouncer", "host", "pki", "celery_worker"])
+    ['host', 'pki', 'pgbouncer']
+    >>> played(["pgbouncer", "host", "pki"], tags=["pgbouncer"]), played(["host", "pki"], alone="pgbouncer")
+    (['pki', 'pgbouncer'], [])
+    """
+    own, tags, known = set(own), set(tags), services()
+
+    def with_companions(names: set[str]) -> set[str]:
+        return names | {companion for name in names & own for companion in known[name].alone_with if name in known}
+
+    chosen = own & set(known)
+    if alone:
+        chosen &= with_companions({alone} & own)
+    if "all" not in tags:
+        chosen &= with_companions(tags & set(known))
+    chosen -= set(skipped)
+    return [role for role, service in known.items() if role in chosen and service.rollout in ("", alone)]
