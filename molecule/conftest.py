@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from authority import REPOSITORY, Authority, of_inventory
+from host_services import log_commands, services_of
 from playing import play
 from recorded import Run, read
 
@@ -17,16 +18,6 @@ from recorded import Run, read
 os.environ.pop("ANSIBLE_CALLBACKS_ENABLED", None)
 # Nor is it read by a person: Molecule wants its colours.
 os.environ["ANSIBLE_FORCE_COLOR"] = "0"
-
-# What to read first when a service of the group does not keep its promise.
-JOURNALS = {
-    "rabbitmq": "tail -n 25 /var/log/rabbitmq/rabbit@*.log",
-    "postgresql": "tail -n 25 /var/log/postgresql/*.log",
-    "pgbouncer": "journalctl --no-pager --quiet --lines=25 --unit=pgbouncer.service",
-    "supervisor": "tail -n 25 /var/log/supervisor/supervisord.log",
-    "celery_workers": "tail -n 25 /var/log/celery/*.log",
-    "producers": "tail -n 25 /var/log/celery/*.log",
-}
 
 
 @pytest.fixture(scope="session")
@@ -64,15 +55,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
-    """A failed test prints the end of the journals of its host's services."""
+    """A failed test prints the end of the logs of its host's services."""
     report = yield
     host = getattr(item, "funcargs", {}).get("host")
     runner = getattr(getattr(host, "backend", None), "ansible_runner", None)
     if report.failed and runner is not None:
-        for group in runner.get_variables(host.backend.get_hostname())["group_names"]:
-            if group in JOURNALS:
-                said = host.run(f"{JOURNALS[group]} 2>/dev/null").stdout
-                report.sections.append((f"{group}, the end of its journal", said))
+        for service in services_of(runner.get_variables(host.backend.get_hostname())):
+            for command in log_commands(service):
+                report.sections.append((f"{service.role}: {command}", host.run(f"{command} 2>/dev/null").stdout))
     return report
 
 

@@ -30,7 +30,9 @@ def fleet(places: list[dict[str, Any]] = PLACES, **changes: dict[str, Any]) -> F
     hosts = {
         "broker1": Host("broker1", frozenset({"rabbitmq"}), (), "10.0.0.1"),
         "db1": Host("db1", frozenset({"postgresql"}), (), "10.0.0.2"),
-        "worker1": Host("worker1", frozenset({"application", "celery_worker", "pgbouncer"}), ("newsroom",), "10.0.0.3", inputs=dict(CLIENT)),
+        "worker1": Host(
+            "worker1", frozenset({"application", "celery_worker", "pgbouncer"}), ("newsroom",), "10.0.0.3", inputs=dict(CLIENT)
+        ),
         "web1": Host(
             "web1",
             frozenset({"application", "producer", "pgbouncer"}),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
+from ..plugin_utils.fleet.services import ROLES, services
 
 
 class ActionModule(ActionBase):
@@ -28,37 +27,19 @@ class ActionModule(ActionBase):
         table = self._templar.template(self._vars["topology_roles"]).items()
         return {role for role, at in table if groups & set([at] if isinstance(at, str) else at)}
 
-    def _input(self, role: str, name: str) -> Any:
+    def _input(self, name: str) -> Any:
         """A role's input as this host has it; the role's own default where the inventory says nothing."""
         if name in self._vars:
             return self._templar.template(self._vars[name])
-        return self._templar.template(
-            self._loader.load_from_file(str(ROLES / role / "defaults/main.yml"), trusted_as_template=True)[name]
-        )
+        role = next(role for role in services() if name.startswith(f"{role}_"))
+        defaults = self._loader.load_from_file(str(ROLES / role / "defaults/main.yml"), trusted_as_template=True)
+        return self._templar.template(defaults[name]) if name in defaults else None
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
-        sections: dict[str, dict[str, Any]] = {"certificates": {"renew_days": self._input("pki", "pki_renew_days")}}
-        if "firewall" in roles and self._input("firewall", "firewall_state") == "present":
-            sections["firewall"] = {}
-        if "rabbitmq" in roles:
-            sections["broker"] = {}
-        if "postgresql" in roles:
-            sections["database"] = {"port": self._input("postgresql", "postgresql_port")}
-        if "pgbouncer" in roles:
-            sections["bouncer"] = {
-                "socket_dir": self._input("pgbouncer", "pgbouncer_unix_socket_dir"),
-                "port": self._input("pgbouncer", "pgbouncer_listen_port"),
-            }
-        if "supervisor" in roles:
-            sections["programs"] = {"socket": "/run/supervisor.sock"}
-        if "application" in roles:
-            sections["application"] = {"name": self._input("application", "application_name")}
-        if "producer" in roles:
-            address, path = self._input("producer", "producer_bind"), self._input("producer", "producer_health_path")
-            sections["producer"] = {
-                "name": self._input("application", "application_name"),
-                "user": self._input("application", "application_user"),
-                "url": f"https://{address}{path}",
-                "authorities": self._input("producer", "producer_ca_file"),
-            }
-        return sections
+        """What each service of the host declares under status, but for a service that was taken off it."""
+        return {
+            section: {key: self._input(name) for key, name in wanted.items()}
+            for role, service in services().items()
+            if role in roles and (not service.status or self._input(f"{role}_state") != "absent")
+            for section, wanted in service.status.items()
+        }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import rollout
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import rollout, services
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network import ruleset
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import acceptance
@@ -59,6 +59,8 @@ class FilterModule:
             "restart_batches": rollout.restart_batches,
             "secret_beside": rotation.beside,
             "secret_in_use": rotation.secret_of,
+            "services_declared": services.declared,
+            "services_played": services.played,
             "settings_contents": celery.settings_contents,
             "settings_files": celery.settings_files,
             "ssh_problems": host.ssh_problems,

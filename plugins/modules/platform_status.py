@@ -48,7 +48,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import bounded, firewall_program, pki_files, rabbitmq_cli
-from ..module_utils.supervisord import connect
+from ..module_utils.supervisord import SOCKET, connect
 
 # A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
 # machine does other things at the same time.
@@ -232,13 +232,14 @@ def bouncer_figures(pools: list[dict[str, str]], stats: list[dict[str, str]]) ->
 
 
 def programs(wanted: dict[str, Any]) -> dict[str, Any]:
-    supervisor = connect(wanted["socket"], SUPERVISORD_PATIENCE_S)
+    socket = wanted.get("socket", SOCKET)
+    supervisor = connect(socket, SUPERVISORD_PATIENCE_S)
     if supervisor is None:
-        raise NoAnswer(f"supervisord does not answer on {wanted['socket']}: it does not listen there")
+        raise NoAnswer(f"supervisord does not answer on {socket}: it does not listen there")
     try:
         infos = supervisor.getAllProcessInfo()
     except (OSError, http.client.HTTPException) as error:
-        raise NoAnswer(f"supervisord does not answer on {wanted['socket']}: {error}") from error
+        raise NoAnswer(f"supervisord does not answer on {socket}: {error}") from error
     return {
         f"{info['group']}:{info['name']}" if info["group"] != info["name"] else info["name"]: {
             "state": info["statename"],
@@ -269,11 +270,11 @@ def application(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def producer(wanted: dict[str, Any]) -> dict[str, Any]:
-    began = time.monotonic()
+    began, url = time.monotonic(), f"https://{wanted['bind']}{wanted['path']}"
     with ThreadPoolExecutor() as both:
-        answering = both.submit(answers, wanted["url"], wanted["authorities"])
+        answering = both.submit(answers, url, wanted["authorities"])
         confirming = both.submit(confirms, wanted["name"], wanted["user"])
-        told = {"url": wanted["url"], "answers": answering.result(), "publish": confirming.result()}
+        told = {"url": url, "answers": answering.result(), "publish": confirming.result()}
     return {**told, "seconds": round(time.monotonic() - began, 3)}
 
 

@@ -13,6 +13,7 @@ import playing
 import pytest
 import yaml
 from following import DONE_S, RESUME_S, SHORT, ended, programs, settled, until
+from host_services import UNITS
 from playing import Counts, changed
 
 from lab.demo import fleet
@@ -21,7 +22,6 @@ from lab.machine import REPOSITORY
 
 pytestmark = pytest.mark.disruptive
 
-SERVICES = ("rabbitmq-server.service", "postgresql@*.service", "pgbouncer.service", "supervisor.service")
 MORE = REPOSITORY / "inventories/lab-more"
 
 
@@ -37,7 +37,7 @@ def play(inventory: str | Path, playbook: str, *arguments: str, prefix: Sequence
 
 def started(site: Fleet) -> dict[str, str]:
     """When each service started and each program's process, on each host."""
-    show = f"systemctl show --property=Id,ActiveEnterTimestampMonotonic,MainPID {' '.join(map(repr, SERVICES))}"
+    show = f"systemctl show --property=Id,ActiveEnterTimestampMonotonic,MainPID {' '.join(map(repr, UNITS))}"
     seen = {}
     for host in site.hosts:
         services = host.run(["sh", "-c", show])

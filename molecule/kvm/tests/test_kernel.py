@@ -5,21 +5,14 @@ from __future__ import annotations
 import platform
 
 import pytest
+from host_services import services_of
 
 testinfra_hosts = ["ansible://all"]
-
-SERVICES = {
-    "rabbitmq": ["rabbitmq-server"],
-    "postgresql": ["postgresql@*"],
-    "pgbouncer": ["pgbouncer"],
-    "supervisor": ["supervisor"],
-}
 
 
 @pytest.fixture
 def services(host) -> list[str]:
-    groups = host.ansible.get_variables()["group_names"]
-    return [service for group, names in SERVICES.items() if group in groups for service in names]
+    return [service.units[0] for service in services_of(host.ansible.get_variables()) if service.units]
 
 
 def test_the_host_is_a_machine_with_a_kernel_of_its_own(host):

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from host_services import services_of
 
 testinfra_hosts = ["ansible://all"]
 
-# Group of the host → the unit that its role keeps running.
-UNITS = {
-    "rabbitmq": "rabbitmq-server.service",
-    "postgresql": "postgresql@*.service",
-    "pgbouncer": "pgbouncer.service",
-    "supervisor": "supervisor.service",
-}
 PROMISED = {"NoNewPrivileges": "yes", "ProtectHome": "yes", "PrivateTmp": "yes", "LimitCORE": "0"}
 # By a filter of system calls, which a container's systemd can put only before a service that it starts as root.
 FILTERED = {"ProtectKernelModules": "yes", "RestrictSUIDSGID": "yes", "RestrictNamespaces": "yes"}
@@ -27,12 +21,11 @@ KEYS_TO_THE_HOST = sum(1 << number for number in (21, 19, 16, 12, 13, 27))
 @pytest.fixture
 def running(host):
     """Unit → its main process, for each service of the kit on this host."""
-    groups = set(host.ansible.get_variables()["group_names"]) & set(UNITS)
     found = {}
-    for pattern in (UNITS[group] for group in sorted(groups)):
-        listed = host.check_output(f"systemctl list-units --plain --no-legend --state=running '{pattern}'").split()
-        if listed:
-            found[listed[0]] = host.check_output(f"systemctl show {listed[0]} --property=MainPID --value")
+    for service in services_of(host.ansible.get_variables()):
+        for pattern in service.units[:1]:  # the first is the service itself
+            if listed := host.check_output(f"systemctl list-units --plain --no-legend --state=running '{pattern}'").split():
+                found[listed[0]] = host.check_output(f"systemctl show {listed[0]} --property=MainPID --value")
     if not found:
         pytest.skip("no service of the kit runs here")
     return found

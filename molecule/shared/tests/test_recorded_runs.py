@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from host_services import UNITS
 
 testinfra_hosts = ["ansible://all"]
 
 pytestmark = pytest.mark.once
-
-SERVICES = (
-    "rabbitmq-server.service",
-    "postgresql@*.service",
-    "pgbouncer.service",
-    "supervisor.service",
-    "systemd-journald.service",
-)
 
 
 @pytest.fixture
@@ -33,7 +26,10 @@ def test_a_second_run_changes_nothing(runs, name):
 
 def test_a_second_run_restarts_no_service(host, runs):
     began = runs[2].began
-    shown = host.check_output("systemctl show --timestamp=unix --property=Id,ActiveEnterTimestamp " + " ".join(SERVICES))
+    shown = host.check_output(
+        "systemctl show --timestamp=unix --property=Id,ActiveEnterTimestamp "
+        + " ".join(map(repr, (*UNITS, "systemd-journald.service")))
+    )
     services = [dict(line.split("=", 1) for line in entry.splitlines()) for entry in shown.split("\n\n") if entry]
     since = {entry["Id"]: float(entry["ActiveEnterTimestamp"].lstrip("@") or 0) for entry in services}
     assert {service: at for service, at in since.items() if at > began} == {}

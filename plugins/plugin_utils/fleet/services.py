@@ -148,7 +148,7 @@ def declared(key: str, roles: Path = ROLES) -> list[str]:
     >>> "pgbouncer.service" in declared("units")
     True
     """
-    return [value for service in services(roles).values() for value in getattr(service, key)]
+    return list(dict.fromkeys(value for service in services(roles).values() for value in getattr(service, key)))
 
 
 def played(own: Iterable[str], tags: Iterable[str] = ("all",), skipped: Iterable[str] = (), alone: str = "") -> list[str]:

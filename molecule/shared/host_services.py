@@ -1,0 +1,28 @@
+"""The kit's services on a host under test, by what their roles declare in meta/service.yml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import Service, declared, services
+
+# Every unit of the kit's services, for systemctl; patterns that match nothing are left out by it.
+UNITS = tuple(dict.fromkeys(declared("units")))
+
+
+def services_of(variables: Mapping[str, Any]) -> list[Service]:
+    """The services that the inventory puts on a host, from the host's variables."""
+    groups = {"all", *variables["group_names"]}
+    table = variables["topology_roles"]
+    return [
+        service
+        for role, service in services().items()
+        if groups & set([table[role]] if isinstance(table.get(role), str) else table.get(role, []))
+    ]
+
+
+def log_commands(service: Service) -> list[str]:
+    """Shell commands that print the ends of the service's logs: its files, or else its units' journals."""
+    files = [f"tail -n 25 {pattern}" for pattern in service.logs]
+    return files or [f"journalctl --no-pager --quiet --lines=25 --unit='{unit}'" for unit in service.units]

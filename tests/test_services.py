@@ -1,0 +1,99 @@
+"""What the roles declare in meta/service.yml is whole, and names inputs that exist."""
+
+from __future__ import annotations
+
+import doctest
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import services as module
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import (
+    ServiceError,
+    declared,
+    parse,
+    played,
+    services,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
+
+
+def inputs() -> set[str]:
+    specs = [yaml.safe_load(path.read_text()) for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")]
+    return {name for spec in specs for name in spec["argument_specs"]["main"]["options"]}
+
+
+def test_every_role_declares_its_service() -> None:
+    assert sorted(services()) == ROLES
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_service_names_inputs_that_exist(role: str) -> None:
+    service = services()[role]
+    named = [name for entry in service.listens for name in (entry.endpoints, entry.addresses, entry.port)]
+    named += [name for entry in service.dials for name in (entry.hosts, entry.port, entry.databases)]
+    named += [name for wanted in service.status.values() for name in wanted.values()]
+    assert {name for name in named if name} - inputs() == set()
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_service_dials_only_what_some_service_listens_for(role: str) -> None:
+    assert all(services()[name].listens for entry in services()[role].dials for name in entry.services)
+
+
+def test_a_service_comes_after_those_that_it_names() -> None:
+    order = list(services())
+    assert all(order.index(before) < order.index(role) for role, service in services().items() for before in service.after)
+
+
+@pytest.mark.parametrize(
+    ("declaration", "sentence"),
+    [
+        ({"listen": []}, "unexpected keyword argument 'listen'"),
+        ({"listens": [{"purpose": "x", "adresses": "y"}]}, "unexpected keyword argument 'adresses'"),
+        ({"dials": [{"hosts": "x"}]}, "missing 1 required positional argument: 'services'"),
+    ],
+)
+def test_an_unknown_key_is_refused_by_its_name(declaration: dict, sentence: str) -> None:
+    with pytest.raises(ServiceError, match=sentence):
+        parse("etcd", declaration)
+
+
+def write(roles: Path, role: str, text: str) -> None:
+    (roles / role / "meta").mkdir(parents=True)
+    (roles / role / "meta/service.yml").write_text(text)
+
+
+def test_a_service_after_one_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "patroni", "after: [etcd]\n")
+    with pytest.raises(ServiceError, match="names etcd"):
+        services(tmp_path)
+
+
+def test_a_new_role_is_known_by_its_folder_alone(tmp_path: Path) -> None:
+    write(tmp_path, "etcd", "units: [etcd.service]\npackages: [etcd-server]\n")
+    write(tmp_path, "patroni", "after: [etcd]\nunits: [patroni.service]\n")
+    assert list(services(tmp_path)) == ["etcd", "patroni"]
+    assert declared("units", tmp_path) == ["etcd.service", "patroni.service"]
+
+
+@pytest.mark.parametrize(
+    ("own", "arguments", "expected"),
+    [
+        (["rabbitmq", "pki", "host", "producer"], {}, ["host", "pki", "rabbitmq"]),
+        (["rabbitmq", "pki", "host"], {"alone": "rabbitmq"}, ["pki", "rabbitmq"]),
+        (["postgresql", "pki", "host"], {"alone": "rabbitmq"}, []),
+        (["rabbitmq", "pki", "host"], {"tags": ["rabbitmq"]}, ["pki", "rabbitmq"]),
+        (["postgresql", "pki", "host"], {"tags": ["rabbitmq"]}, []),
+        (["rabbitmq", "pki", "host"], {"skipped": ["host"]}, ["pki", "rabbitmq"]),
+        (["celery_worker", "pki"], {"alone": "celery_worker"}, ["celery_worker"]),
+    ],
+)
+def test_a_host_plays_its_own_services_in_order(own: list[str], arguments: dict, expected: list[str]) -> None:
+    assert played(own, **arguments) == expected
+
+
+def test_the_examples_in_the_documentation_hold() -> None:
+    assert doctest.testmod(module).failed == 0
