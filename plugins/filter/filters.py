@@ -37,6 +37,7 @@ class FilterModule:
             "fingerprint": celery.fingerprint,
             "firewall_table": ruleset.firewall_table,
             "former_secrets": rotation.former,
+            "hosts_with": rollout.hosts_with,
             "login_in_use": rotation.login_of,
             "login_secrets": logins.login_secrets,
             "pgbouncer_client_tls": pgbouncer.pgbouncer_client_tls,

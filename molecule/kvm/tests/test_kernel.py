@@ -55,7 +55,7 @@ def test_each_service_is_held_and_accounted_in_a_cgroup_v2_of_its_own(host, serv
 
 
 def test_every_process_of_the_programs_is_in_supervisords_cgroup(host, services):
-    if "supervisor" not in services:
+    if "supervisor.service" not in services:
         pytest.skip("no program runs here")
     pids = host.check_output("pgrep -f '^/opt/[^ ]*/venv/bin/python'").split()
     held = set(host.check_output("find /sys/fs/cgroup/system.slice/supervisor.service -name cgroup.procs -exec cat {} +").split())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-NOBODY = "all:!all"  # a pattern that matches no host, and says so without a warning
+NOBODY = ["all:!all"]  # a pattern that matches no host, and says so without a warning
 
 
 def of(host: str, hostvars: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -13,13 +13,26 @@ def of(host: str, hostvars: Mapping[str, Any]) -> Mapping[str, Any]:
     return hostvars.get(host) or {}
 
 
-def waiting_hosts(hosts: list[str], hostvars: Mapping[str, Any], *plans: str) -> list[str] | str:
+def hosts_with(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], *roles: str) -> list[str]:
+    """The hosts that carry one of the roles by the inventory's topology_roles; a host pattern.
+
+    >>> hosts_with({"all": ["b1", "w1"], "brokers": ["b1"]}, {"b1": {"topology_roles": {"rabbitmq": "brokers"}}}, "rabbitmq")
+    ['b1']
+    """
+    everybody = groups.get("all") or []
+    table = of(everybody[0], hostvars).get("topology_roles") if everybody else None
+    placed = [(table or {}).get(role, []) for role in roles]
+    carrying = {group for at in placed for group in ([at] if isinstance(at, str) else at)}
+    return [host for host in everybody if any(host in groups.get(group, []) for group in carrying)] or NOBODY
+
+
+def waiting_hosts(hosts: list[str], hostvars: Mapping[str, Any], *plans: str) -> list[str]:
     """The hosts of which a registered variable of ``plans`` says that a change waits there; a host pattern."""
     waiting = [host for host in hosts if any((of(host, hostvars).get(plan) or {}).get("pending") for plan in plans)]
     return waiting or NOBODY
 
 
-def drained_hosts(hosts: list[str], hostvars: Mapping[str, Any]) -> list[str] | str:
+def drained_hosts(hosts: list[str], hostvars: Mapping[str, Any]) -> list[str]:
     """The hosts that left their work; a host pattern."""
     return [host for host in hosts if of(host, hostvars).get("celery_worker_state") == "drained"] or NOBODY
 
@@ -58,13 +71,13 @@ def cut(hosts: list[str], application: dict[str, str], sizes: list[int]) -> list
 
 def restart_batches(hosts: list[str], hostvars: Mapping[str, Any], key: str, batch: Any, *plans: str) -> list[int]:
     """``serial`` for the waiting hosts.  batch: where the inventory does not set the variable ``key``."""
-    waiting = waiting_hosts(hosts, hostvars, *plans)
+    waiting, role = waiting_hosts(hosts, hostvars, *plans), key.removesuffix("_batch")
     if waiting == NOBODY:
         return [1]
     application = {
         host: str(hostvars[host].get("application_name", ""))
         for host in hosts
-        if hostvars[host].get("celery_worker_state") != "drained"
+        if role in hostvars[host].get("topology_own_roles", [role]) and hostvars[host].get("celery_worker_state") != "drained"
     }
     return cut(list(waiting), application, batch_sizes(hostvars[waiting[0]].get(key, batch), len(waiting)))
 

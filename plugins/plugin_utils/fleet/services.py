@@ -151,26 +151,31 @@ def declared(key: str, roles: Path = ROLES) -> list[str]:
     return list(dict.fromkeys(value for service in services(roles).values() for value in getattr(service, key)))
 
 
-def played(own: Iterable[str], tags: Iterable[str] = ("all",), skipped: Iterable[str] = (), alone: str = "") -> list[str]:
+def played(
+    own: Iterable[str],
+    tags: Iterable[str] = ("all",),
+    skipped: Iterable[str] = (),
+    alone: str = "",
+    resources: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
     """The services that playbooks/service.yml plays on a host, in order.
 
     own: the roles that the host carries.  tags, skipped: what the run was asked for by ``--tags`` and ``--skip-tags``.
     alone: the only service to play, with those that it is played with.
+    resources: what was measured on the host; a service that left it and is still there is played to remove it.
 
-    >>> played(["pgbouncer", "host", "pki", "celery_worker"])
-    ['host', 'pki', 'pgbouncer']
+    >>> played(["pgbouncer", "host", "pki", "celery_worker"]), played(["host"], resources={"firewall": True})
+    (['host', 'pki', 'pgbouncer'], ['host', 'firewall'])
     >>> played(["pgbouncer", "host", "pki"], tags=["pgbouncer"]), played(["host", "pki"], alone="pgbouncer")
     (['pki', 'pgbouncer'], [])
     """
-    own, tags, known = set(own), set(tags), services()
+    known, wanted = services(), set(tags)
+    here = {role for role, service in known.items() if role in own or resources.get(service.removed_where)}
 
-    def with_companions(names: set[str]) -> set[str]:
-        return names | {companion for name in names & own for companion in known[name].alone_with if name in known}
+    def with_companions(roles: set[str]) -> set[str]:
+        return here & (roles | {companion for role in roles & here for companion in known[role].alone_with})
 
-    chosen = own & set(known)
-    if alone:
-        chosen &= with_companions({alone} & own)
-    if "all" not in tags:
-        chosen &= with_companions(tags & set(known))
-    chosen -= set(skipped)
-    return [role for role, service in known.items() if role in chosen and service.rollout in ("", alone)]
+    chosen = with_companions({alone}) if alone else here
+    if "all" not in wanted:
+        chosen &= with_companions(wanted)
+    return [role for role in known if role in chosen - set(skipped) and known[role].rollout in ("", alone)]
