@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from pathlib import Path
 from typing import Any
+
+# Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from fleet.worker_options import log_name
 
 
 def supervisor_command(argv: list[str]) -> str:
@@ -35,11 +42,6 @@ def program_sections(
         }
         for program in programs
     ]
-
-
-def log_name(program: str) -> str:
-    """The article's names: celery-worker logs to worker.log, celery-mail to mail.log."""
-    return program.removeprefix("celery-")
 
 
 def worker_programs(
