@@ -105,7 +105,8 @@ def transport_unsafe(host: str, options: object, waived: bool) -> Iterator[str]:
     if options.get("confirm_publish", True) is not True and not waived:
         yield (
             f"{host}: application_celery_settings sets {TRANSPORT}.confirm_publish to {options['confirm_publish']!r}: a 202 "
-            f"would be given before the broker has the job. Take it out, or waive {TRANSPORT} with a reason in application_waivers."
+            f"would be given before the broker has the job. Take it out, or waive {TRANSPORT} with a reason in "
+            f"application_waivers."
         )
     for name in BOUNDS:
         value = options.get(name, 1)

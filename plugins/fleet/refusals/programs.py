@@ -127,8 +127,8 @@ def queues_unconsumed(fleet: Fleet) -> Iterator[str]:
                 if queue not in consumed:
                     yield (
                         f"{host.name}: {why} sends jobs of '{name}' to the queue '{queue}', which no program of its workers "
-                        f"consumes: they would wait for ever. Add it to the queues of a program in celery_worker_programs, or name one of "
-                        f"{', '.join(sorted(consumed))}."
+                        f"consumes: they would wait for ever. Add it to the queues of a program in celery_worker_programs, or "
+                        f"name one of {', '.join(sorted(consumed))}."
                     )
 
 

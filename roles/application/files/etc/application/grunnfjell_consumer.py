@@ -1,12 +1,13 @@
 """Managed by Grunnfjell. Celery's consumer, with two differences.
 
-It looks for its broker once a second. Celery waits 2, 4, 6 … 30 s between two attempts, and no setting reaches those numbers: after
-a broker was away for two minutes, the fleet stands idle for up to half a minute more. An attempt at a closed port costs nothing, so
-a steady second is right. Each worker takes a second of its own, so that a fleet does not come back to its broker in one instant.
+It looks for its broker once a second. Celery waits 2, 4, 6 … 30 s between two attempts, and no setting reaches those numbers:
+after a broker was away for two minutes, the fleet stands idle for up to half a minute more. An attempt at a closed port costs
+nothing, so a steady second is right. Each worker takes a second of its own, so that a fleet does not come back to its broker in
+one instant.
 
-It rejects a message that it cannot read, and the broker keeps it as a dead letter. Celery acknowledges such a message, which deletes
-it, or dies of it. The message need not be broken: a release that registers a type with kombu and is rolled back leaves jobs that
-only the newer release can decode.
+It rejects a message that it cannot read, and the broker keeps it as a dead letter. Celery acknowledges such a message, which
+deletes it, or dies of it. The message need not be broken: a release that registers a type with kombu and is rolled back leaves
+jobs that only the newer release can decode.
 """
 
 import random
