@@ -5,7 +5,7 @@ import ast
 import pytest
 from application_release import releases_to_remove
 from applications import application_pools, application_problems, database_sslmode
-from celery_promises import broken, task_settings
+from celery_promises import broken, jobs_unconsumed, routed, task_settings
 from celery_settings import broker_url, fingerprint, python_literal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -201,6 +201,29 @@ def test_a_queue_that_keeps_no_job_safe_is_refused_by_its_name(queue: dict, said
     """Review finding 7."""
     sentences = judged(ALL, ALL, queues=[{"name": "mail", **queue}])
     assert (len(sentences) == 1 and said in sentences[0]) if said else sentences == []
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {"shop.pay": {"queue": "heavy"}},
+        {"shop.*": "heavy", "shop.mail": {"queue": "mail", "priority": 1}},
+        [[["shop.*", {"queue": "heavy"}], ["shop.mail", {"queue": "mail"}]]],
+        [{"shop.pay": {"queue": "heavy"}}, "<function route at 0x1>"],
+    ],
+)
+def test_a_job_that_nobody_would_take_is_refused_by_its_queue(routes: object) -> None:
+    """Review finding 7: a route in the application's code."""
+    assert routed(routes) - {"mail"} == {"heavy"}
+    conf = {"task_default_queue": "shop", "task_routes": routes}
+    (sentence,) = jobs_unconsumed("w@1", {"conf": conf}, ["mail", "shop"], {})
+    assert "task_routes sends jobs to the queue heavy" in sentence
+    assert jobs_unconsumed("w@1", {"conf": conf}, ["mail", "shop"], {"task_routes": "another team's workers"}) == []
+    assert jobs_unconsumed("w@1", {"conf": {"task_default_queue": "shop"}}, [], {}) == []
+    (sentence,) = jobs_unconsumed("w@1", {"conf": {"task_default_queue": "celery"}}, ["shop"], {})
+    assert "task_default_queue sends jobs to the queue celery" in sentence
+    (sentence,) = jobs_unconsumed("w@1", {"conf": {"task_default_queue": "shop"}, "tasks": ["a [queue=big]"]}, ["shop"], {})
+    assert "the queue big" in sentence
 
 
 def test_a_waiver_lets_a_setting_pass() -> None:

@@ -20,6 +20,7 @@ from fleet.model import Fleet, Host
 from fleet.refusals import refusals
 from fleet.refusals.machines import pythons_too_old
 from fleet.refusals.ports import names_to_resolve
+from fleet.refusals.programs import consumed_queues
 from fleet.source import SourceError, requires_python, source_of
 
 DOCUMENTATION = r"""
@@ -46,6 +47,7 @@ identities: {description: "Host to its roles' __<role>_identity, by role.", type
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
 roles: {description: "Host to the roles that it carries.", type: dict, returned: success}
 flows: {description: "Host to the declared ways that begin or end there.", type: dict, returned: success}
+queues: {description: "Host to the queues that the workers of its application consume.", type: dict, returned: success}
 """
 
 
@@ -73,6 +75,7 @@ class ActionModule(ActionBase):
         return result | {
             "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
             "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
+            "queues": {name: consumed_queues(fleet.colleagues(host)) for name, host in fleet.hosts.items()},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
             "identities": self._identities,

@@ -19,6 +19,8 @@ options:
   logs: {description: Their error logs, shown when one does not answer., type: list, elements: path, default: []}
   promises: {description: Setting to the value that the promise needs., type: dict, required: true}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
+  queues: {description: Queues that the application's workers consume; none to ask nobody where jobs go., type: list,
+           elements: str, default: []}
   fingerprint: {description: "What C(APPLICATION_FINGERPRINT) is in the environment of a worker of this release.", type: str}
   timeout: {description: Seconds to wait for the workers' answers., type: int, default: 60}
 author: maintainers
@@ -69,7 +71,7 @@ TASK_PROMISES = {
 # Before Celery 5.7 one attribute decides both; from then on it is the default of the two above, which are asked.
 TASK_BOTH = "acks_on_failure_or_timeout"
 LIMITS = ("soft_time_limit", "time_limit")  # in the order in which a pool tells its own
-ATTRIBUTES = (*TASK_PROMISES, TASK_BOTH)
+ATTRIBUTES = (*TASK_PROMISES, TASK_BOTH, "queue")
 # Of a queue, what Celery tells, and the setting of the promise that it breaks when it is set.
 QUEUE_PROMISES = {
     "no_ack": ("task_acks_late", "a job is forgotten as soon as a worker has it"),
@@ -170,6 +172,32 @@ def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
     return sentences
 
 
+def routed(routes: object) -> set[str]:
+    """The queues that task_routes names, in any of its forms; a function's are its own to know."""
+    if isinstance(routes, str):
+        return {routes}
+    if isinstance(routes, dict):
+        return {routes["queue"]} if isinstance(routes.get("queue"), str) else set().union(*map(routed, routes.values()), set())
+    if not isinstance(routes, list):
+        return set()
+    pair = len(routes) == 2 and isinstance(routes[0], str)
+    return routed(routes[1]) if pair else set().union(*(routed(one) for one in routes if not isinstance(one, str)), set())
+
+
+def jobs_unconsumed(node: str, answer: dict, queues: list, waivers: dict) -> list[str]:
+    """Sentences for queues to which the process sends jobs while no worker of the application consumes them."""
+    conf = answer["conf"]
+    sent = {"task_default_queue": {str(conf.get("task_default_queue"))}, "task_routes": routed(conf.get("task_routes"))}
+    sent["task_routes"] |= {own["queue"] for _, own in map(task_settings, answer.get("tasks", [])) if "queue" in own}
+    return [
+        f"{node}: {setting} sends jobs to the queue {queue}, which no program of its workers consumes. Add it to the "
+        f"queues of a program in celery_worker_programs, or waive {setting} with a reason in application_waivers."
+        for setting, names in sent.items()
+        for queue in sorted(names - set(queues))
+        if queues and setting not in waivers
+    ]
+
+
 def broken(node: str, answer: dict, promises: dict, waivers: dict) -> list[str]:
     """Sentences for each setting, task, pool and queue of the worker that breaks a promise and is not waived."""
     promises = {setting: wanted for setting, wanted in promises.items() if setting not in waivers}
@@ -222,8 +250,14 @@ def of_workers(module: AnsibleModule) -> list[str]:
     return [
         sentence
         for node in asked["nodes"]
-        for sentence in broken(node, {kind: told[node] for kind, told in answer.items()}, asked["promises"], asked["waivers"])
+        for sentence in judged(module, node, {kind: told[node] for kind, told in answer.items()})
     ]
+
+
+def judged(module: AnsibleModule, node: str, answer: dict) -> list[str]:
+    asked = module.params
+    sentences = broken(node, answer, asked["promises"], asked["waivers"])
+    return sentences + jobs_unconsumed(node, answer, asked["queues"], asked["waivers"])
 
 
 def of_client(module: AnsibleModule) -> list[str]:
@@ -232,11 +266,7 @@ def of_client(module: AnsibleModule) -> list[str]:
     answer, err = ask(module, "clients", asked["app"], asked["client"].partition(":")[0])
     if not answer:
         module.fail_json(msg=f"{asked['client']} cannot be loaded to ask what it publishes with:\n{err[-2000:]}")
-    return [
-        sentence
-        for name, conf in answer["conf"]
-        for sentence in broken(f"the web process ({name})", {"conf": conf}, asked["promises"], asked["waivers"])
-    ]
+    return [sentence for name, conf in answer["conf"] for sentence in judged(module, f"the web process ({name})", {"conf": conf})]
 
 
 def main() -> None:
@@ -250,6 +280,7 @@ def main() -> None:
             "logs": {"type": "list", "elements": "path", "default": []},
             "promises": {"type": "dict", "required": True},
             "waivers": {"type": "dict", "default": {}},
+            "queues": {"type": "list", "elements": "str", "default": []},
             "fingerprint": {"type": "str"},
             "timeout": {"type": "int", "default": 60},
         },

@@ -19,6 +19,7 @@ app = Celery("foreign")
 app.config_from_envvar("CELERY_CONFIG_MODULE")
 app.conf.task_queues = [Queue("foreign", Exchange("foreign", type="direct"), routing_key="foreign")]
 app.conf.broker_transport_options = {"visibility_timeout": 3600}
+app.conf.task_routes = {"foreign.keeps": {"queue": "nobody"}}
 @app.task(name="foreign.forgets", acks_on_failure=True, acks_on_timeout=True)
 def forgets(): pass
 @app.task(name="foreign.outlasts", time_limit=7200, soft_time_limit=7100)
@@ -44,6 +45,7 @@ WORDS = {
     "the task foreign.outlasts sets soft_time_limit=7100",
     "the queue foreign is classic",
     "broker_transport_options is {'visibility_timeout': 3600}",
+    "task_routes sends jobs to the queue nobody",
 }
 
 
@@ -58,7 +60,7 @@ def foreign(host, inputs) -> Iterator:
     host.check_output("chmod 755 %s", run)
 
     def said(arguments: str | None) -> str:
-        asked = {"run": run, "user": user, "app": "foreign", "promises": PROMISES}
+        asked = {"run": run, "user": user, "app": "foreign", "promises": PROMISES, "queues": ["newsroom", "foreign"]}
         if arguments is None:
             asked["client"] = "foreign:app"
         else:
@@ -90,4 +92,5 @@ def test_what_publishes_without_confirms_is_refused(foreign):
     """Review finding 7. Producers were never asked."""
     words = foreign(None)
     assert "the web process (foreign): broker_transport_options is {'visibility_timeout': 3600}" in words
-    assert words.count("  * ") == 1, words
+    assert "task_routes sends jobs to the queue nobody" in words
+    assert words.count("  * ") == 2, words

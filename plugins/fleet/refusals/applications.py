@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from fleet.model import Fleet, Host, names_of
+from fleet.refusals.programs import DEFAULT_QUEUE, ROUTES
 
 # It names a database and its owner, a virtual host, a queue, directories and a user's service file.
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -140,7 +141,7 @@ def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
                     f"{host.name}: application_waivers names {setting}, for which no reason counts: {NEVER_WAIVED[setting]}. "
                     f"Take it out."
                 )
-            if host.promises and setting not in host.promises:
+            if host.promises and setting not in host.promises | {DEFAULT_QUEUE, ROUTES}:
                 yield (
                     f"{host.name}: application_waivers names {setting}, which is no part of the promise "
                     f"({', '.join(sorted(host.promises))}). Correct the name, or take it out."

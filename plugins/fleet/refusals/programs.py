@@ -22,6 +22,8 @@ LIMITS = {
     "--time-limit": ("task_time_limit", "application_time_limit"),
     "--soft-time-limit": ("task_soft_time_limit", "application_soft_time_limit"),
 }
+# Settings that send jobs somewhere. Not the kit's to make, but a queue without a worker is the kit's to refuse.
+DEFAULT_QUEUE, ROUTES = "task_default_queue", "task_routes"
 PROCESSES = ("prefork", "processes")  # two names of the one pool that can end a task
 
 
@@ -123,16 +125,17 @@ def queues_unconsumed(fleet: Fleet) -> Iterator[str]:
             continue
         senders = {host.name: host for host in (*workers, *fleet.of_application(name, "producer"))}
         for host in senders.values():
-            for queue, why in queues_sent_to(host):
-                if queue not in consumed:
+            waived = host.inputs.get("application_waivers") or {}
+            for queue, setting, why in queues_sent_to(host):
+                if queue not in consumed and setting not in waived:
                     yield (
                         f"{host.name}: {why} sends jobs of '{name}' to the queue '{queue}', which no program of its workers "
                         f"consumes: they would wait for ever. Add it to the queues of a program in celery_worker_programs, or "
-                        f"name one of {', '.join(sorted(consumed))}."
+                        f"name one of {', '.join(consumed)}, or waive {setting} with a reason in application_waivers."
                     )
 
 
-def consumed_queues(workers: list[Host]) -> set[str]:
+def consumed_queues(workers: list[Host]) -> list[str]:
     """Those of drained hosts too, which are on their way back or are judged again without their line."""
     found: set[str] = set()
     for host in workers:
@@ -140,20 +143,20 @@ def consumed_queues(workers: list[Host]) -> set[str]:
         for program in programs_of(host):
             queues = queues_of(program, usual if isinstance(usual, list) else [], str(own))
             found |= {str(queue) for queue in queues} if isinstance(queues, list) and own else set()
-    return found
+    return sorted(found)
 
 
-def queues_sent_to(host: Host) -> Iterator[tuple[str, str]]:
-    """Queue, and the setting that sends jobs there; what the application's code says is asked of its live processes."""
+def queues_sent_to(host: Host) -> Iterator[tuple[str, str, str]]:
+    """Queue, setting, and what sends jobs there; what the application's code says is asked of its live processes."""
     given = host.inputs.get("application_celery_settings")
     settings = given if isinstance(given, dict) else {}
     if default := settings.get("task_default_queue"):
-        yield str(default), "application_celery_settings.task_default_queue"
+        yield str(default), DEFAULT_QUEUE, f"application_celery_settings.{DEFAULT_QUEUE}"
     elif own := host.inputs.get("application_name"):
-        yield str(own), "task_default_queue, which is application_name unless application_celery_settings sets it,"
+        yield str(own), DEFAULT_QUEUE, f"{DEFAULT_QUEUE}, which is application_name unless application_celery_settings sets it,"
     routes = settings.get("task_routes") or {}
     for table in routes if isinstance(routes, list) else [routes]:
         for route in table.values() if isinstance(table, dict) else ():
             queue = route.get("queue") if isinstance(route, dict) else route
             if isinstance(queue, str):
-                yield queue, "application_celery_settings.task_routes"
+                yield queue, ROUTES, f"application_celery_settings.{ROUTES}"
