@@ -107,7 +107,7 @@ def logs_shared(fleet: Fleet) -> Iterator[str]:
         for name in dict.fromkeys(names):
             for log in (f"{log_name(name)}.log", f"{log_name(name)}.err.log"):
                 writers.setdefault(log, []).append(name)
-        for first, second in dict.fromkeys((found[0], found[1]) for found in writers.values() if len(found) > 1):
+        for first, second in dict.fromkeys((pair[0], pair[1]) for pair in writers.values() if len(pair) > 1):
             yield (
                 f"{host.name}: the programs '{first}' and '{second}' would write one log, since its name leaves out 'celery-'. "
                 f"Rename one of them in celery_worker_programs."
@@ -137,13 +137,13 @@ def queues_unconsumed(fleet: Fleet) -> Iterator[str]:
 
 def consumed_queues(workers: list[Host]) -> list[str]:
     """Those of drained hosts too, which are on their way back or are judged again without their line."""
-    found: set[str] = set()
+    names: set[str] = set()
     for host in workers:
         usual, own = host.inputs.get("celery_worker_queues"), host.inputs.get("application_name")
         for program in programs_of(host):
             queues = queues_of(program, usual if isinstance(usual, list) else [], str(own))
-            found |= {str(queue) for queue in queues} if isinstance(queues, list) and own else set()
-    return sorted(found)
+            names |= {str(queue) for queue in queues} if isinstance(queues, list) and own else set()
+    return sorted(names)
 
 
 def queues_sent_to(host: Host) -> Iterator[tuple[str, str, str]]:
