@@ -15,6 +15,8 @@ PROMISES = {
     "task_acks_on_timeout": False,
     "worker_prefetch_multiplier": 1,
     "task_default_queue_type": "quorum",
+    "task_always_eager": False,
+    "worker_pool": "prefork",
 }
 
 # supervisord's own account of its programs, over its own socket.

@@ -164,7 +164,7 @@ def test_it_keeps_no_connection_that_needs_heartbeats(host, inputs):
 
 
 def test_what_it_publishes_with_waits_for_the_brokers_confirm(host, inputs):
-    """Review finding 7. As the code itself has it once it is loaded, in every Celery application that uses the platform's broker."""
+    """Review finding 7. As the code has it once it is loaded, in each Celery application that uses the platform's broker."""
     run = f"/opt/{inputs['application_name']}/current/run"
     module = inputs["producer_wsgi_app"].partition(":")[0]
     ask = f"{run} python -m grunnfjell_account clients {inputs['application_celery_app']} {module}"
