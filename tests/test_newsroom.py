@@ -164,6 +164,7 @@ def test_the_token_is_in_no_message():
 )
 def test_a_bad_upload_and_a_bad_moment_are_told_apart(monkeypatch, ended, stderr, error, said):
     """Review finding 27. The host's trouble ended as the video's: failed for good, though the next host could do it."""
+
     def run(command, **_):
         return subprocess.CompletedProcess(command, ended, "", stderr)
 

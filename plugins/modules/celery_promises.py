@@ -224,7 +224,9 @@ def log_tail(logs: list) -> str:
 def ask(module: AnsibleModule, *arguments: str) -> tuple[dict, str]:
     """What grunnfjell_account, a file of role application, tells in the application's environment; and its complaints."""
     asked = module.params
-    argv = ["runuser", "-u", asked["user"], "--", asked["run"], "python", "-m", "grunnfjell_account", *arguments]
+    # What the application does on import may never end.
+    argv = ["timeout", str(asked["timeout"]), "runuser", "-u", asked["user"], "--", asked["run"]]
+    argv += ["python", "-m", "grunnfjell_account", *arguments]
     code, out, err = module.run_command(argv, cwd="/")
     return json.loads(out.splitlines()[-1]) if code == 0 else {}, err
 
@@ -244,8 +246,7 @@ def of_workers(module: AnsibleModule) -> list[str]:
         if time.monotonic() > deadline:
             module.fail_json(
                 msg=f"No answer of this release within {asked['timeout']} s (celery_worker_answer_timeout) "
-                f"from {', '.join(silent)}.\n"
-                f"{err[-2000:]}\n{log_tail(asked['logs'])}"
+                f"from {', '.join(silent)}.\n{err[-2000:]}\n{log_tail(asked['logs'])}"
             )
     return [
         sentence
@@ -255,9 +256,8 @@ def of_workers(module: AnsibleModule) -> list[str]:
 
 
 def judged(module: AnsibleModule, node: str, answer: dict) -> list[str]:
-    asked = module.params
-    sentences = broken(node, answer, asked["promises"], asked["waivers"])
-    return sentences + jobs_unconsumed(node, answer, asked["queues"], asked["waivers"])
+    promises, waivers, queues = (module.params[key] for key in ("promises", "waivers", "queues"))
+    return broken(node, answer, promises, waivers) + jobs_unconsumed(node, answer, queues, waivers)
 
 
 def of_client(module: AnsibleModule) -> list[str]:

@@ -16,7 +16,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # The one setting of the promise that is laid over the kit's key by key, and those of its keys that bound a wait.
 TRANSPORT = "broker_transport_options"
-BOUNDS = ("read_timeout", "write_timeout", "max_retries", "interval_start", "interval_step", "interval_max")
+BOUNDS = ("read_timeout", "write_timeout", "max_retries")
 
 # Settings of the promise that nothing outweighs.
 NEVER_WAIVED = {
@@ -111,9 +111,9 @@ def transport_unsafe(host: str, options: object, waived: bool) -> Iterator[str]:
         )
     for name in BOUNDS:
         value = options.get(name, 1)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             yield (
-                f"{host}: application_celery_settings sets {TRANSPORT}.{name} to {value!r}, and it must be a number from 0 on: "
+                f"{host}: application_celery_settings sets {TRANSPORT}.{name} to {value!r}, and it must be a number above 0: "
                 f"nobody would end the wait for a broker that does not answer. Correct it, or take it out."
             )
 
