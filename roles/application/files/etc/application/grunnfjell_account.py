@@ -1,11 +1,12 @@
 """Managed by Grunnfjell. How this release's programs are really configured, as JSON: what the platform holds against its promise.
 
 grunnfjell_account workers APP ATTRIBUTES NODE...   asks the live workers
-grunnfjell_account clients APP [MODULE]             loads what a web process loads, and tells what it would publish with
+grunnfjell_account clients APP [MODULE]             loads what a web process loads, and shows what it would publish with
 """
 
 import importlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -26,14 +27,14 @@ def started_for(pid):
 def workers(name, attributes, *nodes):
     """Each kind of answer by node; a node that does not answer is missing in it."""
     inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
-    stats = inspect.stats() or {}
+    stats, leaks = inspect.stats() or {}, inspect._request("grunnfjell_leaks") or {}
     return {
         "conf": inspect.conf(with_defaults=True) or {},
         "tasks": inspect.registered(*attributes.split(",")) or {},
         "queues": inspect.active_queues() or {},
-        "pools": {node: told["pool"] for node, told in stats.items()},
-        "fingerprints": {node: started_for(told["pid"]) for node, told in stats.items()},
-        "leaks": {node: told.get("leaks", [str(told)]) for node, told in (inspect._request("grunnfjell_leaks") or {}).items()},
+        "pools": {node: answer["pool"] for node, answer in stats.items()},
+        "fingerprints": {node: started_for(answer["pid"]) for node, answer in stats.items()},
+        "leaks": {node: answer.get("leaks", [str(answer)]) for node, answer in leaks.items()},
     }
 
 
@@ -48,9 +49,11 @@ def clients(name, module=""):
 
 def main():
     kind, *arguments = sys.argv[1:]
-    told = json.dumps({"workers": workers, "clients": clients}[kind](*arguments), default=str)
+    account = json.dumps({"workers": workers, "clients": clients}[kind](*arguments), default=str)
     # On a line of its own, after whatever the application printed on import.
-    print(f"\n{told}", flush=True)
+    print(f"\n{account}", flush=True)
+    # A thread that the application started on import would go on.
+    os._exit(0)
 
 
 if __name__ == "__main__":
