@@ -4,7 +4,7 @@ import ast
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.modules.application_release import releases_to_remove
-from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, task_settings
+from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, jobs_unconsumed, routed, task_settings
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url, fingerprint, python_literal
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.supervisor import (
     beat_program,
@@ -88,12 +88,16 @@ def test_a_section_has_supervisord_s_own_keys_and_words() -> None:
     }
 
 
+def judged(conf: dict, promises: dict = PROMISES, waivers: dict | None = None, **answer: object) -> list[str]:
+    return broken("w@1", {"conf": conf, **answer}, promises, waivers or {})
+
+
 def test_a_worker_that_keeps_the_promise_is_not_refused() -> None:
-    assert broken("w@1", {**PROMISES, "other": 1}, ["shop.pay [acks_late=True reject_on_worker_lost=True]"], PROMISES, {}) == []
+    assert judged({**PROMISES, "other": 1}, tasks=["shop.pay [acks_late=True reject_on_worker_lost=True time_limit=540.0]"]) == []
 
 
 def test_a_setting_that_breaks_the_promise_is_refused_by_name() -> None:
-    (sentence,) = broken("w@1", {**PROMISES, "task_acks_late": False}, [], PROMISES, {})
+    (sentence,) = judged({**PROMISES, "task_acks_late": False})
     assert "task_acks_late is False, but the promise needs True" in sentence and "application_waivers" in sentence
 
 
@@ -102,7 +106,7 @@ TLS = {"broker_use_ssl": {"ca_certs": "/a", "keyfile": "/k", "cert_reqs": 2, "se
 
 def test_tls_as_celery_tells_it_keeps_the_promise() -> None:
     told = {**TLS["broker_use_ssl"], "keyfile": "********", "certfile": "/c"}
-    assert broken("w@1", {"broker_use_ssl": told}, [], TLS, {}) == []
+    assert judged({"broker_use_ssl": told}, TLS) == []
 
 
 @pytest.mark.parametrize(
@@ -116,28 +120,135 @@ def test_tls_as_celery_tells_it_keeps_the_promise() -> None:
     ],
 )
 def test_tls_that_does_not_look_whom_it_talks_to_breaks_it(told: object) -> None:
-    (sentence,) = broken("w@1", {"broker_use_ssl": told}, [], TLS, {})
+    (sentence,) = judged({"broker_use_ssl": told}, TLS)
     assert "broker_use_ssl is" in sentence
 
 
 def test_a_task_that_overrides_the_promise_is_refused_by_its_name() -> None:
-    (sentence,) = broken("w@1", PROMISES, ["shop.pay [acks_late=False reject_on_worker_lost=True]"], PROMISES, {})
+    (sentence,) = judged(PROMISES, tasks=["shop.pay [acks_late=False reject_on_worker_lost=True]"])
     assert "the task shop.pay sets acks_late=False" in sentence
+
+
+PREFORK = "celery.concurrency.prefork:TaskPool"
+ALL = {
+    **PROMISES,
+    "task_acks_on_failure": False,
+    "task_acks_on_timeout": False,
+    "task_soft_time_limit": 510,
+    "task_default_queue_type": "quorum",
+    "worker_pool": "prefork",
+    "broker_transport_options": {"confirm_publish": True, "read_timeout": 10},
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            "acks_on_failure=True acks_on_timeout=False",
+            "sets acks_on_failure=True, but the promise needs False",
+        ),
+        ("acks_on_failure=False acks_on_timeout=True", "sets acks_on_timeout=True, but the promise needs False"),
+        ("acks_on_failure_or_timeout=True", "sets acks_on_failure_or_timeout=True, but the promise needs False"),
+        ("time_limit=7200", "sets time_limit=7200, but the promise needs more than 0 and at most 540 (task_time_limit)"),
+        ("soft_time_limit=511.5", "sets soft_time_limit=511.5, but the promise needs more than 0 and at most 510"),
+        ("time_limit=0", "sets time_limit=0"),
+        ("acks_on_failure=False acks_on_timeout=False acks_on_failure_or_timeout=True time_limit=30.0 soft_time_limit=510", ""),
+    ],
+)
+def test_each_option_of_a_task_is_held_against_the_promise(options: str, said: str) -> None:
+    """Review finding 6."""
+    sentences = judged(ALL, ALL, tasks=[f"shop.pay [{options}]"])
+    assert (len(sentences) == 1 and said in sentences[0]) if said else sentences == []
+
+
+@pytest.mark.parametrize(
+    ("pool", "said"),
+    [
+        ({"implementation": PREFORK, "timeouts": [510, 540]}, ""),
+        ({"implementation": PREFORK, "timeouts": [30.0, 540]}, ""),
+        (
+            {"implementation": PREFORK, "timeouts": [510, 7200]},
+            "ends a task after 7200 s (time_limit)",
+        ),
+        (
+            {"implementation": PREFORK, "timeouts": [0, 540]},
+            "ends a task after 0 s (soft_time_limit)",
+        ),
+        ({"implementation": "celery.concurrency.thread:TaskPool"}, "its pool is celery.concurrency.thread:TaskPool"),
+    ],
+)
+def test_a_pool_that_does_not_end_a_task_in_time_is_refused(pool: dict, said: str) -> None:
+    """Review finding 6: what a command line says outweighs every setting."""
+    sentences = judged(ALL, ALL, pools=pool)
+    assert (len(sentences) == 1 and said in sentences[0]) if said else sentences == []
+    waivers = dict.fromkeys(("worker_pool", "task_time_limit", "task_soft_time_limit"), "no task waits for anybody")
+    assert judged(ALL, ALL, waivers, pools=pool) == []
+
+
+@pytest.mark.parametrize("options", [{"visibility_timeout": 3600}, {"confirm_publish": False, "read_timeout": 10}, None])
+def test_transport_options_without_confirms_are_refused(options: object) -> None:
+    """Review finding 7."""
+    (sentence,) = judged({**ALL, "broker_transport_options": options}, ALL)
+    assert sentence.startswith("w@1: broker_transport_options is ")
+    assert judged({**ALL, "broker_transport_options": {**ALL["broker_transport_options"], "visibility_timeout": 1}}, ALL) == []
+
+
+@pytest.mark.parametrize(
+    ("queue", "said"),
+    [
+        ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": False, "expires": None}, ""),
+        ({"queue_arguments": None}, "the queue mail is classic, but the promise needs quorum (task_default_queue_type)"),
+        (
+            {"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": True},
+            "sets no_ack=True, but the promise needs",
+        ),
+        ({"queue_arguments": {"x-queue-type": "quorum"}, "expires": 60.0}, "sets expires=60.0"),
+    ],
+)
+def test_a_queue_that_keeps_no_job_safe_is_refused_by_its_name(queue: dict, said: str) -> None:
+    """Review finding 7."""
+    sentences = judged(ALL, ALL, queues=[{"name": "mail", **queue}])
+    assert (len(sentences) == 1 and said in sentences[0]) if said else sentences == []
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {"shop.pay": {"queue": "heavy"}},
+        {"shop.*": "heavy", "shop.mail": {"queue": "mail", "priority": 1}},
+        [[["shop.*", {"queue": "heavy"}], ["shop.mail", {"queue": "mail"}]]],
+        [{"shop.pay": {"queue": "heavy"}}, "<function route at 0x1>"],
+    ],
+)
+def test_a_job_that_nobody_would_take_is_refused_by_its_queue(routes: object) -> None:
+    """Review finding 7: a route in the application's code."""
+    assert routed(routes) - {"mail"} == {"heavy"}
+    conf = {"task_default_queue": "shop", "task_routes": routes}
+    (sentence,) = jobs_unconsumed("w@1", {"conf": conf}, ["mail", "shop"], {})
+    assert "task_routes sends jobs to the queue heavy" in sentence
+    assert jobs_unconsumed("w@1", {"conf": conf}, ["mail", "shop"], {"task_routes": "another team's workers"}) == []
+    assert jobs_unconsumed("w@1", {"conf": {"task_default_queue": "shop"}}, [], {}) == []
+    (sentence,) = jobs_unconsumed("w@1", {"conf": {"task_default_queue": "celery"}}, ["shop"], {})
+    assert "task_default_queue sends jobs to the queue celery" in sentence
+    (sentence,) = jobs_unconsumed("w@1", {"conf": {"task_default_queue": "shop"}, "tasks": ["a [queue=big]"]}, ["shop"], {})
+    assert "the queue big" in sentence
 
 
 def test_a_waiver_lets_a_setting_pass() -> None:
     conf = {**PROMISES, "task_acks_late": False}
-    assert broken("w@1", conf, ["shop.pay [acks_late=False]"], PROMISES, {"task_acks_late": "sends mail, never twice"}) == []
+    waivers = {"task_acks_late": "sends mail, never twice"}
+    assert judged(conf, waivers=waivers, tasks=["shop.pay [acks_late=False]"]) == []
 
 
 def test_an_application_that_goes_round_the_redaction_is_refused_by_where_it_shows() -> None:
     promises, shows = {"task_arguments_redacted": True}, ["a line that a task logs"]
-    (sentence,) = broken("w@1", promises, [], promises, {}, shows)
+    (sentence,) = judged(promises, promises, leaks=shows)
     assert "what tasks are called with shows in a line that a task logs" in sentence and "task_arguments_redacted" in sentence
-    (sentence,) = broken("w@1", {"task_arguments_redacted": False}, [], promises, {}, ["task_arguments_redacted is switched off"])
+    (sentence,) = judged({"task_arguments_redacted": False}, promises, leaks=["task_arguments_redacted is switched off"])
     assert "task_arguments_redacted is False, but the promise needs True" in sentence
-    assert broken("w@1", promises, [], promises, {"task_arguments_redacted": "jobs of machines, about no person"}, shows) == []
-    assert broken("w@1", promises, [], promises, {}, []) == []
+    assert judged(promises, promises, {"task_arguments_redacted": "jobs of machines, about no person"}, leaks=shows) == []
+    assert judged(promises, promises, leaks=[]) == []
 
 
 def test_a_task_line_is_read_as_celery_writes_it() -> None:

@@ -21,6 +21,7 @@ JUDGES = "\n".join(
 )
 # What a role sets for others to read.
 OUTPUTS = {"application_current", "topology_packages", "topology_identities", "topology_own_roles", "topology_flows"}
+OUTPUTS |= {"topology_queues"}
 
 
 def load(role: str, path: str, roles: Path = ROOT / "roles") -> dict:

@@ -208,7 +208,9 @@ def test_the_exception_comes_from_the_log_and_its_text_only_on_demand():
         "[...: ERROR/ForkPoolWorker-1] Task shop.mail[a] raised unexpected: ValueError('no such customer: Kari')",
         "[...: ERROR/ForkPoolWorker-1] Task shop.mail[b] raised unexpected: KeyError('x')",
         "[...: ERROR/MainProcess] Task handler raised error: WorkerLostError('...')",
+        "[...: CRITICAL/MainProcess] Task shop.mail[c] was refused: it cannot be decoded (DecodeError)",
     ]
+    assert causes(log, {"c"}, show_arguments=False) == {"c": "it cannot be decoded"}
     assert causes(log, {"a"}, show_arguments=False) == {"a": "ValueError"}
     assert causes(log, {"a"}, show_arguments=True) == {"a": "ValueError('no such customer: Kari')"}
 

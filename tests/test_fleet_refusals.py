@@ -172,6 +172,65 @@ def test_programs_that_cannot_run_are_refused(programs: list, sentence: str) -> 
     assert sentence in refusal
 
 
+@pytest.mark.parametrize(
+    ("arguments", "refusals"),
+    [
+        (["-E", "--max-tasks-per-child=100", "--pool=prefork", "--without-heartbeat", "-Ofair"], 0),
+        (["--time-limit=540", "--soft-time-limit", "30"], 0),
+        (["--time-limit", "541"], 1),
+        (["--soft-time-limit=0"], 1),
+        (["--soft-time-limit=ever"], 1),
+        (["-Psolo"], 1),
+        (["-EP", "gevent"], 1),
+        (["--pool=eventlet", "--purge", "-Qmail", "-X", "shop", "-n", "me@%h", "-D", "-B"], 7),
+    ],
+)
+def test_arguments_that_outweigh_the_promise_are_refused_unless_waived(arguments: list, refusals: int) -> None:
+    """Review finding 6."""
+    inputs = {**TIMERS, "celery_worker_programs": [{"name": "celery-worker", "arguments": arguments}]}
+    assert len(refused(worker1=with_inputs("worker1", **inputs))) == refusals
+    waivers = dict.fromkeys(("worker_pool", "task_time_limit", "task_soft_time_limit"), "it mails")
+    if refusals == 1:
+        assert refused(worker1=with_inputs("worker1", **inputs, application_waivers=waivers)) == []
+
+
+@pytest.mark.parametrize(
+    ("programs", "beat", "collide"),
+    [
+        (["celery-mail", "mail"], False, True),
+        (["mail", "mail.err"], False, True),
+        (["beat"], True, True),
+        (["beat"], False, False),
+        (["celery-mail", "celery-sms"], True, False),
+    ],
+)
+def test_two_programs_never_share_a_log(programs: list, beat: bool, collide: bool) -> None:
+    declared = [{"name": name} for name in programs]
+    sentences = refused(worker1=with_inputs("worker1", celery_worker_programs=declared, celery_worker_beat=beat))
+    assert len(sentences) == collide and all("would write one log" in sentence for sentence in sentences), sentences
+
+
+def test_a_queue_that_one_of_the_workers_consumes_is_enough() -> None:
+    own = {"application_name": "newsroom", "celery_worker_programs": [{"name": "celery-worker"}]}
+    routes = {"application_celery_settings": {"task_routes": [{"a.*": {"queue": "heavy"}, "b": "newsroom"}]}}
+    web = with_inputs("web1", application_name="newsroom", **routes)
+    one = with_inputs("worker1", **own)
+    (sentence,) = refused(web1=web, worker1=one)
+    assert "web1: application_celery_settings.task_routes sends jobs of 'newsroom' to the queue 'heavy'" in sentence
+    heavy = with_inputs("worker2", application_name="newsroom", celery_worker_programs=[{"name": "heavy", "queues": ["heavy"]}])
+    assert refused(web1=web, worker1=one, worker2=heavy) == []
+
+
+def test_one_transport_option_takes_no_other_away() -> None:
+    """Review finding 7. A number may be another; confirms may not go, unless somebody says why."""
+    options = {"visibility_timeout": 3600, "max_retries": 5, "confirm_publish": True}
+    assert refused(worker1=with_inputs("worker1", application_celery_settings={"broker_transport_options": options})) == []
+    bare = {"application_celery_settings": {"broker_transport_options": {"confirm_publish": False}}}
+    (sentence,) = refused(worker1=with_inputs("worker1", **bare))
+    assert "confirm_publish" in sentence
+    assert refused(worker1=with_inputs("worker1", **bare, application_waivers={"broker_transport_options": "metrics only"})) == []
+
+
 def test_a_waiver_without_a_reason_is_refused() -> None:
     (sentence,) = refused(worker1=with_inputs("worker1", application_waivers={"task_acks_late": ""}))
     assert "breaks task_acks_late without a reason" in sentence

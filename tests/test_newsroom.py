@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from datetime import UTC, datetime
@@ -147,10 +148,19 @@ def test_the_token_is_in_no_message():
         (1, "Format not on whitelist 'mov'\n/srv/u: Invalid argument\n", media.NotPlayable, "not taken"),
         (1, "", media.NotPlayable, "no reason"),
         (1, "av_write: No space left on device\n", OSError, "No space"),
-        (-9, "", OSError, "-9"),
+        (1, "u: Resource temporarily unavailable\nConversion failed!\n", OSError, "Conversion failed"),
+        (1, "u: Input/output error\n", OSError, "Input/output"),
+        (1, "u: Disk quota exceeded\n", OSError, "quota"),
+        (1, "u: Too many open files\n", OSError, "open files"),
+        (1, "/srv/work/u: No such file or directory\n", OSError, "No such file"),
+        (1, "[h264 @ 0x1] get_buffer() failed\nu: Cannot allocate memory\n", media.OutOfMemory, "allocate"),
+        (1, "x264 [error]: malloc of size 13764736 failed\nvideo encoding failed\n", media.OutOfMemory, "failed"),
+        (-9, "", media.OutOfMemory, "-9"),
     ],
 )
 def test_a_bad_upload_and_a_bad_moment_are_told_apart(monkeypatch, ended, stderr, error, said):
+    """Review finding 27. The host's trouble ended as the video's: failed for good, though the next host could do it."""
+
     def run(command, **_):
         return subprocess.CompletedProcess(command, ended, "", stderr)
 
@@ -163,3 +173,40 @@ def test_a_file_without_a_picture_is_no_video(monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, '{"format": {}}', ""))
     with pytest.raises(media.NotPlayable, match="no moving picture"):
         media.probe(Path("/srv/u"))
+
+
+@pytest.fixture
+def film(tmp_path) -> Path:
+    """A video of 320 × 240 pixels, by a real ffmpeg."""
+    if not shutil.which("ffmpeg"):
+        pytest.skip("no ffmpeg here")
+    source = ["-f", "lavfi", "-i", "testsrc=size=320x240:rate=10:duration=1", "-c:v", "libx264", "-preset", "ultrafast"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, tmp_path / "film.mp4"], check=True)
+    return tmp_path / "film.mp4"
+
+
+def test_a_video_is_made_within_the_bounds(film, tmp_path):
+    media.make_video(film, tmp_path / "video.mp4", threads=1)
+    assert media.probe(tmp_path / "video.mp4").width == 320
+
+
+def test_a_picture_that_would_take_gigabytes_is_no_video(film, tmp_path, monkeypatch):
+    """Review finding 28. By the size that its header announces; ffmpeg itself refuses to decode it, whatever ffprobe was told."""
+    assert media.CAUTIOUS[-2:] == ["-max_pixels", str(64 * 1024 * 1024)]
+    monkeypatch.setattr(media, "MAX_PIXELS", 320 * 240 - 1)
+    with pytest.raises(media.NotPlayable, match="too large: 320 × 240"):
+        media.probe(film)
+    monkeypatch.setattr(media, "CAUTIOUS", [*media.CAUTIOUS[:-1], str(320 * 240 - 1)])
+    with pytest.raises(media.NotPlayable):
+        media.make_video(film, tmp_path / "video.mp4", threads=1)
+
+
+def test_ffmpeg_gets_no_more_memory_than_its_bound(film, tmp_path, monkeypatch):
+    """Review finding 28. Refused memory is told apart from a video that cannot be read."""
+    prlimit, _, *rest = media.BOUNDED
+    monkeypatch.setattr(media, "BOUNDED", [prlimit, f"--as={300 * 1024**2}", *rest])
+    huge = tmp_path / "huge.mp4"
+    source = ["-f", "lavfi", "-i", "color=size=3840x2160:rate=2:duration=1", "-c:v", "libx264", "-preset", "ultrafast"]
+    subprocess.run(["ffmpeg", "-v", "error", *source, huge], check=True)
+    with pytest.raises(media.OutOfMemory):
+        media.make_video(huge, tmp_path / "video.mp4", threads=1)

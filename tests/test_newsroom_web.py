@@ -149,6 +149,36 @@ def test_an_empty_upload_is_refused(producer):
     assert producer.stored() == before
 
 
+def broken_off(port: int, head: str, body: bytes) -> int:
+    """The status of an upload whose sender says nothing more after this."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(f"POST /videos HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}\r\n\r\n".encode() + body)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.makefile("rb").readline()
+    return int(answer.split()[1]) if answer else 0
+
+
+PART, FORM_HEADERS = form(("file", b"x" * 100))
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("Content-Length: 100", b"x" * 50),
+        (f"Content-Type: {FORM_HEADERS['Content-Type']}\r\nContent-Length: {len(PART)}", PART[:-60]),
+        ("Transfer-Encoding: chunked", b"64\r\n" + b"x" * 50),
+        ("Transfer-Encoding: chunked", b"32\r\n" + b"x" * 50 + b"\r\n"),
+    ],
+    ids=["raw", "form", "in a chunk", "between chunks"],
+)
+def test_a_broken_off_upload_is_no_job(producer, head, body):
+    """Review finding 26. Half a film was stored, confirmed and transcoded."""
+    before = producer.stored()
+    assert broken_off(producer.port, head, body) in (0, 400)
+    assert producer.stored() == before
+    assert broken_off(producer.port, "Content-Length: 50", b"x" * 50) == 202
+
+
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_form_without_exactly_one_file_is_refused(producer, count):
     body, headers = form(*[(f"file{number}", b"x") for number in range(count)])
@@ -232,3 +262,41 @@ def test_a_result_of_no_job_is_not_taken(producer):
 def test_a_result_is_bounded(producer):
     key = producer.upload()
     assert producer.ask("PUT", f"/internal/videos/{key}/video.mp4", b"x" * (4 * LIMIT + 1), **BEARER)[0] == 413
+
+
+# The task itself, on its own lock, with everything around it taken away.
+OUT_OF_MEMORY = """
+import json, sys
+from newsroom import media, results, tasks
+from newsroom.tasks import transcode
+told = []
+def work(*_):
+    raise media.OutOfMemory("no memory")
+def retry(**how):
+    told.append(["again", how["headers"]])
+    return RuntimeError("again")
+tasks.work, tasks.deliveries = work, lambda task: 0
+results.start, results.fail = lambda key: True, lambda key, why: told.append(["failed", why])
+transcode.retry = retry
+for headers in (None, {tasks.OUT_OF_MEMORY: 1}):
+    transcode.push_request(headers=headers, retries=0)
+    try:
+        transcode.run("key", "url")
+    except RuntimeError:
+        pass
+    transcode.pop_request()
+print(json.dumps(told))
+"""
+
+
+def test_a_video_for_which_memory_does_not_suffice_twice_has_failed_with_its_reason(environment, tmp_path):
+    """Review finding 28. It came back twenty times, and took a worker's memory each time."""
+    (tmp_path / "celeryconfig.py").write_text("broker_url = 'memory://'\n")
+    variables = {"PYTHONPATH": f"{APPLICATION}:{tmp_path}", "CELERY_CONFIG_MODULE": "celeryconfig", "NEWSROOM_TOKEN": TOKEN}
+    command = [environment / "bin/python", "-c", OUT_OF_MEMORY]
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [
+        ["again", {"newsroom_out_of_memory": 1}],
+        ["failed", "The video needs more memory than a worker has."],
+    ]

@@ -17,6 +17,7 @@ from ..plugin_utils.network.flows import flows, of_host
 from ..plugin_utils.refusals import refusals
 from ..plugin_utils.refusals.machines import pythons_too_old
 from ..plugin_utils.refusals.ports import names_to_resolve
+from ..plugin_utils.refusals.programs import consumed_queues
 
 DOCUMENTATION = r"""
 module: topology
@@ -42,6 +43,7 @@ identities: {description: "Host to its roles' __<role>_identity, by role.", type
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
 roles: {description: "Host to the roles that it carries.", type: dict, returned: success}
 flows: {description: "Host to the declared ways that begin or end there.", type: dict, returned: success}
+queues: {description: "Host to the queues that the workers of its application consume.", type: dict, returned: success}
 """
 
 
@@ -69,6 +71,7 @@ class ActionModule(ActionBase):
         return result | {
             "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
             "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
+            "queues": {name: consumed_queues(fleet.colleagues(host)) for name, host in fleet.hosts.items()},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
             "identities": self._identities,

@@ -1,21 +1,26 @@
 #!/usr/bin/python
-"""Whether live Celery workers are configured so that what was accepted is done."""
+"""Whether live Celery workers, and what web processes publish with, are configured so that what was accepted is done."""
 
 DOCUMENTATION = r"""
 module: celery_promises
-short_description: Ask live Celery workers whether they keep the promise
+short_description: Ask Celery's live workers and its clients whether they keep the promise
 description:
-  - Asks each worker for its configuration and for its tasks' own settings, and fails with the name of each that breaks
-    the promise and is not waived. Changes nothing.
+  - Asks each worker for its configuration, its pool, its queues and its tasks' own settings, and fails with the name of each
+    that breaks the promise and is not waived. Changes nothing.
+  - With I(client), asks instead what a process that publishes is configured for, by loading what it loads in the application's
+    environment.
   - Whether it redacts what tasks are called with (C(task_arguments_redacted)) each worker tries out in its own process.
 options:
   run: {description: Script that runs a program in the application's environment., type: path, required: true}
   user: {description: Account of the application., type: str, required: true}
   app: {description: "The Celery application, as celery -A takes it.", type: str, required: true}
-  nodes: {description: Names of the workers., type: list, elements: str, required: true}
+  nodes: {description: Names of the workers., type: list, elements: str, default: []}
+  client: {description: "What a web process runs, as module:variable.", type: str}
   logs: {description: Their error logs, shown when one does not answer., type: list, elements: path, default: []}
   promises: {description: Setting to the value that the promise needs., type: dict, required: true}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
+  queues: {description: Queues that the application's workers consume; none to ask nobody where jobs go., type: list,
+           elements: str, default: []}
   fingerprint: {description: "What C(APPLICATION_FINGERPRINT) is in the environment of a worker of this release.", type: str}
   timeout: {description: Seconds to wait for the workers' answers., type: int, default: 60}
 author: maintainers
@@ -29,6 +34,14 @@ EXAMPLES = r"""
     app: newsroom.celery
     nodes: [celery-worker@worker1]
     promises: {task_acks_late: true}
+
+- name: Ask what the web process publishes with
+  celery_promises:
+    run: /opt/newsroom/current/run
+    user: www-data
+    app: newsroom.celery
+    client: newsroom.web:app
+    promises: {task_always_eager: false}
 """
 
 RETURN = r"""
@@ -44,28 +57,29 @@ from ansible.module_utils.basic import AnsibleModule
 LOG_LINES = 25
 
 REDACTION = "task_arguments_redacted"
-# Settings of a single task that override the worker's.
-TASK_PROMISES = {"acks_late": "task_acks_late", "reject_on_worker_lost": "task_reject_on_worker_lost"}
-
-# Runs in the application's environment: prints {"conf": {node: settings}, "tasks": {node: [line]}, "fingerprints": {node: text},
-# "leaks": {node: [place]}}.
-# A worker by the same name may still be the one before, so its process is asked for what it was started for.
-ASK = """
-import json, sys
-from pathlib import Path
-from celery.app.utils import find_app
-name, attributes, *nodes = sys.argv[1:]
-inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
-conf = inspect.conf(with_defaults=True) or {}
-tasks = inspect.registered(*attributes.split(",")) or {}
-fingerprints = {}
-for node, stats in (inspect.stats() or {}).items():
-    started_with = Path(f"/proc/{stats['pid']}/environ")
-    lines = started_with.read_text(errors="replace").split("\\0") if started_with.exists() else []
-    fingerprints[node] = next((line.split("=", 1)[1] for line in lines if line.startswith("APPLICATION_FINGERPRINT=")), "")
-leaks = {node: told.get("leaks", [str(told)]) for node, told in (inspect._request("grunnfjell_leaks") or {}).items()}
-print(json.dumps({"conf": conf, "tasks": tasks, "fingerprints": fingerprints, "leaks": leaks}, default=str))
-"""
+POOL = "worker_pool"
+QUEUE_TYPE = "task_default_queue_type"
+# Settings of a single task that override the worker's: they must be the promise's, and the limits at most that.
+TASK_PROMISES = {
+    "acks_late": "task_acks_late",
+    "reject_on_worker_lost": "task_reject_on_worker_lost",
+    "acks_on_failure": "task_acks_on_failure",
+    "acks_on_timeout": "task_acks_on_timeout",
+    "time_limit": "task_time_limit",
+    "soft_time_limit": "task_soft_time_limit",
+}
+# Before Celery 5.7 one attribute decides both; from then on it is the default of the two above, which are asked.
+TASK_BOTH = "acks_on_failure_or_timeout"
+LIMITS = ("soft_time_limit", "time_limit")  # in the order in which a pool tells its own
+ATTRIBUTES = (*TASK_PROMISES, TASK_BOTH, "queue")
+# Of a queue, what Celery tells, and the setting of the promise that it breaks when it is set.
+QUEUE_PROMISES = {
+    "no_ack": ("task_acks_late", "a job is forgotten as soon as a worker has it"),
+    "auto_delete": (QUEUE_TYPE, "the queue goes with its last worker, and its jobs with it"),
+    "exclusive": (QUEUE_TYPE, "the queue goes with its connection, and its jobs with it"),
+    "expires": (QUEUE_TYPE, "the queue goes when nobody asks for it, and its jobs with it"),
+}
+REMEDY = "Take it out of the application's code, or waive it with a reason in application_waivers."
 
 
 def task_settings(line: str) -> tuple[str, dict[str, str]]:
@@ -87,26 +101,115 @@ def kept(found: object, wanted: object) -> bool:
     return all(found.get(key) in (value, MASK) or (value is None and key in found) for key, value in wanted.items())
 
 
-def broken(node: str, conf: dict, tasks: list, promises: dict, waivers: dict, leaks: list = ()) -> list[str]:
-    """Sentences for each setting of the worker, or of one of its tasks, that breaks a promise and is not waived."""
-    remedy = "Take it out of the application's code, or waive it with a reason in application_waivers."
-    sentences = [
-        f"{node}: {setting} is {conf.get(setting)!r}, but the promise needs {wanted!r}. {remedy}"
+def bounded(found: object, limit: object) -> bool:
+    """Whether a time limit is one, and at most that of the promise."""
+    try:
+        return 0 < float(found) <= float(limit)
+    except (TypeError, ValueError):
+        return False
+
+
+def settings_broken(node: str, conf: dict, promises: dict) -> list[str]:
+    """Sentences for settings of a worker, or of a client, that are not what the promises need."""
+    return [
+        f"{node}: {setting} is {conf.get(setting)!r}, but the promise needs {wanted!r}. {REMEDY}"
         for setting, wanted in promises.items()
-        if setting not in waivers and not kept(conf.get(setting), wanted)
+        if not kept(conf.get(setting), wanted)
     ]
-    if REDACTION in promises and REDACTION not in waivers and conf.get(REDACTION) == promises[REDACTION] and leaks:
-        sentences.append(
-            f"{node}: what tasks are called with shows in {', and in '.join(leaks)}, but the promise needs {REDACTION}. {remedy}"
-        )
+
+
+def tasks_broken(node: str, tasks: list, promises: dict) -> list[str]:
+    """Sentences for tasks whose own options break a promise."""
+    sentences = []
     for line in tasks:
         name, own = task_settings(line)
+        # Only where the two that replace it are not told.
+        judged = TASK_PROMISES if "acks_on_failure" in own else {**TASK_PROMISES, TASK_BOTH: "task_acks_on_failure"}
+        for key, setting in judged.items():
+            if setting not in promises or key not in own:
+                continue
+            limit = promises[setting]
+            if bounded(own[key], limit) if key in LIMITS else own[key] == str(limit):
+                continue
+            needs = f"more than 0 and at most {limit!r}" if key in LIMITS else repr(limit)
+            sentences.append(
+                f"{node}: the task {name} sets {key}={own[key]}, but the promise needs {needs} ({setting}). {REMEDY}"
+            )
+    return sentences
+
+
+def pool_broken(node: str, pool: dict, promises: dict) -> list[str]:
+    """Sentences for a pool that cannot end a task, or that grants it longer; a command line outweighs every setting."""
+    remedy = "Take it out of the program's arguments or the application's code, or waive it with a reason in application_waivers."
+    kind = str(pool.get("implementation"))
+    if POOL in promises and promises[POOL] not in kind:
+        return [f"{node}: its pool is {kind}, but the promise needs {promises[POOL]} ({POOL}). {remedy}"]
+    return [
+        f"{node}: its pool ends a task after {seconds} s ({key}), but the promise needs more than 0 and at most "
+        f"{promises[f'task_{key}']} ({f'task_{key}'}). {remedy}"
+        for key, seconds in zip(LIMITS, pool.get("timeouts") or [], strict=False)
+        if f"task_{key}" in promises and not bounded(seconds, promises[f"task_{key}"])
+    ]
+
+
+def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
+    """Sentences for queues that a worker consumes and that keep no job safe."""
+    sentences = []
+    for queue in queues:
+        kind = (queue.get("queue_arguments") or {}).get("x-queue-type", "classic")
+        if QUEUE_TYPE in promises and kind != promises[QUEUE_TYPE]:
+            sentences.append(
+                f"{node}: the queue {queue['name']} is {kind}, but the promise needs {promises[QUEUE_TYPE]} ({QUEUE_TYPE}): only "
+                f"there the broker counts deliveries and keeps dead letters. Declare it in task_queues with "
+                f"queue_arguments={{'x-queue-type': 'quorum'}} under a name that is not taken, or waive it with a reason in "
+                f"application_waivers."
+            )
         sentences += [
-            f"{node}: the task {name} sets {key}={own[key]}, but the promise needs {promises[setting]!r} ({setting}). {remedy}"
-            for key, setting in TASK_PROMISES.items()
-            if setting in promises and setting not in waivers and own.get(key, str(promises[setting])) != str(promises[setting])
+            f"{node}: the queue {queue['name']} sets {key}={queue[key]}, but the promise needs {setting}: {harm}. {REMEDY}"
+            for key, (setting, harm) in QUEUE_PROMISES.items()
+            if setting in promises and queue.get(key)
         ]
     return sentences
+
+
+def routed(routes: object) -> set[str]:
+    """The queues that task_routes names, in any of its forms; a function's are its own to know."""
+    if isinstance(routes, str):
+        return {routes}
+    if isinstance(routes, dict):
+        return {routes["queue"]} if isinstance(routes.get("queue"), str) else set().union(*map(routed, routes.values()), set())
+    if not isinstance(routes, list):
+        return set()
+    pair = len(routes) == 2 and isinstance(routes[0], str)
+    return routed(routes[1]) if pair else set().union(*(routed(one) for one in routes if not isinstance(one, str)), set())
+
+
+def jobs_unconsumed(node: str, answer: dict, queues: list, waivers: dict) -> list[str]:
+    """Sentences for queues to which the process sends jobs while no worker of the application consumes them."""
+    conf = answer["conf"]
+    sent = {"task_default_queue": {str(conf.get("task_default_queue"))}, "task_routes": routed(conf.get("task_routes"))}
+    sent["task_routes"] |= {own["queue"] for _, own in map(task_settings, answer.get("tasks", [])) if "queue" in own}
+    return [
+        f"{node}: {setting} sends jobs to the queue {queue}, which no program of its workers consumes. Add it to the "
+        f"queues of a program in celery_worker_programs, or waive {setting} with a reason in application_waivers."
+        for setting, names in sent.items()
+        for queue in sorted(names - set(queues))
+        if queues and setting not in waivers
+    ]
+
+
+def broken(node: str, answer: dict, promises: dict, waivers: dict) -> list[str]:
+    """Sentences for each setting, task, pool and queue of the worker that breaks a promise and is not waived."""
+    promises = {setting: wanted for setting, wanted in promises.items() if setting not in waivers}
+    conf, leaks = answer["conf"], answer.get("leaks")
+    sentences = settings_broken(node, conf, promises)
+    if REDACTION in promises and conf.get(REDACTION) == promises[REDACTION] and leaks:
+        sentences.append(
+            f"{node}: what tasks are called with shows in {', and in '.join(leaks)}, but the promise needs {REDACTION}. {REMEDY}"
+        )
+    sentences += tasks_broken(node, answer.get("tasks", []), promises)
+    sentences += pool_broken(node, answer.get("pools", {}), promises) if "pools" in answer else []
+    return sentences + queues_broken(node, answer.get("queues", []), promises)
 
 
 def log_tail(logs: list) -> str:
@@ -118,32 +221,23 @@ def log_tail(logs: list) -> str:
     return "\n".join(texts)
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "run": {"type": "path", "required": True},
-            "user": {"type": "str", "required": True},
-            "app": {"type": "str", "required": True},
-            "nodes": {"type": "list", "elements": "str", "required": True},
-            "logs": {"type": "list", "elements": "path", "default": []},
-            "promises": {"type": "dict", "required": True},
-            "waivers": {"type": "dict", "default": {}},
-            "fingerprint": {"type": "str"},
-            "timeout": {"type": "int", "default": 60},
-        },
-        supports_check_mode=True,
-    )
+def ask(module: AnsibleModule, *arguments: str) -> tuple[dict, str]:
+    """What grunnfjell_account, a file of role application, tells in the application's environment; and its complaints."""
     asked = module.params
-    if module.check_mode or not asked["nodes"]:
-        module.exit_json(changed=False, waived=asked["waivers"])
+    # What the application does on import may never end.
+    argv = ["timeout", str(asked["timeout"]), "runuser", "-u", asked["user"], "--", asked["run"]]
+    argv += ["python", "-m", "grunnfjell_account", *arguments]
+    code, out, err = module.run_command(argv, cwd="/")
+    return json.loads(out.splitlines()[-1]) if code == 0 else {}, err
 
-    as_user = ["runuser", "-u", asked["user"], "--", asked["run"]]
-    argv = [*as_user, "python", "-c", ASK, asked["app"], ",".join(TASK_PROMISES), *asked["nodes"]]
+
+def of_workers(module: AnsibleModule) -> list[str]:
+    """Sentences against the workers, once all of them have answered."""
+    asked = module.params
     deadline = time.monotonic() + asked["timeout"]
     while True:
-        code, out, err = module.run_command(argv, cwd="/")
-        answer = json.loads(out) if code == 0 else {"conf": {}, "tasks": {}, "fingerprints": {}, "leaks": {}}
-        silent = [node for node in asked["nodes"] if any(node not in told for told in answer.values())]
+        answer, err = ask(module, "workers", asked["app"], ",".join(ATTRIBUTES), *asked["nodes"])
+        silent = [node for node in asked["nodes"] if not answer or any(node not in told for told in answer.values())]
         silent += [
             node for node in set(asked["nodes"]) - set(silent) if asked["fingerprint"] not in (None, answer["fingerprints"][node])
         ]
@@ -152,19 +246,52 @@ def main() -> None:
         if time.monotonic() > deadline:
             module.fail_json(
                 msg=f"No answer of this release within {asked['timeout']} s (celery_worker_answer_timeout) "
-                f"from {', '.join(silent)}.\n"
-                f"{err[-2000:]}\n{log_tail(asked['logs'])}"
+                f"from {', '.join(silent)}.\n{err[-2000:]}\n{log_tail(asked['logs'])}"
             )
-
-    sentences = [
+    return [
         sentence
         for node in asked["nodes"]
-        for sentence in broken(
-            node, answer["conf"][node], answer["tasks"][node], asked["promises"], asked["waivers"], answer["leaks"][node]
-        )
+        for sentence in judged(module, node, {kind: told[node] for kind, told in answer.items()})
     ]
+
+
+def judged(module: AnsibleModule, node: str, answer: dict) -> list[str]:
+    promises, waivers, queues = (module.params[key] for key in ("promises", "waivers", "queues"))
+    return broken(node, answer, promises, waivers) + jobs_unconsumed(node, answer, queues, waivers)
+
+
+def of_client(module: AnsibleModule) -> list[str]:
+    """Sentences against what a web process publishes with."""
+    asked = module.params
+    answer, err = ask(module, "clients", asked["app"], asked["client"].partition(":")[0])
+    if not answer:
+        module.fail_json(msg=f"{asked['client']} cannot be loaded to ask what it publishes with:\n{err[-2000:]}")
+    return [sentence for name, conf in answer["conf"] for sentence in judged(module, f"the web process ({name})", {"conf": conf})]
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "run": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "app": {"type": "str", "required": True},
+            "nodes": {"type": "list", "elements": "str", "default": []},
+            "client": {"type": "str"},
+            "logs": {"type": "list", "elements": "path", "default": []},
+            "promises": {"type": "dict", "required": True},
+            "waivers": {"type": "dict", "default": {}},
+            "queues": {"type": "list", "elements": "str", "default": []},
+            "fingerprint": {"type": "str"},
+            "timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    asked = module.params
+    if module.check_mode or not (asked["nodes"] or asked["client"]):
+        module.exit_json(changed=False, waived=asked["waivers"])
+    sentences = of_client(module) if asked["client"] else of_workers(module)
     if sentences:
-        module.fail_json(msg="The application breaks the promise:\n" + "\n".join(f"  * {s}" for s in sentences))
+        module.fail_json(msg="The application breaks the promise:\n" + "\n".join(f"  * {s}" for s in dict.fromkeys(sentences)))
     module.exit_json(changed=False, waived=asked["waivers"])
 
 

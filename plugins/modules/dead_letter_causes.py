@@ -33,8 +33,9 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-# Celery's sentence for a task that ended by an exception: Task NAME[ID] raised unexpected: EXCEPTION
-RAISED = re.compile(r"Task \S+?\[(?P<id>[^\]]+)\] (?:raised unexpected|INTERNAL ERROR): (?P<what>.*)$")
+# Celery's sentence for a task that ended by an exception: Task NAME[ID] raised unexpected: EXCEPTION. And the kit's for a
+# message that a worker could not take (grunnfjell_consumer.py): Task NAME[ID] was refused: REASON (EXCEPTION)
+RAISED = re.compile(r"Task \S+?\[(?P<id>[^\]]+)\] (?:raised unexpected|INTERNAL ERROR|was refused): (?P<what>.*)$")
 
 # Enough for days of a busy worker; the rest of a log is history.
 NEWEST_BYTES = 64 * 1024 * 1024

@@ -29,6 +29,11 @@ MAX_RETRIES = 20  # ten minutes of an outage, then a person should know
 MAX_DELIVERIES = 5
 
 
+# A video for which the memory does not suffice is tried once more, on whichever host is next: another process may have had it.
+MAX_OUT_OF_MEMORY = 2
+OUT_OF_MEMORY = "newsroom_out_of_memory"  # header in which a retry remembers how often
+
+
 @app.task(bind=True, max_retries=MAX_RETRIES, ignore_result=True)
 def transcode(self: Task, key: str, source_url: str) -> None:
     try:
@@ -45,6 +50,12 @@ def transcode(self: Task, key: str, source_url: str) -> None:
         results.fail(key, "The upload is no longer on the host that took it.")
     except SoftTimeLimitExceeded:
         results.fail(key, f"Transcoding took longer than {self.request.timelimit[1] or app.conf.task_soft_time_limit} seconds.")
+    except media.OutOfMemory as error:
+        if (times := out_of_memory(self) + 1) >= MAX_OUT_OF_MEMORY:
+            results.fail(key, "The video needs more memory than a worker has.")
+        else:
+            log.warning("%s: %s; again in %s s", key, error, RETRY_AFTER_S)
+            raise self.retry(exc=error, countdown=RETRY_AFTER_S, headers={OUT_OF_MEMORY: times}) from error
     except TRANSIENT as error:
         if self.request.retries < MAX_RETRIES:
             log.warning("%s: %s; again in %s s", key, error, RETRY_AFTER_S)
@@ -79,6 +90,11 @@ def workspace(key: str) -> Iterator[Path]:
     files.sweep(parent, older_than_s=6 * 3600)
     with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=parent) as folder:
         yield Path(folder)
+
+
+def out_of_memory(task: Task) -> int:
+    """How often the memory did not suffice in earlier attempts."""
+    return int((task.request.headers or {}).get(OUT_OF_MEMORY, 0))
 
 
 def deliveries(task: Task) -> int:

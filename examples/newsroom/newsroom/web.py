@@ -16,6 +16,7 @@ from newsroom import auth, files, keys, results, settings
 from newsroom.publish import NotConfirmed, publish
 
 RETRY_AFTER_S = 5
+FORM = "multipart/form-data"  # its last boundary says that it is whole
 # What a multipart body adds to its file: boundaries and headers.
 FORM_OVERHEAD = 64 * 1024
 
@@ -48,6 +49,7 @@ def accept() -> tuple[Response, int, dict[str, str]]:
             abort(413)
         if size == 0:
             abort(400, "The upload is empty.")
+        refuse_part(size)
         key = keys.new_key()
         store.keep(received, key, files.UPLOAD)
     try:
@@ -61,7 +63,7 @@ def accept() -> tuple[Response, int, dict[str, str]]:
 
 
 def body() -> Iterator[bytes]:
-    if request.mimetype == "multipart/form-data":
+    if request.mimetype == FORM:
         parts = list(request.files.values())
         if len(parts) != 1:
             abort(400, f"The form must hold one file; it holds {len(parts)}.")
@@ -70,6 +72,13 @@ def body() -> Iterator[bytes]:
         stream = request.stream
     while chunk := stream.read(files.CHUNK):
         yield chunk
+
+
+def refuse_part(size: int) -> None:
+    """A sender that breaks off looks like the end of its body: the server hands on an early end without a word."""
+    announced = request.content_length
+    if announced is not None and size != announced and request.mimetype != FORM:
+        abort(400, f"{size} bytes came of {announced}.")
 
 
 @app.get("/videos/<key>")
@@ -118,8 +127,7 @@ def take_back(key: str, name: str) -> tuple[Response, int]:
             size = files.write(body(), received, conf.max_result_bytes)
         except files.TooLarge:
             abort(413)
-        if size != request.content_length:
-            abort(400, f"{size} bytes came of {request.content_length}.")
+        refuse_part(size)
         created = store.keep(received, key, name)
     return jsonify(bytes=store.path(key, name).stat().st_size), 201 if created else 200
 

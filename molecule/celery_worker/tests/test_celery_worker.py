@@ -15,6 +15,8 @@ PROMISES = {
     "task_acks_on_timeout": False,
     "worker_prefetch_multiplier": 1,
     "task_default_queue_type": "quorum",
+    "task_always_eager": False,
+    "worker_pool": "prefork",
 }
 
 # supervisord's own account of its programs, over its own socket.
@@ -119,6 +121,17 @@ def test_each_live_worker_keeps_the_promise(live, inputs):
     wanted = {key: value for key, value in (PROMISES | limits).items() if key not in inputs["application_waivers"]}
     for node, answer in live.items():
         assert {key: answer["conf"].get(key) for key in wanted} == wanted, node
+
+
+@pytest.mark.once
+def test_a_transport_option_of_the_inventory_leaves_the_confirms(live, inputs):
+    """Review finding 7. The scenario sets one; it replaced the kit's, and a 202 was given for jobs that the broker never had."""
+    own = inputs["application_celery_settings"].get("broker_transport_options", {})
+    for node, told in live.items():
+        options = told["conf"]["broker_transport_options"]
+        assert {"read_timeout", "write_timeout", "interval_max"} <= options.keys(), node
+        assert {key: options.get(key) for key in own} == own, node
+        assert options["confirm_publish"] or "broker_transport_options" in inputs["application_waivers"], node
 
 
 # In the application's own environment, with the very code that a worker connects with: as it is set, to a broker that would have

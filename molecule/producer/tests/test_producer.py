@@ -161,3 +161,17 @@ def test_an_accepted_upload_gets_its_answer_before_a_stop(host, inputs):
 @pytest.mark.once
 def test_it_keeps_no_connection_that_needs_heartbeats(host, inputs):
     assert "broker_heartbeat = 0" in host.file(f"/etc/{inputs['application_name']}/celeryconfig.py").content_string
+
+
+def test_what_it_publishes_with_waits_for_the_brokers_confirm(host, inputs):
+    """Review finding 7. As the code has it once it is loaded, in each Celery application that uses the platform's broker."""
+    run = f"/opt/{inputs['application_name']}/current/run"
+    module = inputs["producer_wsgi_app"].partition(":")[0]
+    ask = f"{run} python -m grunnfjell_account clients {inputs['application_celery_app']} {module}"
+    applications = json.loads(host.check_output(f"runuser -u {inputs['application_user']} -- {ask}").splitlines()[-1])["conf"]
+    assert applications
+    for name, conf in applications:
+        options, waivers = conf["broker_transport_options"], inputs["application_waivers"]
+        assert options["confirm_publish"] or "broker_transport_options" in waivers, name
+        assert not conf["task_always_eager"] or "task_always_eager" in waivers, name
+        assert conf["task_default_queue_type"] == "quorum" or "task_default_queue_type" in waivers, name

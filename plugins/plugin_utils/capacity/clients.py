@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from ..fleet.inputs import mapping, mappings, number, whole
 from ..fleet.model import Fleet, Host
+from ..sizing.worker_options import worker_options
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 # Pools of Celery that run their tasks as threads of one process.
@@ -26,19 +26,15 @@ class Program:
     tasks: int
 
 
-def worker_program(program: dict[str, Any], concurrency: int) -> Program:
+def worker_program(program: dict[str, Any], concurrency: int, pool: str = "prefork") -> Program:
     """What a program of celery_worker_programs comes to; its own arguments overrule its concurrency, as Celery reads them."""
     tasks = whole(program.get("concurrency")) or concurrency
-    pool = "prefork"
-    arguments = [str(argument) for argument in program.get("arguments") or []]
-    for argument, following in pairwise([*arguments, ""]):
-        key, equals, value = argument.partition("=")
-        value = value if equals else following
+    for key, value in worker_options(program.get("arguments")):
         if key == "--autoscale":
             tasks = whole(value.partition(",")[0]) or tasks
-        elif key in ("--concurrency", "-c"):
+        elif key == "--concurrency":
             tasks = whole(value) or tasks
-        elif key in ("--pool", "-P"):
+        elif key == "--pool":
             pool = value
     if pool == "solo":
         tasks = 1
@@ -49,7 +45,8 @@ def worker_programs(host: Host) -> list[Program]:
     if "celery_worker" not in host.roles or host.drained:
         return []
     concurrency = max(0, number(host, "celery_worker_concurrency") or 0)
-    return [worker_program(program, concurrency) for program in mappings(host, "celery_worker_programs")]
+    pool = str(mapping(host, "application_celery_settings").get("worker_pool") or "prefork")
+    return [worker_program(program, concurrency, pool) for program in mappings(host, "celery_worker_programs")]
 
 
 def web_processes(host: Host) -> int:

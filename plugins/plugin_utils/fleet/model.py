@@ -67,6 +67,10 @@ class Fleet:
     def of_application(self, name: str, role: str) -> list[Host]:
         return [host for host in self.with_role(role) if name in host.applications]
 
+    def colleagues(self, host: Host) -> list[Host]:
+        """The workers of the host's application."""
+        return [worker for name in host.applications for worker in self.of_application(name, "celery_worker")]
+
     def at(self, address: str, seen_from: Host) -> Host | None:
         """The host of the fleet that ``seen_from`` reaches at the address or by the name; None if it is somebody else's."""
         if is_loopback(address):

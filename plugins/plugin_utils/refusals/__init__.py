@@ -9,6 +9,7 @@ from .applications import (
     applications_incomplete,
     applications_named,
     brokers_scattered,
+    environment_names,
     promises_broken,
     second_beat,
     waivers_without_reason,
@@ -35,7 +36,7 @@ from .machines import (
 )
 from .places import countries_unread, hosts_abroad, places_unsound
 from .ports import listening_to_everybody, places_malformed, ports_taken, ports_twice
-from .programs import programs_twice
+from .programs import arguments_overruling, logs_shared, programs_twice, queues_unconsumed
 from .scaling import unreadable_batches, unworkable_drains
 
 
@@ -75,6 +76,10 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         places_unsound(fleet),
         timers_out_of_order(fleet),
         programs_twice(fleet),
+        arguments_overruling(fleet),
+        logs_shared(fleet),
+        queues_unconsumed(fleet),
+        environment_names(fleet),
         waivers_without_reason(fleet),
         promises_broken(fleet),
         locked_out(fleet),

@@ -6,9 +6,17 @@ import re
 from collections.abc import Iterator
 
 from ..fleet.model import Fleet, Host, names_of
+from .programs import DEFAULT_QUEUE, ROUTES
 
 # It names a database and its owner, a virtual host, a queue, directories and a user's service file.
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+# What a shell can set.
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+# The one setting of the promise that is laid over the kit's key by key, and those of its keys that bound a wait.
+TRANSPORT = "broker_transport_options"
+BOUNDS = ("read_timeout", "write_timeout", "max_retries")
 
 # Settings of the promise that nothing outweighs.
 NEVER_WAIVED = {
@@ -80,12 +88,47 @@ def beats_of(fleet: Fleet, application: str) -> list[str]:
 def promises_broken(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         waived = host.inputs.get("application_waivers") or {}
-        for setting in host.inputs.get("application_celery_settings") or {}:
-            if setting in host.promises and setting not in waived:
+        for setting, value in (host.inputs.get("application_celery_settings") or {}).items():
+            if setting == TRANSPORT:
+                yield from transport_unsafe(host.name, value, setting in waived)
+            elif setting in host.promises and setting not in waived:
                 yield (
                     f"{host.name}: application_celery_settings sets {setting}, which the promise needs as the kit sets it. "
                     f"Take it out, or waive it with a reason in application_waivers."
                 )
+
+
+def transport_unsafe(host: str, options: object, waived: bool) -> Iterator[str]:
+    """The inventory may add to the kit's transport options and change their numbers, as long as every job is confirmed."""
+    if not isinstance(options, dict):
+        yield f"{host}: application_celery_settings sets {TRANSPORT} to {options!r}, and it must be a mapping. Write it as one."
+        return
+    if options.get("confirm_publish", True) is not True and not waived:
+        yield (
+            f"{host}: application_celery_settings sets {TRANSPORT}.confirm_publish to {options['confirm_publish']!r}: a 202 "
+            f"would be given before the broker has the job. Take it out, or waive {TRANSPORT} with a reason in "
+            f"application_waivers."
+        )
+    for name in BOUNDS:
+        value = options.get(name, 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            yield (
+                f"{host}: application_celery_settings sets {TRANSPORT}.{name} to {value!r}, and it must be a number above 0: "
+                f"nobody would end the wait for a broker that does not answer. Correct it, or take it out."
+            )
+
+
+def environment_names(fleet: Fleet) -> Iterator[str]:
+    """A shell reads them from a file; it takes another name for a command."""
+    for host in fleet.hosts.values():
+        for option in ("application_environment", "application_secret_environment"):
+            given = host.inputs.get(option)
+            for name in given if isinstance(given, dict) else ():
+                if not VARIABLE.fullmatch(str(name)):
+                    yield (
+                        f"{host.name}: {option} names '{name}', and a variable's name is made of letters, digits and _, with no "
+                        f"digit first: the programs would not find it. Rename it."
+                    )
 
 
 def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
@@ -98,7 +141,7 @@ def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
                     f"{host.name}: application_waivers names {setting}, for which no reason counts: {NEVER_WAIVED[setting]}. "
                     f"Take it out."
                 )
-            if host.promises and setting not in host.promises:
+            if host.promises and setting not in host.promises | {DEFAULT_QUEUE, ROUTES}:
                 yield (
                     f"{host.name}: application_waivers names {setting}, which is no part of the promise "
                     f"({', '.join(sorted(host.promises))}). Correct the name, or take it out."

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from ..fleet.model import Fleet
+from ..fleet.model import Fleet, Host
+from ..sizing.worker_options import log_name, queues_of, worker_options
+
+# Options of celery worker that no program may have.
+NEVER = {
+    "--purge": "each start would delete every job that waits. Take it out",
+    "--beat": "each of its workers would send every scheduled task. Take it out, and set celery_worker_beat: true on one host",
+    "--queues": "nobody else would know what it consumes. Take it out, and name the queues under the program's queues",
+    "--exclude-queues": "nobody else would know what it consumes. Take it out, and name the queues under the program's queues",
+    "--hostname": "the kit asks the worker by the program's name. Take it out",
+    "--detach": "supervisord would lose it. Take it out",
+}
+# Options that outweigh a setting of the promise, with the input that bounds them.
+LIMITS = {
+    "--time-limit": ("task_time_limit", "application_time_limit"),
+    "--soft-time-limit": ("task_soft_time_limit", "application_soft_time_limit"),
+}
+# Settings that send jobs somewhere. Not the kit's to make, but a queue without a worker is the kit's to refuse.
+DEFAULT_QUEUE, ROUTES = "task_default_queue", "task_routes"
+PROCESSES = ("prefork", "processes")  # two names of the one pool that can end a task
+
+
+def programs_of(host: Host) -> list[dict[str, Any]]:
+    given = host.inputs.get("celery_worker_programs")
+    return [program for program in given if isinstance(program, dict)] if isinstance(given, list) else []
 
 
 def programs_twice(fleet: Fleet) -> Iterator[str]:
     for host in fleet.with_role("celery_worker"):
         given = host.inputs.get("celery_worker_programs")
-        programs = [program for program in given if isinstance(program, dict)] if isinstance(given, list) else []
+        programs = programs_of(host)
         if given == []:
             yield (
                 f"{host.name}: celery_worker_programs is empty, so it would do nothing. "
@@ -34,3 +59,104 @@ def programs_twice(fleet: Fleet) -> Iterator[str]:
 
 def twice(names: object) -> list[str]:
     return sorted({str(name) for name in names if names.count(name) > 1}) if isinstance(names, list) else []
+
+
+def arguments_overruling(fleet: Fleet) -> Iterator[str]:
+    """A worker's command line outweighs its settings, and Celery asks nobody."""
+    for host in fleet.with_role("celery_worker"):
+        waived = host.inputs.get("application_waivers") or {}
+        for program in programs_of(host):
+            given = program.get("arguments")
+            for option, value in worker_options(given if isinstance(given, list) else []):
+                shown = f"{host.name}: the arguments of the program '{program.get('name')}' hold {option}"
+                if option in NEVER:
+                    yield f"{shown}: {NEVER[option]}."
+                    continue
+                setting, harm = overruled(host, option, value)
+                if setting and setting not in waived:
+                    yield (
+                        f"{shown} {value}, but the promise needs {harm} ({setting}). Take it out, or waive {setting} with a "
+                        f"reason in application_waivers."
+                    )
+
+
+def overruled(host: Host, option: str, value: str) -> tuple[str, str]:
+    """The setting of the promise that the option breaks, and what the promise needs; empty when it breaks none."""
+    if option == "--pool" and value not in PROCESSES:
+        return "worker_pool", "prefork, since only processes can be ended at the time limits"
+    if option == "--prefetch-multiplier" and value != "1":
+        return "worker_prefetch_multiplier", "1"
+    if option in LIMITS:
+        setting, name = LIMITS[option]
+        limit = host.number(name)
+        try:
+            fits = limit is None or 0 < float(value) <= limit
+        except ValueError:
+            fits = False
+        return ("", "") if fits else (setting, f"more than 0 and at most {limit} s, {name}")
+    return "", ""
+
+
+def logs_shared(fleet: Fleet) -> Iterator[str]:
+    """supervisord rotates each log for its program alone: of two programs in one file each loses what the other wrote."""
+    for host in fleet.with_role("celery_worker"):
+        names = [str(program.get("name")) for program in programs_of(host)]
+        if host.inputs.get("celery_worker_beat") is True:
+            names.append("celery-beat")
+        writers: dict[str, list[str]] = {}
+        for name in dict.fromkeys(names):
+            for log in (f"{log_name(name)}.log", f"{log_name(name)}.err.log"):
+                writers.setdefault(log, []).append(name)
+        for first, second in dict.fromkeys((pair[0], pair[1]) for pair in writers.values() if len(pair) > 1):
+            yield (
+                f"{host.name}: the programs '{first}' and '{second}' would write one log, since its name leaves out 'celery-'. "
+                f"Rename one of them in celery_worker_programs."
+            )
+        if names.count("celery-beat") > 1:
+            yield f"{host.name}: celery_worker_programs names 'celery-beat', as celery_worker_beat's own program. Rename it."
+
+
+def queues_unconsumed(fleet: Fleet) -> Iterator[str]:
+    """Of the queues that the inventory sends jobs to."""
+    for name in fleet.applications:
+        workers = fleet.of_application(name, "celery_worker")
+        consumed = consumed_queues(workers)
+        if not consumed:
+            continue
+        senders = {host.name: host for host in (*workers, *fleet.of_application(name, "producer"))}
+        for host in senders.values():
+            waived = host.inputs.get("application_waivers") or {}
+            for queue, setting, why in queues_sent_to(host):
+                if queue not in consumed and setting not in waived:
+                    yield (
+                        f"{host.name}: {why} sends jobs of '{name}' to the queue '{queue}', which no program of its workers "
+                        f"consumes: they would wait for ever. Add it to the queues of a program in celery_worker_programs, or "
+                        f"name one of {', '.join(consumed)}, or waive {setting} with a reason in application_waivers."
+                    )
+
+
+def consumed_queues(workers: list[Host]) -> list[str]:
+    """Those of drained hosts too, which are on their way back or are judged again without their line."""
+    names: set[str] = set()
+    for host in workers:
+        usual, own = host.inputs.get("celery_worker_queues"), host.inputs.get("application_name")
+        for program in programs_of(host):
+            queues = queues_of(program, usual if isinstance(usual, list) else [], str(own))
+            names |= {str(queue) for queue in queues} if isinstance(queues, list) and own else set()
+    return sorted(names)
+
+
+def queues_sent_to(host: Host) -> Iterator[tuple[str, str, str]]:
+    """Queue, setting, and what sends jobs there; what the application's code says is asked of its live processes."""
+    given = host.inputs.get("application_celery_settings")
+    settings = given if isinstance(given, dict) else {}
+    if default := settings.get("task_default_queue"):
+        yield str(default), DEFAULT_QUEUE, f"application_celery_settings.{DEFAULT_QUEUE}"
+    elif own := host.inputs.get("application_name"):
+        yield str(own), DEFAULT_QUEUE, f"{DEFAULT_QUEUE}, which is application_name unless application_celery_settings sets it,"
+    routes = settings.get("task_routes") or {}
+    for table in routes if isinstance(routes, list) else [routes]:
+        for route in table.values() if isinstance(table, dict) else ():
+            queue = route.get("queue") if isinstance(route, dict) else route
+            if isinstance(queue, str):
+                yield queue, ROUTES, f"application_celery_settings.{ROUTES}"

@@ -8,7 +8,7 @@ from typing import Any
 
 # The broker's words for why it gave a job up, in a person's.
 REASONS = {
-    "rejected": "the task ended by an exception",
+    "rejected": "the task ended by an exception, or a worker could not read or did not know it",
     "delivery_limit": "no worker survived it",
     "expired": "nobody took it in time",
     "maxlen": "the queue was full",

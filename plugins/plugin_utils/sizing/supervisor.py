@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from .worker_options import log_name
+
 
 def supervisor_command(argv: list[str]) -> str:
     """The arguments as supervisord's ``command`` takes them: quoted, and with % doubled, which it expands."""
@@ -35,11 +37,6 @@ def program_sections(
         }
         for program in programs
     ]
-
-
-def log_name(program: str) -> str:
-    """The article's names: celery-worker logs to worker.log, celery-mail to mail.log."""
-    return program.removeprefix("celery-")
 
 
 def worker_programs(

@@ -1,19 +1,29 @@
-"""Managed by Grunnfjell. Celery's consumer, but one that looks for its broker once a second.
+"""Managed by Grunnfjell. Celery's consumer, with two differences.
 
-Celery waits 2, 4, 6 … 30 s between two attempts, and no setting reaches those numbers: after a broker was away for two minutes,
-the fleet stands idle for up to half a minute more. An attempt at a closed port costs nothing, so a steady second is right. Each
-worker takes a second of its own, so that a fleet does not come back to its broker in one instant.
+It looks for its broker once a second. Celery waits 2, 4, 6 … 30 s between two attempts, and no setting reaches those numbers:
+after a broker was away for two minutes, the fleet stands idle for up to half a minute more. An attempt at a closed port costs
+nothing, so a steady second is right. Each worker takes a second of its own, so that a fleet does not come back to its broker in
+one instant.
+
+It rejects a message that it cannot read, and the broker keeps it as a dead letter. Celery acknowledges such a message, which
+deletes it, or dies of it. The message need not be broken: a release that registers a type with kombu and is rolled back leaves
+jobs that only the newer release can decode.
 """
 
 import random
 from functools import partial
 
 import grunnfjell_privacy
+from celery.utils.log import get_logger
 from celery.worker import consumer
 
 grunnfjell_privacy.install_worker()
 
 MEAN_S, SPREAD_S = 1.0, 0.5
+# What a message raises whose headers or body have another shape than a task's.
+MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
+
+log = get_logger(__name__)
 
 
 class Consumer(consumer.Consumer):
@@ -21,3 +31,42 @@ class Consumer(consumer.Consumer):
         wait_s = random.uniform(MEAN_S - SPREAD_S, MEAN_S + SPREAD_S)
         conn.ensure_connection = partial(conn.ensure_connection, interval_start=wait_s, interval_step=0, interval_max=wait_s)
         return super().ensure_connected(conn)
+
+    def create_task_handler(self, *args, **kwargs):
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def on_task_received(message):
+            try:
+                return handle(message)
+            except (*self.connection_errors, *self.channel_errors):
+                raise
+            except MALFORMED as error:
+                if message.acknowledged:
+                    raise
+                return self.on_decode_error(message, error)
+
+        return on_task_received
+
+    def on_decode_error(self, message, exc):
+        self.log_refusal(message, "it cannot be decoded", exc)
+        message.reject_log_error(log, self.connection_errors)
+
+    def on_unknown_message(self, body, message):
+        self.log_refusal(message, "it is not a task's message")
+        super().on_unknown_message(body, message)
+
+    def on_unknown_task(self, body, message, exc):
+        self.log_refusal(message, "this worker does not know the task")
+        super().on_unknown_task(body, message, exc)
+
+    def on_invalid_task(self, body, message, exc):
+        self.log_refusal(message, "its message is malformed", exc)
+        super().on_invalid_task(body, message, exc)
+
+    def log_refusal(self, message, why, error=None):
+        """One line that `make dead-letters` finds by the job's id (plugins/modules/dead_letter_causes.py)."""
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        name, job = ("".join(str(headers.get(key)).split())[:200] for key in ("task", "id"))
+        # The text of such an error may hold the whole body.
+        shown = type(error).__name__ if grunnfjell_privacy.switched_on(self.app) else repr(error)
+        log.critical("Task %s[%s] was refused: %s%s", name, job, why, "" if error is None else f" ({shown})")

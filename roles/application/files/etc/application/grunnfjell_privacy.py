@@ -214,7 +214,7 @@ def _quiet_consumer():
 
     consumer.dump_body = dump_body
     base.safe_repr = lambda _: REDACTED  # at the level DEBUG the pool tells each message as it stands
-    for name in ("on_unknown_message", "on_unknown_task", "on_invalid_task", "on_decode_error"):
+    for name in ("on_unknown_message", "on_unknown_task", "on_invalid_task"):
         original = getattr(consumer.Consumer, name)
 
         @wraps(original)

@@ -1,0 +1,96 @@
+"""An application that breaks the promise in ways that no file of settings shows, as the gate finds its live worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+testinfra_hosts = ["ansible://rabbitmq"]
+
+FOLDER = "/var/tmp/grunnfjell-foreign"
+UNIT = "grunnfjell-foreign"
+# It takes the kit's settings as docs/your-application.md says, and goes on from there.
+APP = """
+from celery import Celery
+from kombu import Exchange, Queue
+app = Celery("foreign")
+app.config_from_envvar("CELERY_CONFIG_MODULE")
+app.conf.task_queues = [Queue("foreign", Exchange("foreign", type="direct"), routing_key="foreign")]
+app.conf.broker_transport_options = {"visibility_timeout": 3600}
+app.conf.task_routes = {"foreign.keeps": {"queue": "nobody"}}
+@app.task(name="foreign.forgets", acks_on_failure=True, acks_on_timeout=True)
+def forgets(): pass
+@app.task(name="foreign.outlasts", time_limit=7200, soft_time_limit=7100)
+def outlasts(): pass
+@app.task(name="foreign.keeps", time_limit=30)
+def keeps(): pass
+"""
+WORKER = "celery --app=foreign worker --concurrency=1 --queues=foreign --without-gossip --without-mingle"
+PROMISES = {
+    "task_acks_on_failure": False,
+    "task_acks_on_timeout": False,
+    "task_time_limit": 540,
+    "task_soft_time_limit": 510,
+    "task_default_queue_type": "quorum",
+    "worker_pool": "prefork",
+    "broker_transport_options": {"confirm_publish": True},
+    "task_always_eager": False,
+}
+WORDS = {
+    "the task foreign.forgets sets acks_on_failure=True",
+    "the task foreign.forgets sets acks_on_timeout=True",
+    "the task foreign.outlasts sets time_limit=7200",
+    "the task foreign.outlasts sets soft_time_limit=7100",
+    "the queue foreign is classic",
+    "broker_transport_options is {'visibility_timeout': 3600}",
+    "task_routes sends jobs to the queue nobody",
+}
+
+
+@pytest.fixture
+def foreign(host, inputs) -> Iterator:
+    """Starts a worker of the foreign application with further arguments; the module's words about it, and about its clients."""
+    user, name = inputs["application_user"], inputs["application_name"]
+    run = f"{FOLDER}/run"
+    host.check_output("install -d -o %s %s", user, FOLDER)
+    host.check_output("printf %%s %s > %s", APP, f"{FOLDER}/foreign.py")
+    host.check_output("printf %%s %s > %s", f'#!/bin/sh\ncd {FOLDER} && exec /opt/{name}/current/run "$@"\n', run)
+    host.check_output("chmod 755 %s", run)
+
+    def said(arguments: str | None) -> str:
+        asked = {"run": run, "user": user, "app": "foreign", "promises": PROMISES, "queues": ["newsroom", "foreign"]}
+        if arguments is None:
+            asked["client"] = "foreign:app"
+        else:
+            host.run(f"systemctl stop {UNIT}")
+            line = f"exec runuser -u {user} -- {run} {WORKER} --hostname=foreign@here {arguments} >{FOLDER}/log 2>&1"
+            host.check_output("systemd-run --quiet --collect --unit=%s sh -c %s", UNIT, line)
+            asked |= {"nodes": ["foreign@here"], "logs": [f"{FOLDER}/log"]}
+        return host.ansible("celery_promises", json.dumps(asked), check=False)["msg"]
+
+    yield said
+    host.run(f"systemctl stop {UNIT}; rabbitmqctl -q delete_queue -p {name} foreign; rm -r {FOLDER}")
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_an_application_that_breaks_the_promise_is_refused_by_what_breaks_it(foreign):
+    """Review findings 6 and 7. All of it passed the gate."""
+    words = foreign("")
+    assert {word for word in WORDS if word not in words} == set(), words
+    assert words.count("  * ") == len(WORDS), words
+    assert "its pool is celery.concurrency.thread:TaskPool" in foreign("--pool=threads")
+    words = foreign("--time-limit=7200 --soft-time-limit=7100")
+    assert "its pool ends a task after 7200.0 s (time_limit)" in words and "after 7100.0 s (soft_time_limit)" in words, words
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_what_publishes_without_confirms_is_refused(foreign):
+    """Review finding 7. Producers were never asked."""
+    words = foreign(None)
+    assert "the web process (foreign): broker_transport_options is {'visibility_timeout': 3600}" in words
+    assert "task_routes sends jobs to the queue nobody" in words
+    assert words.count("  * ") == 2, words

@@ -1,0 +1,87 @@
+"""What becomes of a message that no worker can take: asked of the live workers and of their broker."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import pytest
+import testinfra
+
+testinfra_hosts = ["ansible://rabbitmq"]
+
+SECRET = "Kari Nordmann"
+TASK = "newsroom.tasks.transcode"
+# Publishes as the application does, to its own queue, whatever headers and body it is given.
+PUBLISH = """
+import json, sys
+import celeryconfig as conf
+from kombu import Connection
+how = {"ssl": conf.broker_use_ssl, "transport_options": conf.broker_transport_options}
+with Connection(conf.broker_url, **how) as connection:
+    for headers, body in json.loads(sys.argv[1]):
+        connection.Producer().publish(
+            body, exchange="", routing_key=conf.task_default_queue, headers=headers, delivery_mode=2,
+            content_type="application/json", content_encoding="utf-8",
+        )
+"""
+PIDS = "supervisorctl pid celery-worker slow"
+BODY = json.dumps([[SECRET], {}, {}])
+# What is wrong with a message: its task and its body.
+REFUSED = {
+    "a type that this release does not know": (TASK, json.dumps([[{"__type__": "money", "__value__": SECRET}], {}, {}])),
+    "broken JSON": (TASK, BODY[:-9]),
+    "a body that is a number": (TASK, "4711"),
+    "a task that no worker knows": ("newsroom.nobody", BODY),
+}
+WITHOUT_ID = ({"task": TASK}, BODY)
+
+
+@pytest.fixture
+def workers(request, fleet_inputs) -> list:
+    """Every host that consumes the queue; any of them may get a message."""
+    inventory = request.config.option.ansible_inventory
+    names = [name for name, inputs in fleet_inputs.items() if "celery_worker_programs" in inputs]
+    return [testinfra.get_host(f"ansible://{name}?ansible_inventory={inventory}") for name in names]
+
+
+def letters(host, number: int) -> list[dict]:
+    """The dead letters, once there are as many."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = host.ansible("rabbitmq_dead_letters", check=False)["letters"]
+        if len(found) >= number:
+            return found
+        assert time.monotonic() < deadline, found
+        time.sleep(0.5)
+
+
+def logs(worker, inputs) -> str:
+    return worker.check_output("cat %s/*.err.log", inputs["celery_worker_log_directory"])
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_a_message_that_no_worker_can_read_is_a_dead_letter_with_its_reason_and_the_worker_goes_on(host, workers, inputs):
+    """Review finding 5. Celery acknowledges the first two, and dies of the third and of the one without an id."""
+    vhost, run = inputs["application_name"], f"/opt/{inputs['application_name']}/current/run"
+    assert host.ansible("rabbitmq_dead_letters", check=False)["totals"] == {vhost: 0}
+    before = [worker.check_output(PIDS) for worker in workers]
+    jobs = {str(uuid.uuid4()): case for case in REFUSED}
+    messages = [({"id": job, "task": REFUSED[case][0]}, REFUSED[case][1]) for job, case in jobs.items()]
+    publish = ("runuser -u %s -- %s python -c %s %s", inputs["application_user"], run, PUBLISH)
+    host.check_output(*publish, json.dumps([*messages, WITHOUT_ID]))
+    try:
+        found = letters(host, len(messages) + 1)
+        assert {letter["id"] for letter in found} == {*jobs, None}
+        assert {letter["reason"] for letter in found} == {"rejected"}
+        assert [worker.check_output(PIDS) for worker in workers] == before, "a worker died of a message"
+        causes: dict[str, str] = {}
+        for worker in workers:
+            causes |= worker.ansible("dead_letter_causes", f"ids={','.join(jobs)}", check=False)["causes"]
+            assert SECRET not in logs(worker, inputs)
+        for job, case in jobs.items():
+            assert ("does not know the task" if "no worker knows" in case else "cannot be decoded") in causes[job], case
+    finally:
+        host.check_output(f"rabbitmqctl -q purge_queue -p {vhost} dead_letters")

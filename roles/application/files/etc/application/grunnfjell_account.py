@@ -1,0 +1,60 @@
+"""Managed by Grunnfjell. How this release's programs are really configured, as JSON: what the platform holds against its promise.
+
+grunnfjell_account workers APP ATTRIBUTES NODE...   asks the live workers
+grunnfjell_account clients APP [MODULE]             loads what a web process loads, and shows what it would publish with
+"""
+
+import importlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import celeryconfig
+from celery._state import _get_active_apps
+from celery.app.utils import find_app
+
+FINGERPRINT = "APPLICATION_FINGERPRINT="
+
+
+def started_for(pid):
+    """The release that a process was started for. A worker by the same name may still be the one before."""
+    environment = Path(f"/proc/{pid}/environ")
+    lines = environment.read_text(errors="replace").split("\0") if environment.exists() else []
+    return next((line.removeprefix(FINGERPRINT) for line in lines if line.startswith(FINGERPRINT)), "")
+
+
+def workers(name, attributes, *nodes):
+    """Each kind of answer by node; a node that does not answer is missing in it."""
+    inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
+    stats, leaks = inspect.stats() or {}, inspect._request("grunnfjell_leaks") or {}
+    return {
+        "conf": inspect.conf(with_defaults=True) or {},
+        "tasks": inspect.registered(*attributes.split(",")) or {},
+        "queues": inspect.active_queues() or {},
+        "pools": {node: answer["pool"] for node, answer in stats.items()},
+        "fingerprints": {node: started_for(answer["pid"]) for node, answer in stats.items()},
+        "leaks": {node: answer.get("leaks", [str(answer)]) for node, answer in leaks.items()},
+    }
+
+
+def clients(name, module=""):
+    """The settings of every Celery application in here that publishes to the platform's broker."""
+    applications = [find_app(name)]
+    if module:
+        importlib.import_module(module)
+        applications += [app for app in _get_active_apps() if app.conf.broker_url == celeryconfig.broker_url]
+    return {"conf": [[app.main or name, app.conf.table(with_defaults=True)] for app in dict.fromkeys(applications)]}
+
+
+def main():
+    kind, *arguments = sys.argv[1:]
+    account = json.dumps({"workers": workers, "clients": clients}[kind](*arguments), default=str)
+    # On a line of its own, after whatever the application printed on import.
+    print(f"\n{account}", flush=True)
+    # A thread that the application started on import would go on.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
