@@ -32,11 +32,11 @@ from ansible.module_utils.amqp_wire import (  # noqa: E402
     text,
     unpacked_properties,
 )
+from ansible.module_utils.rabbitmq_cli import erlang_binary  # noqa: E402
 from rabbitmq_dead_letters import (  # noqa: E402
     Refusal,
     chosen,
     endpoint,
-    erlang_binary,
     expired,
     home,
     reborn,

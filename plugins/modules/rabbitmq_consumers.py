@@ -28,6 +28,7 @@ consumers:
 import ipaddress
 import json
 
+from ansible.module_utils import rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
 
 
@@ -52,13 +53,14 @@ def consumers_of(vhost: str, consumers: list, channels: list, connections: list)
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    binary = module.get_bin_path("rabbitmqctl")
 
     def ask(*arguments: str) -> list | None:
-        code, said, _ = module.run_command([binary, "--quiet", "--formatter", "json", "--timeout", "20", *arguments])
-        return json.loads(said or "[]") if code == 0 else None
+        try:
+            return json.loads(rabbitmq_cli.call(*arguments, "--formatter", "json", timeout=20) or "[]")
+        except rabbitmq_cli.CliError:
+            return None
 
-    vhosts = ask("list_vhosts", "name") if binary else None
+    vhosts = ask("list_vhosts", "name")
     if vhosts is None:
         module.exit_json(asked=False, consumers=[])
     connections = ask("list_connections", "pid", "peer_host") or []
