@@ -167,3 +167,19 @@ def test_only_the_virtual_hosts_of_the_hosts_own_node_count(tmp_path):
         home.mkdir(parents=True)
         (home / ".vhost").write_text(name)
     assert preflight.rabbitmq_node.virtual_hosts(tmp_path, "rabbit@mq-1") == {"shop"}
+
+
+def test_a_plugin_that_the_package_does_not_bring_is_refused(tmp_path, monkeypatch):
+    missing = preflight.rabbitmq_settings.missing_plugins
+    assert missing(["rabbitmq_prometheus"], tmp_path) == []  # not installed yet
+    (tmp_path / "lib/rabbitmq_server-4.0.5/plugins/rabbitmq_prometheus-4.0.5").mkdir(parents=True)
+    assert missing(["rabbitmq_prometheus", "rabbitmq_prometeus"], tmp_path) == ["rabbitmq_prometeus"]
+    (sentence,) = preflight.settings_refusals({}, ["Prometheus; rm"], installed=False)
+    assert "not a plugin's name" in sentence
+
+
+def test_what_the_broker_says_against_a_setting_is_passed_on(monkeypatch):
+    monkeypatch.setattr(preflight.rabbitmq_settings, "problems", lambda parameters, plugins: ["unknown variable: chanel_max"])
+    (sentence,) = preflight.settings_refusals({"chanel_max": 1}, [], installed=True)
+    assert "unknown variable: chanel_max" in sentence
+    assert list(preflight.settings_refusals({"chanel_max": 1}, [], installed=False)) == []

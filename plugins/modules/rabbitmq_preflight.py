@@ -22,6 +22,8 @@ options:
   users: {description: Declared users., type: list, elements: dict, required: true}
   user_passwords: {description: User to password., type: dict, required: true}
   policies: {description: Declared policies., type: list, elements: dict, required: true}
+  parameters: {description: Further keys of rabbitmq.conf., type: dict, default: {}}
+  plugins: {description: Plugins to enable., type: list, elements: str, default: []}
   files: {description: Files that the broker reads when it starts., type: list, elements: path, required: true}
 author: maintainers
 """
@@ -67,7 +69,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import rabbitmq_cli, rabbitmq_node
+from ansible.module_utils import rabbitmq_cli, rabbitmq_node, rabbitmq_settings
 from ansible.module_utils.basic import AnsibleModule
 
 # Debian's package replaces a cookie that looks like Erlang's own, and restarts the broker to do so.
@@ -271,6 +273,20 @@ def configuration_refusals(root: Path = Path("/")) -> Iterator[str]:
             )
 
 
+def settings_refusals(parameters: dict[str, Any], plugins: list[str], installed: bool) -> Iterator[str]:
+    """Sentences for settings and plugins on which the broker would not start."""
+    for name in plugins:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            yield f"rabbitmq_plugins holds {name!r}, which is not a plugin's name, e.g. rabbitmq_prometheus. Correct it."
+            return
+    missing = rabbitmq_settings.missing_plugins(plugins)
+    for name in missing:
+        yield f"rabbitmq_plugins holds {name}, which the installed package does not bring (rabbitmq-plugins list). Take it out."
+    if installed and not missing:
+        for problem in rabbitmq_settings.problems(parameters, plugins):
+            yield f"The broker refuses rabbitmq_parameters: {problem}. Correct it, or enable its plugin in rabbitmq_plugins."
+
+
 def package_status() -> str:
     """dpkg's word for the package: C(installed), C(not-installed), or what an interrupted installation left it in."""
     query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", "rabbitmq-server"]
@@ -299,6 +315,8 @@ def main() -> None:
             "users": {"type": "list", "elements": "dict", "required": True},
             "user_passwords": {"type": "dict", "required": True, "no_log": True},
             "policies": {"type": "list", "elements": "dict", "required": True},
+            "parameters": {"type": "dict", "default": {}},
+            "plugins": {"type": "list", "elements": "str", "default": []},
             "files": {"type": "list", "elements": "path", "required": True},
         },
         supports_check_mode=True,
@@ -323,6 +341,7 @@ def main() -> None:
         *data_refusals(data_dir, given["series"], nodes),
         *removal_refusals(present, given["vhosts"], given["vhosts_removed"]),
         *configuration_refusals(),
+        *settings_refusals(given["parameters"], given["plugins"], installed),
     ]
     if sentences:
         text = "Nothing was changed. This host cannot carry the broker as declared:\n" + "\n".join(f"  * {s}" for s in sentences)

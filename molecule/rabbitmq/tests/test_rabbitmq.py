@@ -206,8 +206,16 @@ def test_no_password_or_hash_is_left_in_a_file(host):
 
 
 @pytest.mark.once
-def test_no_plugin_widens_the_surface(host):
-    assert host.check_output("rabbitmq-plugins --quiet list --enabled --minimal </dev/null") == ""
+def test_the_plugins_are_those_declared_and_no_other(host, inputs):
+    enabled = host.check_output("rabbitmq-plugins --quiet list -E --minimal </dev/null").split()
+    assert sorted(enabled) == sorted(inputs["rabbitmq_plugins"])
+
+
+@pytest.mark.once
+def test_a_key_that_the_role_does_not_name_is_in_force(ctl, inputs):
+    if "channel_max" not in inputs["rabbitmq_parameters"]:
+        pytest.skip("rabbitmq_parameters does not name channel_max")
+    assert in_force(ctl, "rabbit", "channel_max") == inputs["rabbitmq_parameters"]["channel_max"]
 
 
 def test_the_users_are_those_declared_and_no_other(ctl, inputs):
