@@ -21,12 +21,12 @@ from ansible_collections.grunnfjell.platform.plugins.module_utils.amqp_wire impo
     text,
     unpacked_properties,
 )
+from ansible_collections.grunnfjell.platform.plugins.module_utils.rabbitmq_cli import erlang_binary
 from ansible_collections.grunnfjell.platform.plugins.modules.dead_letter_causes import causes, error_logs
 from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_dead_letters import (
     Refusal,
     chosen,
     endpoint,
-    erlang_binary,
     expired,
     home,
     reborn,

@@ -59,7 +59,7 @@ def test_a_hash_that_a_real_broker_made_is_recognised():
 
 @given(st.text(min_size=1), st.text(min_size=1), st.binary(min_size=4, max_size=4))
 def test_a_hash_matches_its_own_password_only(password, other, salt):
-    user = {"password_hash": definitions.password_hash(password, salt), "hashing_algorithm": "rabbit_password_hashing_sha256"}
+    user = definitions.rabbitmq_cli.password_hash(password, salt)
     assert definitions.password_matches(password, user)
     assert definitions.password_matches(other, user) is (other == password)
 
@@ -136,9 +136,11 @@ def test_a_user_without_a_password_is_refused_by_name():
 
 
 def test_a_virtual_host_in_use_is_kept_unless_it_is_named_twice():
-    in_use = {"full": (3, 0), "served": (0, 2), "idle": (0, 0), "doomed": (9, 9)}
+    """Review finding 32: a queue that cannot tell its number of messages is not empty."""
+    in_use = {"full": (3, 0), "served": (0, 2), "silent": None, "idle": (0, 0), "doomed": (9, 9)}
     sentences = list(definitions.held_back([*in_use], ["doomed"], in_use.__getitem__))
-    assert [re.findall("'(.+?)'", sentence)[0] for sentence in sentences] == ["full", "served"]
+    assert [re.findall("'(.+?)'", sentence)[0] for sentence in sentences] == ["full", "served", "silent"]
+    assert "does not say" in sentences[2]
     assert "hold 3 messages" in sentences[0]
     assert "rabbitmq_vhosts_removed" in sentences[0]
 
@@ -256,3 +258,19 @@ def test_from_any_declaration_to_any_other_in_one_step(old_vhosts, old_users, ne
         after[kind] = [t for t in after.get(kind, []) if t["vhost"] in new_vhosts and t.get("user", "a") in [*new_users, "a"]]
     after["permissions"] = [t for t in after["permissions"] if t["user"] in new_users]
     assert converge(declaration(new_vhosts, new_users), after) == ({}, [])
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+@pytest.mark.parametrize("disabled", [["stream_queue", "khepri_db"], ["khepri_db"]])
+def test_the_flag_that_dead_letters_need_is_enabled_and_no_other(monkeypatch, disabled, check_mode):
+    """Review finding 37."""
+    calls = []
+    have = broker_after({}, converge(PARAMS, {})[0])
+    monkeypatch.setattr(definitions, "installed", lambda: True)
+    monkeypatch.setattr(definitions, "read", lambda: {"definitions": have, "flavour": "jit", "flags": disabled})
+    monkeypatch.setattr(definitions.rabbitmq_cli, "call", lambda *arguments: calls.append(arguments))
+    result = definitions.run({**PARAMS, "native_code": True, "series": "4.0"}, check_mode)
+    wanted = "stream_queue" in disabled
+    assert result["actions"] == (["enable feature flag: stream_queue"] if wanted else [])
+    assert result["changed"] is wanted
+    assert calls == ([("enable_feature_flag", "stream_queue")] if wanted and not check_mode else [])

@@ -133,7 +133,7 @@ def test_data_of_3_x_is_refused_under_4_x_with_the_way_that_works(tmp_path, flag
     (tmp_path / "mnesia").mkdir()
     if flags is not None:
         (tmp_path / "mnesia" / "rabbit@mq-1-feature_flags").write_text(flags)
-    sentences = list(preflight.data_refusals(tmp_path, series))
+    sentences = list(preflight.data_refusals(tmp_path, series, ["rabbit@mq-1"]))
     assert bool(sentences) is refused
     if refused:
         assert "fresh host" in sentences[0]
@@ -149,16 +149,37 @@ def test_a_file_that_silently_wins_is_refused(tmp_path, path):
     assert f"/etc/rabbitmq/{path}" in sentence
 
 
-def test_a_virtual_host_that_left_with_work_in_it_is_refused(tmp_path):
-    for number, name in enumerate(("shop", "old")):
-        home = tmp_path / f"mnesia/rabbit@mq-1/msg_stores/vhosts/{number}"
-        home.mkdir(parents=True)
-        (home / ".vhost").write_text(name)
-
-    def refused(*removed, messages=3, consumers=0):
-        return list(preflight.removal_refusals(tmp_path, [{"name": "shop"}], list(removed), lambda name: (messages, consumers)))
+def test_a_virtual_host_that_left_with_work_in_it_is_refused():
+    def refused(*removed, usage=(3, 0)):
+        return list(preflight.removal_refusals({"shop", "old"}, [{"name": "shop"}], list(removed), lambda name: usage))
 
     (sentence,) = refused()
     assert "'old' is not in rabbitmq_vhosts any more, and its queues hold 3 messages" in sentence
-    assert refused(messages=0, consumers=2) and not refused(messages=0)
+    assert refused(usage=(0, 2)) and not refused(usage=(0, 0))
+    # Review finding 32.
+    assert "does not say" in refused(usage=None)[0]
     assert refused("old") == []
+
+
+def test_only_the_virtual_hosts_of_the_hosts_own_node_count(tmp_path):
+    for node, name in (("rabbit@mq-1", "shop"), ("rabbit@elsewhere", "old")):
+        home = tmp_path / f"mnesia/{node}/msg_stores/vhosts/1"
+        home.mkdir(parents=True)
+        (home / ".vhost").write_text(name)
+    assert preflight.rabbitmq_node.virtual_hosts(tmp_path, "rabbit@mq-1") == {"shop"}
+
+
+def test_a_plugin_that_the_package_does_not_bring_is_refused(tmp_path, monkeypatch):
+    missing = preflight.rabbitmq_settings.missing_plugins
+    assert missing(["rabbitmq_prometheus"], tmp_path) == []  # not installed yet
+    (tmp_path / "lib/rabbitmq_server-4.0.5/plugins/rabbitmq_prometheus-4.0.5").mkdir(parents=True)
+    assert missing(["rabbitmq_prometheus", "rabbitmq_prometeus"], tmp_path) == ["rabbitmq_prometeus"]
+    (sentence,) = preflight.settings_refusals({}, ["Prometheus; rm"], installed=False)
+    assert "not a plugin's name" in sentence
+
+
+def test_what_the_broker_says_against_a_setting_is_passed_on(monkeypatch):
+    monkeypatch.setattr(preflight.rabbitmq_settings, "problems", lambda parameters, plugins: ["unknown variable: chanel_max"])
+    (sentence,) = preflight.settings_refusals({"chanel_max": 1}, [], installed=True)
+    assert "unknown variable: chanel_max" in sentence
+    assert list(preflight.settings_refusals({"chanel_max": 1}, [], installed=False)) == []

@@ -1,6 +1,8 @@
 """A broker's sizes, from the memory of its host."""
 
 import doctest
+import re
+from pathlib import Path
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import rabbitmq as sizes
@@ -60,3 +62,21 @@ def test_more_memory_never_means_a_smaller_write_ahead_log(one, other):
 )
 def test_an_address_is_written_as_erlang_reads_it(address, erlang):
     assert sizes.rabbitmq_erlang_address(address) == erlang
+
+
+TEMPLATE = Path(__file__).parents[1] / "roles/rabbitmq/templates/etc/rabbitmq/rabbitmq.conf.j2"
+
+
+def test_no_key_of_the_role_may_be_set_twice():
+    """Each key of the template, and each sibling of it that would contradict it, is refused."""
+    keys = re.findall(r"^([a-z_.]+?)(?:\.\{\{ .*\}\}|\.\d+)? = ", TEMPLATE.read_text(), re.MULTILINE)
+    assert len(keys) > 10
+    for key in [*keys, "vm_memory_high_watermark.relative", "listeners.tcp.default", "definitions.local.path"]:
+        with pytest.raises(sizes.AnsibleFilterError, match=f"names {re.escape(key)}, which the role sets itself"):
+            sizes.rabbitmq_settings({key: "1"})
+
+
+@pytest.mark.parametrize("settings", [{"a b": 1}, {"a": "1\nheartbeat = 1"}, {"a": {"b": 1}}, {"a\n": 1}, {"": 1}])
+def test_a_setting_that_is_not_one_line_is_refused(settings):
+    with pytest.raises(sizes.AnsibleFilterError, match="rabbitmq_parameters"):
+        sizes.rabbitmq_settings(settings)

@@ -285,6 +285,11 @@ def erlang_terms(text: str) -> None:
     assert all(text.count(left) == text.count(right) for left, right in ("{}", "[]"))
 
 
+def erlang_atoms(text: str) -> None:
+    (line,) = lines_of(text)
+    assert re.fullmatch(r"\[([a-z][a-z0-9_]*(, [a-z][a-z0-9_]*)*)?\]\.", line)
+
+
 def logrotate(text: str) -> None:
     body = re.fullmatch(r"(?:/\S+ ?)+\{\n(.*)\}\n", "".join(f"{line}\n" for line in lines_of(text)), re.DOTALL)
     assert body and body[1].count("postrotate") == body[1].count("endscript") == 1
@@ -314,6 +319,7 @@ PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"/etc/rabbitmq/rabbitmq\.conf", settings(r"(?P<key>[a-z0-9_.]+) = \S+")),
     (r"/etc/rabbitmq/rabbitmq-env\.conf", shell),
     (r"/etc/rabbitmq/inetrc", erlang_terms),
+    (r"/etc/rabbitmq/enabled_plugins", erlang_atoms),
     (r"/etc/pgbouncer/pgbouncer\.ini", pgbouncer),
     (r"/etc/pgbouncer/userlist\.txt", userlist),
     (r".*\.py", python),
@@ -405,6 +411,7 @@ def test_a_system_gets_no_setting_that_its_service_does_not_know(rendered: dict[
         ("/etc/rabbitmq/rabbitmq.conf", "heartbeat = 20\nheartbeat = 30\n"),
         ("/etc/rabbitmq/rabbitmq-env.conf", 'ERL="\n'),
         ("/etc/rabbitmq/inetrc", "{lookup, [file, native]}\n"),
+        ("/etc/rabbitmq/enabled_plugins", "[rabbitmq_prometheus,].\n"),
         ("/etc/pgbouncer/userlist.txt", '"a" "b"c"\n'),
         ("/etc/application/celeryconfig.py", "a = {{ b }}\n"),
         ("/etc/application/environment", "A=it's\n"),

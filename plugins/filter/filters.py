@@ -53,6 +53,7 @@ class FilterModule:
             "program_sections": supervisor.program_sections,
             "python_literal": celery.python_literal,
             "rabbitmq_erlang_address": rabbitmq.rabbitmq_erlang_address,
+            "rabbitmq_settings": rabbitmq.rabbitmq_settings,
             "rabbitmq_share": rabbitmq.rabbitmq_share,
             "rabbitmq_wal_max_size_bytes": rabbitmq.rabbitmq_wal_max_size_bytes,
             "release_wanted": rollout.release_wanted,

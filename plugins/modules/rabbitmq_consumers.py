@@ -30,6 +30,8 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import rabbitmq_cli
+
 
 def address(host: object) -> str:
     """The broker writes an address as the list of its numbers, in IPv6 of sixteen bits each, and a name as text."""
@@ -52,13 +54,14 @@ def consumers_of(vhost: str, consumers: list, channels: list, connections: list)
 
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    binary = module.get_bin_path("rabbitmqctl")
 
     def ask(*arguments: str) -> list | None:
-        code, said, _ = module.run_command([binary, "--quiet", "--formatter", "json", "--timeout", "20", *arguments])
-        return json.loads(said or "[]") if code == 0 else None
+        try:
+            return json.loads(rabbitmq_cli.call(*arguments, "--formatter", "json", timeout=20) or "[]")
+        except rabbitmq_cli.CliError:
+            return None
 
-    vhosts = ask("list_vhosts", "name") if binary else None
+    vhosts = ask("list_vhosts", "name")
     if vhosts is None:
         module.exit_json(asked=False, consumers=[])
     connections = ask("list_connections", "pid", "peer_host") or []

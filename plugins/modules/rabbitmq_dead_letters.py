@@ -44,13 +44,9 @@ kept: {description: "Chosen letters that could not be sent back, and why.", type
 
 import base64
 import fcntl
-import hashlib
 import json
-import os
-import pwd
 import secrets
 import ssl
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -124,18 +120,13 @@ class Refusal(Exception):
     """A sentence for a person."""
 
 
-def erlang_binary(text: str) -> str:
-    """A string as an expression that no quote in it can leave."""
-    return f'base64:decode("{base64.b64encode(text.encode()).decode()}")'
-
-
 def expression(vhosts: list[str], limit: int, show_arguments: bool) -> str:
     headers = (*HEADERS, "argsrepr", "kwargsrepr") if show_arguments else HEADERS
     return (
-        LOOK.replace("VHOSTS", f"[{', '.join(map(erlang_binary, vhosts))}]")
+        LOOK.replace("VHOSTS", f"[{', '.join(map(rabbitmq_cli.erlang_binary, vhosts))}]")
         .replace("LIMIT", str(limit))
         .replace("BODIES", str(show_arguments).lower())
-        .replace("HEADERS", f"[{', '.join(map(erlang_binary, headers))}]")
+        .replace("HEADERS", f"[{', '.join(map(rabbitmq_cli.erlang_binary, headers))}]")
     )
 
 
@@ -237,31 +228,16 @@ def alone() -> Iterator[None]:
 def operator(vhosts: list[str]) -> Iterator[str]:
     """The password of a user who may take dead letters and write to every queue, for as long as this lasts."""
     password, salt = secrets.token_urlsafe(32), secrets.token_bytes(4)
-    digest = base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
-    hashed = {"password_hash": digest, "hashing_algorithm": "rabbit_password_hashing_sha256"}
     grants = {"user": OPERATOR, "configure": "^$", "write": ".*", "read": f"^{QUEUE}$"}
     definitions = {
-        "users": [{"name": OPERATOR, "tags": "", **hashed}],
+        "users": [{"name": OPERATOR, "tags": "", **rabbitmq_cli.password_hash(password, salt)}],
         "permissions": [{"vhost": vhost, **grants} for vhost in vhosts],
     }
     try:
-        load(definitions)
+        rabbitmq_cli.load(definitions)
         yield password
     finally:
         rabbitmq_cli.call("delete_user", OPERATOR)
-
-
-def load(definitions: dict[str, Any]) -> None:
-    # A file, since an import from stdin never returns on 4.0.5; in /run, so that not even a hash is on a disk.
-    account = pwd.getpwnam(rabbitmq_cli.ACCOUNT)
-    handle, path = tempfile.mkstemp(prefix="rabbitmq-definitions-", dir="/run")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as out:
-            json.dump(definitions, out)
-        os.chown(path, account.pw_uid, account.pw_gid)
-        rabbitmq_cli.call("import_definitions", path)
-    finally:
-        os.unlink(path)
 
 
 def replay(connection: Connection, vhost: str, depth: int, params: dict[str, Any], result: dict[str, Any]) -> None:

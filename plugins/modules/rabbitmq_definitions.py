@@ -73,27 +73,26 @@ import base64
 import hashlib
 import json
 import os
-import pwd
 import secrets
-import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import rabbitmq_cli
+
 Definitions = dict[str, list[dict[str, Any]]]
 
-CLI = "/usr/lib/rabbitmq/bin/rabbitmqctl"
-ACCOUNT = "rabbitmq"
-CLI_TIMEOUT = 120  # seconds; a call takes half a one, and a broker that is starting makes it wait
+STATE = """
+    #{definitions => rabbit_definitions:all_definitions(), flavour => erlang:system_info(emu_flavor),
+      flags => maps:keys(rabbit_feature_flags:list(disabled))}
+"""
+
+# Without it a quorum queue's dead letters are at most once. 3.9 brought it, and an upgrade leaves it disabled.
+NEEDED_FLAGS = ("stream_queue",)
 
 DEAD_LETTERS = "dead_letters"
 WORK_POLICY = "work"
-
-# Seconds after which a quorum queue's count of messages is surely not older than a look at it: it tells them every 5.
-QUORUM_TICK = 6
 
 # Which fields make an object the one that it is. In the order of an import: each needs those before it.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -127,11 +126,6 @@ HASHES: dict[str, Callable[[bytes], Any]] = {
 
 class Refusal(Exception):
     """A sentence for a person."""
-
-
-def password_hash(password: str, salt: bytes) -> str:
-    """The broker's own form: base64(salt + sha256(salt + password))."""
-    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 def password_matches(password: str, user: dict[str, Any]) -> bool:
@@ -272,8 +266,7 @@ def upserts(want: Definitions, have: Definitions, salt: Callable[[int], bytes] =
                 thing = {
                     "name": thing["name"],
                     "tags": ",".join(thing["tags"]),
-                    "password_hash": password_hash(thing["password"], salt(4)),
-                    "hashing_algorithm": "rabbit_password_hashing_sha256",
+                    **rabbitmq_cli.password_hash(thing["password"], salt(4)),
                 }
             changed.setdefault(kind, []).append(thing)
     return changed
@@ -312,19 +305,11 @@ def deletion(kind: str, key: tuple[str, ...]) -> list[str]:
     raise ValueError(kind)
 
 
-def held_back(vhosts: list[str], removed: list[str], in_use: Callable[[str], tuple[int, int]]) -> Iterator[str]:
-    """Sentences for virtual hosts that are to be deleted while they hold messages or serve workers, and were named once only."""
+def held_back(vhosts: list[str], removed: list[str], in_use: Callable[[str], tuple[int, int] | None]) -> Iterator[str]:
+    """Sentences for virtual hosts that were named once only and may hold messages or serve workers."""
     for name in vhosts:
-        if name in removed:
-            continue
-        messages, consumers = in_use(name)
-        if messages or consumers:
-            yield (
-                f"The virtual host {name!r} is not declared any more, but its queues hold {messages} messages and serve "
-                f"{consumers} consumers. "
-                f"Let its workers finish and stop them, or add {name!r} to rabbitmq_vhosts_removed to delete it with all that it "
-                "holds."
-            )
+        if name not in removed and (reason := rabbitmq_cli.kept_because(name, in_use(name))):
+            yield reason
 
 
 def described(kind: str, key: tuple[str, ...]) -> str:
@@ -365,118 +350,49 @@ def difference(want: Definitions, have: Definitions, changed: Definitions) -> di
     return {"before": "\n".join(before) + "\n", "after": "\n".join(after) + "\n"}
 
 
-class Broker:
-    """The broker of this host, through its command line."""
-
-    def __init__(self) -> None:
-        account = pwd.getpwnam(ACCOUNT)
-        self.uid, self.gid, self.home = account.pw_uid, account.pw_gid, account.pw_dir
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        # Debian's wrapper in /usr/sbin hands the arguments to a shell; this goes straight to what it calls.
-        return subprocess.Popen(
-            [CLI, "--quiet", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=self.home,
-            env={"HOME": self.home, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
-            user=self.uid,
-            group=self.gid,
-            extra_groups=[],
-        )
-
-    def finish(self, process: subprocess.Popen[str]) -> str:
-        try:
-            out, err = process.communicate(timeout=CLI_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            err = f"no answer within {CLI_TIMEOUT} s. {err}"
-        if process.returncode:
-            verb = next(word for word in process.args[2:] if isinstance(word, str))  # type: ignore[union-attr]
-            raise Refusal(f"rabbitmqctl {verb} failed: {(err.strip() or out.strip())[-2000:]}")
-        return out
-
-    def call(self, *arguments: str) -> str:
-        return self.finish(self.start(*arguments))
-
-    def read(self) -> tuple[dict[str, Any], str]:
-        """Its definitions, and the flavour of its emulator. Both at once: most of a call is the tool's own start."""
-        flavour = self.start("eval", "erlang:system_info(emu_flavor).")
-        try:
-            definitions = self.call("export_definitions", "-")
-        except Refusal:
-            flavour.kill()
-            flavour.communicate()
-            raise
-        return json.loads(definitions), self.finish(flavour).strip()
-
-    def in_use(self, vhost: str, patient: bool) -> tuple[int, int]:
-        """Messages and consumers of a virtual host's queues."""
-        for last in (not patient, True):
-            text = self.call("list_queues", "-p", vhost, "messages", "consumers", "--formatter", "json")
-            queues = json.loads(text or "[]")
-            messages, consumers = (sum(queue[column] or 0 for queue in queues) for column in ("messages", "consumers"))
-            if last or messages or consumers or not queues:
-                break
-            time.sleep(QUORUM_TICK)
-        return messages, consumers
-
-    def load(self, definitions: Definitions) -> None:
-        # A file, since an import from stdin never returns on 4.0.5; in /run, so that not even a hash is on a disk.
-        handle, path = tempfile.mkstemp(prefix="rabbitmq-definitions-", dir="/run")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as out:
-                json.dump(definitions, out)
-            os.chown(path, self.uid, self.gid)
-            self.call("import_definitions", path)
-        finally:
-            os.unlink(path)
+def installed() -> bool:
+    return os.access(rabbitmq_cli.CLI, os.X_OK)
 
 
-def find_broker(check_mode: bool) -> Broker | None:
-    """The broker; None where check mode looks at a host that has none yet."""
-    try:
-        broker = Broker()
-    except KeyError:
-        broker = None
-    if broker is not None and os.access(CLI, os.X_OK):
-        return broker
-    if check_mode:
-        return None
-    raise Refusal(f"There is no broker on this host ({CLI} is missing). Install rabbitmq-server first.")
+def read() -> dict[str, Any]:
+    """The broker's definitions, the flavour of its emulator and its disabled feature flags, in one call of the tool."""
+    return rabbitmq_cli.ask(STATE)
+
+
+def native_code_refusal(flavour: str) -> str:
+    return (
+        "rabbitmq_hipe_compile is true, which demands native code, and this Erlang runs as "
+        f"{flavour!r} instead of 'jit'. Install an Erlang with the JIT (Debian's is, on amd64 and arm64), "
+        "or set rabbitmq_hipe_compile: false."
+    )
 
 
 def run(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
-    broker = find_broker(check_mode)
-    have: dict[str, Any] = {}
-    if broker is not None:
-        have, flavour = broker.read()
-        if params["native_code"] and flavour != "jit":
-            raise Refusal(
-                "rabbitmq_hipe_compile is true, which demands native code, and this Erlang runs as "
-                f"{flavour or 'an unknown flavour'!r} "
-                "instead of 'jit'. Install an Erlang with the JIT (Debian's is, on amd64 and arm64), or set "
-                "rabbitmq_hipe_compile: false."
-            )
+    present = installed()
+    if not present and not check_mode:
+        raise Refusal(f"There is no broker on this host ({rabbitmq_cli.CLI} is missing). Install rabbitmq-server first.")
+    state = read() if present else {"definitions": {}, "flags": []}
+    if present and params["native_code"] and state["flavour"] != "jit":
+        raise Refusal(native_code_refusal(state["flavour"]))
+    have = state["definitions"]
     version = have.get("rabbitmq_version") or params["series"]
     want = wanted(params, version)
     changed = upserts(want, have)
     removals = list(prunes(want, have))
-    if broker is not None:
-        doomed = [key[0] for kind, key in removals if kind == "vhosts"]
-        sentences = list(held_back(doomed, params["vhosts_removed"], lambda name: broker.in_use(name, patient=not check_mode)))
-        if sentences:
-            raise Refusal("\n".join(sentences))
-    actions = [f"set {described(kind, identity(kind, thing))}" for kind, things in changed.items() for thing in things]
+    flags = [flag for flag in NEEDED_FLAGS if flag in state["flags"]]
+    doomed = [key[0] for kind, key in removals if kind == "vhosts"]
+    if sentences := list(held_back(doomed, params["vhosts_removed"], rabbitmq_cli.in_use)):
+        raise Refusal("\n".join(sentences))
+    actions = [f"enable feature flag: {flag}" for flag in flags]
+    actions += [f"set {described(kind, identity(kind, thing))}" for kind, things in changed.items() for thing in things]
     actions += [f"delete {described(kind, key)}" for kind, key in removals]
-    if broker is not None and not check_mode:
+    if not check_mode:
+        for flag in flags:
+            rabbitmq_cli.call("enable_feature_flag", flag)
         if changed:
-            broker.load(changed)
+            rabbitmq_cli.load(changed)
         for kind, key in removals:
-            broker.call(*deletion(kind, key))
+            rabbitmq_cli.call(*deletion(kind, key))
     return {"changed": bool(actions), "actions": actions, "version": version, "diff": difference(want, have, changed)}
 
 
@@ -496,7 +412,7 @@ def main() -> None:
     )
     try:
         module.exit_json(**run(module.params, module.check_mode))
-    except Refusal as refusal:
+    except (Refusal, rabbitmq_cli.CliError) as refusal:
         module.fail_json(msg=str(refusal))
 
 

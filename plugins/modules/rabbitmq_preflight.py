@@ -11,6 +11,7 @@ description:
   - Tells what is on the host already, so that a run changes only what is missing. Changes nothing itself.
 options:
   data_dir: {description: Where the broker keeps its data., type: path, required: true}
+  nodename: {description: Name of the node where the host has no data of one yet., type: str, required: true}
   series: {description: 'Series of the package that the host would run, e.g. C(4.0).', type: str, required: true}
   disk_free_limit_bytes: {description: Free disk in bytes below which publishers are held back., type: int, required: true}
   listeners: {description: 'Where clients connect, C(address:port).', type: list, elements: str, required: true}
@@ -21,6 +22,8 @@ options:
   users: {description: Declared users., type: list, elements: dict, required: true}
   user_passwords: {description: User to password., type: dict, required: true}
   policies: {description: Declared policies., type: list, elements: dict, required: true}
+  parameters: {description: Further keys of rabbitmq.conf., type: dict, default: {}}
+  plugins: {description: Plugins to enable., type: list, elements: str, default: []}
   files: {description: Files that the broker reads when it starts., type: list, elements: path, required: true}
 author: maintainers
 """
@@ -29,6 +32,7 @@ EXAMPLES = r"""
 - name: Refuse what this host cannot carry
   rabbitmq_preflight:
     data_dir: /var/lib/rabbitmq
+    nodename: rabbit@broker1
     series: "4.0"
     disk_free_limit_bytes: 2147483648
     listeners: ["10.0.0.11:5671"]
@@ -49,13 +53,13 @@ cookie_differs:
   description: Whether the host has a broker with another cookie.
   returned: success
   type: bool
-restart_due: {description: Whether the broker runs on older files than C(files)., returned: success, type: bool}
+nodename: {description: 'The node of this host: the one whose data it has, else I(nodename).', returned: success, type: str}
+restart_due: {description: Whether the broker runs and has not read C(files) as they are now., returned: success, type: bool}
 refusals: {description: The sentences., returned: failure, type: list, elements: str}
 """
 
 import errno
 import ipaddress
-import json
 import os
 import re
 import socket
@@ -66,6 +70,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import rabbitmq_cli, rabbitmq_node, rabbitmq_settings
 
 # Debian's package replaces a cookie that looks like Erlang's own, and restarts the broker to do so.
 ERLANGS_OWN_COOKIE = re.compile(r"^[A-Z]{20}$")
@@ -225,56 +231,38 @@ def disk_refusals(data_dir: Path, limit: int) -> Iterator[str]:
         )
 
 
-def data_refusals(data_dir: Path, series: str) -> Iterator[str]:
+def data_refusals(data_dir: Path, series: str, nodes: list[str]) -> Iterator[str]:
     """A sentence if the data is of 3.x and the package of 4.x."""
-    if int(series.split(".")[0]) < 4:
+    flags = [rabbitmq_node.feature_flags(data_dir, node) for node in nodes]
+    if int(series.split(".")[0]) < 4 or all(text is None or FLAG_OF_3_13 in text for text in flags):
         return
-    for flags in sorted((data_dir / "mnesia").glob("*-feature_flags")):
-        if FLAG_OF_3_13 not in flags.read_text(encoding="utf-8", errors="replace"):
-            yield (
-                f"{data_dir} holds the data of a broker older than 3.13, on which {series} does not boot and which it may spoil. "
-                "Build a broker on a fresh host of the same group, and bind application_broker_hosts of the producers and of one "
-                "worker to it; the other workers empty this one's queues; then take this host out of the inventory. "
-                f"If nothing in it is needed: move {data_dir}/mnesia away and run again; users and virtual hosts come from the "
-                "inventory."
-            )
-            return
+    yield (
+        f"{data_dir} holds the data of a broker older than 3.13, on which {series} does not boot and which it may spoil. "
+        "Build a broker on a fresh host of the same group, and bind application_broker_hosts of the producers and of one "
+        "worker to it; the other workers empty this one's queues; then take this host out of the inventory. "
+        f"If nothing in it is needed: move {data_dir}/mnesia away and run again; users and virtual hosts come from the "
+        "inventory."
+    )
 
 
-def vhosts_on_disk(data_dir: Path) -> set[str]:
-    """The virtual hosts of the broker's data: reading their names takes no start of its command line, which takes a second."""
-    files = (data_dir / "mnesia").glob("*/msg_stores/vhosts/*/.vhost")
-    return {file.read_text(encoding="utf-8", errors="replace").strip() for file in files}
-
-
-def queues_in_use(vhost: str) -> tuple[int, int]:
-    """Messages and consumers of a virtual host's queues; none where no broker answers: the role asks again once it runs."""
-    ask = ["rabbitmqctl", "--quiet", "list_queues", "-p", vhost, "messages", "consumers", "--formatter", "json"]
+def queues_in_use(vhost: str) -> tuple[int, int] | None:
+    """As rabbitmq_cli.in_use. Without an answer nothing is refused yet: the role starts the broker, then asks again."""
     try:
-        answer = subprocess.run(ask, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
-    except (OSError, subprocess.CalledProcessError):
+        return rabbitmq_cli.in_use(vhost)
+    except rabbitmq_cli.CliError:
         return 0, 0
-    queues = json.loads(answer.stdout or "[]")
-    messages, consumers = (sum(queue[column] or 0 for queue in queues) for column in ("messages", "consumers"))
-    return messages, consumers
 
 
 def removal_refusals(
-    data_dir: Path,
+    present: set[str],
     vhosts: list[dict[str, Any]],
     vhosts_removed: list[str],
-    in_use: Callable[[str], tuple[int, int]] = queues_in_use,
+    in_use: Callable[[str], tuple[int, int] | None] = queues_in_use,
 ) -> Iterator[str]:
     """Sentences for virtual hosts that left the inventory with work in them, and are not named a second time."""
-    for name in sorted(vhosts_on_disk(data_dir) - {vhost["name"] for vhost in vhosts} - set(vhosts_removed)):
-        messages, consumers = in_use(name)
-        if messages or consumers:
-            yield (
-                f"The virtual host {name!r} is not in rabbitmq_vhosts any more, and its queues hold {messages} messages "
-                f"and serve "
-                f"{consumers} consumers. Put it back until its workers have finished and are stopped, "
-                f"or add {name!r} to rabbitmq_vhosts_removed to delete it with all that it holds."
-            )
+    for name in sorted(present - {vhost["name"] for vhost in vhosts} - set(vhosts_removed)):
+        if reason := rabbitmq_cli.kept_because(name, in_use(name)):
+            yield reason
 
 
 def configuration_refusals(root: Path = Path("/")) -> Iterator[str]:
@@ -286,24 +274,24 @@ def configuration_refusals(root: Path = Path("/")) -> Iterator[str]:
             )
 
 
+def settings_refusals(parameters: dict[str, Any], plugins: list[str], installed: bool) -> Iterator[str]:
+    """Sentences for settings and plugins on which the broker would not start."""
+    for name in plugins:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            yield f"rabbitmq_plugins holds {name!r}, which is not a plugin's name, e.g. rabbitmq_prometheus. Correct it."
+            return
+    missing = rabbitmq_settings.missing_plugins(plugins)
+    for name in missing:
+        yield f"rabbitmq_plugins holds {name}, which the installed package does not bring (rabbitmq-plugins list). Take it out."
+    if installed and not missing:
+        for problem in rabbitmq_settings.problems(parameters, plugins):
+            yield f"The broker refuses rabbitmq_parameters: {problem}. Correct it, or enable its plugin in rabbitmq_plugins."
+
+
 def package_status() -> str:
     """dpkg's word for the package: C(installed), C(not-installed), or what an interrupted installation left it in."""
     query = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", "rabbitmq-server"]
     return subprocess.run(query, capture_output=True, text=True, check=False).stdout or "not-installed"
-
-
-def restart_due(files: list[str]) -> bool:
-    """Whether a running broker started before one of its files was written."""
-    show = ["systemctl", "show", "--property=ExecMainPID", "--value", "rabbitmq-server.service"]
-    try:
-        pid = int(subprocess.run(show, capture_output=True, text=True, check=True).stdout)
-        # When the process was made, by the clock that files have.
-        started = Path(f"/proc/{pid}").stat().st_mtime if pid else None
-    except (OSError, ValueError, subprocess.CalledProcessError):
-        return False
-    if started is None:
-        return False
-    return any(os.path.getmtime(path) > started for path in files if os.path.exists(path))
 
 
 def cookie_differs(data_dir: Path, cookie: str) -> bool:
@@ -317,6 +305,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "data_dir": {"type": "path", "required": True},
+            "nodename": {"type": "str", "required": True},
             "series": {"type": "str", "required": True},
             "disk_free_limit_bytes": {"type": "int", "required": True},
             "listeners": {"type": "list", "elements": "str", "required": True},
@@ -327,6 +316,8 @@ def main() -> None:
             "users": {"type": "list", "elements": "dict", "required": True},
             "user_passwords": {"type": "dict", "required": True, "no_log": True},
             "policies": {"type": "list", "elements": "dict", "required": True},
+            "parameters": {"type": "dict", "default": {}},
+            "plugins": {"type": "list", "elements": "str", "default": []},
             "files": {"type": "list", "elements": "path", "required": True},
         },
         supports_check_mode=True,
@@ -335,22 +326,32 @@ def main() -> None:
     status = package_status()
     installed = status == "installed"
     data_dir = Path(given["data_dir"])
+    try:
+        node, unclear = rabbitmq_node.node_of(data_dir, given["nodename"]), []
+        nodes = [node]
+    except rabbitmq_node.Unclear as sentence:
+        node, unclear = given["nodename"], [str(sentence)]
+        nodes = rabbitmq_node.nodes_with_data(data_dir)
+    present = rabbitmq_node.virtual_hosts(data_dir, node)
     sentences = [
+        *unclear,
         *cookie_refusals(given["erlang_cookie"]),
         *object_refusals(given["vhosts"], given["vhosts_removed"], given["users"], given["user_passwords"], given["policies"]),
         *address_refusals(given["listeners"], given["distribution_address"], ours=status != "not-installed"),
         *disk_refusals(data_dir, given["disk_free_limit_bytes"]),
-        *data_refusals(data_dir, given["series"]),
-        *removal_refusals(data_dir, given["vhosts"], given["vhosts_removed"]),
+        *data_refusals(data_dir, given["series"], nodes),
+        *removal_refusals(present, given["vhosts"], given["vhosts_removed"]),
         *configuration_refusals(),
+        *settings_refusals(given["parameters"], given["plugins"], installed),
     ]
     if sentences:
         text = "Nothing was changed. This host cannot carry the broker as declared:\n" + "\n".join(f"  * {s}" for s in sentences)
         module.fail_json(msg=text, refusals=sentences)
     module.exit_json(
         installed=installed,
+        nodename=node,
         cookie_differs=installed and cookie_differs(data_dir, given["erlang_cookie"]),
-        restart_due=installed and restart_due(given["files"]),
+        restart_due=installed and rabbitmq_node.restart_due(given["files"]),
     )
 
 

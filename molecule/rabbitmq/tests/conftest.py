@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import shlex
 import socket
 from collections.abc import Iterator
@@ -79,3 +80,20 @@ def application(inputs) -> dict[str, str]:
             return {"user": user["name"], "password": password, "vhost": permission["vhost"]}
     # A broker without an application is a valid inventory, and has nobody to log in as.
     pytest.skip("the inventory declares no user with permissions")
+
+
+@pytest.fixture
+def queue() -> str:
+    """A name that no other test or run has: the broker's files remember deleted ones."""
+    return f"promise-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def session(connect, application, queue):
+    """A connection of the application, and a quorum queue of its own that is gone afterwards."""
+    with connect(**application) as connection:
+        connection.declare(queue, **{"x-queue-type": "quorum"})
+    with connect(**application) as connection:
+        yield connection
+    with connect(**application) as connection:
+        connection.delete(queue)

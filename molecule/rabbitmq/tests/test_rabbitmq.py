@@ -7,44 +7,18 @@ import json
 import secrets
 import ssl
 import time
-from collections.abc import Callable
 
 import pytest
 from amqp_probe import Connection, Refused
 from authority import stranger
 from playing import play
 from reaching import Dial
+from waiting import until
 
 testinfra_hosts = ["ansible://rabbitmq"]
 
 EVERYWHERE = ("0.0.0.0", "*", "[::]")
 PORTS_OF_NODES = ("4369", "25672")
-
-
-def until(what: str, look: Callable[[], object], seconds: float = 60):
-    """The first answer that is true; fails with the last one."""
-    deadline = time.monotonic() + seconds
-    while not (seen := look()):
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds:.0f} s; last seen: {seen!r}"
-        time.sleep(0.1)  # between two looks; the deadline ends them
-    return seen
-
-
-@pytest.fixture
-def queue() -> str:
-    """A name that no other test or run has: the broker's files remember deleted ones."""
-    return f"promise-{secrets.token_hex(4)}"
-
-
-@pytest.fixture
-def session(connect, application, queue):
-    """A connection of the application, and a quorum queue of its own that is gone afterwards."""
-    with connect(**application) as connection:
-        connection.declare(queue, **{"x-queue-type": "quorum"})
-    with connect(**application) as connection:
-        yield connection
-    with connect(**application) as connection:
-        connection.delete(queue)
 
 
 @pytest.fixture
@@ -232,8 +206,16 @@ def test_no_password_or_hash_is_left_in_a_file(host):
 
 
 @pytest.mark.once
-def test_no_plugin_widens_the_surface(host):
-    assert host.check_output("rabbitmq-plugins --quiet list --enabled --minimal </dev/null") == ""
+def test_the_plugins_are_those_declared_and_no_other(host, inputs):
+    enabled = host.check_output("rabbitmq-plugins --quiet list -E --minimal </dev/null").split()
+    assert sorted(enabled) == sorted(inputs["rabbitmq_plugins"])
+
+
+@pytest.mark.once
+def test_a_key_that_the_role_does_not_name_is_in_force(ctl, inputs):
+    if "channel_max" not in inputs["rabbitmq_parameters"]:
+        pytest.skip("rabbitmq_parameters does not name channel_max")
+    assert in_force(ctl, "rabbit", "channel_max") == inputs["rabbitmq_parameters"]["channel_max"]
 
 
 def test_the_users_are_those_declared_and_no_other(ctl, inputs):

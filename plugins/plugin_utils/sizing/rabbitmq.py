@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Mapping
 from fractions import Fraction
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
 
 MIB = 2**20
 
@@ -12,6 +17,22 @@ MIB = 2**20
 WAL_LARGEST = 512 * MIB
 WAL_SMALLEST = 16 * MIB
 WAL_SHARE = 32
+
+KEY = re.compile(r"[A-Za-z0-9_.$-]+")
+
+# Keys of rabbitmq.conf that the role names itself, each with all that begin with it and a dot, and the input that decides it.
+NAMED = {
+    "listeners": "rabbitmq_listeners_ssl",
+    "ssl_options": "rabbitmq_ssl_identity or rabbitmq_ssl_cacertfile",
+    "vm_memory_high_watermark": "rabbitmq_vm_memory_high_watermark",
+    "disk_free_limit": "rabbitmq_disk_free_limit",
+    "raft.wal_max_size_bytes": "rabbitmq_raft_wal_max_size_bytes",
+    "consumer_timeout": "rabbitmq_consumer_timeout",
+    "heartbeat": "rabbitmq_heartbeat",
+    "auth_mechanisms": "",
+    "load_definitions": "",
+    "definitions": "",
+}
 
 
 def rabbitmq_share(memory_bytes: int | str, ratio: float | str) -> int:
@@ -47,3 +68,24 @@ def rabbitmq_erlang_address(address: str) -> str:
         return "{" + ",".join(str(byte) for byte in parsed.packed) + "}"
     groups = (parsed.packed[i : i + 2] for i in range(0, 16, 2))
     return "{" + ",".join(str(int.from_bytes(group, "big")) for group in groups) + "}"
+
+
+def rabbitmq_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The operator's keys of rabbitmq.conf, none of which the role sets.
+
+    >>> rabbitmq_settings({"log.console": True, "channel_max": 512})
+    {'channel_max': '512', 'log.console': 'true'}
+    """
+    for key in sorted(parameters):
+        if not KEY.fullmatch(key):
+            raise AnsibleFilterError(f"rabbitmq_parameters names {key!r}, which is not a key of rabbitmq.conf. Correct it.")
+        for name, source in NAMED.items():
+            if key == name or key.startswith(f"{name}."):
+                remedy = f"Set {source} instead." if source else "Take it out."
+                raise AnsibleFilterError(f"rabbitmq_parameters names {key}, which the role sets itself. {remedy}")
+        if isinstance(parameters[key], (dict, list)) or "\n" in str(parameters[key]):
+            raise AnsibleFilterError(
+                f"rabbitmq_parameters sets {key} to {parameters[key]!r}, and rabbitmq.conf takes one line per key. Name each key "
+                "in full, e.g. log.file.level."
+            )
+    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in sorted(parameters.items())}

@@ -1,0 +1,135 @@
+"""Which node this host's broker is, and which version of its files it has read."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+SERVICE = "rabbitmq-server.service"
+UNITS = (SERVICE, "epmd.socket")
+
+# The file that the broker and its tools take the name of the node from.
+ENVIRONMENT = Path("/etc/rabbitmq/rabbitmq-env.conf")
+
+# What the unit's ExecStartPre notes before each start; systemd removes it when the broker stops.
+READ_AT_START = Path("/run/grunnfjell-rabbitmq/files")
+
+NODENAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9_.-]+")
+SETTING = re.compile(r"""^\s*(?:export\s+)?(?:RABBITMQ_)?NODENAME=["']?([^"'\s#]+)""", re.MULTILINE)
+
+
+class Unclear(Exception):
+    """A sentence for a person."""
+
+
+def show(unit: str, *properties: str) -> dict[str, str]:
+    """Properties of a unit; empty where systemd does not answer."""
+    command = ["systemctl", "show", *(f"--property={name}" for name in properties), unit]
+    try:
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def nodes_with_data(data_dir: Path) -> list[str]:
+    found = (path for path in (data_dir / "mnesia").glob("*@*") if path.is_dir() and not path.name.endswith("-plugins-expand"))
+    return sorted(path.name for path in found if any(path.iterdir()))
+
+
+def running(data_dir: Path) -> str | None:
+    """The node that runs, which keeps its name when the host gets another one."""
+    pid = show(SERVICE, "MainPID").get("MainPID", "0")
+    for file in (data_dir / "mnesia").glob("*@*.pid"):
+        if file.read_text(encoding="utf-8", errors="replace").strip() == pid:
+            return file.name.removesuffix(".pid")
+    return None
+
+
+def host_name() -> str:
+    return socket.gethostname().split(".")[0]
+
+
+def recorded(environment: Path = ENVIRONMENT) -> str | None:
+    """The name in the environment file. Without @host, RabbitMQ adds the host's name."""
+    try:
+        names = SETTING.findall(environment.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return None
+    if not names:
+        return None
+    return names[-1] if "@" in names[-1] else f"{names[-1]}@{host_name()}"
+
+
+def resolve(data_dir: Path, wanted: str, written: str | None, current: str) -> str:
+    """The node that this host's broker is: the one whose data it has, else the wanted one.
+
+    A node looks for its data under its own name. Under another name it starts empty, and every queued job is out of sight.
+    """
+    nodes = nodes_with_data(data_dir)
+    if not nodes:
+        return wanted
+    if written in nodes:
+        return str(written)
+    mnesia = data_dir / "mnesia"
+    if len(nodes) > 1:
+        raise Unclear(
+            f"{mnesia} holds the data of {' and '.join(nodes)}, and NODENAME in {ENVIRONMENT} names neither. Stop the broker, "
+            "move the directory whose jobs are not needed away, and run again."
+        )
+    if nodes[0] in (wanted, current):
+        return nodes[0]
+    raise Unclear(
+        f"{mnesia} holds only the data of {nodes[0]}, and the broker would start as {wanted} without it. Set rabbitmq_nodename: "
+        f"{nodes[0]} for this host to keep its jobs, or move that directory away if nothing in it is needed."
+    )
+
+
+def node_of(data_dir: Path, wanted: str) -> str:
+    if not NODENAME.fullmatch(wanted):
+        raise Unclear(
+            f"rabbitmq_nodename is {wanted!r}, which is not name@host in letters, digits, '-' and '_', e.g. rabbit@broker1."
+        )
+    written = recorded()
+    return resolve(data_dir, wanted, written, running(data_dir) or written or f"rabbit@{host_name()}")
+
+
+def virtual_hosts(data_dir: Path, node: str) -> set[str]:
+    """The virtual hosts of a node's data: reading their names takes no start of rabbitmqctl, which takes a second."""
+    files = (data_dir / "mnesia" / node).glob("msg_stores/vhosts/*/.vhost")
+    return {file.read_text(encoding="utf-8", errors="replace").strip() for file in files}
+
+
+def feature_flags(data_dir: Path, node: str) -> str | None:
+    try:
+        return (data_dir / "mnesia" / f"{node}-feature_flags").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def digests(note: Path = READ_AT_START) -> dict[str, str]:
+    """The files' digests at the broker's last start, from lines of sha256sum."""
+    try:
+        lines = note.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    return {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
+
+
+def reads_older_files(paths: list[str], note: Path = READ_AT_START) -> bool:
+    """Whether a file differs from what it was when the broker started. A file's time tells nothing once a clock was set."""
+    known = digests(note)
+    for path in map(Path, paths):
+        if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != known.get(str(path)):
+            return True
+    return False
+
+
+def restart_due(paths: list[str]) -> bool:
+    """Whether a running broker, or its port mapper, has not read its files as they are now."""
+    if show(SERVICE, "ActiveState").get("ActiveState") != "active":
+        return False
+    return any(show(unit, "NeedDaemonReload").get("NeedDaemonReload") == "yes" for unit in UNITS) or reads_older_files(paths)
