@@ -34,8 +34,8 @@ from fleet.refusals.machines import (
     unsupported_systems,
 )
 from fleet.refusals.places import countries_unread, hosts_abroad, places_unsound
-from fleet.refusals.ports import listening_to_everybody, places_malformed, ports_taken, ports_twice
-from fleet.refusals.programs import programs_twice
+from fleet.refusals.ports import listening_to_everybody, places_malformed, ports_reserved, ports_taken, ports_twice
+from fleet.refusals.programs import programs_malformed, programs_twice
 from fleet.refusals.scaling import unreadable_batches, unworkable_drains
 
 
@@ -66,6 +66,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         databases_that_nobody_uses(fleet),
         ports_twice(fleet),
         ports_taken(fleet),
+        ports_reserved(fleet),
         listening_to_everybody(fleet),
         places_malformed(fleet),
         authorities_unfit(fleet),
@@ -75,6 +76,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         places_unsound(fleet),
         timers_out_of_order(fleet),
         programs_twice(fleet),
+        programs_malformed(fleet),
         waivers_without_reason(fleet),
         promises_broken(fleet),
         locked_out(fleet),

@@ -20,6 +20,8 @@ UNITS = {
 USERS = {"rabbitmq": ("rabbitmq", "epmd", "root"), "postgresql": ("postgres",), "pgbouncer": ("postgres",)}
 # Units whose socket systemd itself holds.
 SOCKET_UNITS = ("rabbitmq", "pgbouncer")
+UNPRIVILEGED = ("rabbitmq", "postgresql", "pgbouncer")
+FIRST_UNPRIVILEGED = 1024
 ERLANG_DISTRIBUTION, EPMD = 25672, 4369
 
 
@@ -102,6 +104,17 @@ def ports_taken(fleet: Fleet) -> Iterator[str]:
                         f"{host.name}: {place.source} wants port {place.port} on {place.address}, which "
                         f"{holder(socket)} has. Stop that, or choose another port."
                     )
+
+
+def ports_reserved(fleet: Fleet) -> Iterator[str]:
+    """A port that only root may open. supervisord is root and opens the producer's; the other services are not."""
+    for host in fleet.hosts.values():
+        for place in (place for role in UNPRIVILEGED for place in places(host, role)):
+            if place.port < FIRST_UNPRIVILEGED:
+                yield (
+                    f"{host.name}: {place.source} is port {place.port}, but {place.role} runs without root, which alone may open ports "
+                    f"below {FIRST_UNPRIVILEGED}. Choose a port from {FIRST_UNPRIVILEGED} on."
+                )
 
 
 def belongs(host: Host, role: str, socket: dict[str, str]) -> bool:
