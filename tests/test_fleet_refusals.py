@@ -199,7 +199,9 @@ def test_sizes_that_supervisord_takes_are_let_through(size: object) -> None:
     assert refused(worker1=with_inputs("worker1", celery_worker_logfile_maxbytes=size)) == []
 
 
-@pytest.mark.parametrize(("app", "refusals"), [("newsroom.web", 1), ("newsroom.web:", 1), ("newsroom.web:app", 0), ("web:make()", 0)])
+@pytest.mark.parametrize(
+    ("app", "refusals"), [("newsroom.web", 1), ("newsroom.web:", 1), ("newsroom.web:app", 0), ("web:make()", 0)]
+)
 def test_a_web_application_is_a_module_and_its_callable(app: str, refusals: int) -> None:
     assert len(refused(web1=with_inputs("web1", producer_wsgi_app=app))) == refusals
 

@@ -41,6 +41,7 @@ previous: {description: What the file held before; null where there was none., t
 """
 
 import configparser
+import contextlib
 import io
 import os
 import time
@@ -152,10 +153,8 @@ def apply(supervisor, path: str, before: str | None, content: str | None, distur
 
 def put_back(supervisor) -> None:
     """Applies the file as it was; where another file is in the way, the first error says so."""
-    try:
+    with contextlib.suppress(xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
         update(supervisor)
-    except (xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
-        pass
 
 
 def main() -> None:

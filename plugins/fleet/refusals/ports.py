@@ -112,8 +112,8 @@ def ports_reserved(fleet: Fleet) -> Iterator[str]:
         for place in (place for role in UNPRIVILEGED for place in places(host, role)):
             if place.port < FIRST_UNPRIVILEGED:
                 yield (
-                    f"{host.name}: {place.source} is port {place.port}, but {place.role} runs without root, which alone may open ports "
-                    f"below {FIRST_UNPRIVILEGED}. Choose a port from {FIRST_UNPRIVILEGED} on."
+                    f"{host.name}: {place.source} is port {place.port}, but {place.role} runs without root, which alone may open "
+                    f"ports below {FIRST_UNPRIVILEGED}. Choose a port from {FIRST_UNPRIVILEGED} on."
                 )
 
 

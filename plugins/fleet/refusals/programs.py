@@ -50,8 +50,8 @@ def programs_malformed(fleet: Fleet) -> Iterator[str]:
             name = str(program.get("name"))
             if not PROGRAM_NAME.fullmatch(name):
                 yield (
-                    f"{host.name}: celery_worker_programs names '{name}', but supervisord and Celery take only letters, digits, '.', "
-                    f"'_' and '-' in a program's name. Rename it."
+                    f"{host.name}: celery_worker_programs names '{name}', but supervisord and Celery take only letters, digits, "
+                    f"'.', '_' and '-' in a program's name. Rename it."
                 )
             yield from queues_malformed(host, f"the program '{name}'", program.get("queues"))
         yield from queues_malformed(host, "celery_worker_queues", host.inputs.get("celery_worker_queues"))
@@ -70,8 +70,8 @@ def queues_malformed(host: Host, source: str, queues: object) -> Iterator[str]:
     for queue in queues if isinstance(queues, list) else ():
         if not QUEUE_NAME.fullmatch(str(queue)):
             yield (
-                f"{host.name}: {source} names the queue '{queue}', but a queue's name cannot be empty or hold a comma or a space: "
-                f"Celery would consume other queues. Name each queue as an item of the list."
+                f"{host.name}: {source} names the queue '{queue}', but a queue's name cannot be empty or hold a comma or a "
+                f"space: Celery would consume other queues. Name each queue as an item of the list."
             )
 
 
