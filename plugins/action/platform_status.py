@@ -35,7 +35,8 @@ class ActionModule(ActionBase):
         )
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
-        sections: dict[str, dict[str, Any]] = {"certificates": {"renew_days": self._input("pki", "pki_renew_days")}}
+        lasting = {"lasts_days": self._input("pki", "pki_days"), "renew_days": self._input("pki", "pki_renew_days")}
+        sections: dict[str, dict[str, Any]] = {"certificates": lasting}
         if "firewall" in roles and self._input("firewall", "firewall_state") == "present":
             sections["firewall"] = {}
         if "rabbitmq" in roles:

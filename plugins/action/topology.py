@@ -18,6 +18,7 @@ from fleet.flows import flows, of_host
 from fleet.inventory_files import files_for_nobody, vaults_in_the_clear
 from fleet.model import Fleet, Host
 from fleet.refusals import refusals
+from fleet.refusals.authorities import authorities_ending
 from fleet.refusals.machines import pythons_too_old
 from fleet.refusals.ports import names_to_resolve
 from fleet.source import SourceError, requires_python, source_of
@@ -71,6 +72,7 @@ class ActionModule(ActionBase):
             return result | {"failed": True, "msg": f"Nothing was changed. This fleet cannot work:\n{text}"}
         ways = flows(fleet)
         return result | {
+            "warnings": list(dict.fromkeys(authorities_ending(fleet))),
             "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
             "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
