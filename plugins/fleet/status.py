@@ -401,7 +401,8 @@ class Judge:
                 if days < told["renew_days"] and (authority is None or days < authority - 1):
                     yield f"{host}: the certificate {name} {running_out(days)}: run site.yml"
         for days, hosts in sorted(ending.items()):
-            yield f"{listed(hosts)}: the authority behind the certificates {running_out(days)}: change to another one (docs/tls.md)"
+            named = f"{listed(hosts)}: the authority behind the certificates"
+            yield f"{named} {running_out(days)}: change to another one (docs/tls.md)"
 
 
 def running_out(days: float) -> str:

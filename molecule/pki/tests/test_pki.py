@@ -17,8 +17,8 @@ import pytest
 import testinfra
 import yaml
 from authority import REPOSITORY, stranger
-from jinja2 import Template
 from fleet.pki import AUTHORITY_YEARS, certificate_of, new_authority
+from jinja2 import Template
 from playing import play
 
 testinfra_hosts = ["ansible://all"]

@@ -90,8 +90,8 @@ def authorities_ending(fleet: Fleet) -> Iterator[str]:
         days, authority = host.number("pki_days"), issuing(host)
         if days is not None and authority and 0 < (left := days_left(authority.certificate, now)) < days:
             yield (
-                f"The authority '{host.inputs['pki_authority']}' runs out in {left:.0f} days, and every certificate with it, instead "
-                f"of after {days} (pki_days). Change to another one: make rotate SECRET=pki_authority (docs/tls.md)."
+                f"The authority '{host.inputs['pki_authority']}' runs out in {left:.0f} days, and every certificate with it, "
+                f"instead of after {days} (pki_days). Change to another one: make rotate SECRET=pki_authority (docs/tls.md)."
             )
 
 
