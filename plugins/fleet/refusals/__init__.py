@@ -6,6 +6,7 @@ from fleet.capacity.room import does_not_fit
 from fleet.capacity.timers import timers_out_of_order
 from fleet.model import Fleet
 from fleet.refusals.applications import (
+    accounts_missing,
     applications_incomplete,
     applications_named,
     brokers_scattered,
@@ -54,6 +55,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         kernel_settings(fleet),
         applications_named(fleet),
         applications_incomplete(fleet),
+        accounts_missing(fleet),
         programs_without_supervisor(fleet),
         brokers_scattered(fleet),
         second_beat(fleet),
