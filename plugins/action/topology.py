@@ -44,6 +44,7 @@ RETURN = r"""
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
 identities: {description: "Host to its roles' __<role>_identity, by role.", type: dict, returned: success}
+sources: {description: "Host to its application's source (a branch as its commit) and identity.", type: dict, returned: success}
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
 roles: {description: "Host to the roles that it carries.", type: dict, returned: success}
 flows: {description: "Host to the declared ways that begin or end there.", type: dict, returned: success}
@@ -78,6 +79,7 @@ class ActionModule(ActionBase):
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
             "identities": self._identities,
+            "sources": self._pinned,
             "names": {name: names_to_resolve(host) for name, host in fleet.hosts.items()},
         }
 
@@ -87,6 +89,7 @@ class ActionModule(ActionBase):
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
         self._packages: dict[str, list[str]] = {}
+        self._pinned: dict[str, dict[str, Any]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         args = self._task.args
         roles = {"topology": ("all",)}
@@ -122,6 +125,7 @@ class ActionModule(ActionBase):
         """Looks at the code that the run would send, once for each source, and at what it asks of its hosts."""
         sentences: dict[str, None] = {}
         judged: dict[str, str | None] = {}
+        pinned: dict[str, dict[str, Any]] = {}
         wanted: dict[str, str] = {}
         for host in fleet.with_role("application"):
             source, lock = host.inputs.get("application_source"), host.inputs.get("application_requirements")
@@ -131,10 +135,15 @@ class ActionModule(ActionBase):
             try:
                 if key not in judged:
                     judged[key] = None  # a source that is wrong is wrong once
-                    source_of(source, lock)
+                    found = source_of(source, lock)
+                    pinned[key] = {
+                        "source": source | ({"version": found.commit} if found.commit else {}),
+                        "identity": found.identity,
+                    }
                     judged[key] = requires_python(source, lock)
             except SourceError as error:
                 sentences[str(error)] = None
+            self._pinned[host.name] = pinned.get(key, {})
             if specifier := judged[key]:
                 wanted[host.name] = specifier
         return [*sentences, *pythons_too_old(fleet, wanted)]
