@@ -54,6 +54,16 @@ flows: {description: "Host to the declared ways that begin or end there.", type:
 RUN_VARIABLES = ("ansible_check_mode", "groups", "hostvars", "omit", "playbook_dir")
 
 
+def once_for_all_hosts(sentences: list[str], hosts: list[str]) -> list[str]:
+    """The sentences in their order; one that stands against several hosts names them all, once."""
+    against: dict[str, list[str]] = {}
+    for sentence in dict.fromkeys(sentences):
+        host, separator, rest = sentence.partition(": ")
+        known = bool(separator) and host in hosts
+        against.setdefault(rest if known else sentence, []).extend([host] if known else [])
+    return [f"{', '.join(named)}: {sentence}" if named else sentence for sentence, named in against.items()]
+
+
 def root_cause(error: BaseException) -> str:
     """The innermost sentence: what a filter of the kit, or Jinja, said."""
     while error.__cause__ is not None:
@@ -102,7 +112,7 @@ class ActionModule(ActionBase):
         fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups))
         self._sentences += self._sources(fleet)
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
-        return fleet, list(dict.fromkeys(sentences))
+        return fleet, once_for_all_hosts(sentences, list(hosts))
 
     def _known(self, roles: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Those of the roles that the kit has, with a sentence for each other."""
