@@ -202,14 +202,19 @@ def first_authority(request):
 def test_an_authority_in_its_last_year_still_issues_until_its_own_end(host, request, declared, first_authority):
     """Review finding 9."""
     short = new_authority("short", datetime.now(UTC) - timedelta(days=365 * AUTHORITY_YEARS - 200))
-    edited = {"pki_authorities": {"short": short}, "pki_authority": "short", "pki_authority_lost": True}
+    edited = {
+        "pki_authorities": {"short": short},
+        "pki_authority": "short",
+        "pki_authorities_trusted": ["short"],
+        "pki_authority_lost": True,
+    }
     enddate = f"openssl x509 -noout -enddate -in {HOME}/guest/certificate.pem"
     printed = run(request, "-e", json.dumps(edited))
     assert "The authority 'short' runs out in 200 days, and every certificate with it" in " ".join(printed.split())
     ends = host.check_output(enddate).strip().removeprefix("notAfter=")
     assert ssl.cert_time_to_seconds(ends) == certificate_of(short["certificate"]).not_valid_after_utc.timestamp()
     before = serials(host, declared)
-    # Everything that issues has fewer days left than a certificate must have, and still no run makes it again.
+    # A certificate has fewer days left than it must have, and still no run makes it again: it would not be longer.
     run(request, "-e", json.dumps(edited), "-e", "pki_renew_days=300")
     assert serials(host, declared) == before
     run(request, "-e", json.dumps(edited), "-e", "pki_renew=true")
