@@ -199,8 +199,10 @@ def first_authority(request):
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_an_authority_in_its_last_year_still_issues_until_its_own_end(host, request, declared, first_authority):
+def test_an_authority_in_its_last_year_still_issues_until_its_own_end(host, name, request, declared, first_authority):
     """Review finding 9."""
+    if name != sorted(host.backend.ansible_runner.get_hosts())[0]:
+        pytest.skip("each run is over all hosts, and one of them is asked")
     short = new_authority("short", datetime.now(UTC) - timedelta(days=365 * AUTHORITY_YEARS - 200))
     edited = {
         "pki_authorities": {"short": short},
