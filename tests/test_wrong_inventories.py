@@ -161,6 +161,10 @@ def test_a_wrong_inventory_is_refused_by_its_sentence(verdicts: dict[str, Verdic
     assert "Nothing was changed." in done.said, done.said
     recap = done.said.split("PLAY RECAP")[1]
     assert set(re.findall(r"changed=(\d+)", recap)) == {"0"}, recap
+    if "play" not in TABLE[fault]:
+        # Once, and where a person looks who only reads the end.
+        assert words(done.said).count(words(TABLE[fault]["says"])) == 1, done.said
+        assert words(TABLE[fault]["says"]) in words(recap), recap
 
 
 def test_the_example_itself_is_not_refused(verdicts: dict[str, Verdict]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import callback_loader
 from ansible.template import Templar
 
 # Ansible loads a plugin by its path, so a package that plugins share is not importable by itself.
@@ -28,7 +29,8 @@ module: topology
 short_description: Refuse a fleet that cannot work
 description:
   - Takes every host's inputs, role defaults included, holds them against the roles' argument specs and ranges, then
-    holds the hosts against each other. Fails with one sentence for each thing to edit. Changes nothing.
+    holds the hosts against each other. Returns one sentence for each thing to edit, on which the next task ends the run. Changes
+    nothing.
   - >-
     A role may add rules of its own as constants in its vars: C(__<role>_refusals), a list of sentences, and C(__<role>_derived),
     values that its filters refuse to make of wrong inputs.
@@ -41,6 +43,7 @@ author: maintainers
 """
 
 RETURN = r"""
+refused: {description: Every sentence that stands against the fleet., type: str, returned: when there is one}
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
 identities: {description: "Host to its roles' __<role>_identity, by role.", type: dict, returned: success}
@@ -80,7 +83,13 @@ class ActionModule(ActionBase):
         fleet, sentences = self._judge(task_vars)
         if sentences:
             text = "\n".join(f"  * {sentence}" for sentence in sentences)
-            return result | {"failed": True, "msg": f"Nothing was changed. This fleet cannot work:\n{text}"}
+            refused = f"Nothing was changed. This fleet cannot work:\n{text}"
+            # Ansible prints the message of what fails twice, and its recap below.
+            printed = callback_loader.find_plugin("refusals") is not None
+            return result | {
+                "refused": refused,
+                "msg": "Nothing was changed. The reasons are at the end." if printed else refused,
+            }
         ways = flows(fleet)
         return result | {
             "warnings": list(dict.fromkeys(authorities_ending(fleet))),
