@@ -1,9 +1,11 @@
 """The settings that reach an application, and the judgement of its live workers."""
 
 import ast
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.modules.application_release import releases_to_remove
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Build, releases_to_remove
 from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, jobs_unconsumed, routed, task_settings
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url, fingerprint, python_literal
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.supervisor import (
@@ -281,3 +283,18 @@ def test_a_database_anywhere_else_must_show_who_it_is(host: str) -> None:
 
 def test_a_bouncer_serves_the_databases_of_its_applications_and_no_other() -> None:
     assert application_pools(["shop"], "10.0.0.2") == {"shop": {"host": "10.0.0.2", "port": 5432}}
+
+
+def test_a_migration_that_hangs_is_ended(tmp_path: Path) -> None:
+    """Review finding 39."""
+
+    def fail_json(msg: str) -> None:
+        raise RuntimeError(msg)
+
+    build = Build(SimpleNamespace(params={"timeout": 0.2}, fail_json=fail_json), tmp_path / "abc")
+    with pytest.raises(RuntimeError, match=r"Release abc: its migration did not end within 0.2 s \(application_build_timeout\)"):
+        build.command("its migration", ["sh", "-c", "sleep 600 & wait"])
+    with pytest.raises(RuntimeError, match="its migration failed") as failed:
+        build.command("its migration", ["sh", "-c", "echo why >&2; exit 3"])
+    assert "why" in str(failed.value)
+    build.command("its migration", ["true"])

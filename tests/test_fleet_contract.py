@@ -12,7 +12,23 @@ def test_inputs_that_fit_raise_nothing() -> None:
 
 def test_a_wrong_type_is_named() -> None:
     (sentence,) = broken_specs("w1", "worker", SPEC, {"worker_concurrency": "many", "worker_app": "a"})
-    assert sentence.startswith("w1, role worker:") and "worker_concurrency" in sentence and "argument_specs.yml" in sentence
+    assert sentence.startswith("w1: worker_concurrency is 'many', and must be a whole number. Edit the inventory")
+    assert "argument_specs.yml" in sentence
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ({"type": "int"}, ["a"], "x is of another type, and must be a whole number."),
+        ({"type": "int", "no_log": True}, "hunter2", "x is of another type, and must be a whole number."),
+        ({"type": "dict"}, 7, "x is 7, and must be a mapping."),
+        ({"type": "list", "elements": "int"}, ["many"], "an item of x is of another type, and must be a whole number."),
+        ({"type": "list", "elements": "dict"}, [7], "an item of x is of another type, and must be a mapping."),
+    ],
+)
+def test_a_wrong_type_is_named_in_plain_words(option: dict, value: object, sentence: str) -> None:
+    (found,) = broken_specs("w1", "worker", {"x": option}, {"x": value})
+    assert found.startswith(f"w1: {sentence}") and "_Ansible" not in found and "class" not in found
 
 
 def test_a_missing_input_is_named() -> None:

@@ -231,6 +231,55 @@ def test_one_transport_option_takes_no_other_away() -> None:
     assert refused(worker1=with_inputs("worker1", **bare, application_waivers={"broker_transport_options": "metrics only"})) == []
 
 
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ({"celery_worker_programs": [{"name": "mail:eu"}]}, "names 'mail:eu'"),
+        ({"celery_worker_programs": [{"name": "mail/eu"}]}, "names 'mail/eu'"),
+        ({"celery_worker_programs": [{"name": "mail eu"}]}, "names 'mail eu'"),
+        ({"celery_worker_programs": [{"name": ""}]}, "names ''"),
+        ({"celery_worker_programs": [{"name": "mail", "queues": ["a,b"]}]}, "the program 'mail' names the queue 'a,b'"),
+        ({"celery_worker_queues": ["a b"]}, "celery_worker_queues names the queue 'a b'"),
+        ({"celery_worker_queues": [""]}, "celery_worker_queues names the queue ''"),
+        ({"celery_worker_logfile_maxbytes": "50MiB"}, "celery_worker_logfile_maxbytes is '50MiB'"),
+        ({"celery_worker_logfile_maxbytes": "50 MB"}, "celery_worker_logfile_maxbytes is '50 MB'"),
+        ({"celery_worker_logfile_maxbytes": "-1"}, "celery_worker_logfile_maxbytes is '-1'"),
+    ],
+)
+def test_values_that_supervisord_or_celery_refuse_are_refused_first(inputs: dict, sentence: str) -> None:
+    """Review finding 8."""
+    (refusal,) = refused(worker1=with_inputs("worker1", **inputs))
+    assert sentence in refusal
+
+
+@pytest.mark.parametrize("size", ["50MB", "50mb", "1GB", "512KB", "0", 1048576])
+def test_sizes_that_supervisord_takes_are_let_through(size: object) -> None:
+    """Review finding 8."""
+    assert refused(worker1=with_inputs("worker1", celery_worker_logfile_maxbytes=size)) == []
+
+
+@pytest.mark.parametrize(
+    ("app", "refusals"), [("newsroom.web", 1), ("newsroom.web:", 1), ("newsroom.web:app", 0), ("web:make()", 0)]
+)
+def test_a_web_application_is_a_module_and_its_callable(app: str, refusals: int) -> None:
+    assert len(refused(web1=with_inputs("web1", producer_wsgi_app=app))) == refusals
+
+
+@pytest.mark.parametrize(
+    ("name", "inputs", "refusals"),
+    [
+        ("db1", {"postgresql_listen_addresses": ["localhost"], "postgresql_port": 432}, 1),
+        ("worker1", {"pgbouncer_listen_addr": "127.0.0.1", "pgbouncer_listen_port": 1023}, 1),
+        ("worker1", {"pgbouncer_listen_addr": "127.0.0.1", "pgbouncer_listen_port": 1024}, 0),
+        ("broker1", {"rabbitmq_listeners_ssl": ["10.0.0.1:443"]}, 1),
+        ("web1", {"producer_bind": "10.0.0.1:443"}, 0),  # supervisord is root, and opens it
+    ],
+)
+def test_a_port_that_only_root_may_open_is_refused_for_other_accounts(name: str, inputs: dict, refusals: int) -> None:
+    found = [sentence for sentence in refused(**{name: with_inputs(name, **inputs)}) if "may open ports below 1024" in sentence]
+    assert len(found) == refusals
+
+
 def test_a_waiver_without_a_reason_is_refused() -> None:
     (sentence,) = refused(worker1=with_inputs("worker1", application_waivers={"task_acks_late": ""}))
     assert "breaks task_acks_late without a reason" in sentence

@@ -1,12 +1,13 @@
 """A release is named after its content, and every kind of source gives its hosts the same archive."""
 
+import socket
 import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.source import SourceError, source_of
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.source import SourceError, refuse_change, source_of
 
 
 @pytest.fixture
@@ -89,6 +90,36 @@ def test_git_is_named_after_its_commit(project: Path, tmp_path: Path) -> None:
     assert packed({"git": str(project), "version": "v1"}, tmp_path) == ["requirements.txt", "shop/celery.py"]
     with pytest.raises(SourceError, match="no branch, tag or commit v2"):
         identity({"git": str(project), "version": "v2"})
+
+    assert source_of({"git": str(project), "version": "main"}, "requirements.txt").commit == commit
+
+
+def test_a_source_that_moves_during_a_run_stops_it(project: Path) -> None:
+    """Review finding 35: a push, or an edit, between two hosts."""
+    first = source_of({"directory": str(project)}, "requirements.txt")
+    refuse_change(first, first.identity)
+    refuse_change(first, None)
+    (project / "shop/celery.py").write_text("app = 2\n")
+    with pytest.raises(SourceError, match=f"it was {first.identity} when the fleet was checked"):
+        refuse_change(source_of({"directory": str(project)}, "requirements.txt"), first.identity)
+
+
+@pytest.fixture
+def silent_server():
+    """Takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_server_that_says_nothing_is_given_up(silent_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Review finding 39."""
+    monkeypatch.setattr("ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.source.SILENT_SECONDS", 0.2)
+    monkeypatch.setattr("ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.source.GIT_SECONDS", 1)
+    archive = source_of({"archive": f"http://{silent_server}/a.tar.gz", "checksum": "0" * 64}, "requirements.txt")
+    with pytest.raises(SourceError, match="cannot be fetched: timed out"):
+        archive.pack(tmp_path / "artifact")
+    with pytest.raises(SourceError, match="git ls-remote did not end within 1 s"):
+        identity({"git": f"git://{silent_server}/shop", "version": "main"})
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,27 @@
 """The authority's arithmetic: what it signs holds, and what is no longer good is noticed."""
 
+import contextlib
+import ssl
+import tempfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.authorities import authorities_unfit, fleet_parted
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.authorities import (
+    authorities_ending,
+    authorities_unfit,
+    fleet_parted,
+)
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import (
     PkiError,
     authority_of,
     certificate_of,
+    days_left,
     due,
     fingerprint,
     new_authority,
     signed,
+    usage,
 )
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -86,26 +95,41 @@ def pem_of(key) -> str:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 
 
-def self_signed(key, ca: bool = True, until: datetime = NOW + timedelta(days=3650)) -> dict[str, str]:
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "own")])
-    certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+def own(
+    key, ca: bool = True, until: datetime = NOW + timedelta(days=3650), without: str = "", signer=None, issuer: str = "own"
+) -> dict[str, str]:
+    """An authority that somebody brings along; signer: the key of another authority that signed it."""
+    name, by = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in ("own", issuer))
+    builder = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(by).public_key(key.public_key()).serial_number(1)
         .not_valid_before(NOW - timedelta(days=3650)).not_valid_after(until)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True).sign(key, hashes.SHA256())
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=without != "critical")
     )  # fmt: skip
+    if without != "keyUsage":
+        builder = builder.add_extension(usage(key_cert_sign=without != "keyCertSign", crl_sign=True), critical=True)
+    if without != "subjectKeyIdentifier":
+        builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    certificate = builder.sign(signer or key, hashes.SHA256())
     return {"certificate": certificate.public_bytes(serialization.Encoding.PEM).decode(), "key": pem_of(key)}
 
 
-EC_KEY = ec.generate_private_key(ec.SECP256R1())
+EC_KEY, ROOT_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 UNFIT = [
     ({"certificate": FIRST["certificate"], "key": SECOND["key"]}, "has a key that does not belong to its certificate"),
     ({"certificate": "nothing", "key": FIRST["key"]}, "has a certificate that cannot be read"),
     ({"certificate": FIRST["certificate"], "key": "nothing"}, "has a key that cannot be read"),
-    (self_signed(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, and must have 3072 at least"),
-    (self_signed(ec.generate_private_key(ec.SECP192R1())), "neither RSA nor of an elliptic curve of 256 bits at least"),
-    (self_signed(EC_KEY, ca=False), "may not sign others"),
-    (self_signed(EC_KEY, until=NOW + timedelta(days=100)), "runs out in 100 days, and a certificate lasts for 365"),
-    (self_signed(EC_KEY, until=NOW - timedelta(days=7)), "ran out 7 days ago"),
+    (own(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, and must have 3072 at least"),
+    (own(ec.generate_private_key(ec.SECP192R1())), "neither RSA nor of an elliptic curve of 256 bits at least"),
+    (own(EC_KEY, ca=False), "may not sign others"),
+    (own(EC_KEY, until=NOW - timedelta(days=7)), "ran out 7 days ago"),
+    # Review finding 21: what a company gives out, and what Debian 13's Python refuses.
+    (own(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, and must have one that signs itself"),
+    (own(EC_KEY, signer=ROOT_KEY), "another authority signed, and must have one that signs itself"),
+    ({**FIRST, "certificate": FIRST["certificate"] + SECOND["certificate"]}, "has 2 certificates, and must have the one"),
+    (own(EC_KEY, without="subjectKeyIdentifier"), "has a certificate without a subjectKeyIdentifier"),
+    (own(EC_KEY, without="keyUsage"), "has a certificate without keyCertSign in its keyUsage"),
+    (own(EC_KEY, without="keyCertSign"), "has a certificate without keyCertSign in its keyUsage"),
+    (own(EC_KEY, without="critical"), "has a certificate whose basicConstraints are not critical"),
 ]  # fmt: skip
 
 
@@ -128,6 +152,75 @@ def test_an_authority_as_make_secrets_makes_it_is_fit() -> None:
 @pytest.mark.parametrize(("authority", "says"), UNFIT)
 def test_an_unfit_authority_is_refused(authority: dict[str, str], says: str) -> None:
     assert says in " ".join(authorities_unfit(fleet(pki_authorities={"first": authority})))
+
+
+@pytest.mark.parametrize("key", [EC_KEY, rsa.generate_private_key(65537, 3072)])
+def test_an_authority_of_one_s_own_is_verified_by_the_strictest_reader_of_a_host(key) -> None:
+    """Review finding 21: by a handshake as Debian 13's Python makes it."""
+    held = own(key)
+    host_key = ec.generate_private_key(ec.SECP256R1())
+    certificate = signed(authority_of(**held), request(host_key), "worker1", "application", ["worker1"], 90, NOW)
+    client = ssl.create_default_context(cadata=held["certificate"])
+    client.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(pem_of(host_key) + certificate)
+        file.flush()
+        server.load_cert_chain(file.name)
+    assert handshake(client, server, "worker1")
+
+
+def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> bool:
+    """Both ends in memory; raises what one of them holds against the other."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [client.wrap_bio(to_client, to_server, server_hostname=name), server.wrap_bio(to_server, to_client, server_side=True)]
+    for _ in range(10):
+        for end in list(ends):
+            with contextlib.suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+                ends.remove(end)
+    return not ends
+
+
+SHORT = own(EC_KEY, until=NOW + timedelta(days=100))
+WAY_OUT = [("short", ["short", "second"]), ("second", ["short", "second"]), ("second", ["second"])]
+
+
+@pytest.mark.parametrize(("issues", "trusted"), [("short", ["short"]), *WAY_OUT])
+def test_the_last_year_of_an_authority_refuses_nobody_the_way_out(issues: str, trusted: list[str]) -> None:
+    """Review finding 9: the three steps of docs/tls.md, and the runs before them."""
+    inputs = {"pki_authorities": {"short": SHORT, "second": SECOND}, "pki_authority": issues, "pki_authorities_trusted": trusted}
+    assert list(authorities_unfit(fleet(**inputs))) == []
+    warned = " ".join(authorities_ending(fleet(**inputs)))
+    assert ("The authority 'short' runs out in 100 days, and every certificate with it, instead of after 365" in warned) == (
+        issues == "short"
+    )
+
+
+def test_an_authority_that_ran_out_can_still_be_changed() -> None:
+    """Review finding 9: by the way that the refusal names."""
+    late = own(EC_KEY, until=NOW - timedelta(days=7))
+    held = {"pki_authorities": {"first": late, "second": SECOND}}
+    (sentence,) = authorities_unfit(fleet(**held))
+    assert "-e pki_authority_lost=true" in sentence
+    seen = {
+        "trusted": [fingerprint(certificate_of(late["certificate"]))],
+        "issuers": [fingerprint(certificate_of(late["certificate"]))],
+    }
+    changed = fleet(seen, **held, pki_authority="second", pki_authorities_trusted=["second"], pki_authority_lost=True)
+    assert [*authorities_unfit(changed), *fleet_parted(changed)] == []
+
+
+def test_a_certificate_ends_with_its_authority_and_is_not_made_again_by_every_run() -> None:
+    """Review finding 9."""
+    authority = authority_of(**SHORT)
+    certificate = signed(authority, request(), "worker1", "application", ["worker1"], 365, NOW)
+    assert certificate_of(certificate).not_valid_after_utc == authority.until
+    for later in (0, 50, 99):
+        assert due(certificate, authority, "worker1", ["worker1"], 60, NOW + timedelta(days=later)) is None
+    shorter = signed(authority, request(), "worker1", "application", ["worker1"], 30, NOW)
+    assert days_left(certificate_of(shorter), NOW) == pytest.approx(30, abs=0.01)
+    assert due(shorter, authority, "worker1", ["worker1"], 60, NOW) == "it runs out in 30.0 days"
 
 
 @pytest.mark.parametrize(

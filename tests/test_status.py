@@ -110,6 +110,16 @@ def test_a_certificate_that_no_run_renewed_is_named():
     assert "certificate db1: good has 60 days left" in render(report)
 
 
+def test_an_authority_that_ends_before_a_certificate_would_is_named_once():
+    """Review finding 9."""
+    answers = fleet()
+    for host in ("db1", "web1"):
+        told = {"days": {"journal": 40.0}, "authority_days": 40.0, "lasts_days": 365, "renew_days": 60}
+        answers[host]["sections"]["certificates"] = told
+    ending = "db1, web1: the authority behind the certificates runs out in 40 days: change to another one (docs/tls.md)"
+    assert judged(answers)["attention"] == [ending]
+
+
 @pytest.mark.parametrize(
     ("told", "attention"),
     [

@@ -160,6 +160,10 @@ def test_a_wrong_inventory_is_refused_by_its_sentence(verdicts: dict[str, Verdic
     assert "Nothing was changed." in done.said, done.said
     recap = done.said.split("PLAY RECAP")[1]
     assert set(re.findall(r"changed=(\d+)", recap)) == {"0"}, recap
+    if "The reasons are at the end." in done.said:
+        # Once, and where a person looks who only reads the end.
+        assert done.said.count("This fleet cannot work:") == 1, done.said
+        assert words(TABLE[fault]["says"]) in words(recap), recap
 
 
 def test_the_example_itself_is_not_refused(verdicts: dict[str, Verdict]) -> None:

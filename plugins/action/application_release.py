@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils.fleet.source import SourceError, source_of
+from ..plugin_utils.fleet.source import SourceError, refuse_change, source_of
 
 
 class ActionModule(ActionBase):
@@ -18,11 +18,15 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         args = dict(self._task.args)
+        identity = args.pop("identity", None)
         try:
             source = None
             if args.get("source") and not args.get("release"):
                 source = source_of(args["source"], args.get("requirements", "requirements.txt"))
                 args["release"] = source.identity
+                refuse_change(source, identity)
+                if source.commit:
+                    args["source"] = args["source"] | {"version": source.commit}
             elif args.get("release"):
                 args.pop("source", None)  # what the host keeps is not built again
             result |= self._execute_module(module_args=args, task_vars=task_vars)
@@ -30,6 +34,7 @@ class ActionModule(ActionBase):
                 with tempfile.TemporaryDirectory() as scratch:
                     artifact = Path(scratch) / "artifact.tar.gz"
                     source.pack(artifact)
+                    refuse_change(source_of(args["source"], args.get("requirements", "requirements.txt")), source.identity)
                     remote = self._connection._shell.join_path(self._make_tmp_path(), artifact.name)
                     args["artifact"] = self._transfer_file(str(artifact), remote)
                 result |= self._execute_module(module_args=args, task_vars=task_vars)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
@@ -15,6 +16,7 @@ from ..plugin_utils.fleet.model import Fleet, Host
 from ..plugin_utils.fleet.source import SourceError, requires_python, source_of
 from ..plugin_utils.network.flows import flows, of_host
 from ..plugin_utils.refusals import refusals
+from ..plugin_utils.refusals.authorities import authorities_ending
 from ..plugin_utils.refusals.machines import pythons_too_old
 from ..plugin_utils.refusals.ports import names_to_resolve
 from ..plugin_utils.refusals.programs import consumed_queues
@@ -24,7 +26,8 @@ module: topology
 short_description: Refuse a fleet that cannot work
 description:
   - Takes every host's inputs, role defaults included, holds them against the roles' argument specs and ranges, then
-    holds the hosts against each other. Fails with one sentence for each thing to edit. Changes nothing.
+    holds the hosts against each other. Returns one sentence for each thing to edit, on which the next task ends the run. Changes
+    nothing.
   - >-
     A role may add rules of its own as constants in its vars: C(__<role>_refusals), a list of sentences, and C(__<role>_derived),
     values that its filters refuse to make of wrong inputs.
@@ -37,9 +40,11 @@ author: maintainers
 """
 
 RETURN = r"""
+refused: {description: Every sentence that stands against the fleet., type: str, returned: when there is one}
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
 identities: {description: "Host to its roles' __<role>_identity, by role.", type: dict, returned: success}
+sources: {description: "Host to its application's source (a branch as its commit) and identity.", type: dict, returned: success}
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
 roles: {description: "Host to the roles that it carries.", type: dict, returned: success}
 flows: {description: "Host to the declared ways that begin or end there.", type: dict, returned: success}
@@ -48,6 +53,16 @@ queues: {description: "Host to the queues that the workers of its application co
 
 
 RUN_VARIABLES = ("ansible_check_mode", "groups", "hostvars", "omit", "playbook_dir")
+
+
+def once_for_all_hosts(sentences: list[str], hosts: list[str]) -> list[str]:
+    """The sentences in their order; one that stands against several hosts names them all, once."""
+    against: dict[str, list[str]] = {}
+    for sentence in dict.fromkeys(sentences):
+        host, separator, rest = sentence.partition(": ")
+        known = bool(separator) and host in hosts
+        against.setdefault(rest if known else sentence, []).extend([host] if known else [])
+    return [f"{', '.join(named)}: {sentence}" if named else sentence for sentence, named in against.items()]
 
 
 def root_cause(error: BaseException) -> str:
@@ -66,15 +81,23 @@ class ActionModule(ActionBase):
         fleet, sentences = self._judge(task_vars)
         if sentences:
             text = "\n".join(f"  * {sentence}" for sentence in sentences)
-            return result | {"failed": True, "msg": f"Nothing was changed. This fleet cannot work:\n{text}"}
+            refused = f"Nothing was changed. This fleet cannot work:\n{text}"
+            # Ansible prints the message of what fails twice, and its recap below.
+            printed = "grunnfjell.platform.refusals" in C.CALLBACKS_ENABLED
+            return result | {
+                "refused": refused,
+                "msg": "Nothing was changed. The reasons are at the end." if printed else refused,
+            }
         ways = flows(fleet)
         return result | {
+            "warnings": list(dict.fromkeys(authorities_ending(fleet))),
             "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
             "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
             "queues": {name: consumed_queues(fleet.colleagues(host)) for name, host in fleet.hosts.items()},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
             "identities": self._identities,
+            "sources": self._pinned,
             "names": {name: names_to_resolve(host) for name, host in fleet.hosts.items()},
         }
 
@@ -84,6 +107,7 @@ class ActionModule(ActionBase):
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
         self._packages: dict[str, list[str]] = {}
+        self._pinned: dict[str, dict[str, Any]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         args = self._task.args
         roles = {"topology": ("all",)}
@@ -96,7 +120,7 @@ class ActionModule(ActionBase):
         fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups))
         self._sentences += self._sources(fleet)
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
-        return fleet, list(dict.fromkeys(sentences))
+        return fleet, once_for_all_hosts(sentences, list(hosts))
 
     def _known(self, roles: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Those of the roles that the kit has, with a sentence for each other."""
@@ -119,6 +143,7 @@ class ActionModule(ActionBase):
         """Looks at the code that the run would send, once for each source, and at what it asks of its hosts."""
         sentences: dict[str, None] = {}
         judged: dict[str, str | None] = {}
+        pinned: dict[str, dict[str, Any]] = {}
         wanted: dict[str, str] = {}
         for host in fleet.with_role("application"):
             source, lock = host.inputs.get("application_source"), host.inputs.get("application_requirements")
@@ -128,10 +153,15 @@ class ActionModule(ActionBase):
             try:
                 if key not in judged:
                     judged[key] = None  # a source that is wrong is wrong once
-                    source_of(source, lock)
+                    found = source_of(source, lock)
+                    pinned[key] = {
+                        "source": source | ({"version": found.commit} if found.commit else {}),
+                        "identity": found.identity,
+                    }
                     judged[key] = requires_python(source, lock)
             except SourceError as error:
                 sentences[str(error)] = None
+            self._pinned[host.name] = pinned.get(key, {})
             if specifier := judged[key]:
                 wanted[host.name] = specifier
         return [*sentences, *pythons_too_old(fleet, wanted)]

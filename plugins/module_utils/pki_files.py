@@ -33,6 +33,13 @@ def fingerprints(bundle: str | None) -> list[str]:
     return [hashlib.sha256(ssl.PEM_cert_to_DER_cert(one)).hexdigest() for one in PEM.findall(bundle or "")]
 
 
+def issuing(home: str = HOME) -> list[str]:
+    """The certificates of the authorities that issued what the host shows, among those that it believes."""
+    names = {issuer for issuer in (text_of(os.path.join(home, name, ISSUER)) for name in identities(home)) if issuer}
+    believed = PEM.findall(text_of(os.path.join(home, BUNDLE)) or "")
+    return [one for one in believed if fingerprints(one)[0] in {name.strip() for name in names}]
+
+
 def described(home: str = HOME) -> dict[str, list[str]]:
     """Whom the host believes, and who issued what it shows; by fingerprint. Empty on a host that has nothing yet."""
     issuers = [text_of(os.path.join(home, name, ISSUER)) for name in identities(home)]

@@ -20,11 +20,13 @@ options:
     type: str
     default: built
   source: {description: "As application_source of the role; read on the control machine.", type: dict}
+  identity: {description: The release that the source was when the run began; another one is refused., type: str}
   requirements: {description: The locked requirements in the source., type: str, default: requirements.txt}
   settings: {description: Directory of the application's newest settings; C(versions) in it holds one of each., type: path}
   version: {description: The version of the settings that the host goes to., type: str}
   migrate: {description: Command that prepares the database for the release., type: list, elements: str, default: []}
   user: {description: Account that runs the migration and the programs., type: str}
+  timeout: {description: "Seconds for each step of a build: environment, requirements, migration.", type: int, default: 1800}
   keep: {description: Releases that stay on the host., type: int, default: 3}
   release: {description: One that the host keeps; without it the one that I(source) is., type: str}
   artifact: {description: Set by the action plugin., type: path}
@@ -50,12 +52,15 @@ directory: {description: Where the release stands., type: str, returned: always}
 import json
 import os
 import shutil
+import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import bounded
 
 READY = ".ready"
 # Where a release in use is named: the processes, what starts them again, and the scripts that this calls.
@@ -160,10 +165,17 @@ class Build:
         self.name = directory.name
         self.directory = directory
 
-    def command(self, what: str, argv: list[str], **options: object) -> None:
-        code, out, err = self.module.run_command(argv, **options)
-        if code:
-            tail = "\n".join((out + err).splitlines()[-30:])
+    def command(self, what: str, argv: list[str]) -> None:
+        seconds = self.module.params["timeout"]
+        try:
+            done = bounded.run(argv, seconds, cwd="/")
+        except subprocess.TimeoutExpired:
+            self.module.fail_json(
+                msg=f"Release {self.name}: {what} did not end within {seconds} s (application_build_timeout), and was ended "
+                f"({' '.join(argv[:4])} ...). The release before it still runs."
+            )
+        if done.returncode:
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
             self.module.fail_json(
                 msg=f"Release {self.name}: {what} failed ({' '.join(argv[:4])} ...). The release before it still runs.\n{tail}"
             )
@@ -182,7 +194,7 @@ class Build:
         run.chmod(0o755)
         if self.module.params["migrate"]:
             as_user = ["runuser", "-u", self.module.params["user"], "--"]
-            self.command("its migration", [*as_user, str(run), *self.module.params["migrate"]], cwd="/")
+            self.command("its migration", [*as_user, str(run), *self.module.params["migrate"]])
         (self.directory / READY).write_text(json.dumps({"release": self.name}) + "\n")
 
     def environment(self, source: Path) -> None:
@@ -216,6 +228,7 @@ def main() -> None:
             "migrate": {"type": "list", "elements": "str", "default": []},
             "user": {"type": "str"},
             "keep": {"type": "int", "default": 3},
+            "timeout": {"type": "int", "default": 1800},
             "release": {"type": "str"},
             "artifact": {"type": "path"},
         },

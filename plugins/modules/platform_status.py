@@ -176,9 +176,9 @@ class NoAnswer(Exception):
     """A sentence for a person."""
 
 
-def run(*argv: str) -> str:
+def run(*argv: str, stdin: str = "") -> str:
     try:
-        done = bounded.run(list(argv), PATIENCE_S, cwd="/")
+        done = bounded.run(list(argv), PATIENCE_S, stdin, cwd="/")
     except subprocess.TimeoutExpired as error:
         raise NoAnswer(f"no answer within {PATIENCE_S:g} s") from error
     except FileNotFoundError as error:
@@ -298,12 +298,17 @@ def confirms(name: str, user: str) -> dict[str, Any]:
 
 
 def certificates(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Days that each certificate of the host has left, and from which number on a run renews it."""
-    names = pki_files.identities()
-    files = [os.path.join(pki_files.HOME, name, pki_files.CERTIFICATE) for name in names]
-    ends = [run("openssl", "x509", "-noout", "-enddate", "-in", file).strip().removeprefix("notAfter=") for file in files]
-    left = [(ssl.cert_time_to_seconds(end) - time.time()) / 86400 for end in ends]
-    return {"days": {name: round(days, 1) for name, days in zip(names, left, strict=True)}, "renew_days": wanted["renew_days"]}
+    """Days that each certificate of the host and the authority behind it have left, and from which number on a run renews it."""
+    days = {}
+    for name in pki_files.identities():
+        days[name] = days_left(pki_files.text_of(os.path.join(pki_files.HOME, name, pki_files.CERTIFICATE)) or "")
+    ends = [days_left(certificate) for certificate in pki_files.issuing()]
+    return {"days": days, "authority_days": min(ends, default=None), **wanted}
+
+
+def days_left(certificate: str) -> float:
+    end = run("openssl", "x509", "-noout", "-enddate", stdin=certificate).strip().removeprefix("notAfter=")
+    return round((ssl.cert_time_to_seconds(end) - time.time()) / 86400, 1)
 
 
 def firewall(_: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ description:
     them spares a run of apt, which takes a second of both sides.
   - The host's clock comes along too. The action of this name, on the control machine, knows when it asked and when it was
     answered, and makes C(clock_offset_seconds) of it.
+options:
+  accounts: {description: Accounts to look up., type: list, elements: str, default: []}
 author: maintainers
 """
 
@@ -27,13 +29,15 @@ ansible_facts:
     starts as another account: a container's may not), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit),
     C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
     C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came
-    from, as the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host);
+    from, as the host sees it; null without SSH), C(accounts) (each of I(accounts) → whether it exists, with a group of the same
+    name) and C(firewall) (whether the kit's firewall is on the host);
     C(installed_packages), names of Debian packages.
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
 """
 
+import grp
 import ipaddress
 import os
 import pwd
@@ -188,6 +192,16 @@ def installed_packages(listing: str) -> list[str]:
     return [name for status, name in (line.split() for line in listing.splitlines()) if status == "ii"]
 
 
+def account_exists(name: str) -> bool:
+    """Whether there is an account with a group of the same name, in files or in a directory service."""
+    try:
+        pwd.getpwnam(name)
+        grp.getgrnam(name)
+    except KeyError:
+        return False
+    return True
+
+
 def filters_calls(root: Path = Path("/")) -> bool:
     """Whether systemd has CAP_SYS_ADMIN: without it, from 256 on, it starts no service that has both User= and a filter."""
     bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", (root / "proc/1/status").read_text(), re.MULTILINE)
@@ -195,7 +209,7 @@ def filters_calls(root: Path = Path("/")) -> bool:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module = AnsibleModule({"accounts": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True)
     listing = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"], check_rc=True)[1]
     resources = {
         "memory_bytes": memory_bytes(),
@@ -206,6 +220,7 @@ def main() -> None:
         "listening": listening(),
         "pki": pki_files.described(),
         "controller": controller(),
+        "accounts": {name: account_exists(name) for name in module.params["accounts"]},
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
     }
     facts = {"resources": resources, "installed_packages": installed_packages(listing)}

@@ -11,6 +11,8 @@ description:
     one after another.
   - Unless I(disturb) is set, a change that would stop a program is left for later, its file too, so that a reboot
     meanwhile starts what ran before.
+  - supervisord's own parser reads the content before the file is put in place, and a file that supervisord then still refuses
+    is put back. A file that it cannot read, left behind by an earlier run, is replaced first.
 options:
   path: {description: The file., type: path, required: true}
   content: {description: Its whole content; without it the file goes., type: str}
@@ -39,16 +41,23 @@ previous: {description: What the file held before; null where there was none., t
 """
 
 import configparser
+import contextlib
+import io
 import os
+import time
 import xmlrpc.client
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.supervisord import connect, full_name, processes, wait_until_stopped, wait_until_up
+from ..module_utils.supervisord import POLL_SECONDS, connect, full_name, processes, wait_until_stopped, wait_until_up
 from ..module_utils.whole_files import ManagedFile, current_content, diff_of, write_files
 
 LOG_LINES = 15
+# A supervisord that could not read its files tries again every half second (role supervisor).
+LISTEN_SECONDS = 15
+CANT_REREAD = 92  # supervisor.xmlrpc.Faults
 
 
 def sections(text: str) -> dict[str, dict[str, str]]:
@@ -64,6 +73,43 @@ def leaving(before: str, after: str) -> set[str]:
     """Programs that would stop: their section changes, or goes."""
     old, new = sections(before), sections(after)
     return {name for name in old if old[name] != new.get(name)}
+
+
+def complaint(text: str) -> str | None:
+    """Why supervisord would not read the text; None if it would, or where its parser cannot be imported."""
+    try:
+        from supervisor.options import ServerOptions
+    except ImportError:
+        return None  # the module runs under another Python; supervisord's own answer still puts a bad file back
+    options = ServerOptions()
+    options.configfile = io.StringIO(f"[supervisord]\n{text}")
+    try:
+        options.process_config(do_usage=False)
+    except Exception as error:  # what its parser does not expect is not readable either
+        return str(error)
+    return None
+
+
+def listening(socket: str, seconds: float) -> Any:
+    """supervisord, once it answers; None if it does not within the seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if supervisor := connect(socket):
+            try:
+                supervisor.getState()
+            except OSError:  # the socket of a supervisord that died
+                pass
+            else:
+                return supervisor
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(POLL_SECONDS)
+
+
+def waiting(supervisor) -> list[str]:
+    """The running programs that supervisord would stop now: the files on disk declare them differently, or no longer."""
+    _, changed, removed = supervisor.reloadConfig()[0]
+    return [*changed, *removed]
 
 
 def update(supervisor) -> dict[str, list[str]]:
@@ -92,6 +138,26 @@ def write(path: str, before: str | None, content: str | None, check_mode: bool) 
     return {"changed": True, "diff": [diff_of(path, before, "", False)]}
 
 
+def apply(supervisor, path: str, before: str | None, content: str | None, disturb: bool) -> dict:
+    """Writes the file and applies it, unless that must wait; what supervisord refuses is put back."""
+    if not disturb and (leaving(before or "", content or "") or waiting(supervisor)):
+        return {"changed": False, "pending": True}
+    result = write(path, before, content, False)
+    try:
+        done = update(supervisor)
+    except (xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
+        write(path, content, before, False)
+        put_back(supervisor)
+        raise
+    return result | done | {"changed": result["changed"] or any(done.values())}
+
+
+def put_back(supervisor) -> None:
+    """Applies the file as it was; where another file is in the way, the first error says so."""
+    with contextlib.suppress(xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
+        update(supervisor)
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -105,31 +171,34 @@ def main() -> None:
     )
     path, content = module.params["path"], module.params["content"]
     before = current_content(path)
-    result = {"added": [], "restarted": [], "removed": [], "pending": False, "previous": before}
-    supervisor = connect(module.params["socket"])
     if module.check_mode:
         # What would change is told by the file that changes it.
-        module.exit_json(**result, **write(path, before, content, True))
+        nothing = {"added": [], "restarted": [], "removed": [], "pending": False}
+        module.exit_json(**nothing, previous=before, **write(path, before, content, True))
+    if refused := complaint(content or ""):
+        module.fail_json(msg=f"{path} was not written, because supervisord cannot read it: {refused}")
+    repaired = complaint(before or "") is not None
+    if repaired:
+        # Left behind by an earlier run. supervisord may be down because of it, so it is repaired before anything is asked.
+        write(path, before, content, False)
+        before = content
+    result = {"added": [], "restarted": [], "removed": [], "pending": False, "previous": before}
+    supervisor = listening(module.params["socket"], LISTEN_SECONDS)
     if not supervisor:
         module.fail_json(msg=f"supervisord does not listen on {module.params['socket']}. See: journalctl -u supervisor")
     try:
-        if not module.params["disturb"]:
-            # An earlier run may have been broken off between the file and its programs.
-            _, changed, _ = supervisor.reloadConfig()[0]
-            if changed or leaving(before or "", content or ""):
-                module.exit_json(**result | {"pending": True}, changed=False)
-        result |= write(path, before, content, False)
-        result |= (done := update(supervisor))
-        result["changed"] |= any(done.values())
-        wanted = list(sections(content or ""))
-        seconds = module.params["up_within"]
-        late = wait_until_up(lambda: processes(supervisor, wanted), seconds) if seconds else []
-        if late:
-            module.fail_json(**result, msg="\n".join(map(sentence, late)))
+        result |= apply(supervisor, path, before, content, module.params["disturb"])
+        result["changed"] |= repaired
     except xmlrpc.client.Fault as fault:
-        module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. See: supervisorctl reread")
+        way = "supervisorctl reread" if fault.faultCode == CANT_REREAD else "journalctl -u supervisor"
+        module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. See: {way}")
     except xmlrpc.client.ProtocolError as error:  # e.g. a socket whose port somebody else has
         module.fail_json(**result, msg=f"supervisord cannot carry out {path} ({error.errmsg}). See: journalctl -u supervisor")
+    wanted = [] if result["pending"] else list(sections(content or ""))
+    seconds = module.params["up_within"]
+    late = wait_until_up(lambda: processes(supervisor, wanted), seconds) if seconds and wanted else []
+    if late:
+        module.fail_json(**result, msg="\n".join(map(sentence, late)))
     module.exit_json(**result)
 
 

@@ -9,12 +9,14 @@ import os
 import socket
 import ssl
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import testinfra
 import yaml
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import AUTHORITY_YEARS, certificate_of, new_authority
 from authority import REPOSITORY, stranger
 from jinja2 import Template
 from playing import play
@@ -188,6 +190,41 @@ def test_a_spoiled_key_is_replaced_and_whoever_could_not_be_told_is_told_by_the_
 
 
 @pytest.fixture
+def first_authority(request):
+    """Back to the authority that the inventory names, also after a failure: the other tests know no other."""
+    back = functools.cache(lambda: run(request, "-e", "pki_authority_lost=true"))
+    yield back
+    back()
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+def test_an_authority_in_its_last_year_still_issues_until_its_own_end(host, name, request, declared, first_authority):
+    """Review finding 9."""
+    if name != sorted(host.backend.ansible_runner.get_hosts())[0]:
+        pytest.skip("each run is over all hosts, and one of them is asked")
+    short = new_authority("short", datetime.now(UTC) - timedelta(days=365 * AUTHORITY_YEARS - 200))
+    edited = {
+        "pki_authorities": {"short": short},
+        "pki_authority": "short",
+        "pki_authorities_trusted": ["short"],
+        "pki_authority_lost": True,
+    }
+    enddate = f"openssl x509 -noout -enddate -in {HOME}/guest/certificate.pem"
+    printed = run(request, "-e", json.dumps(edited))
+    assert "The authority 'short' runs out in 200 days, and every certificate with it" in " ".join(printed.split())
+    ends = host.check_output(enddate).strip().removeprefix("notAfter=")
+    assert ssl.cert_time_to_seconds(ends) == certificate_of(short["certificate"]).not_valid_after_utc.timestamp()
+    before = serials(host, declared)
+    # A certificate has fewer days left than it must have, and still no run makes it again: it would not be longer.
+    run(request, "-e", json.dumps(edited), "-e", "pki_renew_days=300")
+    assert serials(host, declared) == before
+    run(request, "-e", json.dumps(edited), "-e", "pki_renew=true")
+    assert not set(serials(host, declared).values()) & set(before.values())
+    first_authority()
+
+
+@pytest.fixture
 def peers(host, request, in_its_scenario):
     """Both hosts of the scenario, each coming to the other all the time; ends with what came of it."""
     inventory = request.config.option.ansible_inventory
@@ -202,14 +239,6 @@ def peers(host, request, in_its_scenario):
     yield lambda: {name: json.loads(one.check_output("cat /run/peer.json")) for name, one in both.items()}
     for one in both.values():
         one.run("systemctl stop peer")
-
-
-@pytest.fixture
-def first_authority(request):
-    """Back to the authority that the inventory names, also after a failure: the other tests know no other."""
-    back = functools.cache(lambda: run(request, "-e", "pki_authority_lost=true"))
-    yield back
-    back()
 
 
 @pytest.mark.once

@@ -35,6 +35,12 @@ def test_no_worker_outlives_supervisord(host):
 
 
 @pytest.mark.once
+def test_a_process_that_runs_out_of_memory_stops_no_other(host):
+    """Review finding 16."""
+    assert shown(host, "OOMPolicy") == {"OOMPolicy": "continue"}
+
+
+@pytest.mark.once
 def test_a_supervisord_that_dies_is_back_within_a_second_however_often(host):
     assert shown(host, "Restart", "RestartUSec", "StartLimitIntervalUSec") == {
         "Restart": "on-failure",

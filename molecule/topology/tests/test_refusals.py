@@ -88,6 +88,14 @@ def test_a_clock_that_is_off_is_refused(fleet: TwoHosts, late: str) -> None:
     assert 30 <= int(re.search(r"second: its clock is (\d+) s behind", answer.said)[1]) <= 60
 
 
+def test_an_account_that_does_not_exist_is_refused(fleet: TwoHosts) -> None:
+    """Review finding 36."""
+    refused(
+        fleet.judge(second={"application_user": "nobody-of-this-name"}),
+        "second: application_user is 'nobody-of-this-name', but the host has no such account with a group of the same name.",
+    )
+
+
 def test_a_name_that_does_not_resolve_is_refused(fleet: TwoHosts) -> None:
     refused(
         fleet.judge(first={"application_broker_hosts": ["broker.invalid"]}),

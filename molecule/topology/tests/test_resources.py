@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 testinfra_hosts = ["ansible://all"]
@@ -23,6 +24,13 @@ def test_it_names_every_listening_socket(host) -> None:
 def test_it_names_the_unit_that_listens(host) -> None:
     (ssh, *_) = [each for each in resources(host)["listening"] if each["port"] == 22]
     assert (ssh["program"], ssh["unit"]) == ("sshd", "ssh.service")
+
+
+def test_an_account_exists_with_its_group_or_it_does_not(host) -> None:
+    """Review finding 36."""
+    host.check_output("getent group adm && ! getent passwd adm")
+    asked = host.ansible("resource_facts", json.dumps({"accounts": ["www-data", "adm", "nobody-of-this-name"]}), check=True)
+    assert asked["ansible_facts"]["resources"]["accounts"] == {"www-data": True, "adm": False, "nobody-of-this-name": False}
 
 
 def test_the_clocks_agree_within_the_round_trip(host) -> None:

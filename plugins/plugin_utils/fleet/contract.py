@@ -12,6 +12,18 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 # What stands in a template until somebody puts a secret there.
 PLACEHOLDER = re.compile(r"(change|replace|insert|put|set|fix).?(me|this|it)|todo|xxx+|secret|password|<.*>", re.IGNORECASE)
 SECRET_SHORTEST = 12
+CONVERSION = re.compile(
+    r"(?:argument|(?P<item>Elements value for option)) '(?P<name>\w+)'"
+    r"(?: is of type \S+)?(?P<inside> found in '[^']+')?\.?(?: is of type \S+)? and we were unable to convert to (?P<kind>\w+)"
+)
+KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "list": "a list",
+    "dict": "a mapping",
+    "str": "text",
+}
 NUMBERS = ("int", "float")
 
 
@@ -20,7 +32,20 @@ def broken_specs(host: str, role: str, options: dict[str, Any], inputs: dict[str
     given = {name: value for name, value in inputs.items() if name in options}
     result = ArgumentSpecValidator(options).validate(given, validate_role_argument_spec=True)
     for message in result.error_messages:
-        yield f"{host}, role {role}: {message}. Edit the inventory (roles/{role}/meta/argument_specs.yml says what it takes)."
+        wrong = plain(message, options, inputs)
+        yield f"{host}: {wrong}. Edit the inventory (roles/{role}/meta/argument_specs.yml says what role {role} takes)."
+
+
+def plain(message: str, options: dict[str, Any], inputs: dict[str, Any]) -> str:
+    """What the validator says of a type, without the names of its classes; everything else as it says it."""
+    if not (found := CONVERSION.search(message)):
+        return message
+    name, wanted = found["name"], KINDS.get(found["kind"], found["kind"])
+    if found["item"]:
+        return f"an item of {name}{found['inside'] or ''} is of another type, and must be {wanted}"
+    value = inputs.get(name)
+    shown = isinstance(value, str | int | float) and not options.get(name, {}).get("no_log")
+    return f"{name}{found['inside'] or ''} is {repr(value) if shown else 'of another type'}, and must be {wanted}"
 
 
 def bent_types(host: str, options: dict[str, Any], inputs: dict[str, Any]) -> Iterator[str]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
+import os
+import shutil
 import subprocess
 import tarfile
 import tempfile
+import time
 import tomllib
 import urllib.request
 import zipfile
@@ -16,6 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LEFT_OUT = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "node_modules"}
+# Of an archive's server and of git: what says nothing for so long is given up, and what takes longer in all.
+SILENT_SECONDS, DOWNLOAD_SECONDS, GIT_SECONDS = 30, 1800, 600
+CHUNK_BYTES = 1 << 20
 IDENTITY_LENGTH = 12  # hexadecimal digits: 48 bits, enough for the releases of one application
 
 
@@ -25,10 +32,14 @@ class SourceError(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """identity: of the content, in hexadecimal.  tree: context that yields a directory holding the content."""
+    """identity: of the content, in hexadecimal.  tree: context that yields a directory holding the content.
+
+    commit: what a branch or a tag of git is at this moment.
+    """
 
     identity: str
     tree: Callable[[], Iterator[Path]]
+    commit: str | None = None
 
     def pack(self, artifact: Path) -> None:
         """Writes the content as a .tar.gz whose bytes depend on the content alone."""
@@ -113,8 +124,7 @@ def from_archive(archive: str, checksum: str | None) -> Source:
             file, content = Path(archive), Path(scratch) / "content"
             if remote:
                 file = Path(scratch) / "archive"
-                with urllib.request.urlopen(archive) as reply:
-                    file.write_bytes(reply.read())
+                download(archive, file)
                 if hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
                     raise SourceError(
                         f"What {archive} holds now does not have the SHA-256 {checksum} of application_source.checksum."
@@ -124,6 +134,18 @@ def from_archive(archive: str, checksum: str | None) -> Source:
             yield the_only_directory(content)
 
     return Source(actual[:IDENTITY_LENGTH], tree)
+
+
+def download(url: str, file: Path) -> None:
+    deadline = time.monotonic() + DOWNLOAD_SECONDS
+    try:
+        with urllib.request.urlopen(url, timeout=SILENT_SECONDS) as reply, file.open("wb") as written:
+            while chunk := reply.read(CHUNK_BYTES):
+                written.write(chunk)
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"it took longer than {DOWNLOAD_SECONDS} s")
+    except (OSError, http.client.HTTPException) as error:
+        raise SourceError(f"application_source.archive {url} cannot be fetched: {error}. Correct it, or try again.") from error
 
 
 def unpack(archive: Path, directory: Path) -> None:
@@ -147,7 +169,17 @@ def the_only_directory(directory: Path) -> Path:
 
 def from_git(url: str, version: str) -> Source:
     def git(*argv: str) -> str:
-        done = subprocess.run(["git", *argv], capture_output=True, text=True, check=False)
+        if shutil.which("git") is None:
+            raise SourceError(f"application_source.git is {url}, and this machine has no git. Install it (apt install git).")
+        # Nobody is there to be asked for a password.
+        options = {"stdin": subprocess.DEVNULL, "env": os.environ | {"GIT_TERMINAL_PROMPT": "0"}, "timeout": GIT_SECONDS}
+        try:
+            done = subprocess.run(["git", *argv], capture_output=True, text=True, check=False, **options)
+        except subprocess.TimeoutExpired:
+            raise SourceError(
+                f"application_source.git {url} at {version}: git {argv[0]} did not end within {GIT_SECONDS} s. See whether this "
+                f"machine reaches it."
+            ) from None
         if done.returncode:
             raise SourceError(f"application_source.git {url} at {version}: git {argv[0]} says: {done.stderr.strip()}")
         return done.stdout
@@ -171,7 +203,7 @@ def from_git(url: str, version: str) -> Source:
             git("-C", scratch, "-c", "advice.detachedHead=false", "checkout", "--quiet", "FETCH_HEAD")
             yield Path(scratch)
 
-    return Source(commit[:IDENTITY_LENGTH], tree)
+    return Source(commit[:IDENTITY_LENGTH], tree, commit)
 
 
 def requires_python(source: dict[str, str], requirements: str) -> str | None:
@@ -204,3 +236,12 @@ def source_of(source: dict[str, str], requirements: str) -> Source:
     if source.get("git"):
         return from_git(source["git"], source.get("version") or "HEAD")
     raise SourceError("application_source names none of directory, archive, wheel and git. Edit it in the inventory.")
+
+
+def refuse_change(source: Source, identity: str | None) -> None:
+    """One run brings one release to all hosts."""
+    if identity not in (None, source.identity):
+        raise SourceError(
+            f"application_source changed while this run was under way: it was {identity} when the fleet was checked, and is "
+            f"{source.identity} now. Run again."
+        )

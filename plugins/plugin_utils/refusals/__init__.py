@@ -6,6 +6,7 @@ from ..capacity.room import does_not_fit
 from ..capacity.timers import timers_out_of_order
 from ..fleet.model import Fleet
 from .applications import (
+    accounts_missing,
     applications_incomplete,
     applications_named,
     brokers_scattered,
@@ -35,8 +36,8 @@ from .machines import (
     unsupported_systems,
 )
 from .places import countries_unread, hosts_abroad, places_unsound
-from .ports import listening_to_everybody, places_malformed, ports_taken, ports_twice
-from .programs import arguments_overruling, logs_shared, programs_twice, queues_unconsumed
+from .ports import listening_to_everybody, places_malformed, ports_reserved, ports_taken, ports_twice
+from .programs import arguments_overruling, logs_shared, programs_malformed, programs_twice, queues_unconsumed
 from .scaling import unreadable_batches, unworkable_drains
 
 
@@ -55,6 +56,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         kernel_settings(fleet),
         applications_named(fleet),
         applications_incomplete(fleet),
+        accounts_missing(fleet),
         programs_without_supervisor(fleet),
         brokers_scattered(fleet),
         second_beat(fleet),
@@ -67,6 +69,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         databases_that_nobody_uses(fleet),
         ports_twice(fleet),
         ports_taken(fleet),
+        ports_reserved(fleet),
         listening_to_everybody(fleet),
         places_malformed(fleet),
         authorities_unfit(fleet),
@@ -80,6 +83,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         logs_shared(fleet),
         queues_unconsumed(fleet),
         environment_names(fleet),
+        programs_malformed(fleet),
         waivers_without_reason(fleet),
         promises_broken(fleet),
         locked_out(fleet),

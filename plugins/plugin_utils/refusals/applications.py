@@ -72,6 +72,17 @@ def applications_incomplete(fleet: Fleet) -> Iterator[str]:
             )
 
 
+def accounts_missing(fleet: Fleet) -> Iterator[str]:
+    """No role makes the account: what runs as it, and where its home is, is the operator's choice."""
+    for host in fleet.with_role("application"):
+        user = str(host.inputs.get("application_user"))
+        if (host.measured.get("accounts") or {}).get(user) is False:
+            yield (
+                f"{host.name}: application_user is '{user}', but the host has no such account with a group of the same name. "
+                f"Create it (useradd --system --user-group {user}), or edit application_user."
+            )
+
+
 def second_beat(fleet: Fleet) -> Iterator[str]:
     for name in fleet.applications:
         if len(beats := beats_of(fleet, name)) > 1:

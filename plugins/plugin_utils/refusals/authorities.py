@@ -9,7 +9,7 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ..fleet.model import Fleet, Host
-from ..trust.pki import Authority, PkiError, authority_of, certificate_of, days_left, fingerprint
+from ..trust.pki import Authority, PkiError, authority_of, certificate_of, days_left, fingerprint, root_of
 
 SECRETS = "Run `make secrets` for this inventory."
 
@@ -53,14 +53,14 @@ def authorities_unfit(fleet: Fleet) -> Iterator[str]:
 def certificates_unfit(held: dict[str, dict[str, Any]], trusted: list[str], now: datetime) -> Iterator[str]:
     for name in (name for name in trusted if name in held):
         try:
-            certificate = certificate_of(str(held[name].get("certificate")))
+            certificate = root_of(str(held[name].get("certificate")))
         except PkiError as error:
             yield f"The authority '{name}' of pki_authorities {error}. Take it out of vault.yml (ansible-vault edit). {SECRETS}"
             continue
         if (left := days_left(certificate, now)) <= 0:
             yield (
                 f"The authority '{name}' ran out {-left:.0f} days ago. Take it out of pki_authorities_trusted, and change to "
-                f"another one (docs/tls.md)."
+                f"another one with -e pki_authority_lost=true (docs/tls.md)."
             )
 
 
@@ -68,7 +68,7 @@ def authority_unfit(host: Host, name: str, one: dict[str, Any] | None, now: date
     if one is None:
         return
     try:
-        authority = authority_of(str(one.get("certificate")), str(one.get("key")))
+        authority_of(str(one.get("certificate")), str(one.get("key")))
     except PkiError as error:
         yield (
             f"The authority '{name}' of pki_authorities {error}. Change to another one (docs/tls.md), or take its entry out of "
@@ -76,17 +76,23 @@ def authority_unfit(host: Host, name: str, one: dict[str, Any] | None, now: date
         )
         return
     days, renew = host.number("pki_days"), host.number("pki_renew_days")
-    left = days_left(authority.certificate, now)
-    if days is not None and 0 < left < days:
-        yield (
-            f"The authority '{name}' runs out in {left:.0f} days, and a certificate lasts for {days} (pki_days): it would "
-            f"outlive who vouches for it. Change to another authority (docs/tls.md)."
-        )
     if days is not None and renew is not None and renew >= days:
         yield (
             f"{host.name}: pki_renew_days is {renew}, and pki_days is {days}: every run would replace every certificate. "
             f"Set pki_renew_days below {days}."
         )
+
+
+def authorities_ending(fleet: Fleet) -> Iterator[str]:
+    """What is to be done before an authority ends; nothing stops until then."""
+    now = datetime.now(UTC)
+    for host in fleet.with_role("pki"):
+        days, authority = host.number("pki_days"), issuing(host)
+        if days is not None and authority and 0 < (left := days_left(authority.certificate, now)) < days:
+            yield (
+                f"The authority '{host.inputs['pki_authority']}' runs out in {left:.0f} days, and every certificate with it, "
+                f"instead of after {days} (pki_days). Change to another one: make rotate SECRET=pki_authority (docs/tls.md)."
+            )
 
 
 def fleet_parted(fleet: Fleet) -> Iterator[str]:

@@ -10,6 +10,8 @@ from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
 from ..fleet.services import services
 from ..network.endpoints import places, split_place
 
+FIRST_UNPRIVILEGED = 1024
+
 
 def ports_twice(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
@@ -32,6 +34,17 @@ def ports_taken(fleet: Fleet) -> Iterator[str]:
                         f"{host.name}: {place.source} wants port {place.port} on {place.address}, which "
                         f"{holder(socket)} has. Stop that, or choose another port."
                     )
+
+
+def ports_reserved(fleet: Fleet) -> Iterator[str]:
+    """A port that only root may open. supervisord is root and opens the producer's; the other services are not."""
+    for host in fleet.hosts.values():
+        for place in (place for role, service in services().items() if not service.sockets.units for place in places(host, role)):
+            if place.port < FIRST_UNPRIVILEGED:
+                yield (
+                    f"{host.name}: {place.source} is port {place.port}, but {place.role} runs without root, which alone may open "
+                    f"ports below {FIRST_UNPRIVILEGED}. Choose a port from {FIRST_UNPRIVILEGED} on."
+                )
 
 
 def belongs(host: Host, role: str, socket: dict[str, str]) -> bool:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from ..fleet.model import Fleet, Host
 from ..sizing.worker_options import log_name, queues_of, worker_options
 
+# A name becomes supervisord's section, Celery's node and a log file, so it holds what all three take.
+PROGRAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# Celery takes one text with commas between the queues.
+QUEUE_NAME = re.compile(r"[^\s,]+")
+LOG_SIZE = re.compile(r"[0-9]+(KB|MB|GB)?", re.IGNORECASE)
+WSGI_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_].*")
 # Options of celery worker that no program may have.
 NEVER = {
     "--purge": "each start would delete every job that waits. Take it out",
@@ -55,6 +62,47 @@ def programs_twice(fleet: Fleet) -> Iterator[str]:
                 )
         for queue in twice(host.inputs.get("celery_worker_queues")):
             yield f"{host.name}: celery_worker_queues names the queue '{queue}' twice. Take one out."
+
+
+def programs_malformed(fleet: Fleet) -> Iterator[str]:
+    """Values that supervisord, Celery or gunicorn would refuse on the host, when the run has already changed it."""
+    for host in fleet.with_role("celery_worker"):
+        for program in programs_of(host):
+            name = str(program.get("name"))
+            if not PROGRAM_NAME.fullmatch(name):
+                yield (
+                    f"{host.name}: celery_worker_programs names '{name}', but supervisord and Celery take only letters, digits, "
+                    f"'.', '_' and '-' in a program's name. Rename it."
+                )
+            yield from queues_malformed(host, f"the program '{name}'", program.get("queues"))
+        yield from queues_malformed(host, "celery_worker_queues", host.inputs.get("celery_worker_queues"))
+        yield from size_malformed(host, "celery_worker_logfile_maxbytes")
+    for host in fleet.with_role("producer"):
+        yield from size_malformed(host, "producer_logfile_maxbytes")
+        app = host.inputs.get("producer_wsgi_app")
+        if isinstance(app, str) and not WSGI_APP.fullmatch(app):
+            yield (
+                f"{host.name}: producer_wsgi_app is '{app}', but must name a module and the application in it, "
+                f"e.g. newsroom.web:app. Edit producer_wsgi_app."
+            )
+
+
+def queues_malformed(host: Host, source: str, queues: object) -> Iterator[str]:
+    for queue in queues if isinstance(queues, list) else ():
+        if not QUEUE_NAME.fullmatch(str(queue)):
+            yield (
+                f"{host.name}: {source} names the queue '{queue}', but a queue's name cannot be empty or hold a comma or a "
+                f"space: Celery would consume other queues. Name each queue as an item of the list."
+            )
+
+
+def size_malformed(host: Host, source: str) -> Iterator[str]:
+    size = host.inputs.get(source)
+    if size is not None and not LOG_SIZE.fullmatch(str(size)):
+        yield (
+            f"{host.name}: {source} is '{size}', but supervisord takes bytes, or a number with KB, MB or GB, e.g. 50MB. "
+            f"Edit {source}."
+        )
 
 
 def twice(names: object) -> list[str]:

@@ -380,11 +380,7 @@ class Judge:
                 yield f"{host}: PostgreSQL has {database['backends']} of {usable} backends"
             if not database["accepts_writes"]:
                 yield f"{host}: PostgreSQL is in recovery and takes no writes"
-        for host, told in self.well("certificates").items():
-            for name, days in told["days"].items():
-                if days < told["renew_days"]:
-                    left = f"runs out in {days:g} days" if days > 0 else f"ran out {-days:g} days ago"
-                    yield f"{host}: the certificate {name} {left}: run site.yml"
+        yield from self.ending_certificates()
         for host, told in self.well("firewall").items():
             if not told["in_force"]:
                 yield (
@@ -393,6 +389,24 @@ class Judge:
                 )
             elif not told["as_confirmed"]:
                 yield f"{host}: the rules of the firewall are not those that the last run confirmed: run site.yml"
+
+    def ending_certificates(self) -> Iterator[str]:
+        ending: dict[float, list[str]] = {}
+        for host, told in self.well("certificates").items():
+            authority = told.get("authority_days")
+            if authority is not None and authority < told["lasts_days"]:
+                ending.setdefault(authority, []).append(host)
+            for name, days in told["days"].items():
+                # A run cannot renew it beyond the end of its authority.
+                if days < told["renew_days"] and (authority is None or days < authority - 1):
+                    yield f"{host}: the certificate {name} {running_out(days)}: run site.yml"
+        for days, hosts in sorted(ending.items()):
+            named = f"{listed(hosts)}: the authority behind the certificates"
+            yield f"{named} {running_out(days)}: change to another one (docs/tls.md)"
+
+
+def running_out(days: float) -> str:
+    return f"runs out in {days:g} days" if days > 0 else f"ran out {-days:g} days ago"
 
 
 def listed(names: Iterable[str]) -> str:

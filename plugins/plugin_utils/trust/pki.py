@@ -90,10 +90,40 @@ def certificate_of(text: str) -> x509.Certificate:
         raise PkiError("has a certificate that cannot be read") from error
 
 
+def extension(certificate: x509.Certificate, kind: type[Any]) -> x509.Extension[Any] | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind)
+    except x509.ExtensionNotFound:
+        return None
+
+
+@lru_cache(maxsize=64)
+def root_of(text: str) -> x509.Certificate:
+    """The certificate of an authority that every program of the fleet can verify by itself; raises what is wrong with it."""
+    if (number := text.count("-----BEGIN CERTIFICATE-----")) > 1:
+        raise PkiError(f"has {number} certificates, and must have the one that signs itself")
+    held = certificate_of(text)
+    try:
+        held.verify_directly_issued_by(held)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        raise PkiError("has a certificate that another authority signed, and must have one that signs itself") from None
+    constraints, allowed = extension(held, x509.BasicConstraints), extension(held, x509.KeyUsage)
+    if constraints is None or not constraints.value.ca:
+        raise PkiError("has a certificate that may not sign others (basicConstraints says no CA)")
+    # The rest is what Python 3.13 asks for (VERIFY_X509_STRICT).
+    if not constraints.critical:
+        raise PkiError("has a certificate whose basicConstraints are not critical, which Debian 13 refuses")
+    if allowed is None or not allowed.value.key_cert_sign:
+        raise PkiError("has a certificate without keyCertSign in its keyUsage, which Debian 13 refuses")
+    if extension(held, x509.SubjectKeyIdentifier) is None:
+        raise PkiError("has a certificate without a subjectKeyIdentifier, by which others name their issuer")
+    return held
+
+
 @lru_cache(maxsize=16)
 def authority_of(certificate: str, key: str) -> Authority:
     """The authority of a vault's entry; raises what is wrong with it."""
-    held = certificate_of(certificate)
+    held = root_of(certificate)
     try:
         private = serialization.load_pem_private_key(key.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -107,12 +137,6 @@ def authority_of(certificate: str, key: str) -> Authority:
             raise PkiError(f"has an RSA key of {bits} bits, and must have {RSA_BITS} at least")
     elif not isinstance(public, ec.EllipticCurvePublicKey) or bits < EC_BITS:
         raise PkiError(f"has a key that is neither RSA nor of an elliptic curve of {EC_BITS} bits at least")
-    try:
-        ca = held.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        ca = False
-    if not ca:
-        raise PkiError("has a certificate that may not sign others (basicConstraints says no CA)")
     return Authority(held, private)
 
 
@@ -127,7 +151,10 @@ def alternative_names(names: Iterable[str]) -> list[x509.GeneralName]:
 
 
 def signed(authority: Authority, request: str, common_name: str, unit: str, names: list[str], days: int, now: datetime) -> str:
-    """A certificate for the key of a request. What the request says of itself counts for nothing: the inventory names it."""
+    """A certificate for the key of a request, which ends with its authority at the latest.
+
+    What the request says of itself counts for nothing: the inventory names it.
+    """
     asked = x509.load_pem_x509_csr(request.encode())
     if not asked.is_signature_valid:
         raise PkiError("sent a request whose signature does not hold")
@@ -147,7 +174,7 @@ def signed(authority: Authority, request: str, common_name: str, unit: str, name
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - EARLIER)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(min(now + timedelta(days=days), authority.until))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage(digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
@@ -177,13 +204,12 @@ def due(text: str, authority: Authority, common_name: str, names: list[str], ren
         held.verify_directly_issued_by(authority.certificate)
     except (ValueError, TypeError, InvalidSignature):
         return "another authority issued it"
-    try:
-        shown = set(held.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
-    except x509.ExtensionNotFound:
-        shown = set()
+    alternative = extension(held, x509.SubjectAlternativeName)
+    shown = set(alternative.value) if alternative else set()
     if shown != set(alternative_names(names)) or common_names(held) != [common_name[:COMMON_NAME_LONGEST]]:
         return "its names changed"
     left = days_left(held, now)
-    if left < renew_days:
+    # One that ends with its authority cannot be replaced by a longer one.
+    if left < renew_days and held.not_valid_after_utc < authority.until:
         return f"it runs out in {left:.1f} days"
     return None

@@ -1,0 +1,71 @@
+"""Review finding 38: of two runs that would change one fleet, the second stops and names the first."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.run_lock import NAME, RunUnderWay, hold
+
+ROOT = Path(__file__).resolve().parents[1]
+PLAY = """\
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Refuse to change a fleet that another run is changing
+      grunnfjell.platform.run_lock: {inventory: "{{ inventory_dir }}"}
+    - name: Work until the test has seen enough
+      ansible.builtin.wait_for: {path: "{{ inventory_dir }}/seen", sleep: 1, timeout: 120}
+"""
+
+
+@pytest.fixture
+def other():
+    """Another process of this machine."""
+    with subprocess.Popen(["sleep", "600"]) as process:
+        yield process
+        process.kill()
+
+
+def test_a_run_is_named_until_it_ends(tmp_path: Path, other: subprocess.Popen) -> None:
+    hold(tmp_path, other.pid, ["site.yml"])
+    hold(tmp_path, other.pid, ["site.yml"])  # each of its playbooks asks
+    with pytest.raises(RunUnderWay, match=f"Another run changes this fleet: site.yml, process {other.pid}, since "):
+        hold(tmp_path, os.getpid(), ["site.yml"])
+    other.kill()
+    other.wait()
+    hold(tmp_path, os.getpid(), ["playbooks/rotate.yml"])
+    assert json.loads((tmp_path / NAME).read_text())["playbooks"] == ["playbooks/rotate.yml"]
+
+
+def test_another_process_by_the_number_of_one_that_ended_holds_nothing(tmp_path: Path, other: subprocess.Popen) -> None:
+    hold(tmp_path, other.pid, ["site.yml"])
+    held = json.loads((tmp_path / NAME).read_text())
+    (tmp_path / NAME).write_text(json.dumps(held | {"started": "1"}))
+    hold(tmp_path, os.getpid(), ["site.yml"])
+
+
+@pytest.mark.parametrize("text", ["", "half of a l", "{}"])
+def test_a_file_that_says_nothing_holds_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / NAME).write_text(text)
+    hold(tmp_path, os.getpid(), ["site.yml"])
+
+
+def test_the_second_of_two_runs_stops_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {localhost: {ansible_connection: local}}}\n")
+    (tmp_path / "work.yml").write_text(PLAY)
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "work.yml"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / NAME).exists() or not (tmp_path / NAME).read_text().endswith("}"):
+            assert first.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)  # between two looks
+        second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        said = " ".join(second.stdout.split())
+        assert second.returncode != 0 and f"process {first.pid}, since" in said, said
+        (tmp_path / "seen").touch()
+        assert first.wait(60) == 0, first.stdout.read()
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
