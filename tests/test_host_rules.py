@@ -17,7 +17,7 @@ import host  # noqa: E402  (the filter; the line above must come first)
 from ansible.module_utils.whole_files import Invalid, ManagedFile, write_files  # noqa: E402
 
 
-@pytest.mark.parametrize(("user", "users"), [("root", []), ("admin", ["alice", "bob"]), ("", [])])
+@pytest.mark.parametrize(("user", "users"), [("root", []), ("admin", ["alice", "bob"])])
 def test_accounts_that_come_by_key_are_welcome(user, users):
     assert host.ssh_problems(user, users, False) == []
 
@@ -26,7 +26,12 @@ def test_accounts_that_come_by_key_are_welcome(user, users):
     ("user", "users", "password", "says"),
     [
         ("root", [], True, "connects with a password"),
+        # Review finding 33: with -u or User in ~/.ssh/config, nobody would be shut out.
         ("", ["alice"], False, "Set ansible_user"),
+        ("", [], False, "Set ansible_user"),
+        # Review finding 13: `AllowUsers name@domain` admits the name from that host alone.
+        ("ansible@corp.example", [], False, "'ansible@corp.example' (ansible_user or host_ssh_users) is an account with a domain"),
+        ("root", ["CORP\\alice"], False, "Make a local account without @ or backslash"),
         ("root", ["al*"], False, "'al*', which is no account"),
         ("root", ["a b"], False, "'a b', which is no account"),
     ],

@@ -53,21 +53,27 @@ def forget(path: str) -> None:
     record_of(path).unlink(missing_ok=True)
 
 
+def by_key(lines: list[str]) -> dict[str, set[str]]:
+    """Lines by their first word; a key may have several."""
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        found.setdefault(line.partition(" ")[0], set()).add(line)
+    return found
+
+
 def refuse_what_is_overruled(reader: Reader) -> None:
     """Ask the reader's own parser: another file may come first, or nothing may include ours."""
-    wanted = reader.effective.get("lines", [])
+    wanted = by_key(reader.effective.get("lines", []))
     for command in reader.effective.get("commands", []):
         answer = call(command)
         if answer.returncode:
             raise NotInForce(f"`{command}` ended with {answer.returncode}: {(answer.stderr or answer.stdout).strip()}")
-        lines = answer.stdout.splitlines()
-        for line in wanted:
-            if line not in lines:
-                key = line.partition(" ")[0]
-                instead = "; ".join(each for each in lines if each.partition(" ")[0] == key) or f"no {key}"
+        effective = by_key(answer.stdout.splitlines())
+        for key, lines in wanted.items():
+            if effective.get(key, set()) != lines:
                 raise NotInForce(
-                    f"{reader.path} says `{line}`, but `{command}` answers `{instead}`. {reader.effective['hint']} "
-                    f"Nothing was reloaded."
+                    f"{reader.path} says `{'; '.join(sorted(lines))}`, but `{command}` answers "
+                    f"`{'; '.join(sorted(effective.get(key, []))) or 'no ' + key}`. {reader.effective['hint']} Nothing was reloaded."
                 )
 
 

@@ -30,7 +30,7 @@ options:
         type: dict
         suboptions:
           commands: {description: Commands to ask., type: list, elements: str, required: true}
-          lines: {description: Lines that each command must print., type: list, elements: str, required: true}
+          lines: {description: Lines that each command must print, and no other of the same first word., type: list, elements: str, required: true}
           hint: {description: What to edit where one is missing., type: str, required: true}
   secrets:
     description: Path to content, for the files that nobody may see, not in a diff either.
