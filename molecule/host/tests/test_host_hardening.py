@@ -17,7 +17,7 @@ STRONG_CIPHERS = {
     *(f"aes{n}-gcm@openssh.com" for n in (128, 256)),
     *(f"aes{n}-ctr" for n in (128, 192, 256)),
 }
-# The client's own files are left out, and none is written.
+# The client's own files are left out, and none is written. Its exit status 255 would pass for testinfra's own ssh that failed.
 CLIENT = "ssh -F none -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o ConnectTimeout=10"
 
 
@@ -52,7 +52,7 @@ def carries_connections(host) -> bool:
     done = subprocess.run(
         command, cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60
     )
-    assert done.stdout.startswith("SSH-") or "forwarding request failed" in done.stderr, done.stderr
+    assert done.stdout.startswith("SSH-") or "administratively prohibited" in done.stderr, done.stderr
     return done.stdout.startswith("SSH-")
 
 
@@ -60,8 +60,8 @@ def carries_connections(host) -> bool:
 def greeting(host, inputs) -> str:
     """What the running sshd tells a client that has nothing to show."""
     account = inputs["host_ssh_user"] or "root"
-    done = host.run(f"{CLIENT} -vv -o PreferredAuthentications=none -l {shlex.quote(account)} {own_sshd(host)} true")
-    assert done.rc == 255, done.stdout
+    done = host.run(f"{CLIENT} -vv -o PreferredAuthentications=none -l {shlex.quote(account)} {own_sshd(host)} true || exit 1")
+    assert done.rc == 1, done.stdout
     return done.stderr
 
 
@@ -84,8 +84,8 @@ def test_an_account_that_is_not_named_stays_out_with_a_good_key(host):
             f"ssh-keygen -q -t ed25519 -N '' -f {key} && "
             f"install -o {account} -m 600 {key}.pub ~{account}/.ssh/authorized_keys"
         )
-        done = host.run(f"{CLIENT} -i {key} -l {account} {own_sshd(host)} true")
-        assert done.rc == 255 and "Permission denied" in done.stderr, done.stderr
+        done = host.run(f"{CLIENT} -i {key} -l {account} {own_sshd(host)} true || exit 1")
+        assert done.rc == 1 and "Permission denied" in done.stderr, done.stderr
         # The key is a good one: this is the only reason that sshd had.
         reasons = host.check_output("journalctl --no-pager --quiet --lines=200 --output=cat _COMM=sshd + _COMM=sshd-session")
         assert f"User {account} from" in reasons and "not allowed because not listed in AllowUsers" in reasons, reasons
