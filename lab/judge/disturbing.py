@@ -1,7 +1,7 @@
 """What a test of molecule/*/tests does to a host beyond asking it, found in its text: for `make verify` on a fleet that works.
 
-A test's text is its function and everything of its folder, of molecule/shared and of molecule/conftest.py that it leads to by name:
-fixtures, helpers, constants that hold programs.
+A test's text is its function and everything of its folder, of molecule/shared and of molecule/conftest.py that it leads to by
+name: fixtures, helpers, constants that hold programs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lab.promises import markers
 
 # In a text constant: a command, a statement of SQL, a line of a program for the host.
 TEXTS = {
-    "drives a unit": r"\bsystemctl (--\S+ )*(start|stop|restart|reload|kill|enable|disable|mask|unmask|try-\S+|daemon-\S+|reset-failed)",
+    "drives a unit": r"\bsystemctl (--\S+ )*(start|stop|re(start|load|set-failed)|kill|(en|dis)able|(un)?mask|try-|daemon-)",
     "starts a unit": r"\bsystemd-run\b",
     "drives a program": r"\bsupervisorctl (start|stop|restart|update|add|remove|reload|shutdown|signal|clear)\b",
     "ends a process": r"(^|[;&|] *)p?kill(all)? ",
@@ -26,9 +26,9 @@ TEXTS = {
     "removes": r"(^|[;&|({] *|-exec )(rm|rmdir|shred|truncate) ",
     "writes": r"(^|[;&|({] *)(touch|mkdir|mktemp|tee|cp|mv|ln|dd|chmod|chown|chgrp|setfacl|install|ssh-keygen|sed -i)( |$)",
     "redirects into a file": r"(?<![<>=&-])>{1,2}(?!&| ?/dev/(null|std|tcp)|=) ?['\"]?[~/{$\w][^ ]*(/|\}|\.\w+$)",
-    "changes the kernel or the network": r"\bsysctl (-w|--write|--load|--system)|\bnft (add|delete|flush|-f)|\bip (link|addr|route) (add|del|set)"
-    r"|(^|[;&|] *)(u?mount|swapon|swapoff|reboot|shutdown|hostnamectl|timedatectl) ",
-    "changes packages": r"\b(apt|apt-get) (-\S+ )*(install|remove|purge|update|upgrade)\b|\bunattended-upgrade |\bdpkg (-i|-r|-P)\b",
+    "changes the kernel": r"\bsysctl (-w|--write|--load|--system)|(^|[;&|] *)(u?mount|swapon|swapoff|reboot|shutdown) ",
+    "changes the network": r"\bnft (add|delete|flush|-f)|\bip (link|addr|route) (add|del|set)|\bhostnamectl ",
+    "changes packages": r"\bapt(-get)? (-\S+ )*(install|remove|purge|update|upgrade)\b|\bunattended-upgrade |\bdpkg -[irP]\b",
     "changes a database": r"\b(CREATE|ALTER|DROP|GRANT|REVOKE|TRUNCATE|INSERT INTO|DELETE FROM|UPDATE) [A-Za-z_{]",
     "changes a broker": r"^(add|set|clear|delete|change|stop|start|reset|forget|import|purge|close)_\w+$",
     "listens": r"\bcreate_server\(|\.listen\(",

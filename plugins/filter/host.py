@@ -23,14 +23,14 @@ def ssh_problems(user: str, users: Iterable[str], password_given: Any) -> list[s
         )
     if not user:
         found.append(
-            "host_ssh_user is empty, since the inventory does not set ansible_user. SSH admits only the accounts that are listed, so "
-            "it would shut Ansible out. Set ansible_user to the account that Ansible logs in with."
+            "host_ssh_user is empty, since the inventory does not set ansible_user. SSH admits only listed accounts, "
+            "so it would shut Ansible out. Set ansible_user to the account that Ansible logs in with."
         )
     for account in [user, *users]:
         if "@" in account or "\\" in account:
             found.append(
-                f"{account!r} (ansible_user or host_ssh_users) is an account with a domain. sshd reads what follows an @ as the client's "
-                f"host and would shut everybody out. Make a local account without @ or backslash, and name that."
+                f"{account!r} (ansible_user or host_ssh_users) is an account with a domain. sshd reads what follows an @ as the "
+                f"client's host, and would shut everybody out. Make a local account without @ or backslash, and name that."
             )
         elif any(letter.isspace() or letter in "*?!#\"'" for letter in account):
             found.append(f"host_ssh_users names {account!r}, which is no account. Name each account by itself, without patterns.")

@@ -70,10 +70,10 @@ def refuse_what_is_overruled(reader: Reader) -> None:
             raise NotInForce(f"`{command}` ended with {answer.returncode}: {(answer.stderr or answer.stdout).strip()}")
         effective = by_key(answer.stdout.splitlines())
         for key, lines in wanted.items():
-            if effective.get(key, set()) != lines:
+            if (answers := effective.get(key, set())) != lines:
                 raise NotInForce(
                     f"{reader.path} says `{'; '.join(sorted(lines))}`, but `{command}` answers "
-                    f"`{'; '.join(sorted(effective.get(key, []))) or 'no ' + key}`. {reader.effective['hint']} Nothing was reloaded."
+                    f"`{'; '.join(sorted(answers)) or f'no {key}'}`. {reader.effective['hint']} Nothing was reloaded."
                 )
 
 
@@ -87,10 +87,6 @@ def have_read(readers: list[Reader]) -> None:
                 f"{', '.join(paths)} is written, but `{command}` failed, so it is not in force: "
                 f"{(done.stderr or done.stdout).strip()}. The next run tries again."
             )
-    for path in (RECORDS.parent.parent, RECORDS.parent, RECORDS):
-        if not path.is_dir():
-            path.mkdir(parents=True)
-            path.chmod(0o755)
+    RECORDS.mkdir(parents=True, exist_ok=True)
     for reader in readers:
         record_of(reader.path).write_text(reader.digest, encoding="utf-8")
-

@@ -30,7 +30,11 @@ options:
         type: dict
         suboptions:
           commands: {description: Commands to ask., type: list, elements: str, required: true}
-          lines: {description: Lines that each command must print, and no other of the same first word., type: list, elements: str, required: true}
+          lines:
+            description: Lines that each command must print, and no other with the same first word.
+            type: list
+            elements: str
+            required: true
           hint: {description: What to edit where one is missing., type: str, required: true}
   secrets:
     description: Path to content, for the files that nobody may see, not in a diff either.
@@ -65,7 +69,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.in_force import NotInForce, Reader, forget, have_read, is_read, refuse_what_is_overruled
-from ansible.module_utils.whole_files import Invalid, ManagedFile, write_files
+from ansible.module_utils.whole_files import Invalid, ManagedFile, usual_umask, write_files
 
 EFFECTIVE = {
     "commands": {"type": "list", "elements": "str", "required": True},
@@ -121,6 +125,7 @@ def put_in_place(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "files": {"type": "list", "elements": "dict", "options": FILE, "required": True},

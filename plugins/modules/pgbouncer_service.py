@@ -64,7 +64,7 @@ import tempfile
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.whole_files import ManagedFile, journal, write_files
+from ansible.module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
 
 UNIT = "pgbouncer.service"
 SOCKET_UNIT = "pgbouncer.socket"
@@ -222,6 +222,7 @@ def limit_of(pid):
 
 
 def main():
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "ini": {"type": "str", "required": True},

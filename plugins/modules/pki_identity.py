@@ -38,7 +38,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pki_files import BUNDLE, CERTIFICATE, HOME, ISSUER, KEY, identities, text_of
-from ansible.module_utils.whole_files import ManagedFile, write_files
+from ansible.module_utils.whole_files import ManagedFile, usual_umask, write_files
 
 
 class Failure(Exception):
@@ -201,6 +201,7 @@ def run(store: Store, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "identities": {"type": "dict", "required": True},

@@ -45,7 +45,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.supervisord import connect, full_name, processes, wait_until_stopped, wait_until_up
-from ansible.module_utils.whole_files import ManagedFile, current_content, diff_of, write_files
+from ansible.module_utils.whole_files import ManagedFile, current_content, diff_of, usual_umask, write_files
 
 LOG_LINES = 15
 
@@ -92,6 +92,7 @@ def write(path: str, before: str | None, content: str | None, check_mode: bool) 
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
