@@ -119,6 +119,7 @@ def start(home: Path, release: str) -> subprocess.Popen[str]:
         **SECRETS,
         "application_current": CURRENT,
         "topology_flows": FLOWS,
+        "topology_program_logs": ["/var/log/celery/*.log", "/var/log/supervisor/*.log"],
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
     }
@@ -285,6 +286,8 @@ def erlang_terms(text: str) -> None:
 
 
 def logrotate(text: str) -> None:
+    if not lines_of(text):
+        return  # no program of supervisord's runs on the host
     body = re.fullmatch(r"(?:/\S+ ?)+\{\n(.*)\}\n", "".join(f"{line}\n" for line in lines_of(text)), re.DOTALL)
     assert body and body[1].count("postrotate") == body[1].count("endscript") == 1
 

@@ -12,11 +12,17 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import ansible.module_utils
 import pytest
 from fleet.source import source_of
 
 from lab.machine import REPOSITORY
+
+# Modules import their helpers as Ansible names them on a host.
+ansible.module_utils.__path__.append(str(REPOSITORY / "plugins/module_utils"))
+import application_release  # noqa: E402
 
 MODULES = REPOSITORY / "plugins/modules"
 OWNER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
@@ -64,26 +70,20 @@ def test_a_host_s_identities_are_reached(tmp_path):
     assert (tmp_path / "grunnfjell/pki/.versions").stat().st_mode & 0o777 == 0o711
 
 
-def test_a_release_is_read_by_the_application_s_account(tmp_path):
-    build = (
-        "import application_release as release\nimport os, types\nfrom pathlib import Path\nos.umask(0o077)\n"
-        "release.Build.environment = lambda self, source: (self.directory / 'venv/bin').mkdir(parents=True)\n"
-        f"module = types.SimpleNamespace(params={{'artifact': {str(tmp_path / 'a.tar.gz')!r}, 'settings': '/s', 'migrate': []}})\n"
-        "release.usual_umask()\n"
-        f"release.Build(module, Path({str(tmp_path / 'opt/app/releases/1')!r})).build()\n"
-    )
-    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+def test_a_release_is_read_by_the_application_s_account(tmp_path, monkeypatch):
+    with tarfile.open(tmp_path / "artifact", "w:gz") as archive:
         entry = tarfile.TarInfo("package/module.py")
         entry.size, entry.mode = 2, 0o644
         archive.addfile(entry, io.BytesIO(b"x\n"))
-    setup = f"import sys, ansible.module_utils; ansible.module_utils.__path__.append({str(MODULES.parent / 'module_utils')!r})\n"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{setup}sys.path.insert(0, {str(MODULES)!r})\n{build}"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    environment = lambda self, source: (self.directory / "venv/bin").mkdir(parents=True)  # noqa: E731
+    monkeypatch.setattr(application_release.Build, "environment", environment)
+    module = SimpleNamespace(params={"artifact": str(tmp_path / "artifact"), "settings": "/settings", "migrate": []})
+    before = os.umask(0o077)
+    try:
+        application_release.usual_umask()
+        application_release.Build(module, tmp_path / "opt/app/releases/1").build()
+    finally:
+        os.umask(before)
     assert unreadable(tmp_path / "opt") == []
 
 

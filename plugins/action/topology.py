@@ -42,6 +42,7 @@ author: maintainers
 RETURN = r"""
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
+program_logs: {description: "Host to what its roles list as __<role>_program_logs.", type: dict, returned: success}
 identities: {description: "Host to its roles' __<role>_identity, by role.", type: dict, returned: success}
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
 roles: {description: "Host to the roles that it carries.", type: dict, returned: success}
@@ -75,6 +76,7 @@ class ActionModule(ActionBase):
             "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
+            "program_logs": self._program_logs,
             "identities": self._identities,
             "names": {name: names_to_resolve(host) for name, host in fleet.hosts.items()},
         }
@@ -85,6 +87,7 @@ class ActionModule(ActionBase):
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
         self._packages: dict[str, list[str]] = {}
+        self._program_logs: dict[str, list[str]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         args = self._task.args
         roles = {"topology": ("all",)}
@@ -185,6 +188,8 @@ class ActionModule(ActionBase):
         if "resources" in given.get("ansible_facts", {}):
             lists = [f"__{role}_packages" for role in own if f"__{role}_packages" in variables]
             self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
+            lists = [f"__{role}_program_logs" for role in own if f"__{role}_program_logs" in variables]
+            self._program_logs[name] = sorted({log for each in lists for log in templar.template(variables[each])})
             shown = {role: f"__{role}_identity" for role in own if f"__{role}_identity" in variables}
             self._identities[name] = {role: templar.template(variables[constant]) for role, constant in shown.items()}
             if shown and "pki" not in roles and variables.get("pki_authorities") is None:

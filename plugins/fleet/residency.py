@@ -16,7 +16,7 @@ HOLDS = {
     "postgresql": ("the databases of {applications}", "/var/lib/postgresql"),
     "pgbouncer": ("nothing at rest; queries and rows of {applications} pass", ""),
     "celery_worker": ("work in progress of {applications}, and its workers' logs", "/var/lib/{application}, /var/log/celery"),
-    "producer": ("what clients handed in to {applications}, and its access logs", "/var/lib/{application}, /var/log/celery"),
+    "producer": ("what clients handed in to {applications}, and its access logs", "/var/lib/{application}, /var/log/producer"),
     "host": ("the journal", "/var/log/journal"),
 }
 # The first port that a kernel gives to a client's socket.
