@@ -84,3 +84,20 @@ def test_a_run_cut_off_between_a_file_and_its_reader_is_completed_by_the_next(ho
     assert third.returncode == 0 and third.changed, third.said
     assert journal_bound(host) == int(inputs["host_journal_max_use"].removesuffix("M")) * 2**20
     assert carries_connections(host) is forwarding
+
+
+def test_a_setting_of_another_file_that_overrules_the_role_is_refused_by_name_and_not_reloaded(host, inputs, run):
+    """Review finding 24: a Match block wins over whatever stands before it."""
+    path, account = "/etc/ssh/sshd_config.d/50-grunnfjell-test.conf", inputs["host_ssh_users"][0]
+    assert not host.file(path).exists
+    # Until sshd reads it, nobody comes in by it: sshd is only asked what it would do.
+    host.check_output(f"printf 'Match User {account}\n  PasswordAuthentication yes\n' > {path}")
+    try:
+        done = run(host_ssh_tcp_forwarding=not inputs["host_ssh_tcp_forwarding"])
+    finally:
+        host.check_output(f"rm {path}")
+    assert done.returncode != 0, done.said
+    assert f"says `passwordauthentication no`, but `sshd -T -C user={account}," in done.said, done.said
+    assert 'answers `passwordauthentication yes`. Put "Include' in done.said, done.said
+    assert carries_connections(host) is inputs["host_ssh_tcp_forwarding"]
+    assert run().returncode == 0
