@@ -15,6 +15,10 @@ ansible.module_utils.__path__.append(str(Path(__file__).parents[1] / "plugins" /
 
 import host  # noqa: E402  (the filter; the line above must come first)
 from ansible.module_utils.whole_files import Invalid, ManagedFile, write_files  # noqa: E402
+from ansible.parsing.dataloader import DataLoader  # noqa: E402
+from ansible.template import Templar  # noqa: E402
+
+from lab.machine import REPOSITORY  # noqa: E402
 
 
 @pytest.mark.parametrize(("user", "users"), [("root", []), ("admin", ["alice", "bob"])])
@@ -74,3 +78,22 @@ def test_a_file_that_its_reader_refuses_is_not_put_in_place(tmp_path):
     with pytest.raises(Invalid, match="was not put in place, since grep refuses it"):
         write_files([wanted("bad\n")], check_mode=False)
     assert path.read_text() == "good\n" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("installed", "packages", "client", "needed"),
+    [
+        ([], ["ca-certificates", "systemd-timesyncd"], "systemd-timesyncd", ["ca-certificates", "systemd-timesyncd"]),
+        (["chrony"], ["ca-certificates", "systemd-timesyncd"], "chrony", ["ca-certificates"]),
+        (["ntpsec"], ["ca-certificates", "systemd-timesyncd"], "ntpsec", ["ca-certificates"]),
+        ([], ["ca-certificates", "chrony"], "chrony", ["ca-certificates", "chrony"]),
+    ],
+)
+def test_a_time_client_that_the_image_brought_is_not_removed(installed, packages, client, needed):
+    """Review finding 25: to install systemd-timesyncd is to remove chrony."""
+    loader = DataLoader()
+    variables = loader.load_from_file(str(REPOSITORY / "roles/host/vars/main.yml"), trusted_as_template=True)
+    variables |= {"host_packages": packages, "ansible_facts": {"installed_packages": installed}}
+    templar = Templar(loader, variables)
+    assert templar.template(variables["__host_time_client"]) == client
+    assert templar.template(variables["__host_packages_needed"]) == needed
