@@ -37,7 +37,11 @@ class Reader:
 
 
 def call(command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(shlex.split(command), capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    words = shlex.split(command)
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise NotInForce(f"{words[0]} is not installed on this host. Add its package to host_packages.") from error
 
 
 def record_of(path: str) -> Path:
