@@ -10,41 +10,10 @@ from lab.judge import disturbing
 from lab.judge.disturbing import homes, unmarked
 from lab.machine import REPOSITORY
 
-# Folders whose tests still lack the mark, by name of the test. A test that gets the mark leaves this list.
-LACKING = {
-    "acceptance": {
-        "test_acceptance.py::test_a_record_that_stands_is_read_and_nothing_is_measured_again",
-        "test_acceptance.py::test_an_undeclared_container_is_refused_before_anything_is_built",
-    },
-    "pgbouncer": {
-        "test_pgbouncer.py::test_a_database_leads_to_postgresql_by_transactions",
-        "test_pgbouncer.py::test_a_database_that_is_not_declared_leads_nowhere",
-        "test_pgbouncer.py::test_a_superuser_and_a_stranger_are_refused",
-        "test_pgbouncer.py::test_a_wrong_password_is_refused",
-        "test_pgbouncer.py::test_an_application_logs_in_and_works",
-        "test_pgbouncer.py::test_beyond_loopback_it_speaks_verified_tls_only",
-        "test_pgbouncer.py::test_nobody_reaches_or_fells_the_console_over_the_network",
-        "test_pgbouncer.py::test_one_application_cannot_enter_the_database_of_another",
-        "test_pgbouncer.py::test_past_pgbouncer_a_password_alone_opens_nothing",
-        "test_pgbouncer.py::test_the_way_to_postgresql_is_encrypted_and_shows_who_comes",
-    },
-    "postgresql": {
-        "test_postgresql.py::test_a_certificate_of_another_authority_is_refused",
-        "test_postgresql.py::test_a_client_that_dials_another_name_does_not_believe_the_server",
-        "test_postgresql.py::test_an_application_with_certificate_and_password_comes_in",
-        "test_postgresql.py::test_pgbouncer_gets_a_verifier_only_of_roles_that_may_log_in_today",
-        "test_postgresql.py::test_pgbouncer_gets_no_verifier_of_a_role_of_another_database",
-        "test_postgresql.py::test_plain_text_is_refused",
-        "test_postgresql.py::test_what_a_second_login_makes_belongs_to_the_application",
-        "test_postgresql.py::test_without_a_certificate_the_password_alone_opens_nothing",
-    },
-}
-
 
 @pytest.mark.parametrize("home", homes(), ids=lambda home: home.parent.name)
 def test_a_test_that_disturbs_a_host_is_marked(home: Path) -> None:
-    lacking = LACKING.get(home.parent.name, set())
-    found = {name: sorted(what) for name, what in unmarked(home).items() if name not in lacking}
+    found = {name: sorted(what) for name, what in unmarked(home).items()}
     assert found == {}, "mark them @pytest.mark.disruptive, or let them only read"
 
 
