@@ -21,7 +21,7 @@ JUDGES = "\n".join(
 )
 # What a role sets for others to read.
 OUTPUTS = {"application_current", "topology_packages", "topology_identities", "topology_own_roles", "topology_flows"}
-OUTPUTS |= {"topology_queues"}
+OUTPUTS |= {"topology_queues", "topology_program_logs"}
 
 
 def load(role: str, path: str, roles: Path = ROOT / "roles") -> dict:
@@ -191,6 +191,18 @@ def test_no_role_names_an_inventory_group_or_an_address() -> None:
             assert not found, f"roles/{role}/{path} names the group {found}"
             addresses = [a for a in re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", text) if not a.startswith(("127.", "0.", "4.0.5"))]
             assert not addresses, f"roles/{role}/{path} names the address {addresses}"
+
+
+def test_every_log_of_a_program_is_turned_over_and_goes() -> None:
+    """Review finding 22: a role with a directory of logs lists them for role host, whose defaults hold the same ones."""
+    inputs = {role: name for role in ROLES for name in options(role) if name.endswith("_log_directory")}
+    assert set(inputs) >= {"celery_worker", "producer"}
+    turned = options("host")["host_logs_turned_daily"]["default"]
+    for role, name in inputs.items():
+        assert load(role, "vars/main.yml")[f"__{role}_program_logs"] == [f"{{{{ {name} }}}}/*.log"]
+        assert f"{options(role)[name]['default']}/*.log" in turned
+    bound = yaml.safe_load((ROOT / "inventories/example/group_vars/all/host.yml").read_text())
+    assert bound["host_logs_turned_daily"] == "{{ topology_program_logs }}"
 
 
 def test_playbooks_read_as_a_table_of_contents() -> None:

@@ -7,11 +7,15 @@ import os
 import pwd
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.grunnfjell.platform.plugins.module_utils.whole_files import Invalid, ManagedFile, write_files
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import host
 
+from lab.machine import REPOSITORY
 
-@pytest.mark.parametrize(("user", "users"), [("root", []), ("admin", ["alice", "bob"]), ("", [])])
+
+@pytest.mark.parametrize(("user", "users"), [("root", []), ("admin", ["alice", "bob"])])
 def test_accounts_that_come_by_key_are_welcome(user, users):
     assert host.ssh_problems(user, users, False) == []
 
@@ -20,7 +24,12 @@ def test_accounts_that_come_by_key_are_welcome(user, users):
     ("user", "users", "password", "says"),
     [
         ("root", [], True, "connects with a password"),
+        # Review finding 33: with -u or User in ~/.ssh/config, nobody would be shut out.
         ("", ["alice"], False, "Set ansible_user"),
+        ("", [], False, "Set ansible_user"),
+        # Review finding 13: `AllowUsers name@domain` admits the name from that host alone.
+        ("ansible@corp.example", [], False, "'ansible@corp.example' (ansible_user or host_ssh_users) is an account with a"),
+        ("root", ["CORP\\alice"], False, "Make a local account without @ or backslash"),
         ("root", ["al*"], False, "'al*', which is no account"),
         ("root", ["a b"], False, "'a b', which is no account"),
     ],
@@ -63,3 +72,34 @@ def test_a_file_that_its_reader_refuses_is_not_put_in_place(tmp_path):
     with pytest.raises(Invalid, match="was not put in place, since grep refuses it"):
         write_files([wanted("bad\n")], check_mode=False)
     assert path.read_text() == "good\n" and list(tmp_path.iterdir()) == [path]
+
+
+def test_sshd_is_asked_for_every_account_that_may_come_and_for_one_that_may_not():
+    """Review finding 24."""
+    loader = DataLoader()
+    variables = loader.load_from_file(str(REPOSITORY / "roles/host/vars/main.yml"), trusted_as_template=True)
+    variables |= {"host_ssh_user": "debian", "host_ssh_users": ["alice"], "host_ssh_tcp_forwarding": False}
+    variables |= {"ansible_facts": {"resources": {"controller": "192.0.2.9"}}}
+    effective = Templar(loader, variables).template(variables["__host_ssh_effective"])
+    asked = {f"sshd -T -C host=grunnfjell,addr=192.0.2.9,user={user}" for user in ("alice", "debian", "nobody")}
+    assert set(effective["commands"]) == asked
+    assert {"permitrootlogin no", "allowusers alice", "allowusers debian", "passwordauthentication no"} <= set(effective["lines"])
+
+
+@pytest.mark.parametrize(
+    ("installed", "packages", "client", "needed"),
+    [
+        ([], ["ca-certificates", "systemd-timesyncd"], "systemd-timesyncd", ["ca-certificates", "systemd-timesyncd"]),
+        (["chrony"], ["ca-certificates", "systemd-timesyncd"], "chrony", ["ca-certificates"]),
+        (["ntpsec"], ["ca-certificates", "systemd-timesyncd"], "ntpsec", ["ca-certificates"]),
+        ([], ["ca-certificates", "chrony"], "chrony", ["ca-certificates", "chrony"]),
+    ],
+)
+def test_a_time_client_that_the_image_brought_is_not_removed(installed, packages, client, needed):
+    """Review finding 25: to install systemd-timesyncd is to remove chrony."""
+    loader = DataLoader()
+    variables = loader.load_from_file(str(REPOSITORY / "roles/host/vars/main.yml"), trusted_as_template=True)
+    variables |= {"host_packages": packages, "ansible_facts": {"installed_packages": installed}}
+    templar = Templar(loader, variables)
+    assert templar.template(variables["__host_time_client"]) == client
+    assert sorted(templar.template(variables["__host_packages_needed"])) == needed

@@ -8,8 +8,10 @@ import pytest
 from ansible_collections.grunnfjell.platform.plugins.action.resource_facts import clock_offset
 from ansible_collections.grunnfjell.platform.plugins.modules.resource_facts import (
     address_of,
+    cloud_init_works,
     controller,
     descriptors_max,
+    dpkg_interrupted,
     filters_calls,
     installed_packages,
     listening,
@@ -123,3 +125,38 @@ def test_a_systemd_without_the_administrators_capability_filters_no_calls(tmp_pa
     (tmp_path / "proc/1").mkdir(parents=True)
     (tmp_path / "proc/1/status").write_text(f"Name:\tsystemd\nCapBnd:\t{bounding}\n")
     assert filters_calls(tmp_path) is may
+
+
+@pytest.mark.parametrize(
+    ("files", "works"),
+    [
+        ([], False),
+        (["run/cloud-init/status.json"], True),
+        (["run/cloud-init/result.json"], False),
+        (["run/cloud-init/disabled"], False),
+    ],
+)
+def test_a_first_boot_that_still_goes_on_is_seen(tmp_path, files, works):
+    """Review finding 30."""
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    assert cloud_init_works(tmp_path) is works
+
+
+@pytest.mark.parametrize(
+    ("listing", "journal", "interrupted"),
+    [
+        ("ii  adduser\nrc  nginx\n", [], False),
+        ("ii  adduser\niU  hello\n", [], True),
+        ("iF  hello\n", [], True),
+        ("iHR hello\n", [], True),
+        ("ii  adduser\n", ["0001"], True),
+    ],
+)
+def test_a_dpkg_that_was_broken_off_is_seen(tmp_path, listing, journal, interrupted):
+    """Review finding 30: apt refuses to work until dpkg has ended its work."""
+    (tmp_path / "var/lib/dpkg/updates").mkdir(parents=True)
+    for name in journal:
+        (tmp_path / "var/lib/dpkg/updates" / name).touch()
+    assert dpkg_interrupted(listing, tmp_path) is interrupted

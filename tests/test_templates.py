@@ -121,6 +121,7 @@ def start(home: Path, release: str) -> subprocess.Popen[str]:
         **SECRETS,
         "application_current": CURRENT,
         "topology_flows": FLOWS,
+        "topology_program_logs": ["/var/log/celery/*.log", "/var/log/supervisor/*.log"],
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
     }
@@ -291,6 +292,8 @@ def erlang_atoms(text: str) -> None:
 
 
 def logrotate(text: str) -> None:
+    if not lines_of(text):
+        return  # no program of supervisord's runs on the host
     body = re.fullmatch(r"(?:/\S+ ?)+\{\n(.*)\}\n", "".join(f"{line}\n" for line in lines_of(text)), re.DOTALL)
     assert body and body[1].count("postrotate") == body[1].count("endscript") == 1
 
@@ -299,12 +302,17 @@ def tmpfiles(text: str) -> None:
     assert all(re.fullmatch(r"x /\S+|e /\S+ - - - m:[1-9]\d*d", line) for line in lines_of(text)) and lines_of(text)
 
 
+def time_sources(text: str) -> None:
+    assert all(re.fullmatch(r"server \S+ iburst", line) for line in lines_of(text))
+
+
 # How each file is read by whom it is for. A template of a new kind says so here.
 PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"/etc/systemd/.*\.(conf|service|timer)", unit),
     (r"/etc/.*\.nft", nftables),
     (r"/etc/logrotate\.d/.*", logrotate),
     (r"/etc/tmpfiles\.d/.*\.conf", tmpfiles),
+    (r"/etc/chrony/sources\.d/.*\.sources", time_sources),
     (r"/etc/supervisor/conf\.d/.*\.conf", programs),
     (r"/etc/supervisor/programs/.*", shell),
     (r"/etc/sysctl\.d/.*\.conf", settings(r"(?P<key>[A-Za-z0-9_.*-]+) = \S.*")),

@@ -43,6 +43,7 @@ RETURN = r"""
 refused: {description: Every sentence that stands against the fleet., type: str, returned: when there is one}
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
+program_logs: {description: "Host to what its roles list as __<role>_program_logs.", type: dict, returned: success}
 identities: {description: "Host to its roles' __<role>_identity, by role.", type: dict, returned: success}
 sources: {description: "Host to its application's source (a branch as its commit) and identity.", type: dict, returned: success}
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
@@ -96,6 +97,7 @@ class ActionModule(ActionBase):
             "queues": {name: consumed_queues(fleet.colleagues(host)) for name, host in fleet.hosts.items()},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
+            "program_logs": self._program_logs,
             "identities": self._identities,
             "sources": self._pinned,
             "names": {name: names_to_resolve(host) for name, host in fleet.hosts.items()},
@@ -108,6 +110,7 @@ class ActionModule(ActionBase):
         self._sentences: list[str] = []
         self._packages: dict[str, list[str]] = {}
         self._pinned: dict[str, dict[str, Any]] = {}
+        self._program_logs: dict[str, list[str]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         args = self._task.args
         roles = {"topology": ("all",)}
@@ -214,6 +217,8 @@ class ActionModule(ActionBase):
         if "resources" in given.get("ansible_facts", {}):
             lists = [f"__{role}_packages" for role in own if f"__{role}_packages" in variables]
             self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
+            lists = [f"__{role}_program_logs" for role in own if f"__{role}_program_logs" in variables]
+            self._program_logs[name] = sorted({log for each in lists for log in templar.template(variables[each])})
             shown = {role: f"__{role}_identity" for role in own if f"__{role}_identity" in variables}
             self._identities[name] = {role: templar.template(variables[constant]) for role, constant in shown.items()}
             if shown and "pki" not in roles and variables.get("pki_authorities") is None:

@@ -27,6 +27,11 @@ class Invalid(Exception):
     """What the program that reads a file says against its content."""
 
 
+def usual_umask() -> None:
+    """First in each module that makes directories: with a login's umask of 077 no service could reach its files below them."""
+    os.umask(0o022)
+
+
 def current_content(path: str) -> str | None:
     try:
         with open(path, encoding="utf-8") as handle:

@@ -57,7 +57,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.bounded import run
-from ..module_utils.whole_files import ManagedFile, write_atomically
+from ..module_utils.whole_files import ManagedFile, usual_umask, write_atomically
 
 # Beside a service at work it yields: the last of the best-effort class, since the idle class may wait for ever.
 POLITELY = ["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"]
@@ -336,6 +336,7 @@ def keep(records: Path, record: dict[str, Any], number: int) -> Path:
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "do": {"type": "str", "choices": ["ask", "measure", "record"], "required": True},

@@ -61,6 +61,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import bounded
+from ..module_utils.whole_files import usual_umask
 
 READY = ".ready"
 # Where a release in use is named: the processes, what starts them again, and the scripts that this calls.
@@ -217,6 +218,7 @@ class Build:
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},

@@ -44,10 +44,11 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import firewall_program as firewall
-from ..module_utils.whole_files import diff_of
+from ..module_utils.whole_files import diff_of, usual_umask
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -8,6 +8,8 @@ module: managed_files
 short_description: Put several whole files in place, in one call
 description:
   - Writes each file that differs, atomically, and makes the directories that lead to it (root, 0755).
+  - Has what runs read a file with I(apply), now and not at the end of the play, so no later failure keeps it from that. A record
+    on the host says what was read, so a run that was cut off between file and reader is completed by the next one.
   - One call for a role's whole configuration costs a twelfth of a template task that loops over six files, two calls each.
 options:
   files:
@@ -22,6 +24,18 @@ options:
       group: {description: Group., type: str, default: root}
       mode: {description: 'Permissions, octal.', type: str, default: '0644'}
       validate: {description: Command that must accept the content (C(%s)) before it is put in place., type: str}
+      apply: {description: Command that has what runs read the file. Files with one command have it run once., type: str}
+      effective:
+        description: What the reader's parser must answer before I(apply) runs; asked on every run.
+        type: dict
+        suboptions:
+          commands: {description: Commands to ask., type: list, elements: str, required: true}
+          lines:
+            description: Lines that each command must print, and no other with the same first word.
+            type: list
+            elements: str
+            required: true
+          hint: {description: What to edit where one is missing., type: str, required: true}
   secrets:
     description: Path to content, for the files that nobody may see, not in a diff either.
     type: dict
@@ -42,58 +56,90 @@ EXAMPLES = r"""
         content: "{{ lookup('rendered', 'etc/service/service.conf.j2') }}"
         group: service
         mode: "0640"
-  notify: Reload the service
+        apply: systemctl try-reload-or-restart service
 """
 
 RETURN = r"""
 written: {description: Paths that were written or would be., returned: success, type: list, elements: str}
+applied: {description: Paths of the files that were read or would be., returned: success, type: list, elements: str}
 """
 
 import os
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.whole_files import Invalid, ManagedFile, write_files
+from ..module_utils.in_force import NotInForce, Reader, forget, have_read, is_read, refuse_what_is_overruled
+from ..module_utils.whole_files import Invalid, ManagedFile, usual_umask, write_files
+
+EFFECTIVE = {
+    "commands": {"type": "list", "elements": "str", "required": True},
+    "lines": {"type": "list", "elements": "str", "required": True},
+    "hint": {"type": "str", "required": True},
+}
+FILE = {
+    "path": {"type": "path", "required": True},
+    "content": {"type": "str"},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+    "mode": {"type": "str", "default": "0644"},
+    "validate": {"type": "str"},
+    "apply": {"type": "str"},
+    "effective": {"type": "dict", "options": EFFECTIVE},
+}
+
+
+def managed(file: dict[str, Any], secrets: dict[str, str]) -> ManagedFile:
+    secret = secrets.get(file["path"])
+    content = file["content"] if secret is None else secret
+    if content is None:
+        raise Invalid(f"{file['path']} has no content, neither of its own nor in secrets.")
+    mode = int(file["mode"], 8)
+    return ManagedFile(file["path"], content, file["owner"], file["group"], mode, secret is not None, file["validate"])
+
+
+def put_in_place(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
+    files = [managed(file, params["secrets"]) for file in params["files"]]
+    contents = {file.path: file.content for file in files}
+    readers = [
+        Reader(file["path"], contents[file["path"]], file["apply"], file["effective"] or {})
+        for file in params["files"]
+        if file["apply"]
+    ]
+    missing = [path for path in params["directories"] if not os.path.isdir(path)]
+    differing = write_files(files, check_mode=True)
+    due = [reader for reader in readers if reader.path in differing.changed or not is_read(reader)]
+    if not check_mode:
+        for path in missing:
+            os.makedirs(path, mode=0o755)
+        for path in differing.changed:
+            forget(path)
+        write_files(files, check_mode=False)
+    if not check_mode or not due:
+        for reader in readers:
+            refuse_what_is_overruled(reader)
+    if due and not check_mode:
+        have_read(due)
+    written = [*missing, *differing.changed]
+    applied = [reader.path for reader in due]
+    return {"changed": bool(written or applied), "written": written, "applied": applied, "diff": differing.diffs}
 
 
 def main() -> None:
-    file_spec = {
-        "path": {"type": "path", "required": True},
-        "content": {"type": "str"},
-        "owner": {"type": "str", "default": "root"},
-        "group": {"type": "str", "default": "root"},
-        "mode": {"type": "str", "default": "0644"},
-        "validate": {"type": "str"},
-    }
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
-            "files": {"type": "list", "elements": "dict", "options": file_spec, "required": True},
+            "files": {"type": "list", "elements": "dict", "options": FILE, "required": True},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "directories": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
-    files = []
-    for file in module.params["files"]:
-        secret = module.params["secrets"].get(file["path"])
-        content = file["content"] if secret is None else secret
-        if content is None:
-            module.fail_json(msg=f"{file['path']} has no content, neither of its own nor in secrets.")
-        files.append(
-            ManagedFile(
-                file["path"], content, file["owner"], file["group"], int(file["mode"], 8), secret is not None, file["validate"]
-            )
-        )
-    missing = [path for path in module.params["directories"] if not os.path.isdir(path)]
-    if not module.check_mode:
-        for path in missing:
-            os.makedirs(path, mode=0o755)
     try:
-        result = write_files(files, module.check_mode)
-    except Invalid as refused:
+        result = put_in_place(module.params, module.check_mode)
+    except (Invalid, NotInForce) as refused:
         module.fail_json(msg=str(refused))
-    written = [*missing, *result.changed]
-    module.exit_json(changed=bool(written), written=written, diff=result.diffs)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

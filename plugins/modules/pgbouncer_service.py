@@ -65,7 +65,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.whole_files import ManagedFile, journal, write_files
+from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
 
 UNIT = "pgbouncer.service"
 SOCKET_UNIT = "pgbouncer.socket"
@@ -223,6 +223,7 @@ def limit_of(pid):
 
 
 def main():
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "ini": {"type": "str", "required": True},

@@ -39,7 +39,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.pki_files import BUNDLE, CERTIFICATE, HOME, ISSUER, KEY, identities, text_of
-from ..module_utils.whole_files import ManagedFile, write_files
+from ..module_utils.whole_files import ManagedFile, usual_umask, write_files
 
 
 class Failure(Exception):
@@ -202,6 +202,7 @@ def run(store: Store, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "identities": {"type": "dict", "required": True},

@@ -59,7 +59,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.whole_files import ManagedFile, journal, write_files
+from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
 
 LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^'\\]|''|\\.)*)'\s*$")
 
@@ -214,6 +214,7 @@ class Cluster:
 
 
 def main():
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "version": {"type": "str", "required": True},

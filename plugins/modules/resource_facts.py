@@ -31,7 +31,8 @@ ansible_facts:
     C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came
     from, as the host sees it; null without SSH), C(accounts) (each of I(accounts) → whether it exists, with a group of the same
     name) and C(firewall) (whether the kit's firewall is on the host);
-    C(installed_packages), names of Debian packages.
+    C(installed_packages), names of Debian packages; C(unsettled), with C(cloud_init) (whether it still sets this boot up) and
+    C(dpkg) (whether somebody broke it off, so that apt refuses to work).
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
@@ -202,6 +203,19 @@ def account_exists(name: str) -> bool:
     return True
 
 
+def cloud_init_works(root: Path = Path("/")) -> bool:
+    """Whether cloud-init began with this boot and has not ended; it upgrades packages, and so holds apt's locks."""
+    run = root / "run/cloud-init"
+    return run.is_dir() and not any((run / name).exists() for name in ("result.json", "disabled"))
+
+
+def dpkg_interrupted(listing: str, root: Path = Path("/")) -> bool:
+    """Whether a package is half installed, unpacked or half configured, or dpkg left its journal behind."""
+    updates = root / "var/lib/dpkg/updates"
+    half = any(status[1] in "UFH" for status, _ in (line.split() for line in listing.splitlines()))
+    return half or (updates.is_dir() and any(updates.iterdir()))
+
+
 def filters_calls(root: Path = Path("/")) -> bool:
     """Whether systemd has CAP_SYS_ADMIN: without it, from 256 on, it starts no service that has both User= and a filter."""
     bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", (root / "proc/1/status").read_text(), re.MULTILINE)
@@ -223,7 +237,8 @@ def main() -> None:
         "accounts": {name: account_exists(name) for name in module.params["accounts"]},
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
     }
-    facts = {"resources": resources, "installed_packages": installed_packages(listing)}
+    unsettled = {"cloud_init": cloud_init_works(), "dpkg": dpkg_interrupted(listing)}
+    facts = {"resources": resources, "installed_packages": installed_packages(listing), "unsettled": unsettled}
     module.exit_json(ansible_facts=facts, clock=time.time())
 
 

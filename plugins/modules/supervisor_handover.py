@@ -63,7 +63,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.supervisord import connect, full_name, processes, stopped, wait_until_up
-from ..module_utils.whole_files import ManagedFile, current_content, write_files
+from ..module_utils.whole_files import ManagedFile, current_content, usual_umask, write_files
 
 LOG_LINES = 25
 # A trial has no client, so nothing is waited for.
@@ -163,6 +163,7 @@ def replace(supervisor, process: dict, seconds: float) -> list[dict]:
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "program": {"type": "str", "required": True},

@@ -52,7 +52,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.supervisord import POLL_SECONDS, connect, full_name, processes, wait_until_stopped, wait_until_up
-from ..module_utils.whole_files import ManagedFile, current_content, diff_of, write_files
+from ..module_utils.whole_files import ManagedFile, current_content, diff_of, usual_umask, write_files
 
 LOG_LINES = 15
 # A supervisord that could not read its files tries again every half second (role supervisor).
@@ -159,6 +159,7 @@ def put_back(supervisor) -> None:
 
 
 def main() -> None:
+    usual_umask()
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},

@@ -66,6 +66,7 @@ def test_measuring_leaves_nothing_behind(host, inputs) -> None:
     assert host.run("dpkg-query --show fio").rc != 0 and host.run("dpkg-query --show librados2").rc != 0
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_a_record_that_stands_is_read_and_nothing_is_measured_again(name, once_more) -> None:
     answer = once_more.answer
@@ -73,6 +74,7 @@ def test_a_record_that_stands_is_read_and_nothing_is_measured_again(name, once_m
     assert once_more.after[name] == once_more.before[name]
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_an_undeclared_container_is_refused_before_anything_is_built(host, name, without_exceptions) -> None:
     kind = host.run("systemd-detect-virt").stdout.strip()

@@ -14,6 +14,7 @@ from ways import PORTS, TABLE, declared, guarded, reached
 testinfra_hosts = ["ansible://all"]
 
 
+@pytest.mark.disruptive
 def test_a_host_reaches_of_another_exactly_what_is_declared(host, name, inputs, fleet_inputs, listeners):
     others = {other: fleet_inputs[other] for other in listeners if other != name}
     targets = {(other["topology_address"], port) for other in others.values() for port in PORTS}
@@ -26,6 +27,7 @@ def test_a_host_reaches_of_another_exactly_what_is_declared(host, name, inputs, 
     assert reached(host, targets) == expected
 
 
+@pytest.mark.disruptive
 def test_nobody_comes_in_by_ipv6_either(host, name, inputs, fleet_inputs, listeners):
     """Every interface has an address for its own link, whether somebody thought of IPv6 or not."""
     route = json.loads(host.check_output("ip -j -4 route get 192.0.2.1"))[0]["dev"]
@@ -41,6 +43,7 @@ def test_nobody_comes_in_by_ipv6_either(host, name, inputs, fleet_inputs, listen
     assert reached(host, targets) == expected
 
 
+@pytest.mark.disruptive
 def test_from_outside_only_what_is_declared_is_open(inputs, listeners):
     def is_open(port: int) -> bool:
         try:
@@ -55,6 +58,7 @@ def test_from_outside_only_what_is_declared_is_open(inputs, listeners):
     assert found == ({22} if guarded(inputs) else set(every))
 
 
+@pytest.mark.disruptive
 def test_a_host_reaches_outside_exactly_what_is_declared(host, inputs, controller, outside):
     targets = {(controller, port) for port in PORTS}
     expected = {(controller, port) for port in declared(inputs, {controller})} if guarded(inputs) else targets

@@ -163,11 +163,13 @@ def test_the_databases_are_those_declared_and_no_other(console, inputs):
     assert {row["name"]: row["database"] for row in rows} == declared
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_a_database_that_is_not_declared_leads_nowhere(login):
     assert login("SELECT 1", name="postgres").rc
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_a_database_leads_to_postgresql_by_transactions(console, login, database):
     assert login("SELECT 1").stdout.strip() == "1"
@@ -175,6 +177,7 @@ def test_a_database_leads_to_postgresql_by_transactions(console, login, database
     assert row["database"] == database["name"] and row["pool_mode"] in ("", "transaction")
 
 
+@pytest.mark.disruptive
 def test_an_application_logs_in_and_works(login, database):
     done = login("SELECT current_user, current_database()")
     assert done.stdout.strip() == f"{database['owner']}|{database['name']}", done.stderr
@@ -187,6 +190,7 @@ def serial_of(host, identity: str) -> int:
     return int(host.check_output(f"openssl x509 -noout -serial -in {identity}/certificate.pem").partition("=")[2], 16)
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_the_way_to_postgresql_is_encrypted_and_shows_who_comes(host, login):
     done = login(OWN_SESSION)
@@ -195,6 +199,7 @@ def test_the_way_to_postgresql_is_encrypted_and_shows_who_comes(host, login):
     assert int(serial) == serial_of(host, f"{PKI}/pgbouncer")
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("way", "why"),
@@ -287,6 +292,7 @@ def test_postgresql_by_another_name_is_not_believed(host, database, postgresql_h
         host.check_output(f"rm -rf {twin}")
 
 
+@pytest.mark.disruptive
 def test_beyond_loopback_it_speaks_verified_tls_only(config, login):
     addresses = [ipaddress.ip_address(item.strip()) for item in config["listen_addr"].split(",")]
     if all(address.is_loopback for address in addresses):
@@ -300,6 +306,7 @@ def test_beyond_loopback_it_speaks_verified_tls_only(config, login):
     assert astray.rc and "certificate verify failed" in astray.stderr, astray.stdout + astray.stderr
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_a_wrong_password_is_refused(host, login):
     host.check_output(f"install -m 0600 /dev/null {PASSFILE}-wrong && echo '*:*:*:*:wrong' > {PASSFILE}-wrong")
@@ -307,6 +314,7 @@ def test_a_wrong_password_is_refused(host, login):
     assert done.rc and "SASL authentication failed" in done.stderr, done.stderr
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 @pytest.mark.parametrize("user", ["postgres", "nobody_at_all"])
 def test_a_superuser_and_a_stranger_are_refused(login, user):
@@ -328,6 +336,7 @@ def test_a_role_whose_time_has_run_out_is_refused_with_its_own_password(host, lo
     assert login("SELECT 1").stdout.strip() == "1"
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_one_application_cannot_enter_the_database_of_another(login, held, database):
     for other in held:
@@ -349,6 +358,7 @@ def test_a_login_with_an_option_of_no_name_fells_nobody(host, config, login, dat
     assert login("SELECT 1").stdout.strip() == "1"
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_nobody_reaches_or_fells_the_console_over_the_network(host, login, database):
     before = host.service("pgbouncer").systemd_properties["MainPID"]

@@ -132,21 +132,25 @@ def connect(host, inputs):
     host.check_output(f"rm -f {PASSFILE}")
 
 
+@pytest.mark.disruptive
 def test_an_application_with_certificate_and_password_comes_in(connect):
     done = connect(f"{VERIFIED} {WITH_CERTIFICATE}")
     assert done.stdout.strip() == "t|TLSv1.3", done.stderr
 
 
+@pytest.mark.disruptive
 def test_without_a_certificate_the_password_alone_opens_nothing(connect):
     done = connect(f"{VERIFIED} sslcert=/nonexistent")
     assert done.rc and "valid client certificate" in done.stderr, done.stdout + done.stderr
 
 
+@pytest.mark.disruptive
 def test_plain_text_is_refused(connect):
     done = connect("sslmode=disable")
     assert done.rc and "no encryption" in done.stderr, done.stdout + done.stderr
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_a_certificate_of_another_authority_is_refused(host, connect):
     made = "/run/grunnfjell-test-stranger"
@@ -161,6 +165,7 @@ def test_a_certificate_of_another_authority_is_refused(host, connect):
         host.check_output(f"rm -f {made}.key {made}.pem")
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_a_client_that_dials_another_name_does_not_believe_the_server(connect):
     done = connect(f"{VERIFIED} {WITH_CERTIFICATE}", address="127.0.0.1")
@@ -253,6 +258,7 @@ def logged_in(host, inputs):
     host.check_output(f"rm -f {passfile}")
 
 
+@pytest.mark.disruptive
 def test_what_a_second_login_makes_belongs_to_the_application(ask, logged_in, inputs):
     if "127.0.0.1" not in inputs["postgresql_client_addresses"]:
         pytest.skip("nobody comes from the server itself here")
@@ -288,6 +294,7 @@ def test_a_database_belongs_to_its_owner_and_admits_nobody_undeclared(ask, input
         assert may == sorted(admitted | second)
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 @pytest.mark.parametrize(
     ("attributes", "visible"),
@@ -313,6 +320,7 @@ def test_pgbouncer_gets_a_verifier_only_of_roles_that_may_log_in_today(ask, inpu
         assert answer == [str(visible)], f"in database {name}"
 
 
+@pytest.mark.disruptive
 @pytest.mark.once
 def test_pgbouncer_gets_no_verifier_of_a_role_of_another_database(ask, inputs):
     for database in inputs["postgresql_databases"]:

@@ -66,6 +66,7 @@ def test_two_web_servers_run_as_their_user_under_supervisord(host, inputs, serve
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 def test_its_socket_stays_open_while_one_of_them_is_replaced(host, inputs):
     url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
     host.check_output("supervisorctl stop producer:producer_0")

@@ -35,6 +35,7 @@ def older_data(host, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 def test_data_of_3_x_is_never_upgraded_in_place(host, older_data: str, request: pytest.FixtureRequest) -> None:
     inventory = request.config.option.ansible_inventory
     name = host.backend.get_pytest_id().removeprefix("ansible://")

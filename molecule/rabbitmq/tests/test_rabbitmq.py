@@ -247,12 +247,14 @@ def test_the_application_may_not_enter_another_virtual_host(connect, application
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 @pytest.mark.parametrize("attempt", [lambda c: c.get("dead_letters"), lambda c: c.delete("dead_letters")], ids=["read", "delete"])
 def test_the_application_may_not_touch_its_dead_letters(connect, application, attempt):
     with connect(**application) as connection, pytest.raises(Refused, match="ACCESS_REFUSED"):
         attempt(connection)
 
 
+@pytest.mark.disruptive
 @pytest.mark.usefixtures("session")
 def test_a_work_queue_is_durable_and_under_the_delivery_limit(ctl, application, inputs, queue):
     queues = ctl("list_queues", "-p", application["vhost"], "name", "type", "durable", "policy", parse=True)
@@ -264,6 +266,7 @@ def test_a_work_queue_is_durable_and_under_the_delivery_limit(ctl, application, 
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 @pytest.mark.parametrize("name", ["celery_delayed_{}", "{}.celery.pidbox"])
 def test_celerys_own_queues_are_allowed_and_not_under_the_policy(connect, application, ctl, queue, name):
     queue = name.format(queue)
@@ -278,6 +281,7 @@ def test_celerys_own_queues_are_allowed_and_not_under_the_policy(connect, applic
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 def test_a_job_that_fails_too_often_ends_in_the_dead_letters_and_is_not_lost(session, queue, reader, inputs):
     body = f"poison {secrets.token_hex(8)}"
     assert session.publish(queue, body) == "ack"
@@ -293,6 +297,7 @@ def test_a_job_that_fails_too_often_ends_in_the_dead_letters_and_is_not_lost(ses
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 def test_a_dead_letter_can_be_looked_at_again_and_again(session, queue, reader, inputs):
     body = f"poison {secrets.token_hex(8)}"
     session.publish(queue, body)

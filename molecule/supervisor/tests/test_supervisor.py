@@ -67,6 +67,7 @@ WORK = "trap 'sleep 2; touch /run/promise.ended; exit 0' TERM; touch /run/promis
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 def test_a_program_in_mid_work_ends_it_before_a_stop_of_the_service_is_over(host):
     # Not started with the service: a program that is told to end in the moment of its start may not hear it, and is waited for.
     section = f'[program:promise]\ncommand=bash -c "{WORK}"\nautostart=false\nstopwaitsecs=60\nstartsecs=0\n'

@@ -53,6 +53,8 @@ class Source:
                 entry = archive.gettarinfo(file, str(file.relative_to(directory)))
                 entry.mtime = entry.uid = entry.gid = 0
                 entry.uname = entry.gname = "root"
+                # A checkout's modes follow its owner's umask; a service could not read 0600 of root. As digest_of counts them.
+                entry.mode = 0o755 if entry.mode & 0o100 else 0o644
                 with file.open("rb") as content:
                     archive.addfile(entry, content)
 

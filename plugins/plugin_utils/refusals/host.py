@@ -16,13 +16,18 @@ def ssh_problems(user: str, users: Iterable[str], password_given: Any) -> list[s
             "the inventory connects with a password (ansible_password), and SSH will let in keys only. Put a key there first "
             "(ssh-copy-id), name it in ansible_ssh_private_key_file, and take ansible_password out."
         )
-    if not user and list(users):
+    if not user:
         found.append(
-            f"host_ssh_users lets in {', '.join(users)} alone, and which account Ansible itself comes by is not said. "
-            f"Set ansible_user."
+            "host_ssh_user is empty, since the inventory does not set ansible_user. SSH admits only listed accounts, "
+            "so it would shut Ansible out. Set ansible_user to the account that Ansible logs in with."
         )
     for account in [user, *users]:
-        if any(letter.isspace() or letter in "*?!#\"'" for letter in account):
+        if "@" in account or "\\" in account:
+            found.append(
+                f"{account!r} (ansible_user or host_ssh_users) is an account with a domain. sshd reads what follows an @ as the "
+                f"client's host, and would shut everybody out. Make a local account without @ or backslash, and name that."
+            )
+        elif any(letter.isspace() or letter in "*?!#\"'" for letter in account):
             found.append(f"host_ssh_users names {account!r}, which is no account. Name each account by itself, without patterns.")
     return found
 

@@ -1,0 +1,96 @@
+"""Have what runs read its files, and record on the host which content it has read.
+
+A record is removed before its file changes and written after the reader's command succeeded. A run that is cut off anywhere in
+between therefore leaves no record, or one of another content, and the next run has the file read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Below the name of the role that every host has.
+RECORDS = Path("/var/lib/grunnfjell/host/in_force")
+
+
+class NotInForce(Exception):
+    """Why what runs does not do what a file says, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """command has the file at path read; effective says what the reader must answer first, or is empty."""
+
+    path: str
+    content: str
+    command: str
+    effective: dict[str, Any]
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"{self.command}\n{self.content}".encode()).hexdigest()
+
+
+def call(command: str) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    try:
+        return subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    except FileNotFoundError as error:
+        raise NotInForce(f"{words[0]} is not installed on this host. Add its package to host_packages.") from error
+
+
+def record_of(path: str) -> Path:
+    return RECORDS / re.sub(r"[^A-Za-z0-9.@_-]+", "-", path).strip("-")
+
+
+def is_read(reader: Reader) -> bool:
+    record = record_of(reader.path)
+    return record.is_file() and record.read_text(encoding="utf-8") == reader.digest
+
+
+def forget(path: str) -> None:
+    record_of(path).unlink(missing_ok=True)
+
+
+def by_key(lines: list[str]) -> dict[str, set[str]]:
+    """Lines by their first word; a key may have several."""
+    found: dict[str, set[str]] = {}
+    for line in lines:
+        found.setdefault(line.partition(" ")[0], set()).add(line)
+    return found
+
+
+def refuse_what_is_overruled(reader: Reader) -> None:
+    """Ask the reader's own parser: another file may come first, or nothing may include ours."""
+    wanted = by_key(reader.effective.get("lines", []))
+    for command in reader.effective.get("commands", []):
+        answer = call(command)
+        if answer.returncode:
+            raise NotInForce(f"`{command}` ended with {answer.returncode}: {(answer.stderr or answer.stdout).strip()}")
+        effective = by_key(answer.stdout.splitlines())
+        for key, lines in wanted.items():
+            if (answers := effective.get(key, set())) != lines:
+                raise NotInForce(
+                    f"{reader.path} says `{'; '.join(sorted(lines))}`, but `{command}` answers "
+                    f"`{'; '.join(sorted(answers)) or f'no {key}'}`. {reader.effective['hint']} Nothing was reloaded."
+                )
+
+
+def have_read(readers: list[Reader]) -> None:
+    """Each command once, however many files it reads; a record per file only after that."""
+    for command in dict.fromkeys(reader.command for reader in readers):
+        done = call(command)
+        paths = [reader.path for reader in readers if reader.command == command]
+        if done.returncode:
+            raise NotInForce(
+                f"{', '.join(paths)} is written, but `{command}` failed, so it is not in force: "
+                f"{(done.stderr or done.stdout).strip()}. The next run tries again."
+            )
+    RECORDS.mkdir(parents=True, exist_ok=True)
+    for reader in readers:
+        record_of(reader.path).write_text(reader.digest, encoding="utf-8")
