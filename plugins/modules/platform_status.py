@@ -29,9 +29,7 @@ RETURN = r"""
 sections: {description: "Section to what it told, or C(error).", type: dict, returned: always}
 """
 
-import csv
 import http.client
-import io
 import json
 import os
 import re
@@ -45,7 +43,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import bounded, firewall_program, pki_files, rabbitmq_cli
+from ansible.module_utils import bounded, firewall_program, pki_files, psql, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.supervisord import connect
 
@@ -187,10 +185,6 @@ def run(*argv: str) -> str:
     return done.stdout
 
 
-def psql(*arguments: str) -> str:
-    return run("runuser", "-u", "postgres", "--", "psql", "-Xq", "-w", *arguments)
-
-
 def broker(_: dict[str, Any]) -> dict[str, Any]:
     try:
         return rabbitmq_cli.ask(BROKER, timeout=PATIENCE_S)
@@ -199,14 +193,12 @@ def broker(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def database(wanted: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(psql("-At", "-p", str(wanted["port"]), "-d", "postgres", "-c", DATABASE))
+    return json.loads(psql.superuser(DATABASE, wanted["port"], PATIENCE_S))
 
 
 def bouncer(wanted: dict[str, Any]) -> dict[str, Any]:
     def show(what: str) -> list[dict[str, str]]:
-        # The system user that PgBouncer runs as needs no password on its console.
-        at = ("-h", wanted["socket_dir"], "-p", str(wanted["port"]), "-U", "pgbouncer", "-d", "pgbouncer")
-        return list(csv.DictReader(io.StringIO(psql("--csv", *at, "-c", f"SHOW {what}"))))
+        return psql.console(f"SHOW {what}", wanted["socket_dir"], wanted["port"], PATIENCE_S)
 
     return bouncer_figures(show("POOLS"), show("STATS"))
 

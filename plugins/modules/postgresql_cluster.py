@@ -57,6 +57,7 @@ import shutil
 import tempfile
 import time
 
+from ansible.module_utils import psql
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.whole_files import ManagedFile, journal, write_files
 
@@ -146,11 +147,10 @@ class Cluster:
 
     def state(self):
         """The server's own word, or None while it does not answer."""
-        rc, out, _ = self.as_postgres(
-            ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-p", str(self.running_port()), "-d", "postgres"],
-            data=STATE_SQL,
-        )
-        return json.loads(out) if rc == 0 and out.strip() else None
+        try:
+            return json.loads(psql.superuser(STATE_SQL, self.running_port()))
+        except (psql.PsqlError, json.JSONDecodeError):
+            return None
 
     def running_port(self):
         """The port of the running server: a changed one is in the file before the server has it."""
