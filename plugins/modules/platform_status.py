@@ -45,6 +45,7 @@ from typing import Any
 
 from ansible.module_utils import bounded, firewall_program, pki_files, psql, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.listening import deaf_addresses
 from ansible.module_utils.supervisord import connect
 
 # A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
@@ -164,6 +165,7 @@ SELECT json_build_object(
   'waiting_for_locks', count(*) FILTER (WHERE wait_event_type = 'Lock'),
   'oldest_transaction_s',
     coalesce(extract(epoch FROM max(now() - xact_start) FILTER (WHERE backend_type = 'client backend')), 0)::int,
+  'listen_addresses', current_setting('listen_addresses'),
   'accepts_writes', NOT pg_is_in_recovery())
 FROM pg_stat_activity WHERE pid <> pg_backend_pid()
 """
@@ -193,7 +195,8 @@ def broker(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def database(wanted: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(psql.superuser(DATABASE, wanted["port"], PATIENCE_S))
+    answer = json.loads(psql.superuser(DATABASE, wanted["port"], PATIENCE_S))
+    return {**answer, "not_listening": deaf_addresses(answer.pop("listen_addresses"), wanted["port"])}
 
 
 def bouncer(wanted: dict[str, Any]) -> dict[str, Any]:
