@@ -65,8 +65,9 @@ from collections.abc import Iterator
 from ansible.module_utils import bounded, psql, rabbitmq_cli
 from ansible.module_utils.basic import AnsibleModule
 
-# What libpq says when the service knows the login no more, or knows it by another password.
-REFUSED = re.compile(r"authentication failed|no such user|not permitted to log in|does not exist", re.IGNORECASE)
+# What a service answers (FATAL) when it does not know the login any more, or knows it by another password. What libpq itself
+# has to complain of, such as a file of certificates that does not exist, is no answer.
+REFUSED = re.compile(r"FATAL: .*(authentication failed|no such user|not permitted to log in|does not exist)", re.IGNORECASE)
 LOOK_S = 1.0
 
 
