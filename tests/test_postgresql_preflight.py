@@ -23,7 +23,7 @@ def host(tmp_path):
         (data / version / "main/PG_VERSION").write_text(f"{version}\n")
         if start:
             (etc / version / "main").mkdir(parents=True)
-            (etc / version / "main/start.conf").write_text(f"# Automatic startup configuration\n#   auto: as it says\n\n{start}\n")
+            (etc / version / "main/start.conf").write_text(f"# Automatic startup\n#   auto: as it says\n\n{start}\n")
 
     cluster.refusals = lambda: list(preflight.other_versions(data, etc, "17"))
     return cluster

@@ -1,4 +1,4 @@
-"""How a module asks PostgreSQL and PgBouncer, with a stand-in for psql; molecule/postgresql asks the real one. Review finding 2."""
+"""How a module asks PostgreSQL and PgBouncer, with a stand-in for psql. Review finding 2."""
 
 from __future__ import annotations
 

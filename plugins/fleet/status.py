@@ -380,8 +380,8 @@ class Judge:
                 yield f"{host}: PostgreSQL has {database['backends']} of {usable} backends"
             if not database["accepts_writes"]:
                 yield f"{host}: PostgreSQL is in recovery and takes no writes"
-            if database["not_listening"]:
-                yield f"{host}: PostgreSQL does not listen on {listed(database['not_listening'])}: run site.yml, which restarts it"
+            if deaf := database["not_listening"]:
+                yield f"{host}: PostgreSQL does not listen on {listed(deaf)}: run site.yml, which restarts it"
         for host, told in self.well("certificates").items():
             for name, days in told["days"].items():
                 if days < told["renew_days"]:

@@ -26,7 +26,7 @@ def listening(port: int, tables: tuple[str, ...] = TABLES) -> set[str]:
 
 
 def address_of(text: str) -> str:
-    """The kernel prints words of 32 bits, each in the machine's own order, which is little-endian on all that Debian runs KVM on."""
+    """The kernel prints words of 32 bits, each in the machine's own order: little-endian wherever the kit runs."""
     words = [bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8)]
     return str(ipaddress.ip_address(b"".join(words)))
 

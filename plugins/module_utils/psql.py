@@ -10,7 +10,8 @@ from typing import Any
 from ansible.module_utils import bounded
 
 ACCOUNT = "postgres"
-# No ~/.psqlrc, no prompt for a password, an end at the first error, which is reported without the statement: it may hold a verifier.
+# No ~/.psqlrc, no prompt for a password, an end at the first error. It is reported without the statement, which may hold a
+# verifier.
 PSQL = ("psql", "-Xqw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse", "-f", "-")
 # The whole environment: PGHOST, PGSERVICE or PGOPTIONS of the login that runs Ansible would lead elsewhere.
 ENVIRONMENT = {

@@ -277,7 +277,8 @@ def main():
             cluster.systemctl("restart")
             state = cluster.wait(lambda now: not now["pending"])
             if deaf := deaf_addresses(state["listen_addresses"], state["port"]):
-                module.fail_json(msg=f"PostgreSQL does not listen on {', '.join(deaf)} after a restart. Its log says:\n{cluster.log()}")
+                where = ", ".join(deaf)
+                module.fail_json(msg=f"PostgreSQL does not listen on {where} after a restart. Its log says:\n{cluster.log()}")
     if state and not module.check_mode:
         result["port"] = state["port"]
     module.exit_json(**result)

@@ -11,7 +11,7 @@ description:
     configured yet and that holds databases which nobody declared. Changes nothing.
 options:
   version: {description: Major version that the host would run., type: str, required: true}
-  databases: {description: "Names of the databases that are declared, to be kept or to be removed.", type: list, elements: str, required: true}
+  databases: {description: Databases that are declared or to be removed., type: list, elements: str, required: true}
   data_dir: {description: Where the clusters keep their data., type: path, default: /var/lib/postgresql}
   config_dir: {description: Where their configuration is., type: path, default: /etc/postgresql}
 author: maintainers
@@ -47,7 +47,7 @@ def starts_by_itself(config: Path) -> bool:
 
 
 def other_versions(data_dir: Path, config_dir: Path, version: str) -> Iterator[str]:
-    """A cluster that pg_upgradecluster has left behind is kept for the way back, and starts only by hand: it is in nobody's way."""
+    """Sentences. A cluster that pg_upgradecluster left behind starts only by hand, and may stay for the way back."""
     upgraded = (data_dir / version / "main" / "PG_VERSION").exists()
     for mark in sorted(data_dir.glob("*/*/PG_VERSION")):
         cluster = mark.parent
@@ -73,7 +73,7 @@ def undeclared_databases(config: Path, held: list[str], declared: list[str]) -> 
 
 
 def held_databases(data: Path) -> list[str]:
-    """Those of a running cluster; its process's file names the port. One that does not run serves nobody that could be shut out."""
+    """Those of a running cluster; its process's file names the port. One that is down serves nobody who could be shut out."""
     try:
         port = int((data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[3])
         return psql.superuser(DATABASES_SQL, port).split("\n")[:-1]

@@ -75,7 +75,6 @@ class NoAnswer(Exception):
     """A service that was not reached has refused nobody."""
 
 
-
 # check_user_pass_login is what every listener of the broker asks.
 TRY = """
   {{ok, Held}} = file:read_file("{file}"),
