@@ -196,7 +196,8 @@ def broker(_: dict[str, Any]) -> dict[str, Any]:
 
 def database(wanted: dict[str, Any]) -> dict[str, Any]:
     answer = json.loads(psql.superuser(DATABASE, wanted["port"], PATIENCE_S))
-    return {**answer, "not_listening": deaf_addresses(answer.pop("listen_addresses"), wanted["port"])}
+    deaf = deaf_addresses(answer.pop("listen_addresses"), wanted["port"])
+    return {**answer, "not_listening": deaf}
 
 
 def bouncer(wanted: dict[str, Any]) -> dict[str, Any]:
