@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
+from ansible_collections.grunnfjell.platform.plugins.module_utils import psql
 from ansible_collections.grunnfjell.platform.plugins.modules import postgresql_cluster, postgresql_objects
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import postgresql
 from hypothesis import given
@@ -243,6 +244,7 @@ def test_only_what_differs_is_changed():
 
 def test_a_role_without_possessions_goes_and_an_owner_is_only_locked():
     assert says({**STANDING, "roles": [role("newsroom", granted_in=["newsroom"])]}) == [
+        "lock role newsroom, which is no longer declared",
         "take the privileges of role newsroom in database newsroom",
         "drop role newsroom, which is no longer declared",
     ]
@@ -281,7 +283,10 @@ def test_an_owner_that_no_longer_logs_in_keeps_what_it_owns_and_loses_its_sessio
 
 def test_a_second_login_whose_turn_is_over_is_dropped():
     standing = {**STANDING, "roles": [*STANDING["roles"], role("newsroom_b", **ACTING)]}
-    assert says(standing, **NEWSROOM, **PASSWORDS) == ["drop role newsroom_b, which is no longer declared"]
+    assert says(standing, **NEWSROOM, **PASSWORDS) == [
+        "lock role newsroom_b, which is no longer declared",
+        "drop role newsroom_b, which is no longer declared",
+    ]
 
 
 def test_pgbouncers_own_role_may_be_one_that_only_its_second_login_acts_as():
@@ -318,8 +323,31 @@ def test_a_login_that_acts_as_nobody_is_refused():
 def test_a_database_goes_only_when_it_is_named_and_its_owner_with_it():
     assert says(STANDING, databases_removed=["newsroom"]) == [
         "drop database newsroom with all that it holds",
+        "lock role newsroom, which is no longer declared",
         "drop role newsroom, which is no longer declared",
     ]
+
+
+def test_nothing_that_an_application_owns_becomes_the_superusers():
+    """Review finding 2. A SECURITY DEFINER function that was given to postgres would run as the superuser."""
+    roles = [role(name, granted_in=["shop"]) for name in ("newsroom", "newsroom_b")]
+    wanted = {"roles": [], "databases": [], "databases_removed": [], "auth_query_role": "", "passwords": {}}
+    steps = postgresql_objects.plan({"roles": roles, "databases": []}, {}, wanted)
+    assert not any("REASSIGN" in step.sql for step in steps)
+    # Nobody can still create anything, as either of them, when the privileges are taken.
+    assert [step.says.split()[0] for step in steps] == ["lock", "lock", "take", "drop", "take", "drop"]
+    assert all("NOLOGIN" in step.sql and "pg_terminate_backend" in step.sql for step in steps[:2])
+
+
+def test_a_failure_names_what_was_done_and_what_was_not_tried():
+    """Review of the structure, (b) 2. psql stops at the first error."""
+    steps = [postgresql_objects.Step(f"change {number}", "SELECT 1;") for number in range(4)]
+    stderr = "step 0\nstep 1\npsql:<stdin>:9: ERROR:  canceling statement due to lock timeout\n"
+    report = postgresql_objects.failure(steps, psql.PsqlError(stderr.strip(), stderr))
+    assert (report["changed"], report["changes"], report["not_tried"]) == (True, ["change 0"], ["change 2", "change 3"])
+    assert report["msg"].startswith("PostgreSQL refused to go on at 'change 1': ERROR:  canceling statement due to lock timeout")
+    report = postgresql_objects.failure(steps, psql.PsqlError("connection refused"))
+    assert report["changes"] == [] and len(report["not_tried"]) == 4
 
 
 def test_roles_that_the_kit_did_not_make_are_left_alone():

@@ -19,7 +19,7 @@ def says(monkeypatch):
     ran = []
 
     def answer(returncode: int, out: str = "", err: str = ""):
-        def run(argv, timeout, **options):
+        def run(argv, timeout, stdin="", **options):
             ran.append((argv, options.get("env", {})))
             return subprocess.CompletedProcess(argv, returncode, out, err)
 
@@ -46,7 +46,27 @@ def test_a_bouncer_that_still_lets_a_login_in_is_named(says):
 
 def test_a_bouncer_that_does_not_answer_has_refused_nobody(says):
     says(2, err="connection to server failed: Connection refused")
-    with pytest.raises(rabbitmq_cli.CliError, match="could not be asked"):
+    with pytest.raises(retired_logins.NoAnswer, match="could not be asked"):
+        list(retired_logins.Pgbouncer(PARAMS).let_in())
+
+
+def test_a_bouncer_that_demands_certificates_is_shown_the_hosts_own(says):
+    """Review finding 10."""
+    tls = {"name": "db-1", "authorities": "/a.pem", "certificate": "/c.pem", "key": "/k.pem"}
+    ran = says(2, err="FATAL:  SASL authentication failed")
+    assert list(retired_logins.Pgbouncer(PARAMS | {"address": "10.0.0.21", "tls": tls}).let_in()) == []
+    ((_, environment),) = ran
+    assert environment["PGSSLMODE"] == "verify-full" and environment["PGSSLCERT"] == "/c.pem"
+    # The certificate is the one of the name, wherever it listens.
+    assert (environment["PGHOST"], environment["PGHOSTADDR"]) == ("db-1", "10.0.0.21")
+
+
+@pytest.mark.parametrize(
+    "failure", ["SSL error: tlsv13 alert certificate required", 'root certificate file "/a.pem" does not exist']
+)
+def test_a_bouncer_that_was_not_reached_by_tls_has_refused_nobody(says, failure):
+    says(2, err=f"connection to server failed: {failure}")
+    with pytest.raises(retired_logins.NoAnswer, match="could not be asked"):
         list(retired_logins.Pgbouncer(PARAMS).let_in())
 
 

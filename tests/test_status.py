@@ -75,7 +75,8 @@ def fleet() -> dict:
         "consumers": [consumer],
         "counters": [counters(0, 100, shop=0), counters(1000, 100, shop=0)],
     }
-    database = {"max_connections": 100, "reserved": 3, "backends": 5, "active": 1, "waiting_for_locks": 0, "accepts_writes": True}
+    database = {"max_connections": 100, "reserved": 3, "backends": 5, "active": 1, "waiting_for_locks": 0}
+    database |= {"accepts_writes": True, "not_listening": []}
     producer = {"url": "http://x/healthz", "answers": {"ok": True, "error": ""}, "publish": {"confirmed": True}, "seconds": 0.1}
     stand = {"name": "shop", "release": "abc"}
     programs = {"celery-worker": program()}
@@ -238,12 +239,13 @@ def test_what_needs_a_look_is_said():
     sections["application"]["release"] = "new"
     sections["bouncer"] = copy.deepcopy(BOUNCER)
     sections["bouncer"]["pools"][0] |= {"clients_waiting": 7, "longest_wait_s": 2.5}
-    answers["db1"]["sections"]["database"]["backends"] = 90
+    answers["db1"]["sections"]["database"] |= {"backends": 90, "not_listening": ["10.0.0.21"]}
     broker = answers["broker1"]["sections"]["broker"]
     broker["queues"] = [queue("shop", ready=4), queue("dead_letters", ready=1)]
     broker["consumers"] = []
     assert set(judged(answers)["attention"]) == {
         "1 dead letter in shop: make dead-letters",
+        "db1: PostgreSQL does not listen on 10.0.0.21: run site.yml, which restarts it",
         "shop/shop holds 4 jobs and nobody consumes it",
         "worker1 is a worker and consumes nothing",
         "worker1: celery-mail is BACKOFF: Exited too quickly",

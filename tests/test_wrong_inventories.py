@@ -82,7 +82,14 @@ def write_inventory(home: Path, row: dict) -> None:
         (home / "host_vars").mkdir(exist_ok=True)
         (home / f"host_vars/{host}.yml").write_text(yaml.safe_dump({"measured": measured}))
     (home / "group_vars/all/local.yml").write_text(
-        yaml.safe_dump({"ansible_connection": "local", "ansible_python_interpreter": sys.executable})
+        yaml.safe_dump(
+            {
+                "ansible_connection": "local",
+                "ansible_python_interpreter": sys.executable,
+                # This machine may have a PostgreSQL of its own.
+                "__postgresql_data_dir": "/nonexistent",
+            }
+        )
     )
     for place, values in row.get("vars", {}).items():
         folder = "host_vars" if place in HOSTS else "group_vars"

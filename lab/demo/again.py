@@ -29,8 +29,10 @@ class Traces(NamedTuple):
 
 def traces(fleet: Fleet, job: Job) -> Traces:
     database = fleet.group("postgresql")[0]
-    query = f"SELECT to_jsonb(videos) FROM videos WHERE key = '{job.key}'"
-    psql = ["runuser", "-u", "postgres", "--", "psql", "-XAt", f"--dbname={job.producer.application}", f"--command={query}"]
+    query = f"SELECT to_jsonb(videos) FROM public.videos WHERE key = '{job.key}'"
+    # What the application may have put into its own database is not looked up by name.
+    psql = ["env", "PGOPTIONS=-csearch_path=pg_catalog,pg_temp", "runuser", "-u", "postgres", "--", "psql", "-XAt"]
+    psql += [f"--dbname={job.producer.application}", f"--command={query}"]
     files = ["find", f"{job.producer.data}/videos/{job.key}", "-type", "f", "-printf", "%f %i %T@ %s\\n"]
     return Traces(database.run(psql).strip(), "\n".join(sorted(job.producer.run(files).splitlines())))
 

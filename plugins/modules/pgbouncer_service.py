@@ -50,8 +50,6 @@ restart_for:
   elements: str
 """
 
-import csv
-import io
 import os
 import re
 import resource
@@ -65,17 +63,13 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import psql
 from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
 
 UNIT = "pgbouncer.service"
 SOCKET_UNIT = "pgbouncer.socket"
 INI = "/etc/pgbouncer/pgbouncer.ini"
 WORDS = {"yes": "1", "on": "1", "true": "1", "no": "0", "off": "0", "false": "0"}
-
-
-def parse_config(text):
-    """SHOW CONFIG as {key: {value, default, changeable}}."""
-    return {row["key"]: row for row in csv.DictReader(io.StringIO(text))}
 
 
 def plain(key, value):
@@ -90,7 +84,10 @@ def plain(key, value):
 
 
 def differing(running, wanted):
-    """Keys that the running service has otherwise: (reload is enough, a restart is needed)."""
+    """Keys that the running service has otherwise: (reload is enough, a restart is needed).
+
+    running: SHOW CONFIG's rows by their key, each with value, default and changeable.
+    """
     soft, hard = [], []
     for key, row in running.items():
         # What left the file returns to its default; only PgBouncer's own bookkeeping has none.
@@ -152,11 +149,12 @@ class Bouncer:
         address = self.console_address(pid)
         if not address:
             return None
-        psql = ["psql", "-Xq", "--csv", "-h", address[0], "-p", address[1], "-U", "pgbouncer", "-d", "pgbouncer", "-c", command]
-        rc, out, err = self.module.run_command(["runuser", "-u", "postgres", "--", *psql], cwd="/")
-        if rc and command == "RELOAD":
-            self.fail(f"PgBouncer refuses to reload: {err.strip()}")
-        return out if rc == 0 else None
+        try:
+            return psql.console(command, *address)
+        except psql.PsqlError as error:
+            if command == "RELOAD":
+                self.fail(f"PgBouncer refuses to reload: {error}")
+            return None
 
     def fail(self, message):
         self.module.fail_json(msg=f"{message}\n{journal(self.module, UNIT)}")
@@ -282,7 +280,7 @@ def main():
     if config is None:
         soft, hard = [], ["console"]
     else:
-        soft, hard = differing(parse_config(config), wanted)
+        soft, hard = differing({row["key"]: row for row in config}, wanted)
     if limit_of(pid) < nofile:
         result["changed"] = True
         if not check and not bouncer.raise_limit(pid, nofile):

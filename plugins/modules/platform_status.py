@@ -29,9 +29,7 @@ RETURN = r"""
 sections: {description: "Section to what it told, or C(error).", type: dict, returned: always}
 """
 
-import csv
 import http.client
-import io
 import json
 import os
 import re
@@ -47,7 +45,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import bounded, firewall_program, pki_files, rabbitmq_cli
+from ..module_utils import bounded, firewall_program, pki_files, psql, rabbitmq_cli
+from ..module_utils.listening import deaf_addresses
 from ..module_utils.supervisord import SOCKET, connect
 
 # A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
@@ -167,6 +166,7 @@ SELECT json_build_object(
   'waiting_for_locks', count(*) FILTER (WHERE wait_event_type = 'Lock'),
   'oldest_transaction_s',
     coalesce(extract(epoch FROM max(now() - xact_start) FILTER (WHERE backend_type = 'client backend')), 0)::int,
+  'listen_addresses', current_setting('listen_addresses'),
   'accepts_writes', NOT pg_is_in_recovery())
 FROM pg_stat_activity WHERE pid <> pg_backend_pid()
 """
@@ -188,10 +188,6 @@ def run(*argv: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def psql(*arguments: str) -> str:
-    return run("runuser", "-u", "postgres", "--", "psql", "-Xq", "-w", *arguments)
-
-
 def broker(_: dict[str, Any]) -> dict[str, Any]:
     try:
         return rabbitmq_cli.ask(BROKER, timeout=PATIENCE_S)
@@ -200,14 +196,14 @@ def broker(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def database(wanted: dict[str, Any]) -> dict[str, Any]:
-    return json.loads(psql("-At", "-p", str(wanted["port"]), "-d", "postgres", "-c", DATABASE))
+    answer = json.loads(psql.superuser(DATABASE, wanted["port"], PATIENCE_S))
+    deaf = deaf_addresses(answer.pop("listen_addresses"), wanted["port"])
+    return {**answer, "not_listening": deaf}
 
 
 def bouncer(wanted: dict[str, Any]) -> dict[str, Any]:
     def show(what: str) -> list[dict[str, str]]:
-        # The system user that PgBouncer runs as needs no password on its console.
-        at = ("-h", wanted["socket_dir"], "-p", str(wanted["port"]), "-U", "pgbouncer", "-d", "pgbouncer")
-        return list(csv.DictReader(io.StringIO(psql("--csv", *at, "-c", f"SHOW {what}"))))
+        return psql.console(f"SHOW {what}", wanted["socket_dir"], wanted["port"], PATIENCE_S)
 
     return bouncer_figures(show("POOLS"), show("STATS"))
 

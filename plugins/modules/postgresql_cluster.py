@@ -12,8 +12,9 @@ description:
   - Lets PostgreSQL's own parser read the settings before they are in place, and puts the old files back when the
     running server refuses the new access rules.
   - Starts a cluster that is down. A running one is reloaded, and restarted only when the server itself says that a
-    changed setting needs it (C(pending_restart)). The state is asked for, not remembered, so that an interrupted run
-    is finished by the next.
+    changed setting needs it (C(pending_restart)), or when it does not listen on an address that it should, because it
+    started before the host had the address. The state is asked for, not remembered, so an interrupted run is finished by
+    the next.
 options:
   version: {description: Major version of the cluster., type: str, required: true}
   cluster: {description: Name of the cluster., type: str, default: main}
@@ -40,7 +41,7 @@ action:
   returned: always
   type: str
 restart_for:
-  description: Settings that demanded the restart.
+  description: Settings that demanded the restart; listen_addresses also where the server does not listen on one of them.
   returned: always
   type: list
   elements: str
@@ -59,6 +60,8 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import psql
+from ..module_utils.listening import deaf_addresses
 from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
 
 LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^'\\]|''|\\.)*)'\s*$")
@@ -66,6 +69,7 @@ LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^'\\]|''|\\.)*)'\s*$")
 STATE_SQL = """
 SELECT json_build_object(
   'port', current_setting('port')::int,
+  'listen_addresses', current_setting('listen_addresses'),
   'loaded', extract(epoch FROM pg_conf_load_time()),
   'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart),
   'postmaster', (SELECT json_object_agg(name, json_build_object(
@@ -147,11 +151,10 @@ class Cluster:
 
     def state(self):
         """The server's own word, or None while it does not answer."""
-        rc, out, _ = self.as_postgres(
-            ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-p", str(self.running_port()), "-d", "postgres"],
-            data=STATE_SQL,
-        )
-        return json.loads(out) if rc == 0 and out.strip() else None
+        try:
+            return json.loads(psql.superuser(STATE_SQL, self.running_port()))
+        except (psql.PsqlError, json.JSONDecodeError):
+            return None
 
     def running_port(self):
         """The port of the running server: a changed one is in the file before the server has it."""
@@ -255,9 +258,10 @@ def main():
             cluster.systemctl("start")
             state = cluster.wait(lambda now: True)
     elif module.check_mode:
-        result["restart_for"] = predict_restart(wanted, state["postmaster"])
-        if written.changed:
-            result["action"] = "restart" if result["restart_for"] else "reload"
+        deaf = deaf_addresses(state["listen_addresses"], state["port"])
+        result["restart_for"] = sorted({*predict_restart(wanted, state["postmaster"]), *(["listen_addresses"] if deaf else [])})
+        if deaf or written.changed:
+            result.update(changed=True, action="restart" if result["restart_for"] else "reload")
     else:
         # Newer than what the server has read: also the trace of a run that died between writing and reloading.
         if written.changed or any(os.stat(path).st_mtime > float(state["loaded"]) for path in read):
@@ -269,10 +273,14 @@ def main():
             cluster.systemctl("reload")
             state = cluster.wait(lambda now: now["loaded"] != loaded)
             result.update(changed=True, action="reload")
-        if state["pending"]:
-            result.update(changed=True, action="restart", restart_for=state["pending"])
+        deaf = deaf_addresses(state["listen_addresses"], state["port"])
+        if state["pending"] or deaf:
+            result.update(changed=True, action="restart", restart_for=state["pending"] or ["listen_addresses"])
             cluster.systemctl("restart")
             state = cluster.wait(lambda now: not now["pending"])
+            if deaf := deaf_addresses(state["listen_addresses"], state["port"]):
+                where = ", ".join(deaf)
+                module.fail_json(msg=f"PostgreSQL does not listen on {where} after a restart. Its log says:\n{cluster.log()}")
     if state and not module.check_mode:
         result["port"] = state["port"]
     module.exit_json(**result)

@@ -10,6 +10,7 @@ short_description: Make a server's databases and roles the declared ones
 description:
   - Reads roles, databases and privileges in one query, computes what differs, and sends only that to C(psql) as the
     system user postgres. No driver is needed on the host, and nothing of a password is ever in argv.
+  - An application owns its database. The sessions take no setting from it and look up no name in its schemas.
   - A password travels as a SCRAM verifier that is computed here, so that the server never sees the password, and its
     log neither. It is changed only when it does not match the stored verifier.
   - A role that may not log in loses its password, and whoever is logged in as it is thrown out.
@@ -60,8 +61,13 @@ EXAMPLES = r"""
 
 RETURN = r"""
 changes:
-  description: One sentence for each change.
+  description: One sentence for each change; of a run that failed, for each change before the failure.
   returned: always
+  type: list
+  elements: str
+not_tried:
+  description: The changes that would have come after the one that failed.
+  returned: failure
   type: list
   elements: str
 """
@@ -72,16 +78,21 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 import shutil
 from dataclasses import dataclass
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils import psql
+
 MARK = "Managed by Grunnfjell"
 AUTH_SCHEMA = "pgbouncer"
 # Upstream's default; RFC 7677 asks for at least this.
 SCRAM_ITERATIONS = 4096
+# Seconds: dropping a large database takes a while.
+CHANGE_S = 600
 
 # The verifier leaves the server only for a role that may log in, today, to this database, and that is nobody who could
 # read or write past the database's own rights.
@@ -94,10 +105,11 @@ AUTH_BODY = """
     AND (r.rolvaliduntil IS NULL OR r.rolvaliduntil > pg_catalog.now())
     AND pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')
 """
-AUTH_CONFIG = ["search_path=pg_catalog, pg_temp"]
+AUTH_PATH = "pg_catalog, pg_temp"
 
 SERVER_SQL = """
 SELECT json_build_object(
+  'major', current_setting('server_version_num')::int / 10000,
   'roles', (SELECT coalesce(json_agg(json_build_object(
       'name', a.rolname,
       'ordinary', NOT (a.rolsuper OR a.rolreplication OR a.rolbypassrls OR a.rolcreatedb OR a.rolcreaterole),
@@ -124,21 +136,24 @@ SELECT json_build_object(
       'public', b.datacl IS NULL OR EXISTS (SELECT FROM aclexplode(b.datacl) x WHERE x.grantee = 0),
       'connect', (SELECT coalesce(json_agg(DISTINCT pg_get_userbyid(x.grantee)), '[]') FROM aclexplode(b.datacl) x
                   WHERE x.privilege_type = 'CONNECT' AND x.grantee NOT IN (0, b.datdba))
-      )), '[]') FROM pg_database b WHERE NOT b.datistemplate));
+      )), '[]') FROM pg_database b WHERE b.datname NOT IN ('template0', 'template1')));
 """.replace("MARK", MARK)
 
-# For each database: what stands in the schema that PgBouncer's query needs.
+# For each database: what exists in the schema that PgBouncer's query needs. The types are written out, so that each operator is
+# PostgreSQL's own even where a session's search_path is not pinned.
 DATABASE_SQL = """
 SELECT json_build_object(
-  'schema_owner', (SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = 'SCHEMA'),
-  'schema_acl', (SELECT coalesce(json_agg(DISTINCT CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END), '[]')
-                 FROM pg_namespace n, aclexplode(n.nspacl) x WHERE n.nspname = 'SCHEMA'),
-  'function', (SELECT json_build_object('owner', pg_get_userbyid(p.proowner), 'body', p.prosrc, 'definer', p.prosecdef,
-                 'config', p.proconfig, 'acl', (SELECT coalesce(json_agg(DISTINCT
-                    CASE x.grantee WHEN 0 THEN 'public' ELSE pg_get_userbyid(x.grantee) END), '[]')
-                    FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) x))
-               FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-               WHERE n.nspname = 'SCHEMA' AND p.proname = 'get_auth'));
+  'schema_owner', (SELECT pg_get_userbyid(nspowner) FROM pg_catalog.pg_namespace WHERE nspname = 'SCHEMA'::name),
+  'schema_acl', (SELECT coalesce(json_agg(DISTINCT
+                   CASE WHEN x.grantee = 0::pg_catalog.oid THEN 'public' ELSE pg_get_userbyid(x.grantee) END), '[]')
+                 FROM pg_catalog.pg_namespace n, aclexplode(n.nspacl) x WHERE n.nspname = 'SCHEMA'::name),
+  'functions', (SELECT coalesce(json_agg(json_build_object(
+                   'owner', pg_get_userbyid(p.proowner), 'body', p.prosrc, 'definer', p.prosecdef,
+                   'config', p.proconfig, 'acl', (SELECT coalesce(json_agg(DISTINCT
+                     CASE WHEN x.grantee = 0::pg_catalog.oid THEN 'public' ELSE pg_get_userbyid(x.grantee) END), '[]')
+                     FROM aclexplode(coalesce(p.proacl, acldefault('f'::"char", p.proowner))) x))), '[]')
+                FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+                WHERE n.nspname = 'SCHEMA'::name AND p.proname = 'get_auth'::name));
 """.replace("SCHEMA", AUTH_SCHEMA)
 
 # The statements carry verifiers; the server's log shall carry none of them, whatever log_statement says.
@@ -212,7 +227,12 @@ def expiry_sql(epoch):
 
 
 def end_sessions(name):
-    return f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = {literal(name)};"
+    """Waits a few seconds for each: what it has begun, it can no longer finish."""
+    return f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = {literal(name)};"
+
+
+def lock(name):
+    return f"ALTER ROLE {ident(name)} NOLOGIN PASSWORD NULL; {end_sessions(name)}"
 
 
 def role_steps(found, wanted, passwords):
@@ -287,16 +307,17 @@ def database_steps(found, wanted, auth_query_role):
 
 
 def auth_is_right(now, auth_query_role):
-    function = now.get("function") if now else None
+    if not now or len(now["functions"]) != 1:
+        return False
+    (function,) = now["functions"]
     return bool(
-        function
-        and now["schema_owner"] == "postgres"
+        now["schema_owner"] == "postgres"
         and set(now["schema_acl"]) <= {"postgres", auth_query_role}
         and auth_query_role in now["schema_acl"]
         and function["owner"] == "postgres"
         and function["body"] == AUTH_BODY
         and function["definer"]
-        and function["config"] == AUTH_CONFIG
+        and function["config"] == [f"search_path={AUTH_PATH}"]
         and set(function["acl"]) == {"postgres", auth_query_role}
     )
 
@@ -315,10 +336,11 @@ def auth_steps(found, wanted, auth_query_role):
             f"ALTER SCHEMA {schema} OWNER TO postgres;",
             f"REVOKE ALL ON SCHEMA {schema} FROM {', '.join(['PUBLIC', *map(ident, sorted(strangers))])};",
             f"GRANT USAGE ON SCHEMA {schema} TO {role};",
-            # Dropped and made again, so that no privilege of an earlier life remains.
-            f"DROP FUNCTION IF EXISTS {schema}.get_auth(text);",
+            # Created from scratch, so no privilege of an earlier life remains; and no overload, by whomever, competes with it.
+            "SELECT format('DROP ROUTINE %s CASCADE', oid::regprocedure) FROM pg_proc "
+            f"WHERE proname = 'get_auth' AND pronamespace = {literal(AUTH_SCHEMA)}::regnamespace \\gexec",
             f"CREATE FUNCTION {schema}.get_auth(p_usename text) RETURNS TABLE (usename text, passwd text) "
-            f"LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS {literal(AUTH_BODY)};",
+            f"LANGUAGE sql STABLE SECURITY DEFINER SET search_path = {AUTH_PATH} AS {literal(AUTH_BODY)};",
             f"REVOKE ALL ON FUNCTION {schema}.get_auth(text) FROM PUBLIC;",
             f"GRANT EXECUTE ON FUNCTION {schema}.get_auth(text) TO {role};",
             "COMMIT;",
@@ -331,35 +353,45 @@ def auth_steps(found, wanted, auth_query_role):
 def removal_steps(roles, databases, declared_roles, databases_removed):
     """Databases that are named for it; roles of the kit that nobody declares any more."""
     steps = [
-        Step(f"drop database {name} with all that it holds", f"DROP DATABASE {ident(name)} WITH (FORCE);")
+        Step(
+            f"drop database {name} with all that it holds",
+            # Its owner may have made it a template, which cannot be dropped.
+            f"ALTER DATABASE {ident(name)} IS_TEMPLATE false; DROP DATABASE {ident(name)} WITH (FORCE);",
+        )
         for name in databases_removed
         if name in databases
     ]
-    for name, role in sorted(roles.items()):
-        if not role["managed"] or name in declared_roles:
+    undeclared = {name: role for name, role in sorted(roles.items()) if role["managed"] and name not in declared_roles}
+    owners = {name for name, role in undeclared.items() if set(role["owns_in"]) - set(databases_removed)}
+    # All of them first: one that is a member of another could still create objects as that other.
+    for name, role in undeclared.items():
+        if role["login"] or role["verifier"]:
+            why = ", which is no longer declared but still owns something" if name in owners else ", which is no longer declared"
+            steps.append(Step(f"lock role {name}{why}", lock(name)))
+    for name, role in undeclared.items():
+        if name in owners:
             continue
-        if set(role["owns_in"]) - set(databases_removed):
-            if role["login"] or role["verifier"]:
-                steps.append(
-                    Step(
-                        f"lock role {name}, which is no longer declared but still owns something",
-                        f"ALTER ROLE {ident(name)} NOLOGIN PASSWORD NULL;",
-                    )
-                )
-            continue
-        # Privileges hold a role back from being dropped. DROP OWNED takes them, and REASSIGN first makes sure that it
-        # never takes an object; what the role would own after all, postgres owns then.
+        # Privileges hold a role back from being dropped.
         for database in sorted(set(role["granted_in"]) - set(databases_removed)):
-            steps.append(
-                Step(
-                    f"take the privileges of role {name} in database {database}",
-                    f"REASSIGN OWNED BY {ident(name)} TO postgres; DROP OWNED BY {ident(name)};",
-                    database,
-                )
-            )
-        sql = f"ALTER ROLE {ident(name)} NOLOGIN; {end_sessions(name)} DROP ROLE {ident(name)};"
-        steps.append(Step(f"drop role {name}, which is no longer declared", sql))
+            says = f"take the privileges of role {name} in database {database}"
+            steps.append(Step(says, take_privileges(name), database))
+        steps.append(Step(f"drop role {name}, which is no longer declared", f"DROP ROLE {ident(name)};"))
     return steps
+
+
+def take_privileges(name):
+    """DROP OWNED takes the privileges, and would take objects too.
+
+    The role owned none when it was read. What it has created since is neither dropped nor given to postgres: a SECURITY DEFINER
+    function of the role would then run as the superuser.
+    """
+    owned = (
+        f"SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = {literal(ident(name))}::regrole "
+        "AND deptype = 'o'"
+    )
+    sentence = literal(f"role {name} owns something by now; the next run leaves it locked")
+    guard = f"DO $$ BEGIN IF EXISTS ({owned}) THEN RAISE EXCEPTION '%', {sentence}; END IF; END $$;"
+    return f"BEGIN; {guard} DROP OWNED BY {ident(name)}; COMMIT;"
 
 
 def plan(server, auth, wanted):
@@ -379,9 +411,10 @@ def plan(server, auth, wanted):
 
 
 def script(steps):
-    """What psql reads: one connection for each stretch of steps in the same database."""
+    """What psql reads: one connection for each stretch of steps in the same database. Each step begins with its number."""
     lines, database = [QUIET_SQL], "postgres"
-    for step in steps:
+    for number, step in enumerate(steps):
+        lines.append(f"\\warn step {number}")
         if step.database != database:
             database = step.database
             lines += [f"\\connect {ident(database)}", QUIET_SQL]
@@ -389,30 +422,51 @@ def script(steps):
     return "\n".join(lines) + "\n"
 
 
+STEP = re.compile(r"^step (\d+)$\n?", re.MULTILINE)
+
+
+def failure(steps, error):
+    """What a script that psql gave up has done, at what, and what it did not come to: psql stops at the first error."""
+    begun = [int(number) for number in STEP.findall(error.stderr)]
+    if not begun:
+        return {"msg": f"PostgreSQL could not be asked: {error}", "changes": [], "not_tried": [step.says for step in steps]}
+    done, failed, not_tried = steps[: begun[-1]], steps[begun[-1]], steps[begun[-1] + 1 :]
+    reason = re.sub(r"^psql:<stdin>:\d+: ", "", STEP.sub("", str(error)).strip(), flags=re.MULTILINE)
+    return {
+        "msg": f"PostgreSQL refused to go on at '{failed.says}': {reason} {len(done)} changes were made before it, and "
+        f"{len(not_tried)} were not tried.",
+        "changed": bool(done),
+        "changes": [step.says for step in done],
+        "not_tried": [step.says for step in not_tried],
+    }
+
+
 class Server:
     def __init__(self, module):
         self.module = module
 
-    def psql(self, sql):
-        command = ["psql", "-XqAt", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse"]
-        command += ["-p", str(self.module.params["port"]), "-d", "postgres"]
-        return self.module.run_command(["runuser", "-u", "postgres", "--", *command], data=sql, cwd="/")
-
-    def read(self, sql):
-        rc, out, err = self.psql(sql)
-        if rc:
-            self.module.fail_json(msg=f"PostgreSQL could not be asked: {err.strip()}")
+    def read(self, sql, major=0):
+        try:
+            out = psql.superuser(sql, self.module.params["port"], major=major)
+        except psql.PsqlError as error:
+            self.module.fail_json(msg=f"PostgreSQL could not be asked: {error}")
         return [json.loads(line) for line in out.splitlines() if line]
+
+    def change(self, steps, major):
+        try:
+            psql.superuser(script(steps), self.module.params["port"], CHANGE_S, major)
+        except psql.PsqlError as error:
+            self.module.fail_json(**failure(steps, error))
 
     def answers(self):
         return shutil.which("psql") and os.path.exists(f"/run/postgresql/.s.PGSQL.{self.module.params['port']}")
 
-    def auth_state(self, names):
+    def auth_state(self, names, major):
         if not names:
             return {}
         sql = "".join(f"\\connect {ident(name)}\n{DATABASE_SQL}" for name in names)
         # One line from each database: the query's own line breaks are not in its answer.
-        return dict(zip(names, self.read(sql), strict=True))
+        return dict(zip(names, self.read(sql, major), strict=True))
 
 
 def main():
@@ -455,13 +509,10 @@ def main():
         (state,) = server.read(SERVER_SQL)
         standing = {database["name"] for database in state["databases"]}
         names = [database["name"] for database in wanted["databases"] if database["name"] in standing]
-        auth = server.auth_state(names if wanted["auth_query_role"] else [])
+        auth = server.auth_state(names if wanted["auth_query_role"] else [], state["major"])
     steps = plan(state, auth, wanted)
     if steps and not module.check_mode:
-        rc, _, err = server.psql(script(steps))
-        if rc:
-            # Terse: the error and its line number, without the statement, which may hold a verifier.
-            module.fail_json(msg=f"PostgreSQL refused a change: {err.strip()}", changes=[step.says for step in steps])
+        server.change(steps, state["major"])
     changes = [step.says for step in steps]
     result = {"changed": bool(steps), "changes": changes}
     if steps:

@@ -30,6 +30,14 @@ options:
   address: {description: Where the service listens., type: str, default: ""}
   socket_dir: {description: Where its Unix socket stands., type: path, default: /var/run/postgresql}
   port: {description: TCP port of PostgreSQL or PgBouncer., type: int, default: 5432}
+  tls:
+    description: How a client of a PgBouncer that demands certificates goes there; without it, as plain text.
+    type: dict
+    suboptions:
+      name: {description: The name in its certificate., type: str, required: true}
+      authorities: {description: File of the authorities that it is verified by., type: path, required: true}
+      certificate: {description: File of the certificate that is shown., type: path, required: true}
+      key: {description: File of its key., type: path, required: true}
   timeout: {description: Seconds that C(unused) waits., type: int, default: 60}
 author: maintainers
 """
@@ -46,8 +54,6 @@ RETURN = r"""
 asked: {description: How many logins and cookies were asked about., returned: success, type: int}
 """
 
-import csv
-import io
 import json
 import os
 import re
@@ -58,11 +64,17 @@ from collections.abc import Iterator
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import bounded, rabbitmq_cli
+from ..module_utils import bounded, psql, rabbitmq_cli
 
-# What libpq says when the service knows the login no more, or knows it by another password.
-REFUSED = re.compile(r"authentication failed|no such user|not permitted to log in|does not exist", re.IGNORECASE)
+# What a service answers (FATAL) when it does not know the login any more, or knows it by another password. What libpq itself
+# has to complain of, such as a file of certificates that does not exist, is no answer.
+REFUSED = re.compile(r"FATAL: .*(authentication failed|no such user|not permitted to log in|does not exist)", re.IGNORECASE)
 LOOK_S = 1.0
+
+
+class NoAnswer(Exception):
+    """A service that was not reached has refused nobody."""
+
 
 # check_user_pass_login is what every listener of the broker asks.
 TRY = """
@@ -128,11 +140,10 @@ class Postgresql:
         self.logins, self.port = [entry["login"] for entry in params["logins"]], params["port"]
 
     def ask(self, query):
-        psql = ["runuser", "-u", "postgres", "--", "psql", "-XqAtw", "-p", str(self.port), "-d", "postgres", "-c", query]
-        done = bounded.run(psql, 60, cwd="/")
-        if done.returncode:
-            raise rabbitmq_cli.CliError(f"PostgreSQL could not be asked: {done.stderr.strip()}")
-        return set(done.stdout.split())
+        try:
+            return set(psql.superuser(query, self.port).split())
+        except psql.PsqlError as error:
+            raise NoAnswer(f"PostgreSQL could not be asked: {error}") from error
 
     def users(self):
         # PgBouncer keeps idle connections of a login that its clients have left; it is asked for them itself.
@@ -149,22 +160,31 @@ class Pgbouncer:
         self.params = params
 
     def users(self):
-        psql = ["runuser", "-u", "postgres", "--", "psql", "-Xqw", "--csv", "-h", self.params["socket_dir"]]
-        psql += ["-p", str(self.params["port"]), "-U", "pgbouncer", "-d", "pgbouncer", "-c", "SHOW CLIENTS"]
-        done = bounded.run(psql, 60, cwd="/")
-        if done.returncode:
-            raise rabbitmq_cli.CliError(f"PgBouncer could not be asked: {done.stderr.strip()}")
-        return {row["user"] for row in csv.DictReader(io.StringIO(done.stdout)) if row["database"] != "pgbouncer"}
+        try:
+            clients = psql.console("SHOW CLIENTS", self.params["socket_dir"], self.params["port"])
+        except psql.PsqlError as error:
+            raise NoAnswer(f"PgBouncer could not be asked: {error}") from error
+        return {row["user"] for row in clients if row["database"] != "pgbouncer"}
+
+    def way(self):
+        """libpq's variables that lead to the bouncer. It may listen at an address that its certificate does not name."""
+        way = {"PGHOSTADDR": self.params["address"], "PGPORT": str(self.params["port"]), "PGGSSENCMODE": "disable"}
+        tls = self.params.get("tls")
+        if not tls:
+            return {**way, "PGHOST": self.params["address"], "PGSSLMODE": "disable"}
+        shown = {"PGSSLROOTCERT": tls["authorities"], "PGSSLCERT": tls["certificate"], "PGSSLKEY": tls["key"]}
+        return {**way, **shown, "PGHOST": tls["name"], "PGSSLMODE": "verify-full"}
 
     def let_in(self) -> Iterator[str]:
         for entry in self.params["logins"]:
-            place = f"host={self.params['address']} port={self.params['port']} dbname={entry['name']} user={entry['login']}"
-            environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PGPASSWORD": entry["secret"]}
-            done = bounded.run(["psql", "-XqAtw", "-c", "SELECT 1", place], 60, cwd="/", env=environment)
-            if done.returncode == 0:
+            login = {"PGDATABASE": entry["name"], "PGUSER": entry["login"], "PGPASSWORD": entry["secret"]}
+            try:
+                psql.log_in(self.way() | login)
+            except psql.PsqlError as error:
+                if not REFUSED.search(str(error)):
+                    raise NoAnswer(f"PgBouncer could not be asked: {error}") from error
+            else:
                 yield entry["login"]
-            elif not REFUSED.search(done.stderr):
-                raise rabbitmq_cli.CliError(f"PgBouncer could not be asked: {done.stderr.strip()}")
 
 
 SERVICES = {"rabbitmq": Rabbitmq, "postgresql": Postgresql, "pgbouncer": Pgbouncer}
@@ -186,6 +206,11 @@ def main() -> None:
             "address": {"type": "str", "default": ""},
             "socket_dir": {"type": "path", "default": "/var/run/postgresql"},
             "port": {"type": "int", "default": 5432},
+            "tls": {
+                "type": "dict",
+                "options": {key: {"type": "path", "required": True} for key in ("authorities", "certificate", "key")}
+                | {"name": {"type": "str", "required": True}},
+            },
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -206,7 +231,7 @@ def main() -> None:
                 )
         elif let_in := list(service.let_in()):
             module.fail_json(msg=f"{params['service']} still lets in {', '.join(sorted(let_in))}, which should be gone.")
-    except rabbitmq_cli.CliError as error:
+    except (NoAnswer, rabbitmq_cli.CliError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, asked=len(params["logins"]) + len(params["cookies"]))
 

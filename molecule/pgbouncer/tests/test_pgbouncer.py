@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from superuser import PSQL
 
 testinfra_hosts = ["ansible://pgbouncer"]
 
@@ -101,7 +102,7 @@ def postgresql_here(host, inputs, database):
     """SQL as the superuser, where PostgreSQL is this host's own."""
     if not host.run(f"ip -o addr show to {inputs['pgbouncer_databases'][database['name']]['host']}").stdout:
         pytest.skip("PostgreSQL is on another host")
-    return lambda sql: host.check_output(f"runuser -u postgres -- psql -XqAtd postgres -c {shlex.quote(sql)}")
+    return lambda sql: host.check_output(f"{PSQL} -d postgres -c {shlex.quote(sql)}")
 
 
 @pytest.fixture(scope="module")

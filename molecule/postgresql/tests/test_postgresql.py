@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 import pytest
+from superuser import PSQL
 
 testinfra_hosts = ["ansible://postgresql"]
 
@@ -16,7 +17,7 @@ def ask(host):
     """SQL as the superuser; returns the lines of the answer, and fails with what PostgreSQL said."""
 
     def run(sql: str, database: str = "postgres", expect_error: bool = False) -> list[str]:
-        done = host.run(f"runuser -u postgres -- psql -XqAt -v ON_ERROR_STOP=1 -d {database} -c {shlex.quote(sql)}")
+        done = host.run(f"{PSQL} -d {database} -c {shlex.quote(sql)}")
         if expect_error:
             assert done.rc, f"this should have been refused: {sql}\n{done.stdout}"
             return done.stderr.splitlines()

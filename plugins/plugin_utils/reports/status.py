@@ -380,6 +380,8 @@ class Judge:
                 yield f"{host}: PostgreSQL has {database['backends']} of {usable} backends"
             if not database["accepts_writes"]:
                 yield f"{host}: PostgreSQL is in recovery and takes no writes"
+            if deaf := database["not_listening"]:
+                yield f"{host}: PostgreSQL does not listen on {listed(deaf)}: run site.yml, which restarts it"
         yield from self.ending_certificates()
         for host, told in self.well("firewall").items():
             if not told["in_force"]:

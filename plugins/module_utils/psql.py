@@ -1,0 +1,90 @@
+"""psql: the one way in which the modules ask PostgreSQL and PgBouncer."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+from typing import Any
+
+from . import bounded
+
+ACCOUNT = "postgres"
+# No ~/.psqlrc, no prompt for a password, an end at the first error. It is reported without the statement, which may hold a
+# verifier.
+PSQL = ("psql", "-Xqw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse", "-f", "-")
+# The whole environment: PGHOST, PGSERVICE or PGOPTIONS of the login that runs Ansible would lead elsewhere.
+ENVIRONMENT = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/nonexistent",
+    "LC_ALL": "C.UTF-8",
+    "PGCLIENTENCODING": "UTF8",
+    "PGCONNECT_TIMEOUT": "10",
+}
+# An application owns its database. There it may create operators, functions and types that fit a query better than those of
+# PostgreSQL (CVE-2018-1058), and ALTER DATABASE ... SET counts for the superuser's session too. Only what a connection asks
+# for at its start outweighs it.
+PINNED = {
+    "search_path": "pg_catalog,pg_temp",
+    "role": "none",
+    # One that does not exist ends every login.
+    "local_preload_libraries": "",
+    "default_transaction_isolation": r"read\ committed",
+    "default_transaction_read_only": "off",
+    "standard_conforming_strings": "on",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "statement_timeout": "0",
+    # What an application changes in a transaction that it leaves open is locked for us.
+    "lock_timeout": "30s",
+}
+# A server that does not know a setting refuses the connection that names it.
+PINNED_SINCE = {17: {"transaction_timeout": "0"}}
+
+
+class PsqlError(Exception):
+    """What psql reported. stderr: all that it wrote there, also when its time was over."""
+
+    def __init__(self, message: str, stderr: str = "") -> None:
+        super().__init__(message)
+        self.stderr = stderr
+
+
+def superuser(sql: str, port: int, timeout: float = 60, major: int = 0) -> str:
+    r"""The output of a script as PostgreSQL's superuser; `\connect` leads to other databases, with the same settings.
+
+    major: the server's version, where it is known; an application's database must not be entered without it.
+    """
+    pinned = PINNED | {key: value for since, more in PINNED_SINCE.items() if major >= since for key, value in more.items()}
+    options = " ".join(f"-c {key}={value}" for key, value in pinned.items())
+    return _run(["-At", "-p", str(port), "-d", "postgres"], sql, timeout, {"PGOPTIONS": options}, **_as_account())
+
+
+def console(command: str, directory: str, port: int | str, timeout: float = 60) -> list[dict[str, str]]:
+    """Rows of PgBouncer's console, where the account that it runs as needs no password."""
+    where = ["--csv", "-h", directory, "-p", str(port), "-U", "pgbouncer", "-d", "pgbouncer"]
+    return list(csv.DictReader(io.StringIO(_run(where, command, timeout, {}, **_as_account()))))
+
+
+def log_in(settings: dict[str, str], timeout: float = 60) -> None:
+    """Log in and out. settings: libpq's variables, the password among them, which so is in no argument."""
+    _run(["-At"], "SELECT 1", timeout, settings)
+
+
+def _as_account() -> dict[str, Any]:
+    return {"user": ACCOUNT, "group": ACCOUNT, "extra_groups": []}
+
+
+def _run(arguments: list[str], sql: str, timeout: float, more: dict[str, str], **account: Any) -> str:
+    try:
+        done = bounded.run([*PSQL, *arguments], timeout, sql, cwd="/", env=ENVIRONMENT | more, **account)
+    except FileNotFoundError as error:
+        raise PsqlError("psql is not installed on this host") from error
+    except KeyError as error:
+        raise PsqlError(f"there is no account {ACCOUNT} on this host") from error
+    except subprocess.TimeoutExpired as error:
+        stderr = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else error.stderr or ""
+        raise PsqlError(f"psql had no answer within {timeout:g} s", stderr) from error
+    if done.returncode:
+        raise PsqlError(done.stderr.strip() or f"psql ended with {done.returncode}", done.stderr)
+    return done.stdout

@@ -1,0 +1,42 @@
+"""Where a server listens, out of the kernel's tables. Review finding 15."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+# Modules import their helper as Ansible names it on a host.
+from ansible_collections.grunnfjell.platform.plugins.module_utils import listening
+
+HEAD = "  sl  local_address rem_address   st\n"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "deaf"),
+    [
+        ("localhost", []),
+        ("localhost, 10.0.0.21", ["10.0.0.21"]),
+        ("10.0.0.22", []),
+        ("*", ["*"]),
+        ("localhost,fd00::21", []),
+        ("localhost,fd00::22", ["fd00::22"]),
+    ],
+)
+def test_an_address_is_deaf_where_nothing_listens_at_the_port(tmp_path, monkeypatch, wanted, deaf):
+    monkeypatch.setattr(listening, "has", lambda item: True)
+    four, six = tmp_path / "tcp", tmp_path / "tcp6"
+    # 127.0.0.1 and 10.0.0.22 listen at 5432; 10.0.0.21 at another port, and as a client's connection (01).
+    four.write_text(
+        HEAD + "0: 0100007F:1538 00000000:0000 0A\n1: 1600000A:1538 00000000:0000 0A\n"
+        "2: 1500000A:1539 00000000:0000 0A\n3: 1500000A:1538 0100000A:1538 01\n"
+    )
+    six.write_text(HEAD + "0: 000000FD000000000000000021000000:1538 00000000000000000000000000000000:0000 0A\n")
+    assert listening.deaf_addresses(wanted, 5432, (str(four), str(six))) == deaf
+
+
+def test_this_kernels_own_tables_are_read_and_what_the_host_does_not_have_is_not_asked_for():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert listening.listening(port) == {"127.0.0.1"}
+        assert listening.deaf_addresses("localhost, 127.0.0.2, 192.0.2.1", port) == ["127.0.0.2"]

@@ -1,0 +1,78 @@
+"""How a module asks PostgreSQL and PgBouncer, with a stand-in for psql. Review finding 2."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded, psql
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Have psql answer so; returns what was run."""
+    calls = []
+
+    def answer(returncode=0, out="", err="", error=None):
+        def run(argv, timeout, stdin="", **options):
+            calls.append({"argv": argv, "timeout": timeout, "stdin": stdin, **options})
+            if error:
+                raise error
+            return subprocess.CompletedProcess(argv, returncode, out, err)
+
+        monkeypatch.setattr(bounded, "run", run)
+        return calls
+
+    return answer
+
+
+def test_a_session_of_the_superuser_takes_no_setting_of_a_database_and_none_of_its_caller(asked, monkeypatch):
+    for name in ("PGOPTIONS", "PGHOST", "PGSERVICE", "PGPASSWORD", "HOME"):
+        monkeypatch.setenv(name, "of the caller")
+    calls = asked()
+    psql.superuser("SELECT 1", 5432)
+    (call,) = calls
+    assert "of the caller" not in call["env"].values()
+    assert "-c search_path=pg_catalog,pg_temp" in call["env"]["PGOPTIONS"] and "-c role=none" in call["env"]["PGOPTIONS"]
+    assert (call["user"], call["extra_groups"], call["timeout"]) == ("postgres", [], 60)
+    assert {"-Xqw", "ON_ERROR_STOP=1"} <= set(call["argv"]) and call["stdin"] == "SELECT 1"
+
+
+def test_a_setting_is_named_only_to_a_server_that_knows_it(asked):
+    calls = asked()
+    for major in (0, 15, 17):
+        psql.superuser("SELECT 1", 5432, major=major)
+    assert ["transaction_timeout" in call["env"]["PGOPTIONS"] for call in calls] == [False, False, True]
+
+
+def test_the_consoles_rows_are_read_as_they_are_named(asked):
+    calls = asked(out='database,user\nshop,"a,b"\n')
+    assert psql.console("SHOW POOLS", "/run/postgresql", "6432") == [{"database": "shop", "user": "a,b"}]
+    # PgBouncer refuses a login that brings options.
+    assert "PGOPTIONS" not in calls[0]["env"]
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (FileNotFoundError(), "psql is not installed"),
+        (KeyError("postgres"), "no account postgres"),
+        (subprocess.TimeoutExpired("psql", 60, stderr=b"step 3\n"), "no answer within 60 s"),
+    ],
+)
+def test_what_keeps_psql_from_an_answer_is_a_sentence(asked, error, says):
+    asked(error=error)
+    with pytest.raises(psql.PsqlError, match=says):
+        psql.superuser("SELECT 1", 5432)
+
+
+def test_nothing_of_the_kit_calls_psql_past_its_client():
+    """A command's own argument list: in the modules, and in the tasks of roles and playbooks."""
+    sources = [*REPOSITORY.glob("plugins/**/*.py"), *REPOSITORY.glob("roles/**/*.yml"), *REPOSITORY.glob("playbooks/**/*.yml")]
+    by_hand = {path.name for path in sources if re.search(r"[\"']psql[\"'],|-- psql", path.read_text(encoding="utf-8"))}
+    # PgBouncer's console alone, of which no application can choose a setting.
+    assert by_hand == {"psql.py", "give_back.yml"}
