@@ -12,11 +12,11 @@ from ..network.places import Place, network, places_of
 
 # What each role keeps on its host, or lets pass, and where. {application} stands for each application of the host or the fleet.
 HOLDS = {
-    "rabbitmq": ("jobs that wait, and dead letters, with what they were called with, of {applications}", "/var/lib/rabbitmq"),
+    "rabbitmq": ("waiting jobs and dead letters of {applications}, with their arguments", "/var/lib/rabbitmq"),
     "postgresql": ("the databases of {applications}", "/var/lib/postgresql"),
-    "pgbouncer": ("nothing at rest; queries and rows of {applications} pass", ""),
+    "pgbouncer": ("nothing at rest; queries and rows of {applications} pass through", ""),
     "celery_worker": ("work in progress of {applications}, and its workers' logs", "/var/lib/{application}, /var/log/celery"),
-    "producer": ("what clients handed in to {applications}, and its access logs", "/var/lib/{application}, /var/log/celery"),
+    "producer": ("uploads to {applications}, and access logs", "/var/lib/{application}, /var/log/celery"),
     "host": ("the journal", "/var/log/journal"),
 }
 # The first port that a kernel gives to a client's socket.
@@ -130,12 +130,12 @@ class Judge:
         found: dict[tuple[str, str, str], list[str]] = {}
         for flow in self.flows:
             if flow.purpose == "extra":
-                what = f"a way to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
+                what = f"a flow to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
                 found.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
         for host in self.fleet.hosts.values():
             for place in places_of(host):
                 if place.country not in host.inputs["topology_countries_allowed"]:
-                    what = f"{place.name} ({place.kind}) stands in {place.country}; only public data passes there"
+                    what = f"{place.name} ({place.kind}) is in {place.country}; only public data passes there"
                     found.setdefault(("topology_places", what, place.reason), []).append(host.name)
             for name, value in host.inputs.items():
                 if EXCEPTIONS.fullmatch(name) and value:
@@ -152,7 +152,7 @@ class Judge:
         if seen is None:
             return "not observed"
         closed = [chain for chain, policy in seen["firewall"].items() if "(output)" in chain and policy == "drop"]
-        return f"closed but for what is declared ({closed[0]})" if closed else "open: nothing holds it"
+        return f"closed except for declared flows ({closed[0]})" if closed else "open: no firewall restricts it"
 
     # --- Observed against declared --------------------------------------------------------------------------------------
 
