@@ -216,7 +216,7 @@ def test_the_page_is_one_file_that_loads_nothing():
     assert not re.search(r"https?:|src=|href=|url\(|@import|<script", text)
     assert "poison &lt;job&gt;" in text and "<job>" not in text
     drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
-    assert len(drawings) == 2 + 2  # recoveries, deliveries, and a time line for each row
+    assert len(drawings) == 2  # a time line for each row
     for drawing in drawings:
         ElementTree.fromstring(drawing)
 

@@ -104,13 +104,13 @@ def test_the_difference_goes_both_ways_and_reaches_the_report():
     way, open_way, closed_way = (Reached("worker1", "broker1", "tcp", port) for port in (5671, 5672, 22))
     verdict = Verdict({way: "amqp", closed_way: "ssh"}, {way, open_way})
     conditions = {"began": "now", "took_s": 1.0, "scanner": "nmap", "udp_ports": [], "ipv6": {"worker1": ""}, "stranger": "x"}
-    all_of_it = report.told(verdict, conditions, None)
+    all_of_it = report.report_data(verdict, conditions, None)
     assert [each["port"] for each in all_of_it["undeclared"]] == [5672]
     assert [each["port"] for each in all_of_it["missing"]] == [22]
     assert {"declared", "open", "undeclared", "missing", "conditions"} == set(all_of_it)
     page = report.page(all_of_it, verdict, list(POINTS), list(HOSTS))
-    assert "5672 ✗" in page and "(22)" in page and "1 ways are open and undeclared; 1 are declared and not open." in page
-    assert "not by IPv6, which worker1 do not have" in page
+    assert "5672 ✗" in page and "(22)" in page and "Flows open but not declared: 1; declared but not open: 1." in page
+    assert "not over IPv6 (no address: worker1)" in page
 
 
 def test_only_the_labs_own_hosts_are_scanned():

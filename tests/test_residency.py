@@ -208,7 +208,7 @@ def test_a_declared_firewall_that_lets_everything_out_contradicts():
 def test_a_host_that_did_not_answer_is_told():
     report = Judge(Fleet({"db1": host()}, {"host": ("all",)}), {"db1": None}).report() | {"inventory": "x", "observed_at": "t"}
     assert "it did not answer" in report["contradictions"][0]["what"]
-    assert "nothing is known of db1" in terminal(report)
+    assert "No answer from db1" in terminal(report)
 
 
 def test_every_exception_is_in_the_report_whoever_made_it():
@@ -226,7 +226,7 @@ def test_an_extra_way_is_an_exception_of_whoever_goes_it():
     way = {"to": ["db1", "192.0.2.7"], "ports": [443], "reason": "the yearly report"}
     fleet = Fleet({"db1": host(topology_flows_extra=[way])}, {"host": ("all",)})
     assert Judge(fleet, {"db1": NOTHING}).report()["exceptions"] == [
-        {"input": "topology_flows_extra", "what": "a way to 192.0.2.7, tcp 443", "reason": "the yearly report", "hosts": "db1"}
+        {"input": "topology_flows_extra", "what": "a flow to 192.0.2.7, tcp 443", "reason": "the yearly report", "hosts": "db1"}
     ]
 
 

@@ -123,7 +123,7 @@ def main() -> None:
             "stranger": points[-1].address,
             "unrecorded": unrecorded,
         }
-        all_of_it = report.told(verdict, conditions, recorded)
+        all_of_it = report.report_data(verdict, conditions, recorded)
         (BUILD / "exposure.json").write_text(json.dumps(all_of_it, indent=2) + "\n", encoding="utf-8")
         page = report.page(all_of_it, verdict, [point.name for point in points], list(hosts))
         (BUILD / "exposure.html").write_text(page, encoding="utf-8")
@@ -131,10 +131,10 @@ def main() -> None:
         fail(str(refusal))
     finally:
         give_back(BUILD)
-    said(verdict.undeclared, "open, and declared by nothing")
-    said(verdict.missing, "declared, and not open")
+    said(verdict.undeclared, "open but not declared")
+    said(verdict.missing, "declared but not open")
     print(
-        f"{len(verdict.open)} ways are open, {len(verdict.declared)} declared, {len(verdict.undeclared)} undeclared, "
+        f"{len(verdict.open)} flows are open, {len(verdict.declared)} declared, {len(verdict.undeclared)} undeclared, "
         f"{len(verdict.missing)} missing; build/exposure.html"
     )
     for name, how in recorded["readable_as"].items() if recorded else ():

@@ -6,10 +6,9 @@ import json
 import re
 import time
 from dataclasses import asdict, dataclass, field
-from html import escape
 from pathlib import Path
 
-from lab.page import document
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.html import render
 
 # Each has at least one row in the end.
 WRONG_THINGS = (
@@ -62,7 +61,7 @@ class Book:
 
     def write(self, build: Path) -> None:
         tried = {row.tried for row in self.rows}
-        told = {
+        report = {
             "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "refused": sum(row.refused for row in self.rows),
             "got_in": sum(not row.refused for row in self.rows),
@@ -70,28 +69,10 @@ class Book:
             "rows": [asdict(row) for row in self.rows],
         }
         build.mkdir(exist_ok=True)
-        (build / "intruders.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        (build / "intruders.html").write_text(page(told), encoding="utf-8")
+        (build / "intruders.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        (build / "intruders.html").write_text(page(report), encoding="utf-8")
 
 
-def page(told: dict) -> str:
-    good = not told["got_in"] and not told["not_tried"]
-    rows = "".join(
-        f"<tr><td>{escape(row['tried'])}<br><span class=dim>{escape(row['how'])}</span></td>"
-        f"<td>{escape(row['source'])}</td><td>{escape(row['destination'])}</td>"
-        f'<td class="{"good" if row["refused"] else "bad"}">{"refused" if row["refused"] else "GOT IN"}</td>'
-        f"<td><code>{escape(row['said'])}</code></td><td><code>{escape(row['control'])}</code></td></tr>"
-        for row in told["rows"]
-    )
-    heads = ("tried", "from", "to", "", "what the intruder was told", "what the right one was told")
-    lacking = f'<p class="bad">Not tried: {escape(", ".join(told["not_tried"]))}.</p>' if told["not_tried"] else ""
-    style = "td, th { text-align: left; white-space: normal; vertical-align: top; } td:first-child { min-width: 14rem; }"
-    return document(
-        "Intruders",
-        f"""<style>{style}</style><h1>Wrong things tried</h1>
-<p class="{"good" if good else "bad"}">{told["refused"]} refused, {told["got_in"]} got in.</p>{lacking}
-<p class="dim">{escape(told["ended"])}. Beside each, the same
-thing done by whoever may: a service that is down refuses everybody.</p>
-<div class="wide"><table><thead><tr>{"".join(f"<th>{head}</th>" for head in heads)}</tr></thead>
-<tbody>{rows}</tbody></table></div>""",
-    )
+def page(report: dict) -> str:
+    good = not report["got_in"] and not report["not_tried"]
+    return render("intruders.html.j2", {"report": report, "tone": "good" if good else "bad"})

@@ -65,7 +65,7 @@ def herd(arguments: argparse.Namespace) -> bool:
 
 
 def conditions(connection: str) -> str:
-    opens = "Each job opens a connection of its own" if connection == "job" else "Each process keeps its connection"
+    opens = "Each job opens its own connection" if connection == "job" else "Each process keeps its connection"
     return f"{opens}, holds it for {WORK_S * 1000:.0f} ms of work besides, and all hosts share {os.cpu_count()} cores."
 
 

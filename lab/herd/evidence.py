@@ -15,7 +15,7 @@ from lab.herd.workers import on_all
 WATCH = "/var/lib/ledger/watch"
 LOG = "/var/log/postgresql/postgresql-*-main.log"
 REFUSED = "too many clients|remaining connection slots"
-NO_PLACE = "PostgreSQL has no place left"
+NO_PLACE = "no free connection slot in PostgreSQL"
 
 
 @dataclass(frozen=True)

@@ -121,15 +121,16 @@ def verdict(bouncer: dict, direct: dict, cap: int, asked: int) -> list[dict]:
             min(bouncer["accepted"], direct["accepted"]) >= asked,
         ),
         (
-            f"with PgBouncer PostgreSQL kept {bouncer['peak_backends']} backends at most; the plan's cap is {cap}",
+            f"with PgBouncer: PostgreSQL had at most {bouncer['peak_backends']} backends; the planned maximum is {cap}",
             bouncer["peak_backends"] <= cap,
         ),
-        (f"with PgBouncer {bouncer['failed_connections']} connections failed", bouncer["failed_connections"] == 0),
+        (f"with PgBouncer: {bouncer['failed_connections']} connections failed", bouncer["failed_connections"] == 0),
         (
-            f"{bouncer['jobs_per_s']:.0f} jobs a second with PgBouncer, {direct['jobs_per_s']:.0f} without; not fewer with it",
+            f"{bouncer['jobs_per_s']:.0f} jobs per second with PgBouncer, {direct['jobs_per_s']:.0f} without; "
+            "PgBouncer must not be slower",
             bouncer["jobs_per_s"] >= direct["jobs_per_s"],
         ),
-        (f"straight to PostgreSQL {worse or 'nothing failed or got worse'}", bool(worse)),
+        (f"straight to PostgreSQL: {worse or 'nothing failed or got worse'}", bool(worse)),
     ]
     for each in (bouncer, direct):
         lines.append(
@@ -149,7 +150,7 @@ def degraded(bouncer: dict, direct: dict) -> str:
         refused = f"PostgreSQL's log has {direct['refused_by_postgresql']:,} refusals"
         found.append(f"{direct['failed_connections']:,} connections failed, and {refused}")
     if direct["jobs_per_s"] * WORSE <= bouncer["jobs_per_s"]:
-        found.append(f"{direct['jobs_per_s']:.0f} jobs a second instead of {bouncer['jobs_per_s']:.0f}")
+        found.append(f"{direct['jobs_per_s']:.0f} jobs per second instead of {bouncer['jobs_per_s']:.0f}")
     if direct["database_ms"]["p99"] >= bouncer["database_ms"]["p99"] * WORSE:
         found.append(
             f"one job in a hundred waited {direct['database_ms']['p99'] / 1000:.1f} s for its database "

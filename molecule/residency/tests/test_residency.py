@@ -112,7 +112,7 @@ def test_an_exception_stays_in_the_report_with_its_reason(honest):
 def test_the_report_is_a_page_and_a_text_as_well(honest):
     page = next(honest.directory.glob("residency-*.html")).read_text()
     text = next(honest.directory.glob("residency-*.md")).read_text()
-    for title in ("Where data rests", "Places outside the fleet", "Who may talk to whom", "What was observed", "Exceptions"):
+    for title in ("Data at rest", "Sites outside the fleet", "Declared flows", "Observed", "Exceptions"):
         assert title in page and f"## {title}" in text
 
 

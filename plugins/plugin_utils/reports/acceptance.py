@@ -70,7 +70,7 @@ MEASURES = (
     Measure(
         "virtualization", "its virtualization", "acceptance_virtualization",
         str, lambda kinds: " or ".join(map(str, kinds)), lambda value, kinds: value in kinds,
-        "a container shares its kernel, and with it memory, limits and every hole, with strangers",
+        "a container shares its kernel, and with it memory, limits and every hole, with other customers",
         "Order a KVM guest or a machine of its own",
     ),
     Measure(
@@ -89,7 +89,7 @@ MEASURES = (
     ),
     Measure(
         "own_name", "what its own name leads to", "", str, lambda _: "an address of its own", lambda value, _: value != "nothing",
-        "the broker and the mail of cron look themselves up by it and hang where there is no answer",
+        "the broker and the mail of cron look up their own host by it and hang without an answer",
         "Write the host's name into its /etc/hosts beside its address",
     ),
     Measure(
@@ -110,8 +110,8 @@ MEASURES = (
     Measure(
         "exchange", "its round trip to the exchange point", "acceptance_round_trip_max",
         milliseconds, at_most(milliseconds), stays_within,
-        "the host is further away than it was sold, or behind a detour",
-        "Ask the provider where it stands and by which way it reaches acceptance_exchange_address", recorded=True,
+        "the host is farther away than sold, or its traffic takes a detour",
+        "Ask the provider for its location and its route to acceptance_exchange_address", recorded=True,
     ),
 )  # fmt: skip
 NAMES = tuple(measure.name for measure in MEASURES)

@@ -124,12 +124,12 @@ class Judge:
         found: dict[tuple[str, str, str], list[str]] = {}
         for flow in self.flows:
             if flow.purpose == "extra":
-                what = f"a way to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
+                what = f"a flow to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
                 found.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
         for host in self.fleet.hosts.values():
             for place in places_of(host):
                 if place.country not in host.inputs["topology_countries_allowed"]:
-                    what = f"{place.name} ({place.kind}) stands in {place.country}; only public data passes there"
+                    what = f"{place.name} ({place.kind}) is in {place.country}; only public data passes there"
                     found.setdefault(("topology_places", what, place.reason), []).append(host.name)
             for name, value in host.inputs.items():
                 if EXCEPTIONS.fullmatch(name) and value:
@@ -146,7 +146,7 @@ class Judge:
         if seen is None:
             return "not observed"
         closed = [chain for chain, policy in seen["firewall"].items() if "(output)" in chain and policy == "drop"]
-        return f"closed but for what is declared ({closed[0]})" if closed else "open: nothing holds it"
+        return f"closed except for declared flows ({closed[0]})" if closed else "open: no firewall restricts it"
 
     # --- Observed against declared --------------------------------------------------------------------------------------
 
