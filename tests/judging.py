@@ -12,6 +12,7 @@ import json
 import os
 import pkgutil
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +27,8 @@ KIT = "ansible_collections.grunnfjell.platform.plugins"
 
 def read_the_kit() -> None:
     init_plugin_loader()
+    # Each fork's own start configures it once more.
+    warnings.filterwarnings("ignore", message="AnsibleCollectionFinder has already been configured")
     library = importlib.import_module(f"{KIT}.plugin_utils")
     for module in pkgutil.walk_packages(library.__path__, f"{library.__name__}."):
         importlib.import_module(module.name)
