@@ -37,7 +37,10 @@ class ActionModule(ActionBase):
         )
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
-        sections: dict[str, dict[str, Any]] = {"certificates": {"renew_days": self._input("pki", "pki_renew_days")}}
+        sections: dict[str, dict[str, Any]] = {
+            "version": {},
+            "certificates": {"renew_days": self._input("pki", "pki_renew_days")},
+        }
         if "firewall" in roles and self._input("firewall", "firewall_state") == "present":
             sections["firewall"] = {}
         if "rabbitmq" in roles:

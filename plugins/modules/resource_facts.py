@@ -27,7 +27,8 @@ ansible_facts:
     starts as another account: a container's may not), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit),
     C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
     C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came
-    from, as the host sees it; null without SSH) and C(firewall) (whether the kit's firewall is on the host);
+    from, as the host sees it; null without SSH), C(version) (of the kit that last ran on the
+    host; null before 1.0) and C(firewall) (whether the kit's firewall is on the host);
     C(installed_packages), names of Debian packages.
   returned: always
   type: dict
@@ -43,7 +44,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import pki_files
+from ..module_utils import kit_version, pki_files
 
 CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
@@ -206,6 +207,7 @@ def main() -> None:
         "listening": listening(),
         "pki": pki_files.described(),
         "controller": controller(),
+        "version": kit_version.recorded(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
     }
     facts = {"resources": resources, "installed_packages": installed_packages(listing)}
