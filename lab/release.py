@@ -49,7 +49,7 @@ def undated(version: str, changelog: str) -> str:
 
 
 def build(commit: str, directory: Path) -> Path:
-    """The artifact of a commit, from its files alone: nothing that lies about in the working tree gets in."""
+    """The artifact of a commit, from its files alone: nothing else in the working tree gets in."""
     with tempfile.TemporaryDirectory() as temporary:
         source, made = Path(temporary, "source"), Path(temporary, "made")
         archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, capture_output=True, check=True).stdout
