@@ -77,7 +77,13 @@ def test_the_version_is_the_artifacts_or_else_the_checkouts(tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     ("text", "version"),
-    [("# Managed by Grunnfjell\n1.2.3\n", "1.2.3"), ("1.2.3", "1.2.3"), ("", None), ("# Managed by Grunnfjell\n", None), (None, None)],
+    [
+        ("# Managed by Grunnfjell\n1.2.3\n", "1.2.3"),
+        ("1.2.3", "1.2.3"),
+        ("", None),
+        ("# Managed by Grunnfjell\n", None),
+        (None, None),
+    ],
 )
 def test_the_record_is_the_line_that_is_no_comment(tmp_path: Path, text: str | None, version: str | None) -> None:
     if text is not None:
