@@ -35,7 +35,10 @@ def uncommitted(repository: Path = REPOSITORY) -> str:
     if not changes:
         return ""
     more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-    return f"{', '.join(changes[:3])}{more} differ from the last commit, from which a release is built. Commit or remove them."
+    return (
+        f"The working tree differs from the last commit, from which a release is built: {', '.join(changes[:3])}{more}. "
+        f"Commit or remove them."
+    )
 
 
 def undated(version: str, changelog: str) -> str:
