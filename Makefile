@@ -119,6 +119,9 @@ lock: setup  ## Resolve each requirements.in into its requirements.txt, with has
 	@for of in . lab/judges; do (cd $$of && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate requirements.in -o requirements.txt); done
 
+release: setup  ## Build the collection's artifact of the last commit, the same bytes each time (build/*.tar.gz)
+	@$(BIN)/python -m lab.release
+
 docs: setup  ## Write the roles' READMEs and docs/promises.md anew
 	@$(BIN)/python -m lab.readmes
 	@$(BIN)/python -m lab.promises

@@ -122,6 +122,32 @@ def test_an_authority_that_ends_before_a_certificate_would_is_named_once():
 
 
 @pytest.mark.parametrize(
+    ("recorded", "attention", "rows"),
+    [
+        ({}, [], []),
+        ({"db1": "1.0.0", "web1": "1.0.0"}, [], ["1.0.0 on db1, web1"]),
+        ({"db1": None, "web1": None}, [], ["none recorded on db1, web1"]),
+        (
+            {"broker1": "1.0.0", "db1": None, "web1": "1.1.0"},
+            [
+                "different versions of Grunnfjell last ran on the hosts: none recorded on db1, 1.0.0 on broker1, 1.1.0 on web1. "
+                "Run site.yml by the newest"
+            ],
+            ["none recorded on db1", "1.0.0 on broker1", "1.1.0 on web1"],
+        ),
+    ],
+)
+def test_the_versions_that_last_ran_are_shown_and_a_difference_is_named(recorded, attention, rows):
+    answers = fleet()
+    for host, version in recorded.items():
+        answers[host]["sections"]["version"] = {"version": version}
+    report = judged(answers)
+    assert (report["versions"], report["attention"]) == (recorded, attention)
+    lines = [line for line in render(report).splitlines() if line.startswith("  version")]
+    assert lines == [f"  version     {row}" for row in rows]
+
+
+@pytest.mark.parametrize(
     ("told", "attention"),
     [
         ({"in_force": True, "as_confirmed": True}, []),
@@ -386,5 +412,6 @@ def test_the_report_is_json_of_one_schema():
         "releases",
         "certificates",
         "firewalls",
+        "versions",
         "counters",
     }

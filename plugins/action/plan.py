@@ -38,7 +38,7 @@ class ActionModule(Topology):
         # Nodes of one cluster tell the same.
         consumers = {tuple(sorted(each.items())): each for broker in answers for each in broker["consumers"]}.values()
         made = plan(fleet, sentences, strangers(fleet, consumers) if answers else None)
-        report = Path(self._task.args["report"])
+        report = Path(self._task.args["report"]).resolve()
         report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(as_data(made), indent=2) + "\n", encoding="utf-8")
         Display().display(f"\n{table(made)}\n\nThe same as JSON: {report}")

@@ -14,6 +14,7 @@ from ..plugin_utils.fleet.contract import bent_types, broken_specs, numbers, out
 from ..plugin_utils.fleet.inventory_files import files_for_nobody, vaults_in_the_clear
 from ..plugin_utils.fleet.model import Fleet, Host
 from ..plugin_utils.fleet.source import SourceError, requires_python, source_of
+from ..plugin_utils.fleet.version import kit_version
 from ..plugin_utils.network.flows import flows, of_host
 from ..plugin_utils.refusals import refusals
 from ..plugin_utils.refusals.authorities import authorities_ending
@@ -120,7 +121,7 @@ class ActionModule(ActionBase):
         self._sentences += self._inventory_files()
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
-        fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups))
+        fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups), kit_version())
         self._sentences += self._sources(fleet)
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
         return fleet, once_for_all_hosts(sentences, list(hosts))

@@ -13,7 +13,7 @@ options:
   sections:
     description: >-
       Section to what it needs to know. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall).
+      C(certificates), C(firewall), C(version).
     type: dict
     required: true
 author: maintainers
@@ -45,7 +45,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import bounded, firewall_program, pki_files, psql, rabbitmq_cli
+from ..module_utils import bounded, firewall_program, kit_version, pki_files, psql, rabbitmq_cli
 from ..module_utils.listening import deaf_addresses
 from ..module_utils.supervisord import SOCKET, connect
 
@@ -313,6 +313,11 @@ def firewall(_: dict[str, Any]) -> dict[str, Any]:
     return {"in_force": found is not None, "as_confirmed": f"{found}\n" == firewall_program.read(firewall_program.LOADED)}
 
 
+def version(_: dict[str, Any]) -> dict[str, Any]:
+    """Which version of the kit last ran on this host; null before 1.0."""
+    return {"version": kit_version.recorded()}
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "broker": broker,
     "database": database,
@@ -322,6 +327,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "producer": producer,
     "certificates": certificates,
     "firewall": firewall,
+    "version": version,
 }
 
 

@@ -30,7 +30,8 @@ ansible_facts:
     C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
     C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came
     from, as the host sees it; null without SSH), C(accounts) (each of I(accounts) → whether it exists, with a group of the same
-    name) and C(firewall) (whether the kit's firewall is on the host);
+    name), C(version) (of the kit that last ran on the host; null before 1.0) and C(firewall) (whether the kit's firewall is on
+    the host);
     C(installed_packages), names of Debian packages; C(unsettled), with C(cloud_init) (whether it still sets this boot up) and
     C(dpkg) (whether somebody broke it off, so that apt refuses to work).
   returned: always
@@ -48,7 +49,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import pki_files
+from ..module_utils import kit_version, pki_files
 
 CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
@@ -235,6 +236,7 @@ def main() -> None:
         "pki": pki_files.described(),
         "controller": controller(),
         "accounts": {name: account_exists(name) for name in module.params["accounts"]},
+        "version": kit_version.recorded(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
     }
     unsettled = {"cloud_init": cloud_init_works(), "dpkg": dpkg_interrupted(listing)}

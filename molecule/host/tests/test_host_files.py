@@ -35,3 +35,9 @@ def test_the_kernel_has_every_setting_of_the_inventory(host):
 def test_the_loader_of_kernel_settings_understands_its_file(host):
     done = host.run(f"sysctl --dry-run --load={SYSCTL}")
     assert (done.rc, done.stderr) == (0, "")
+
+
+def test_the_version_of_grunnfjell_that_last_ran_is_recorded(host):
+    record = host.file("/etc/grunnfjell/version")
+    assert (record.user, record.group, record.mode) == ("root", "root", 0o644)
+    assert re.fullmatch(r"\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?", record.content_string.splitlines()[-1])

@@ -49,13 +49,14 @@ class Host:
 class Fleet:
     """hosts by name; roles: role → the inventory groups that carry it; applications: the groups that are applications.
 
-    groups: every group of the inventory.
+    groups: every group of the inventory.  version: of the kit that runs, None where no run is judged.
     """
 
     hosts: dict[str, Host]
     roles: dict[str, tuple[str, ...]]
     applications: tuple[str, ...] = ()
     groups: frozenset[str] = frozenset()
+    version: str | None = None
 
     def groups_of(self, role: str) -> str:
         """The groups that carry the role, as a person reads them."""

@@ -39,12 +39,14 @@ from .places import countries_unread, hosts_abroad, places_unsound
 from .ports import listening_to_everybody, places_malformed, ports_reserved, ports_taken, ports_twice
 from .programs import arguments_overruling, logs_shared, programs_malformed, programs_twice, queues_unconsumed
 from .scaling import unreadable_batches, unworkable_drains
+from .versions import older_than_hosts
 
 
 def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str]]) -> list[str]:
     """Every sentence that stands against the fleet, without repetition; an empty list when it can work."""
     rules = (
         unreachable(fleet),
+        older_than_hosts(fleet),
         empty_groups(fleet),
         unsupported_systems(fleet, supported),
         kept_apart(fleet, apart),

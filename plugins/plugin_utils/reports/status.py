@@ -191,6 +191,7 @@ class Judge:
             "releases": self.releases(),
             "certificates": self.section("certificates"),
             "firewalls": self.section("firewall"),
+            "versions": {host: told["version"] for host, told in self.well("version").items()},
             "counters": counted(brokers),
         }
         report["attention"] = list(self.attention(report))
@@ -353,6 +354,10 @@ class Judge:
                 yield f"{host} is a worker and consumes nothing"
 
     def _hosts_attention(self, report: Report) -> Iterator[str]:
+        versions = by_version(report)
+        if len(versions) > 1:
+            which = ", ".join(f"{version} on {listed(hosts)}" for version, hosts in versions.items())
+            yield f"different versions of Grunnfjell last ran on the hosts: {which}. Run site.yml by the newest"
         for host, programs in self.well("programs").items():
             for name, program in programs.items():
                 if program["state"] != "RUNNING":
@@ -409,6 +414,14 @@ class Judge:
 
 def running_out(days: float) -> str:
     return f"runs out in {days:g} days" if days > 0 else f"ran out {-days:g} days ago"
+
+
+def by_version(report: Report) -> dict[str, list[str]]:
+    """Each version of the kit that last ran somewhere, with the hosts; hosts set up before 1.0 have no record."""
+    hosts: dict[str, list[str]] = {}
+    for host, version in sorted(report["versions"].items(), key=lambda item: str(item[1] or "")):
+        hosts.setdefault(version or "none recorded", []).append(host)
+    return hosts
 
 
 def listed(names: Iterable[str]) -> str:
@@ -474,6 +487,8 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
             standing.setdefault(str(told["current"]), []).append(host)
         for release, at in sorted(standing.items()):
             yield "release", f"{application} {release} on {listed(at)}"
+    for version, at in by_version(report).items():
+        yield "version", f"{version} on {listed(at)}"
     left = {(host, name): days for host, told in report["certificates"].items() for name, days in told.get("days", {}).items()}
     for (host, name), days in sorted(left.items()):
         yield "certificate", f"{host}: {name} has {days:.0f} days left"

@@ -1,0 +1,118 @@
+"""Build the collection's artifact into build/, byte for byte the same each time a commit is built.
+
+ansible-galaxy writes the time of day and the order of a directory listing into its tar file. The commit alone decides what a
+user gets, so both are replaced: entries are sorted and carry the commit's date.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lab.machine import REPOSITORY, Refusal, fail
+
+MANIFEST, FILES = "MANIFEST.json", "FILES.json"
+
+
+def git(*arguments: str, repository: Path = REPOSITORY) -> str:
+    return subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=True).stdout
+
+
+def uncommitted(repository: Path = REPOSITORY) -> str:
+    """A sentence when the working tree differs from its commit; empty otherwise."""
+    changes = [line[3:] for line in git("status", "--porcelain", repository=repository).splitlines()]
+    if not changes:
+        return ""
+    more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+    return (
+        f"The working tree differs from the last commit, from which a release is built: {', '.join(changes[:3])}{more}. "
+        f"Commit or remove them."
+    )
+
+
+def undated(version: str, changelog: str) -> str:
+    """A sentence when the changelog has no dated section for the version; empty otherwise."""
+    if re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d{{2}}-\d{{2}}\)$", changelog, re.MULTILINE):
+        return ""
+    return (
+        f"CHANGELOG.md has no section '## {version} (YYYY-MM-DD)' for the version in galaxy.yml. "
+        f"Put the date of the release there, or correct the version."
+    )
+
+
+def build(commit: str, directory: Path) -> Path:
+    """The artifact of a commit, from its files alone: nothing else in the working tree gets in."""
+    with tempfile.TemporaryDirectory() as temporary:
+        source, made = Path(temporary, "source"), Path(temporary, "made")
+        archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, capture_output=True, check=True).stdout
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(source, filter="tar")
+        galaxy = Path(sys.executable).with_name("ansible-galaxy")
+        command = [galaxy, "collection", "build", "--output-path", made, source]
+        subprocess.run(command, cwd=temporary, capture_output=True, check=True)
+        (artifact,) = made.glob("*.tar.gz")
+        directory.mkdir(parents=True, exist_ok=True)
+        target = directory / artifact.name
+        target.write_bytes(repacked(artifact.read_bytes(), int(git("show", "--no-patch", "--format=%ct", commit))))
+    return target
+
+
+def repacked(artifact: bytes, date: int) -> bytes:
+    """The same artifact, sorted, with one date, and with ansible-galaxy's checksum of its sorted list of files."""
+    with tarfile.open(fileobj=io.BytesIO(artifact)) as tar:
+        entries = {entry.name: (entry, content_of(tar, entry)) for entry in tar}
+    files = json.loads(entries[FILES][1])
+    files["files"].sort(key=lambda file: file["name"])
+    manifest = json.loads(entries[MANIFEST][1])
+    listing = text(files)
+    manifest["file_manifest_file"]["chksum_sha256"] = hashlib.sha256(listing).hexdigest()
+    entries[FILES] = entries[FILES][0], listing
+    entries[MANIFEST] = entries[MANIFEST][0], text(manifest)
+
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=date) as compressed,
+        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        for name in [MANIFEST, FILES, *sorted(entries.keys() - {MANIFEST, FILES})]:
+            entry, content = entries[name]
+            entry.mtime, entry.size, entry.pax_headers = date, len(content), {}
+            tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def content_of(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(entry) if entry.isreg() else None
+    return file.read() if file else b""
+
+
+def text(data: dict[str, Any]) -> bytes:
+    """As ansible-galaxy writes it."""
+    return json.dumps(data, indent=True).encode()
+
+
+def main() -> None:
+    version = str(yaml.safe_load((REPOSITORY / "galaxy.yml").read_text(encoding="utf-8"))["version"])
+    changelog = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    try:
+        if problem := uncommitted() or undated(version, changelog):
+            raise Refusal(f"No release was built. {problem}")
+        artifact = build("HEAD", REPOSITORY / "build")
+    except Refusal as refusal:
+        fail(str(refusal))
+    print(f"{hashlib.sha256(artifact.read_bytes()).hexdigest()}  {artifact.relative_to(REPOSITORY)}")
+
+
+if __name__ == "__main__":
+    main()
