@@ -7,20 +7,16 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_consumers import address, consumers_of
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.clients import (
-    Program,
-    broker_connections,
-    database_connections,
-    worker_program,
-)
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.clients import broker_connections, database_connections
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.connections import connections_of
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.line import MIB
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.memory import postgresql_bytes
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.plan import Plan, as_data, plan
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.room import lines
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.table import WIDTH, table
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.units import MIB
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.strangers import strangers
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery_worker import Program, worker_program
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.postgresql import postgresql_bytes
 from test_wrong_inventories import judge
 
 ROLES = {role: (role,) for role in ("rabbitmq", "postgresql", "pgbouncer", "celery_worker", "producer")}

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.line import MIB, Line
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.line import Line
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.room import does_not_fit, lines, rooms, with_more
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.timers import timers_out_of_order
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.units import MIB
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import refusals
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.postgresql import connections_that_fit, postgresql_sizes
 from hypothesis import assume, given

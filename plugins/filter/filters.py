@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..plugin_utils.fleet import rollout, services
-from ..plugin_utils.network import ruleset
-from ..plugin_utils.refusals import host
-from ..plugin_utils.reports import acceptance
-from ..plugin_utils.sizing import (
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import rollout, services
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network import ruleset
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import acceptance
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import (
     celery,
     pgbouncer,
     postgresql,
     rabbitmq,
     supervisor,
 )
-from ..plugin_utils.trust import logins, rotation
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust import logins, rotation
 
 
 class FilterModule:

@@ -3,54 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from ..fleet.inputs import mapping, mappings, number, whole
 from ..fleet.model import Fleet, Host
-from ..sizing.worker_options import worker_options
+from ..sizing.celery_worker import worker_programs
+from ..sizing.producer import web_processes
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-# Pools of Celery that run their tasks as threads of one process.
-THREADED = {"threads", "gevent", "eventlet", "solo"}
 # Celery's own default of broker_pool_limit: connections that one process keeps for publishing.
 BROKER_POOL_LIMIT = 10
-
-
-@dataclass(frozen=True)
-class Program:
-    """A worker program: processes that run tasks (its main process not counted), and tasks at once."""
-
-    name: str
-    processes: int
-    tasks: int
-
-
-def worker_program(program: dict[str, Any], concurrency: int, pool: str = "prefork") -> Program:
-    """What a program of celery_worker_programs comes to; its own arguments overrule its concurrency, as Celery reads them."""
-    tasks = whole(program.get("concurrency")) or concurrency
-    for key, value in worker_options(program.get("arguments")):
-        if key == "--autoscale":
-            tasks = whole(value.partition(",")[0]) or tasks
-        elif key == "--concurrency":
-            tasks = whole(value) or tasks
-        elif key == "--pool":
-            pool = value
-    if pool == "solo":
-        tasks = 1
-    return Program(str(program.get("name")), 1 if pool in THREADED else tasks, max(0, tasks))
-
-
-def worker_programs(host: Host) -> list[Program]:
-    if "celery_worker" not in host.roles or host.drained:
-        return []
-    concurrency = max(0, number(host, "celery_worker_concurrency") or 0)
-    pool = str(mapping(host, "application_celery_settings").get("worker_pool") or "prefork")
-    return [worker_program(program, concurrency, pool) for program in mappings(host, "celery_worker_programs")]
-
-
-def web_processes(host: Host) -> int:
-    return number(host, "producer_workers") or 0 if "producer" in host.roles else 0
 
 
 def database_connections(host: Host) -> int:

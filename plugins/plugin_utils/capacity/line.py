@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 COUNT, BYTES = "count", "bytes"
-MIB = 1024**2
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,3 @@ class Line:
 
 def parts(pairs: Iterable[tuple[str, int]]) -> tuple[Part, ...]:
     return tuple(Part(what, used) for what, used in pairs)
-
-
-def mib(size: int) -> str:
-    """A size as a person reads it; small ones are factors of something, so that a tenth matters."""
-    return f"{size / MIB:.1f} MiB".replace(".0 ", " ") if size < 10 * MIB else f"{size / MIB:.0f} MiB"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..fleet.model import Fleet
-from .line import BYTES, Line, mib
+from ..fleet.units import mib
+from .line import BYTES, Line
 from .room import Room, lines, rooms
 from .timers import Timer, timers
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from .line import BYTES, MIB, Line
+from ..fleet.units import MIB
+from .line import BYTES, Line
 from .plan import Plan, reason
 from .timers import Timer
 

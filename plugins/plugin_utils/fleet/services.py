@@ -78,6 +78,7 @@ class Service:
     rollout: the playbook of its own that plays it, empty for playbooks/service.yml.  units: patterns of systemd's units.
     packages: beginnings of the names of packages that unattended upgrades leave alone.  logs: patterns of its log files.
     status: section of platform_status → what it needs to know → the input that says so.
+    memory: what an operator lowers where its memory does not fit; ``memory_parts`` of sizing/<role>.py does the arithmetic.
     removed_where: the key of ansible_facts['resources'] that is true where a host that left the role still has the service.
     """
 
@@ -94,6 +95,7 @@ class Service:
     logs: tuple[str, ...] = ()
     status: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     removed_where: str = ""
+    memory: str = ""
 
     @property
     def own_units(self) -> tuple[str, ...]:

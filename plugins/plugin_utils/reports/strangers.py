@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..capacity.clients import worker_programs
 from ..fleet.model import Fleet, Host
+from ..sizing.celery_worker import worker_programs
 
 # Where a Celery worker hears commands; the name before it is the worker's own.
 CONTROL = ".celery.pidbox"

@@ -10,7 +10,10 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-MIB = 1024**2
+from ..fleet.inputs import number
+from ..fleet.model import Host
+from ..fleet.units import MIB, mib
+
 GIB = 1024**3
 
 # What the kernel, page tables and the other daemons keep; the database host is the database's own.
@@ -250,3 +253,27 @@ def _attribute_problems(role: Mapping[str, Any]) -> list[str]:
                 "for example 2027-01-31 or 2027-01-31T12:00:00+01:00"
             )
     return problems
+
+
+UNITS = {"": 1, "B": 1, "kB": 1024, "MB": MIB, "GB": 1024 * MIB, "TB": 1024 * 1024 * MIB}
+
+
+def postgresql_bytes(size: object, bare: int) -> int | None:
+    """A memory setting as PostgreSQL reads it; ``bare`` is the unit of a number without one."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?\s*", str(size))
+    return int(float(found[1]) * (UNITS[found[2]] if found[2] else bare)) if found else None
+
+
+def memory_parts(host: Host) -> list[tuple[str, int]] | None:
+    """What PostgreSQL takes with every connection at work, part by part in bytes; None while an input is unknown."""
+    connections = number(host, "postgresql_max_connections")
+    shared = postgresql_bytes(host.inputs.get("postgresql_shared_buffers"), 8192)
+    work = postgresql_bytes(host.inputs.get("postgresql_work_mem"), 1024)
+    maintenance = postgresql_bytes(host.inputs.get("postgresql_maintenance_work_mem"), 1024)
+    if connections is None or shared is None or work is None or maintenance is None:
+        return None
+    return [
+        ("shared_buffers", shared),
+        (f"{connections} connections × (work_mem {mib(work)} + {mib(BACKEND_BYTES)})", connections * (work + BACKEND_BYTES)),
+        (f"{MAINTENANCE_USERS} × maintenance_work_mem", MAINTENANCE_USERS * maintenance),
+    ]

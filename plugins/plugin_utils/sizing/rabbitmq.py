@@ -10,7 +10,9 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-MIB = 2**20
+from ..fleet.inputs import number
+from ..fleet.model import Host
+from ..fleet.units import MIB
 
 # The broker's own size of the quorum queues' write-ahead log. It lives in memory too, some three times over while it is
 # being turned into segments (https://www.rabbitmq.com/docs/quorum-queues#resource-use): a small host takes a 32nd of its memory.
@@ -89,3 +91,18 @@ def rabbitmq_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
                 "in full, e.g. log.file.level."
             )
     return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in sorted(parameters.items())}
+
+
+def watermark_of(broker: Host) -> int | None:
+    """The broker's memory watermark in bytes; None while an input is unknown or wrong."""
+    memory, ratio = number(broker, "rabbitmq_memory_bytes"), broker.inputs.get("rabbitmq_vm_memory_high_watermark")
+    try:
+        return None if memory is None or ratio is None else rabbitmq_share(memory, ratio)
+    except ValueError:
+        return None
+
+
+def memory_parts(host: Host) -> list[tuple[str, int]] | None:
+    """What the broker takes before it holds publishers back; None while an input is unknown."""
+    watermark = watermark_of(host)
+    return None if watermark is None else [("RabbitMQ at its watermark", watermark)]
