@@ -13,6 +13,7 @@ from authority import REPOSITORY, Authority, of_inventory
 from host_services import log_commands, services_of
 from playing import play
 from recorded import Run, read
+from testinfra.utils.ansible_runner import AnsibleRunner
 
 # What a test runs is no run of the scenario, and not recorded as one.
 os.environ.pop("ANSIBLE_CALLBACKS_ENABLED", None)
@@ -45,6 +46,24 @@ def authority(request, tmp_path_factory) -> Authority:
 @pytest.fixture(scope="session")
 def runs() -> list[Run]:
     return read()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test file names the role whose hosts it asks; the inventory's topology_roles says which groups carry it."""
+    patterns = getattr(metafunc.module, "testinfra_hosts", [])
+    inventory = metafunc.config.option.ansible_inventory
+    if inventory and "_testinfra_host" in metafunc.fixturenames:
+        metafunc.module.testinfra_hosts = [place for pattern in patterns for place in carrying(pattern, inventory)]
+
+
+def carrying(pattern: str, inventory: str) -> list[str]:
+    """The patterns for testinfra of the groups that carry a role; what names no role is a group or a host itself."""
+    runner = AnsibleRunner.get_runner(inventory)
+    hosts = runner.get_hosts("all")
+    table = runner.get_variables(hosts[0]).get("topology_roles", {}) if hosts else {}
+    groups = table.get(pattern.removeprefix("ansible://"))
+    return [pattern] if groups is None else [f"ansible://{group}" for group in ([groups] if isinstance(groups, str) else groups)]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

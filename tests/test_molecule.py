@@ -38,12 +38,18 @@ def test_a_scenario_asks_something(scenario):
     assert len(re.findall(r"^def test_", tests, re.MULTILINE)) >= 3
 
 
+def roles(scenario: str) -> set[str]:
+    """The roles that some group of the scenario carries."""
+    file = MOLECULE / scenario / "inventory/group_vars/all/topology.yml"
+    return set(yaml.safe_load(file.read_text())["topology_roles"]) if file.exists() else set()
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_scenarios_tests_find_their_hosts(scenario):
     for path in (MOLECULE / scenario / "tests").glob("test_*.py"):
         for line in re.findall(r"^testinfra_hosts = .*$", path.read_text(), re.MULTILINE):
             named = re.findall(r'"ansible://(\w+)"', line)
-            assert named and set(named) & groups(scenario), f"{path.name}: {line}"
+            assert named and set(named) & (groups(scenario) | roles(scenario)), f"{path.name}: {line}"
 
 
 @pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - {"topology", "residency"}))  # which change no host

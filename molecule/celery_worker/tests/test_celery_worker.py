@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-testinfra_hosts = ["ansible://celery_workers"]
+testinfra_hosts = ["ansible://celery_worker"]
 
 PROMISES = {
     "task_acks_late": True,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-testinfra_hosts = ["ansible://producers"]
+testinfra_hosts = ["ansible://producer"]
 
 DEFAULTS = yaml.safe_load(Path(__file__).parents[3].joinpath("roles/application/defaults/main.yml").read_text(encoding="utf-8"))
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-testinfra_hosts = ["ansible://producers"]
+testinfra_hosts = ["ansible://producer"]
 
 
 BUNDLE = "/etc/grunnfjell/pki/authorities.pem"
