@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-testinfra_hosts = ["ansible://celery_worker", "ansible://producer"]
+testinfra_hosts = ["ansible://application"]
 
 SECRETS = ("celeryconfig.py", "pg_service.conf", "environment")
 
