@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import Service, declared, services
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import Service, carried, declared, services
 
 # Every unit of the kit's services, for systemctl; patterns that match nothing are left out by it.
 UNITS = tuple(dict.fromkeys(declared("units")))
@@ -13,13 +13,8 @@ UNITS = tuple(dict.fromkeys(declared("units")))
 
 def services_of(variables: Mapping[str, Any]) -> list[Service]:
     """The services that the inventory puts on a host, from the host's variables."""
-    groups = {"all", *variables["group_names"]}
-    table = variables["topology_roles"]
-    return [
-        service
-        for role, service in services().items()
-        if groups & set([table[role]] if isinstance(table.get(role), str) else table.get(role, []))
-    ]
+    own = carried(variables["topology_roles"], variables["group_names"])
+    return [service for role, service in services().items() if role in own]
 
 
 def log_commands(service: Service) -> list[str]:

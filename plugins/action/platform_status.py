@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils.fleet.services import ROLES, services
+from ..plugin_utils.fleet.services import ROLES, carried, services
 
 
 class ActionModule(ActionBase):
@@ -15,17 +15,11 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         self._vars = task_vars or {}
-        sections = self._sections(self._roles())
+        sections = self._sections(carried(self._templar.template(self._vars["topology_roles"]), self._vars["group_names"]))
         result |= self._execute_module(
             "grunnfjell.platform.platform_status", module_args={"sections": sections}, task_vars=task_vars
         )
         return result
-
-    def _roles(self) -> set[str]:
-        """The roles of this host, by the inventory's own table."""
-        groups = {"all", *self._vars["group_names"]}
-        table = self._templar.template(self._vars["topology_roles"]).items()
-        return {role for role, at in table if groups & set([at] if isinstance(at, str) else at)}
 
     def _input(self, name: str) -> Any:
         """A role's input as this host has it; the role's own default where the inventory says nothing."""

@@ -11,6 +11,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ..plugin_utils.fleet.services import carried
 from ..plugin_utils.reports.status import HostInfo, Judge, render
 
 DOCUMENTATION = r"""
@@ -53,11 +54,9 @@ class ActionModule(ActionBase):
 
     def _host(self, variables: dict[str, Any], name: str) -> HostInfo:
         held = variables["hostvars"][name]
-        groups = {"all", *held["group_names"]}
-        table = held["topology_roles"].items()
         address = str(held.get("topology_address") or held.get("ansible_host") or name)
         return HostInfo(
-            roles=frozenset(role for role, at in table if groups & set([at] if isinstance(at, str) else at)),
+            roles=frozenset(carried(held["topology_roles"], held["group_names"])),
             application=str(held.get("application_name", "")),
             addresses=frozenset({address, *resolved(address)}),
             drained=held.get("celery_worker_state") == "drained",

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import testinfra
 import yaml
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import carried
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import AUTHORITY_YEARS, certificate_of, new_authority
 from authority import REPOSITORY, stranger
 from jinja2 import Template
@@ -44,11 +45,10 @@ def declared(host, inputs, name) -> dict[str, dict[str, Any]]:
     """What the host is to show of itself: the scenario's hosts by their inventory, all others by the roles that they carry."""
     if IN_ITS_SCENARIO:
         return inputs["pki_identities"]
-    groups = {"all", *host.backend.ansible_runner.get_variables(name)["group_names"]}
     found = {}
-    for role, at in inputs["topology_roles"].items():
+    for role in carried(inputs["topology_roles"], host.backend.ansible_runner.get_variables(name)["group_names"]):
         constants = REPOSITORY / f"roles/{role}/vars/main.yml"
-        if not groups.isdisjoint([at] if isinstance(at, str) else at) and constants.exists():
+        if constants.exists():
             identity = yaml.safe_load(constants.read_text(encoding="utf-8")).get(f"__{role}_identity")
             if identity:
                 found[role] = {"group": Template(identity["group"]).render(inputs)}

@@ -144,6 +144,16 @@ def services(roles: Path = ROLES) -> Mapping[str, Service]:
     return MappingProxyType({role: found[role] for role in sorted_roles})
 
 
+def carried(table: Mapping[str, str | list[str]], groups: Iterable[str]) -> set[str]:
+    """The roles that the inventory's topology_roles gives to a host of these groups.
+
+    >>> sorted(carried({"host": "all", "rabbitmq": "brokers", "application": ["workers", "web"]}, ["web"]))
+    ['application', 'host']
+    """
+    own = {"all", *groups}
+    return {role for role, at in table.items() if own & ({at} if isinstance(at, str) else set(at))}
+
+
 def declared(key: str, roles: Path = ROLES) -> list[str]:
     """What all services declare under the key, for a template: ``units``, ``packages``, ``own_units`` or ``logs``.
 

@@ -250,9 +250,3 @@ def reasons(value: Any) -> Iterator[tuple[str, str]]:
                 yield ", ".join(f"{k} {v}" for k, v in entry.items() if k != "reason"), str(entry.get("reason", ""))
             else:
                 yield str(entry), ""
-
-
-def names_of_places(fleet: Fleet, host: Host) -> list[str]:
-    """Names among the addresses of a host's places, for the host to look up."""
-    found = {address for place in places_of(host) for address in place.addresses if network(address) is None}
-    return sorted(found)
