@@ -75,28 +75,33 @@ drill-herd: setup  ## Wake 240 workers upon 20,000 jobs, with PgBouncer and past
 	  [ -n "$(KEEP)" ] || $(SUDO) $(BIN)/ansible-playbook -i inventories/herd lab/remove.yml || status=1; exit $$status
 
 test: setup  ## Everything: lint, unit, each role by Molecule, then the lab: demo and verify
-	@$(BIN)/python -m lab.judge --inventory $(INVENTORY)
+	@$(BIN)/python -m lab.ci --inventory $(INVENTORY)
 
 lint: setup  ## ansible-lint, yamllint, ruff
-	@$(BIN)/python -m lab.judge lint
+	@$(BIN)/python -m lab.ci lint
 
 unit: setup  ## pytest, without a host
-	@$(BIN)/python -m lab.judge unit
+	@$(BIN)/python -m lab.ci unit
 
 molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/bin/molecule test -s ROLE`)
-	@$(SUDO) $(BIN)/python -m lab.judge molecule
+	@$(SUDO) $(BIN)/python -m lab.ci molecule
 
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
-	@$(BIN)/python -m lab.judge verify --inventory $(INVENTORY)
+	@$(BIN)/python -m lab.ci verify --inventory $(INVENTORY)
 
 exposure: setup  ## Scan every host of the lab from everywhere, against the declared flows (build/exposure.html)
 	@$(SUDO) $(BIN)/python -m lab.exposure --inventory $(INVENTORY)
 
 test-operations: setup  ## Status, dead letters, deploys, rollbacks, scaling out and in, under load, on the lab that stands
-	@$(BIN)/python -m lab.judge operations
+	@$(BIN)/python -m lab.ci operations
 
-judges: setup  ## Have ssh-audit, sslyze and lynis judge the hosts of INVENTORY, and search Ansible's output for secrets
-	@$(BIN)/python -m lab.judges --inventory $(INVENTORY) $(JUDGES)
+audit: setup  ## Run ssh-audit, sslyze and lynis against the hosts of INVENTORY, and search Ansible's output for secrets
+	@$(BIN)/python -m lab.audit --inventory $(INVENTORY) $(AUDIT)
+
+# The name before 1.0; goes with 2.0.
+judges:
+	@echo 'make judges is called make audit now, and its options AUDIT="…".' >&2
+	@$(MAKE) --no-print-directory audit AUDIT="$(JUDGES)"
 
 mutants: setup  ## Break each role on purpose and see its tests notice (build/mutants.json)
 	@$(SUDO) $(BIN)/python -m lab.mutants $(ROLE)
@@ -104,7 +109,7 @@ mutants: setup  ## Break each role on purpose and see its tests notice (build/mu
 # On machines whose kernel is their own; KEEP=1 leaves them standing. Its inventory is not the lab's.
 test-kvm kvm: INVENTORY := $(if $(filter-out file,$(origin INVENTORY)),$(INVENTORY),inventories/kvm)
 test-kvm: setup  ## Start virtual machines, run the site on them, reboot them, fill a disk
-	@$(BIN)/python -m lab.judge kvm --inventory $(INVENTORY); status=$$?; \
+	@$(BIN)/python -m lab.ci kvm --inventory $(INVENTORY); status=$$?; \
 	  [ -n "$(KEEP)" ] || $(MAKE) --no-print-directory kvm-down || status=1; exit $$status
 
 kvm: setup  ## Start the virtual machines of inventories/kvm that do not stand yet
@@ -116,7 +121,7 @@ kvm-down: setup  ## Remove every virtual machine that test-kvm made
 
 #: Look after it
 lock: setup  ## Resolve each requirements.in into its requirements.txt, with hashes
-	@for of in . lab/judges; do (cd $$of && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	@for of in . lab/audit; do (cd $$of && $(CURDIR)/$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-emit-find-links --no-annotate requirements.in -o requirements.txt); done
 
 release: setup  ## Build the collection's artifact of the last commit, the same bytes each time (build/*.tar.gz)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import yaml
 
-from lab.judge.counts import BUILD, count
-from lab.judge.running import environment
+from lab.ci.counts import BUILD, count
+from lab.ci.running import environment
 from lab.machine import REPOSITORY
 
 BIN = Path(sys.executable).parent

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.judge import steps
+from lab.ci import steps
 from lab.kvm import guests, machine, probe
 from lab.kvm.guests import Guest
 

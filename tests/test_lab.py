@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab import hosts, image
+from lab.ci.counts import count
 from lab.hosts import Container, Host
-from lab.judge.counts import count
 
 ROOT = Path(__file__).parent.parent
 HERE = "/srv/kit"

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lab import mutants
-from lab.judge import steps
+from lab.ci import steps
 
 ROOT = Path(__file__).parent.parent
 MOLECULE = ROOT / "molecule"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.judge import disturbing
-from lab.judge.disturbing import homes, unmarked
+from lab.ci import disturbing
+from lab.ci.disturbing import homes, unmarked
 from lab.machine import REPOSITORY
 
 

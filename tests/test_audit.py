@@ -1,4 +1,4 @@
-"""The judges' verdicts: what counts as weak, as failed, as said; and the way by which they reach a port."""
+"""The auditors' verdicts: what counts as weak, as failed, as said; and the way by which they reach a port."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import certificate_of, new_authority
 from cryptography.hazmat.primitives import serialization
 
-from lab.judges import guest, lynis, secrets, ssh, tls
-from lab.judges.__main__ import objections, owed_ports, reachable_ports, table
-from lab.judges.relay import relay
+from lab.audit import guest, lynis, secrets, ssh, tls
+from lab.audit.__main__ import objections, owed_ports, reachable_ports, table
+from lab.audit.relay import relay
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_what_is_weak_and_what_could_not_be_asked_both_count(changes, found):
     assert tls.weaknesses(answer(**changes)) == found
 
 
-def test_the_judges_own_certificate_is_the_authoritys_and_is_gone_afterwards():
+def test_the_auditors_own_certificate_is_the_authoritys_and_is_gone_afterwards():
     held = new_authority("first")
     with guest.identity({"first": held}) as ((certificate, key),):
         shown = certificate_of(certificate.read_text())
@@ -156,7 +156,7 @@ def test_each_verdict_that_must_not_be_is_an_objection(changes, objection):
     assert "\na " in table(verdict(**changes))
 
 
-def test_the_table_has_a_line_for_each_port_and_each_judges_figure_beside_its_limit():
+def test_the_table_has_a_line_for_each_port_and_each_auditors_figure_beside_its_limit():
     ports = [
         {"host": "db1", "port": 5432, "begins": "postgres", "weak": []},
         {"host": "db1", "port": 80, "begins": None, "weak": ["a"]},

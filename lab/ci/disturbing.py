@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.judge.steps import ROLES
+from lab.ci.steps import ROLES
 from lab.machine import REPOSITORY
 from lab.promises import markers
 

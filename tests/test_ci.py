@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from lab.judge import __main__ as judge
-from lab.judge import counts, scenarios, steps
-from lab.judge.counts import Count
-from lab.judge.running import LAST_LINES, Step, excerpt
+from lab.ci import __main__ as ci
+from lab.ci import counts, scenarios, steps
+from lab.ci.counts import Count
+from lab.ci.running import LAST_LINES, Step, excerpt
 
 
 def step(name: str, part: str, code: str = "", **more) -> Step:
@@ -17,19 +17,19 @@ def step(name: str, part: str, code: str = "", **more) -> Step:
 
 @pytest.fixture
 def judged(monkeypatch, tmp_path):
-    """Run the judge upon some steps; answers build/test.json and how it ended."""
-    for module in (judge, counts, scenarios):
+    """Run CI upon some steps; answers build/test.json and how it ended."""
+    for module in (ci, counts, scenarios):
         monkeypatch.setattr(module, "BUILD", tmp_path)
     monkeypatch.setattr(scenarios, "scenarios", lambda: ["one", "two"])
     monkeypatch.setattr(scenarios, "run_scenario", lambda name: Count(passed=1))
-    monkeypatch.setattr(judge, "show_logs", lambda: None)
+    monkeypatch.setattr(ci, "show_logs", lambda: None)
 
     def run(*those: Step) -> tuple[dict[str, dict], int]:
-        monkeypatch.setattr(judge, "STEPS", those)
-        monkeypatch.setattr(judge, "DEFAULT_PARTS", tuple(each.part for each in those))
-        monkeypatch.setattr(sys, "argv", ["judge"])
+        monkeypatch.setattr(ci, "STEPS", those)
+        monkeypatch.setattr(ci, "DEFAULT_PARTS", tuple(each.part for each in those))
+        monkeypatch.setattr(sys, "argv", ["ci"])
         with pytest.raises(SystemExit) as ended:
-            judge.main()
+            ci.main()
         return json.loads((tmp_path / "test.json").read_text()), ended.value.code
 
     return run

@@ -1,7 +1,7 @@
 """Have the programs of others judge every host of an inventory, write down what they say, and fail on what must not be.
 
 ssh-audit asks each host's SSH, sslyze every port that speaks TLS, lynis the host from within; Ansible's own output is searched
-for every secret of the vault. The verdicts stand in build/judges.json.
+for every secret of the vault. The verdicts are in build/audit.json.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lab.judges import guest, lynis, secrets, ssh, tls, tools
-from lab.judges.relay import relay
+from lab.audit import guest, lynis, secrets, ssh, tls, tools
+from lab.audit.relay import relay
 from lab.machine import REPOSITORY, Refusal, fail
 
 BUILD = REPOSITORY / "build"
-HOME = BUILD / "judges"
+HOME = BUILD / "audit"
 LYNIS_LEAST = 80
 AGAIN, AGAIN_SECONDS = 4, 5
 SPOKEN = {"tls": "TLS", "postgres": "PostgreSQL, then TLS", None: "no TLS"}
-# Part → who judges, its figure in build/judges.json, what that must be.
+# Part → its auditor, its figure in build/audit.json, what that must be.
 JUDGES = {
     "ssh": ("ssh-audit", "ssh_audit_fails", "0"),
     "tls": ("sslyze", "tls_weak", "0"),
@@ -42,8 +42,8 @@ def ask_hosts(inventory: Path, with_lynis: bool) -> list[dict[str, Any]]:
     HOME.mkdir(parents=True, exist_ok=True)
     for old in HOME.glob("host-*.json"):
         old.unlink()
-    command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "lab/judges/hosts.yml"]
-    command += ["-e", json.dumps({"judges_lynis": with_lynis})]
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, "lab/audit/hosts.yml"]
+    command += ["-e", json.dumps({"audit_lynis": with_lynis})]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, cwd=REPOSITORY)
     if done.returncode:
         raise Refusal(f"the hosts could not be asked:\n{done.stdout[-3000:]}")
@@ -234,11 +234,11 @@ def main() -> None:
     except (Refusal, RuntimeError) as problem:
         fail(str(problem))
     verdict["objections"] = objections(verdict)
-    (BUILD / "judges.json").write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
+    (BUILD / "audit.json").write_text(json.dumps(verdict, indent=2) + "\n", encoding="utf-8")
     print(f"{table(verdict)}\n")
     for sentence in verdict["objections"]:
         print(f"  {sentence}")
-    print(f"{len(verdict['objections'])} objections; all of it in build/judges.json")
+    print(f"{len(verdict['objections'])} objections; all of it in build/audit.json")
     raise SystemExit(1 if verdict["objections"] else 0)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.judge.counts import BUILD, Count, count
+from lab.ci.counts import BUILD, Count, count
 from lab.machine import REPOSITORY
 
 BIN = Path(sys.executable).parent

@@ -6,7 +6,7 @@ import json
 import subprocess
 from typing import Any
 
-from lab.judges.tools import tool
+from lab.audit.tools import tool
 
 
 def failures(report: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The judges that come from PyPI, installed from their own lock into build/judges."""
+"""The auditors that come from PyPI, installed from a lock of their own into build/audit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab.image import read_pip_settings
 from lab.machine import REPOSITORY, Refusal
 
 LOCK = Path(__file__).with_name("requirements.txt")
-HOME = REPOSITORY / "build/judges/venv"
+HOME = REPOSITORY / "build/audit/venv"
 
 
 def tool(name: str) -> str:
@@ -34,5 +34,5 @@ def install() -> None:
     ):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise Refusal(f"the judges could not be installed:\n{done.stderr.strip()}")
+            raise Refusal(f"the auditors could not be installed:\n{done.stderr.strip()}")
     mark.write_text(wanted)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lab.ci.counts import BUILD, Count, write_down
+from lab.ci.running import Step, run, run_aside
+from lab.ci.scenarios import run_scenarios
+from lab.ci.steps import DEFAULT_PARTS, STEPS
 from lab.hosts import containers
-from lab.judge.counts import BUILD, Count, write_down
-from lab.judge.running import Step, run, run_aside
-from lab.judge.scenarios import run_scenarios
-from lab.judge.steps import DEFAULT_PARTS, STEPS
 from lab.machine import Refusal, podman
 
 # What to read first when a service does not do what it promised.

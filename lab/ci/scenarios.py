@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab.judge.counts import BUILD, Count
-from lab.judge.running import BIN, Step, environment, tell
+from lab.ci.counts import BUILD, Count
+from lab.ci.running import BIN, Step, environment, tell
 from lab.machine import REPOSITORY
 
 # Each keeps about one core busy.

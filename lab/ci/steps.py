@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.judge.counts import BUILD
-from lab.judge.running import BIN, Step
+from lab.ci.counts import BUILD
+from lab.ci.running import BIN, Step
 from lab.machine import REPOSITORY
 
 # These run no service: the tests of topology describe wrong fleets, and those of residency do what nobody declared; only hosts

@@ -10,7 +10,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from lab.judges.tools import tool
+from lab.audit.tools import tool
 
 # PostgreSQL's question whether it speaks TLS here; S is yes (its protocol's documentation, message SSLRequest).
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)

@@ -1,0 +1,1 @@
+"""Third-party auditors run against a running fleet: ssh-audit, sslyze and lynis."""
