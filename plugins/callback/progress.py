@@ -117,6 +117,12 @@ class CallbackModule(Default):
         self._record.start_host(host.get_name(), task._uuid, task.get_name(), time.monotonic())
         super().v2_runner_on_start(host, task)
 
+    @staticmethod
+    def _censor(result: Any) -> None:
+        """ansible-core censors the result of a task with no_log, and prints the message of its exception all the same."""
+        if "censored" in result.result:
+            result.result.pop("exception", None)
+
     def _ended(self, result: Any, outcome: str, counts: bool = True) -> None:
         """counts: whether the recap counts a change by this task."""
         changed = counts and result.is_changed()
@@ -134,6 +140,7 @@ class CallbackModule(Default):
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         host, task = result.host.get_name(), result.task
         self._ended(result, "failed", counts=ignore_errors)
+        self._censor(result)
         if not ignore_errors:
             name = short_name(self._record.names.get(task._uuid) or task.get_name())
             if is_rescued(task):
@@ -147,6 +154,7 @@ class CallbackModule(Default):
     def v2_runner_on_unreachable(self, result: Any) -> None:
         host, task = result.host.get_name(), result.task
         self._ended(result, "unreachable", counts=False)
+        self._censor(result)
         if not task.ignore_unreachable:
             name = short_name(self._record.names.get(task._uuid) or task.get_name())
             self._say(f"unreachable: {host}: {name}", C.COLOR_UNREACHABLE)
@@ -159,6 +167,7 @@ class CallbackModule(Default):
             super().v2_runner_item_on_ok(result)
 
     def v2_runner_item_on_failed(self, result: Any) -> None:
+        self._censor(result)
         self._record.end_item(result.host.get_name())
         super().v2_runner_item_on_failed(result)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 
 from .faults import Fault
 from .record import Record, count, duration
@@ -10,7 +11,15 @@ from .record import Record, count, duration
 NAMED_HOSTS = 8
 
 
-def host_list(hosts: Sequence[str]) -> str:
+def in_order(hosts: Iterable[str]) -> list[str]:
+    """worker2 before worker10."""
+    return sorted(
+        hosts, key=lambda host: [(len(part), part) if part.isdigit() else (0, part) for part in re.split(r"(\d+)", host)]
+    )
+
+
+def host_list(hosts: Iterable[str]) -> str:
+    hosts = in_order(hosts)
     if len(hosts) <= NAMED_HOSTS:
         return ", ".join(hosts)
     return ", ".join(hosts[: NAMED_HOSTS - 1]) + f" and {len(hosts) - NAMED_HOSTS + 1} more"
@@ -19,8 +28,8 @@ def host_list(hosts: Sequence[str]) -> str:
 def changes(record: Record) -> list[str]:
     """Hosts with the same changes share one list."""
     alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
-    for host, tasks in sorted(record.changes.items()):
-        alike.setdefault(tuple(tasks.items()), []).append(host)
+    for host in in_order(record.changes):
+        alike.setdefault(tuple(record.changes[host].items()), []).append(host)
     lines = []
     for tasks, hosts in alike.items():
         each = " each" if len(hosts) > 1 else ""

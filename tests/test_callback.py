@@ -1,0 +1,387 @@
+"""What a person sees of a run, at a terminal and in a log. Real runs of ansible-playbook on this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress import ending
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.faults import Fault, failure, unreachable
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.live_area import cells, clip, wanted
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.record import Record, duration, short_name
+from terminals import Session
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTS = ["broker1", "database1", "worker1", "worker2", "worker3"]
+INVENTORY = "[all]\n" + "\n".join(HOSTS) + "\n[all:vars]\nansible_connection=local\n"
+SENTENCES = ["This fleet cannot work:", '- worker1 has 1 GiB of "memory", and needs 2 GiB.', "", "Edit hosts.yml."]
+PLAYBOOK = """
+- name: Stand up the brokers
+  hosts: all
+  gather_facts: false
+  roles: [rabbitmq]
+- name: Judge the fleet
+  hosts: all
+  gather_facts: false
+  tasks:
+    - name: Fail where it is ignored
+      ansible.builtin.fail: {msg: An ignored failure.}
+      ignore_errors: true
+    - name: Restart what comes back
+      block:
+        - name: Fail where it is rescued
+          ansible.builtin.include_tasks: rescued.yml
+      rescue:
+        - name: Put it back
+          ansible.builtin.debug: {msg: It is back.}
+    - name: Let some hosts refuse
+      ansible.builtin.fail:
+        msg: |-
+          This fleet cannot work:
+          - worker1 has 1 GiB of "memory", and needs 2 GiB.
+
+          Edit hosts.yml.
+      when: inventory_hostname in ['worker1', 'worker2']
+"""
+ROLE = """
+- name: Install the packages
+  ansible.builtin.raw: until test -e {{ playbook_dir }}/gate; do sleep 0.05; done
+- name: Write the configuration
+  ansible.builtin.set_fact: {written: "{{ item }}"}
+  loop: [one, two]
+  changed_when: inventory_hostname == 'worker1'
+"""
+RESCUED = "- name: Fail inside\n  ansible.builtin.fail: {msg: A rescued failure.}\n"
+
+
+@dataclass
+class Kit:
+    """A playbook in a directory of its own. Its first task waits for the file `gate`."""
+
+    home: Path
+
+    def command(self, *arguments: str) -> list[str | Path]:
+        return [Path(sys.executable).parent / "ansible-playbook", "-i", "hosts", "site.yml", *arguments]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "ANSIBLE_NOCOLOR")}
+        return kept | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "TERM": "xterm"} | more
+
+    def pipe(self, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.home, env=self.environment(**more), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+
+    def session(self, *arguments: str, columns: int = 100, **more: str) -> Session:
+        return Session(self.command(*arguments), columns, self.home, self.environment(**more))
+
+    def open_gate(self) -> None:
+        (self.home / "gate").touch()
+
+
+def lay_out(home: Path, playbook: str = PLAYBOOK, inventory: str = INVENTORY) -> Kit:
+    tasks = home / "roles/rabbitmq/tasks"
+    tasks.mkdir(parents=True)
+    for path, text in {
+        "hosts": inventory, "site.yml": playbook, "rescued.yml": RESCUED, "roles/rabbitmq/tasks/main.yml": ROLE
+    }.items():  # fmt: skip
+        (home / path).write_text(text)
+    return Kit(home)
+
+
+@pytest.fixture
+def kit(tmp_path: Path) -> Kit:
+    return lay_out(tmp_path)
+
+
+@dataclass
+class Watched:
+    """A whole run at a terminal. during: the screen while the first task ran; after: all that is left of it at the end."""
+
+    returncode: int
+    during: str
+    after: str
+    raw: str
+    log: str
+
+
+@pytest.fixture(scope="module", params=[100, 40])
+def watched(request, tmp_path_factory) -> Iterator[Watched]:
+    kit = lay_out(tmp_path_factory.mktemp("watched"))
+    session = kit.session(columns=request.param, ANSIBLE_LOG_PATH=str(kit.home / "log"))
+    during = session.until(lambda screen: screen.count("  running") == len(HOSTS))
+    kit.open_gate()
+    code = session.end()
+    yield Watched(code, during, session.screen.unwrapped, session.raw, (kit.home / "log").read_text())
+    session.close()
+
+
+@pytest.fixture(scope="module")
+def piped(tmp_path_factory) -> subprocess.CompletedProcess:
+    kit = lay_out(tmp_path_factory.mktemp("piped"))
+    kit.open_gate()
+    return kit.pipe("--forks=1")
+
+
+def section(text: str, title: str) -> list[str]:
+    """The lines below a banner, up to the next one."""
+    body = re.split(rf"^{title} \*+\n(?:\*+\n)?", text, flags=re.MULTILINE)[1]
+    return re.split(r"^[A-Z ]+ \*+$", body, flags=re.MULTILINE)[0].rstrip().splitlines()
+
+
+def test_each_host_has_its_line_while_a_task_runs(watched: Watched) -> None:
+    assert re.search(r"Play 1 of 2 · \d+ s · Stand up the br", watched.during)
+    assert re.search(r"░+ 0 of 5 hosts · rabbitmq: Ins", watched.during)
+    for host in HOSTS:
+        assert re.search(rf"^  {host} +\d+ s  running$", watched.during, re.MULTILINE), watched.during
+
+
+def test_the_live_area_is_gone_at_the_end(watched: Watched) -> None:
+    assert "  running" not in watched.after and "░" not in watched.after and " of 5 hosts" not in watched.after
+    assert "PLAY RECAP" in watched.after
+
+
+def test_the_refusal_is_on_the_screen_once_and_last(watched: Watched) -> None:
+    assert watched.returncode != 0
+    text = re.sub(r"\s+", " ", watched.after)
+    for sentence in filter(None, SENTENCES):
+        assert text.count(sentence) == 1, watched.after
+    assert watched.after.index("CHANGES ***") < watched.after.index("TIME ***") < watched.after.index("FAILED ***")
+    lines = watched.after.splitlines()
+    assert any("worker1, worker2: Let some hosts refuse" in line for line in lines[-15:]), watched.after
+    assert "rescued failure" not in watched.after and "ignored failure" not in watched.after
+
+
+def test_the_changes_are_listed_at_the_end(watched: Watched) -> None:
+    text = " ".join(" ".join(section(watched.after, "CHANGES")).split())
+    assert "broker1, database1, worker2, worker3: 1 change each rabbitmq: Install the packages" in text
+    assert "worker1: 2 changes rabbitmq: Install the packages rabbitmq: Write the configuration" in text
+
+
+def test_what_a_task_prints_for_people_stays_on_the_screen(watched: Watched) -> None:
+    assert watched.after.count("msg: It is back.") == len(HOSTS)
+
+
+def test_the_log_file_has_the_default_output(watched: Watched) -> None:
+    assert "fatal: [worker1]: FAILED!" in watched.log and "TASK [rabbitmq : Install the packages]" in watched.log
+    assert "running" not in watched.log and "FAILED ***" in watched.log
+
+
+SECRETS = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Use a secret
+      ansible.builtin.fail: {msg: S3cr3t}
+      no_log: true
+      ignore_errors: true
+    - name: Use two secrets
+      ansible.builtin.fail: {msg: "{{ item }}"}
+      loop: [S3cr3t, S3cr3t]
+      no_log: true
+"""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_secret_is_never_printed(tmp_path: Path, terminal: bool) -> None:
+    """ansible-core 2.19 prints the message of a task with no_log as an error of its own."""
+    kit, log = lay_out(tmp_path, SECRETS), tmp_path / "log"
+    if terminal:
+        session = kit.session(ANSIBLE_LOG_PATH=str(log))
+        assert session.end() != 0
+        output = session.raw
+        session.close()
+    else:
+        output = kit.pipe(ANSIBLE_LOG_PATH=str(log)).stdout
+    assert "S3cr3t" not in output and "S3cr3t" not in log.read_text()
+    assert "worker3: Use two secrets" in output and "its output is hidden" in output
+
+
+def test_a_pipe_gets_the_default_output_and_then_the_ending(piped: subprocess.CompletedProcess, kit: Kit) -> None:
+    kit.open_gate()
+    default = kit.pipe("--forks=1", ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default")
+    place = re.search(r"Origin: (\S+)/site.yml", piped.stdout)
+    assert place
+    ours = piped.stdout.replace(place[1], str(kit.home)).splitlines()
+    theirs = default.stdout.splitlines()
+    assert ours[: len(theirs)] == theirs
+    assert [line for line in ours[len(theirs) :] if "***" in line][0].startswith("CHANGES")
+    failed = section(piped.stdout, "FAILED")
+    assert failed[0].startswith("worker1, worker2: Let some hosts refuse (site.yml:")
+    assert failed[1:5] == [f"  {sentence}".rstrip() for sentence in SENTENCES]
+    assert [line.split("  ")[-1] for line in section(piped.stdout, "TIME")] == [
+        "Stand up the brokers",
+        "Judge the fleet",
+        "in all",
+    ]
+
+
+SMALL = "- hosts: broker1\n  gather_facts: false\n  tasks:\n    - ansible.builtin.raw: sleep 0.6\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "moves"),
+    [([], {}, True), (["-v"], {}, False), ([], {"CI": "true"}, False), ([], {"TERM": "dumb"}, False)],
+)
+def test_a_terminal_without_a_person_gets_the_default_output(tmp_path: Path, arguments, settings, moves) -> None:
+    session = lay_out(tmp_path, SMALL).session(*arguments, **settings)
+    assert session.end() == 0
+    assert ("\033[A" in session.raw) == moves
+    assert ("TASK [ansible.builtin.raw]" in session.screen.text) != moves
+    assert "CHANGES ***" in session.screen.text and "FAILED" not in session.screen.text
+    session.close()
+
+
+@pytest.mark.parametrize(("settings", "colours"), [({"NO_COLOR": "1"}, False), ({"ANSIBLE_FORCE_COLOR": "1"}, True)])
+def test_colours_are_left_out_where_they_are_not_wanted(tmp_path: Path, settings, colours) -> None:
+    session = lay_out(tmp_path, SMALL).session(**settings)
+    assert session.end() == 0
+    assert "\033[A" in session.raw and bool(re.search(r"\033\[[0-9;]*m", session.raw)) == colours
+    session.close()
+
+
+def test_an_interrupt_leaves_a_sane_terminal_and_says_what_had_failed(tmp_path: Path) -> None:
+    tasks = """
+- hosts: all
+  gather_facts: false
+  tasks:
+    - name: Refuse one
+      ansible.builtin.fail: {msg: worker3 is too small.}
+      when: inventory_hostname == 'worker3'
+    - name: Wait
+      ansible.builtin.raw: sleep 300
+"""
+    session = lay_out(tmp_path, tasks).session()
+    session.until(lambda screen: "hosts · Wait" in screen and screen.count("  running") == 4)
+    session.type("\x03")
+    assert session.end() == 99
+    text = session.screen.text
+    assert "  running" not in text and "░" not in text
+    assert text.splitlines()[-1] == "  worker3 is too small." and text.count("worker3 is too small.") == 1
+    assert session.settings_now() == session.settings and "\033[?" not in session.raw
+    session.close()
+
+
+def test_an_unreachable_host_gets_a_plain_sentence(tmp_path: Path) -> None:
+    inventory = "[all]\nworker1 ansible_host=127.0.0.1 ansible_port=1 ansible_connection=ssh\nbroker1 ansible_connection=local\n"
+    done = lay_out(tmp_path, SMALL.replace("broker1", "all"), inventory).pipe()
+    failed = section(done.stdout, "FAILED")
+    assert done.returncode != 0 and failed[0].startswith("worker1: ")
+    assert re.fullmatch(
+        r"  The host cannot be reached: ssh: connect to host 127.0.0.1 port 1: Connection refused\. "
+        r"Check that it is up, and its ansible_host, ansible_user and SSH key\.",
+        failed[1],
+    ), done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "terminal", "verbosity", "live"),
+    [
+        ({"TERM": "xterm"}, True, 0, True),
+        ({"TERM": "xterm", "CI": "false"}, True, 0, True),
+        ({"TERM": "xterm", "CI": "1"}, True, 0, False),
+        ({"TERM": "xterm"}, False, 0, False),
+        ({"TERM": "xterm"}, True, 1, False),
+        ({}, True, 0, False),
+    ],
+)
+def test_the_live_area_is_for_a_person_at_a_terminal(environment, terminal, verbosity, live) -> None:
+    assert wanted(environment, terminal, verbosity) == live
+
+
+def test_a_task_is_shown_by_its_own_name() -> None:
+    assert short_name("grunnfjell.platform.rabbitmq : Install the packages") == "rabbitmq: Install the packages"
+    assert short_name("rabbitmq : Install the packages") == "rabbitmq: Install the packages"
+    assert short_name("Wait for : something") == "Wait for : something"
+    assert short_name("Clear\033[2J the screen") == "Clear[2J the screen"
+
+
+def test_lines_are_clipped_by_their_width() -> None:
+    assert (clip("broker1", 7), clip("broker1", 6)) == ("broker1", "broke…")
+    assert cells("岩") == 2 and cells(clip("岩岩岩岩", 6)) <= 6
+
+
+def test_durations_have_units() -> None:
+    assert [duration(s) for s in (0.9, 59, 60, 3599, 7260)] == ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "2 h 1 min"]
+
+
+def record_of(hosts: int, limit: int) -> Record:
+    record = Record(["a"], limit)
+    record.start_play("a", "Work", [f"host{n}" for n in range(hosts)], 0)
+    record.start_task("t", "grunnfjell.platform.host : Install", 0)
+    return record
+
+
+def test_more_hosts_than_rows_are_counted_and_the_longest_come_first() -> None:
+    record = record_of(30, limit=100)
+    for n in range(30):
+        record.start_host(f"host{n}", "t", "", n)
+    record.end_host("host0", "ok", False, 30)
+    lines = [text for text, _ in record.lines(100, 10, 40)]
+    assert len(lines) == 10
+    assert lines[1].endswith("1 of 30 hosts · host: Install") and lines[2].split()[0] == "host1"
+    assert lines[-1] == "  … and 23 hosts more, 22 of them running"
+    assert "takes long" in lines[2] and "takes long" not in record.lines(100, 40, 31)[-1][0]
+
+
+def test_the_bar_counts_the_hosts_that_wait_for_a_fork() -> None:
+    record = record_of(30, limit=2)
+    for n in range(2):
+        record.start_host(f"host{n}", "t", "", 0)
+    assert "0 of 30 hosts" in record.lines(100, 10, 1)[1][0]
+
+
+def test_hosts_that_do_not_take_part_are_not_counted() -> None:
+    record = record_of(30, limit=20)
+    for n in range(3):
+        record.start_host(f"host{n}", "t", "", 0)
+    assert "0 of 3 hosts" in record.lines(100, 10, 1)[1][0]
+
+
+def test_a_task_that_took_long_is_listed_with_its_time() -> None:
+    record = record_of(1, limit=5)
+    record.start_host("host0", "t", "", 0)
+    record.end_host("host0", "ok", True, 95)
+    record.end_play(100)
+    assert [line.strip() for line in ending.times(record, 100)] == ["1 min 40 s  Work", "1 min 35 s    host: Install"]
+
+
+def test_a_sentence_is_printed_once_for_all_its_hosts() -> None:
+    faults = [Fault(f"w{n}", "Refuse", "a.yml:1", "No.") for n in reversed(range(12))] + [
+        Fault("", "Judge", "a.yml:9", "Once.\nTwice.")
+    ]
+    assert ending.faults(faults) == [
+        "w0, w1, w2, w3, w4, w5, w6 and 5 more: Refuse (a.yml:1)", "  No.", "", "Judge (a.yml:9)", "  Once.", "  Twice."
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        ({"msg": "Task failed: Action failed: Too small."}, "Too small."),
+        ({"msg": ["One.", "Two."]}, "One.\nTwo."),
+        ({"msg": "non-zero return code", "rc": 1, "stderr": "no such file"}, "non-zero return code\nno such file"),
+        ({"reason": "Could not find x.yml"}, "Could not find x.yml"),
+        ({"censored": "hidden", "msg": "S3cr3t"}, "The task failed; its output is hidden, because it handles secrets (no_log)."),
+        ({"msg": "One or more items failed", "results": [
+            {"item": "a", "msg": "bad", "failed": True}, {"item": "b", "msg": "fine"},
+            {"item": "S3cr3t", "msg": "S3cr3t", "failed": True, "_ansible_no_log": True},
+        ]}, "a: bad\nAn item failed; its output is hidden, because it handles secrets (no_log)."),
+        ({"msg": "red \033[31m text"}, "red [31m text"),
+        ({}, "The task failed without a message. Run it again with -v."),
+    ],
+)  # fmt: skip
+def test_what_stopped_a_task_is_a_sentence(result: dict, sentence: str) -> None:
+    assert failure(result) == sentence
+
+
+def test_of_what_ssh_prints_only_the_reason_is_kept() -> None:
+    told = "Task failed: Failed to connect to the host via ssh: Warning: added\r\nroot@h: Permission denied (publickey)."
+    assert unreachable({"msg": told}).startswith("The host cannot be reached: root@h: Permission denied (publickey). Check")
