@@ -96,8 +96,8 @@ class CallbackModule(Default):
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self._end_play()
-        hosts = play.get_variable_manager().get_vars(play=play).get("ansible_play_batch", [])
-        self._record.start_play(play._uuid, play.get_name(), hosts, time.monotonic())
+        variables = play.get_variable_manager().get_vars(play=play) if self._area else {}
+        self._record.start_play(play._uuid, play.get_name(), variables.get("ansible_play_batch", []), time.monotonic())
         super().v2_playbook_on_play_start(play)
 
     def _end_play(self) -> None:

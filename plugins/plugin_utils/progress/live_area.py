@@ -78,9 +78,10 @@ class LiveArea:
             self._write(self._erasure())
             self._drawn, self._shown = [], ""
             self._hidden += 1
-            try:
-                yield
-            finally:
+        try:
+            yield  # without the lock: a prompt may wait long, and must not stop the other hosts
+        finally:
+            with self._lock:
                 self._hidden -= 1
                 self._draw()
 
