@@ -90,6 +90,13 @@ def test_a_sentence_is_printed_once_for_all_its_hosts() -> None:
     ]  # fmt: skip
 
 
+def test_a_sentence_is_broken_between_words_at_a_terminal() -> None:
+    fault = Fault("w1", "Refuse", "roles/pki/tasks/main.yml:12", "It cannot work:\n  * one two three four\n\nEdit hosts.yml.")
+    lines = ending.faults([fault], 20)
+    assert lines[:2] == ["w1: Refuse", "(roles/pki/tasks/main.yml:12)"]
+    assert lines[2:] == ["  It cannot work:", "    * one two three", "      four", "", "  Edit hosts.yml."]
+
+
 @pytest.mark.parametrize(
     ("result", "sentence"),
     [

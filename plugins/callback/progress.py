@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -51,9 +52,9 @@ def is_rescued(task: Any) -> bool:
 
 def place_of(task: Any) -> str:
     """File and line, from the working directory where it is below that."""
-    path = task.get_path() or ""
-    here = os.getcwd() + os.sep
-    return path.removeprefix(here)
+    path = task.get_path()
+    # `make setup` links the checkout into .venv; a person looks for the file itself.
+    return os.path.realpath(path).removeprefix(os.path.realpath(os.getcwd()) + os.sep) if path else ""
 
 
 class CallbackModule(Default):
@@ -66,6 +67,7 @@ class CallbackModule(Default):
         self._record = Record()
         self._faults: list[Fault] = []
         self._area: LiveArea | None = None
+        self._columns: int | None = None  # of the terminal where a person watches
         self._screen = self._display
         # A run that is interrupted or ends with an error of Ansible's own has no recap.
         atexit.register(self._end)
@@ -117,6 +119,10 @@ class CallbackModule(Default):
         self._record.start_host(host.get_name(), task._uuid, task.get_name(), time.monotonic())
         super().v2_runner_on_start(host, task)
 
+    def _name(self, task: Any) -> str:
+        """As it was when the task started: only then are the variables in it known."""
+        return self._record.names.get(task._uuid) or short_name(task.get_name())
+
     @staticmethod
     def _censor(result: Any) -> None:
         """ansible-core censors the result of a task with no_log, and prints the message of its exception all the same."""
@@ -138,17 +144,19 @@ class CallbackModule(Default):
         super().v2_runner_on_skipped(result)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        host, task = result.host.get_name(), result.task
+        task = result.task
         self._ended(result, "failed", counts=ignore_errors)
         self._censor(result)
         if not ignore_errors:
-            name = short_name(self._record.names.get(task._uuid) or task.get_name())
+            # A task that runs once speaks for the whole play, whichever host it ran on.
+            host = "" if task.run_once else result.host.get_name()
+            name = self._name(task)
+            which = f"{host}: {name}" if host else name
             if is_rescued(task):
-                self._say(f"failed, now handled: {host}: {name}", C.COLOR_WARN)
+                self._say(f"failed, now handled: {which}", C.COLOR_WARN)
             else:
-                self._say(f"failed: {host}: {name}", C.COLOR_ERROR)
-                named = "" if task.run_once else host
-                self._faults.append(Fault(named, name, place_of(task), failure(result.result)))
+                self._say(f"failed: {which}", C.COLOR_ERROR)
+                self._faults.append(Fault(host, name, place_of(task), failure(result.result)))
         super().v2_runner_on_failed(result, ignore_errors)
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
@@ -156,9 +164,8 @@ class CallbackModule(Default):
         self._ended(result, "unreachable", counts=False)
         self._censor(result)
         if not task.ignore_unreachable:
-            name = short_name(self._record.names.get(task._uuid) or task.get_name())
-            self._say(f"unreachable: {host}: {name}", C.COLOR_UNREACHABLE)
-            self._faults.append(Fault(host, name, "", unreachable(result.result), unreachable=True))
+            self._say(f"unreachable: {host}: {self._name(task)}", C.COLOR_UNREACHABLE)
+            self._faults.append(Fault(host, self._name(task), "", unreachable(result.result)))
         super().v2_runner_on_unreachable(result)
 
     def v2_runner_item_on_ok(self, result: Any) -> None:
@@ -195,13 +202,13 @@ class CallbackModule(Default):
     def _close_area(self) -> None:
         if self._area:
             self._area.close()
-            self._area = None
+            self._area, self._columns = None, shutil.get_terminal_size().columns
         self._display = self._screen
 
     def _end(self) -> None:
         self._close_area()
         faults, self._faults = self._faults, []
-        self._section("FAILED", ending.faults(faults), C.COLOR_ERROR)
+        self._section("FAILED", ending.faults(faults, self._columns), C.COLOR_ERROR)
 
     def _section(self, title: str, lines: list[str], color: str | None = None) -> None:
         if lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable
 
 from .faults import Fault
@@ -59,8 +60,18 @@ def times(record: Record, now: float) -> list[str]:
     return lines
 
 
-def faults(found: Iterable[Fault]) -> list[str]:
-    """Each sentence once, with the hosts and the task that it comes from above it."""
+def wrapped(line: str, columns: int | None) -> list[str]:
+    """Broken between words, where a terminal would break inside one; what follows a bullet stays behind it."""
+    if not columns or not line:
+        return [line]
+    indent = re.match(r" *(?:[*-] )?", line)[0]
+    return textwrap.wrap(
+        line, columns, subsequent_indent=" " * len(indent), break_long_words=False, break_on_hyphens=False
+    ) or [""]  # fmt: skip
+
+
+def faults(found: Iterable[Fault], columns: int | None = None) -> list[str]:
+    """Each sentence once, with the hosts and the task that it comes from above it. columns: of a terminal."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for fault in found:
         hosts = alike.setdefault((fault.sentence, fault.task, fault.place), [])
@@ -71,4 +82,4 @@ def faults(found: Iterable[Fault]) -> list[str]:
         where = f"{task} ({place})" if place else task
         lines += ["", f"{host_list(hosts)}: {where}" if hosts else where]
         lines += [f"  {line}" if line else "" for line in sentence.splitlines()]
-    return lines[1:]
+    return [part for line in lines[1:] for part in wrapped(line, columns)]

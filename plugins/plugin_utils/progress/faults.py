@@ -24,7 +24,6 @@ class Fault:
     task: str
     place: str
     sentence: str
-    unreachable: bool = False
 
 
 def failure(result: Mapping[str, Any]) -> str:
