@@ -9,11 +9,14 @@ import re
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 DEADLINE_S = 120
 SEQUENCE = re.compile(r"\033\[([0-9;]*)([A-Za-z])")
 
@@ -132,3 +135,29 @@ class Session:
         self.raw += text
         self.screen.feed(text)
         return True
+
+
+@dataclass
+class Kit:
+    """A playbook in a directory of its own. Its first task waits for the file `gate`."""
+
+    home: Path
+
+    def command(self, *arguments: str) -> list[str | Path]:
+        return [Path(sys.executable).parent / "ansible-playbook", "-i", "hosts", "site.yml", *arguments]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "ANSIBLE_NOCOLOR")}
+        return kept | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "TERM": "xterm"} | more
+
+    def pipe(self, *arguments: str, **more: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.home, env=self.environment(**more), stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+
+    def session(self, *arguments: str, columns: int = 100, **more: str) -> Session:
+        return Session(self.command(*arguments), columns, self.home, self.environment(**more))
+
+    def open_gate(self) -> None:
+        (self.home / "gate").touch()

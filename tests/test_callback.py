@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
+import termios
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from terminals import Session
+from terminals import Kit
 
-ROOT = Path(__file__).resolve().parents[1]
 HOSTS = ["broker1", "database1", "worker1", "worker2", "worker3"]
 INVENTORY = "[all]\n" + "\n".join(HOSTS) + "\n[all:vars]\nansible_connection=local\n"
 SENTENCES = ["This fleet cannot work:", '- worker1 has 1 GiB of "memory", and needs 2 GiB.', "", "Edit hosts.yml."]
@@ -54,32 +52,6 @@ ROLE = """
   changed_when: inventory_hostname == 'worker1'
 """
 RESCUED = "- name: Fail inside\n  ansible.builtin.fail: {msg: A rescued failure.}\n"
-
-
-@dataclass
-class Kit:
-    """A playbook in a directory of its own. Its first task waits for the file `gate`."""
-
-    home: Path
-
-    def command(self, *arguments: str) -> list[str | Path]:
-        return [Path(sys.executable).parent / "ansible-playbook", "-i", "hosts", "site.yml", *arguments]
-
-    def environment(self, **more: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "ANSIBLE_NOCOLOR")}
-        return kept | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "TERM": "xterm"} | more
-
-    def pipe(self, *arguments: str, **more: str) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            self.command(*arguments), cwd=self.home, env=self.environment(**more), stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-
-    def session(self, *arguments: str, columns: int = 100, **more: str) -> Session:
-        return Session(self.command(*arguments), columns, self.home, self.environment(**more))
-
-    def open_gate(self) -> None:
-        (self.home / "gate").touch()
 
 
 def lay_out(home: Path, playbook: str = PLAYBOOK, inventory: str = INVENTORY) -> Kit:
@@ -168,6 +140,31 @@ def test_what_a_task_prints_for_people_stays_on_the_screen(watched: Watched) -> 
 def test_the_log_file_has_the_default_output(watched: Watched) -> None:
     assert "fatal: [worker1]: FAILED!" in watched.log and "TASK [rabbitmq : Install the packages]" in watched.log
     assert "running" not in watched.log and "FAILED ***" in watched.log
+
+
+def test_where_hosts_do_not_wait_for_each_other_each_shows_its_tasks(tmp_path: Path) -> None:
+    free = """
+- hosts: all
+  gather_facts: false
+  strategy: free
+  tasks:
+    - ansible.builtin.import_role: {name: rabbitmq}
+      when: inventory_hostname == 'broker1'
+    - ansible.builtin.meta: flush_handlers
+    - name: Left out
+      ansible.builtin.debug:
+      tags: [never]
+    - name: Finish
+      ansible.builtin.raw: until test -e {{ playbook_dir }}/gate; do sleep 0.05; done
+"""
+    kit = lay_out(tmp_path, free)
+    session = kit.session()
+    screen = session.until(lambda screen: screen.count(" Finish") == 4 and "rabbitmq: Install" in screen)
+    assert re.search(r"^  broker1 +░+ 0 of 3 tasks +\d+ s  rabbitmq: Install the packages$", screen, re.MULTILINE), screen
+    assert re.search(r"^  worker3 +█+░+ 2 of 3 tasks +\d+ s  Finish$", screen, re.MULTILINE), screen
+    kit.open_gate()
+    assert session.end() == 0 and "tasks  " not in session.screen.text
+    session.close()
 
 
 SECRETS = """
@@ -280,7 +277,8 @@ def test_an_unreachable_host_gets_a_plain_sentence(tmp_path: Path) -> None:
 def test_a_question_is_not_drawn_over(tmp_path: Path) -> None:
     question = SMALL + "    - ansible.builtin.pause: {prompt: Go on?}\n    - ansible.builtin.raw: sleep 0.6\n"
     session = lay_out(tmp_path, question).session()
-    screen = session.until(lambda screen: "Go on?" in screen)
+    # Ansible discards what was typed before it reads keys one by one.
+    screen = session.until(lambda screen: "Go on?" in screen and not session.settings_now()[3] & termios.ICANON)
     drawn = session.raw.count("Play 1 of 1")
     assert "Play 1 of 1" not in screen and drawn > 0
     session.type("\r")

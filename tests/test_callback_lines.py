@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress import ending
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.faults import Fault, failure, unreachable
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.lines import lines_of
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.live_area import cells, clip, wanted
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.record import Record, duration, short_name
 
@@ -52,25 +53,42 @@ def test_more_hosts_than_rows_are_counted_and_the_longest_come_first() -> None:
     for n in range(30):
         record.start_host(f"host{n}", "t", "", n)
     record.end_host("host0", "ok", False, 30)
-    lines = [text for text, _ in record.lines(100, 10, 40)]
+    lines = [text for text, _ in lines_of(record, 100, 10, 40)]
     assert len(lines) == 10
     assert lines[1].endswith("1 of 30 hosts · host: Install") and lines[2].split()[0] == "host1"
     assert lines[-1] == "  … and 23 hosts more, 22 of them running"
-    assert "takes long" in lines[2] and "takes long" not in record.lines(100, 40, 31)[-1][0]
+    assert "takes long" in lines[2] and "takes long" not in lines_of(record, 100, 40, 31)[-1][0]
 
 
 def test_the_bar_counts_the_hosts_that_wait_for_a_fork() -> None:
     record = record_of(30, limit=2)
     for n in range(2):
         record.start_host(f"host{n}", "t", "", 0)
-    assert "0 of 30 hosts" in record.lines(100, 10, 1)[1][0]
+    assert "0 of 30 hosts" in lines_of(record, 100, 10, 1)[1][0]
 
 
 def test_hosts_that_do_not_take_part_are_not_counted() -> None:
     record = record_of(30, limit=20)
     for n in range(3):
         record.start_host(f"host{n}", "t", "", 0)
-    assert "0 of 3 hosts" in record.lines(100, 10, 1)[1][0]
+    assert "0 of 3 hosts" in lines_of(record, 100, 10, 1)[1][0]
+
+
+def test_a_host_that_goes_on_at_its_own_pace_shows_its_tasks() -> None:
+    record = record_of(2, limit=20)
+    record.play.free, record.play.known = True, frozenset({"t", "u"})
+    for host in ("host0", "host1"):
+        record.start_host(host, "t", "", 0)
+    record.end_host("host0", "skipped", False, 1)
+    record.start_task("u", "pki : Issue", 0)
+    record.start_host("host0", "u", "", 1)
+    lines = [text for text, _ in lines_of(record, 100, 10, 32)]
+    assert lines[1:] == [
+        "  host0  ██████████░░░░░░░░░░ 1 of 2 tasks      31 s  pki: Issue, takes long",
+        "  host1  ░░░░░░░░░░░░░░░░░░░░ 0 of 2 tasks      32 s  host: Install, takes long",
+    ]
+    record.end_host("host0", "ok", True, 33)
+    assert lines_of(record, 40, 10, 34)[1] == ("  host0  2/2      32 s  through", "yellow")
 
 
 def test_a_task_that_took_long_is_listed_with_its_time() -> None:

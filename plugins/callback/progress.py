@@ -18,6 +18,7 @@ from ansible.plugins.callback.default import CallbackModule as Default
 
 from ..plugin_utils.progress import ending
 from ..plugin_utils.progress.faults import Fault, failure, unreachable
+from ..plugin_utils.progress.lines import lines_of
 from ..plugin_utils.progress.live_area import LiveArea, LogOnly, wanted
 from ..plugin_utils.progress.record import Record, count, duration, short_name
 
@@ -48,6 +49,19 @@ def is_rescued(task: Any) -> bool:
                 return True
         child, parent = parent, parent._parent
     return False
+
+
+def known_tasks(play: Any, variables: dict[str, Any]) -> frozenset[str]:
+    """The tasks that every host of the play goes through, as far as they are known before the run."""
+
+    def ids(steps: list[Any]) -> Iterator[str]:
+        for step in steps:
+            if isinstance(step, Block):
+                yield from ids([*step.block, *step.always])
+            elif not step.implicit and step.action not in C._ACTION_META:
+                yield step._uuid
+
+    return frozenset(ids([block.filter_tagged_tasks(variables) for block in play.compile()]))
 
 
 def place_of(task: Any) -> str:
@@ -93,20 +107,24 @@ class CallbackModule(Default):
         asks = context.CLIARGS.get("step") or C.ENABLE_TASK_DEBUGGER
         if not asks and wanted(os.environ, sys.stdout.isatty(), self._screen.verbosity):
             self._display = LogOnly(self._screen)
-            self._area = LiveArea(self._screen, lambda columns, rows: self._record.lines(columns, rows, time.monotonic()))
+            self._area = LiveArea(self._screen, lambda columns, rows: lines_of(self._record, columns, rows, time.monotonic()))
         super().v2_playbook_on_start(playbook)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         self._end_play()
         variables = play.get_variable_manager().get_vars(play=play) if self._area else {}
-        self._record.start_play(play._uuid, play.get_name(), variables.get("ansible_play_batch", []), time.monotonic())
+        hosts = variables.get("ansible_play_batch", [])
+        started = self._record.start_play(play._uuid, play.get_name(), hosts, time.monotonic())
+        started.free = play.strategy.rpartition(".")[2] in ("free", "host_pinned")
+        if self._area and started.free:
+            started.known = known_tasks(play, variables)
         super().v2_playbook_on_play_start(play)
 
     def _end_play(self) -> None:
         self._record.end_play(time.monotonic())
         play = self._record.play
         if play and play.tasks:
-            parts = [f"Play {play.number}: {play.name}", duration(play.seconds(0)), count(play.tasks, "task")]
+            parts = [f"Play {play.number}: {play.name}", duration(play.seconds(0)), count(len(play.tasks), "task")]
             parts += [count(play.changes, "change")] if play.changes else []
             self._say(" · ".join(parts))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.utils.color import stringc
 
-from .record import Line
+from .lines import Line
 
 TICK_S = 0.25
 MIN_COLUMNS, MIN_ROWS = 20, 6
