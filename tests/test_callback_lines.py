@@ -88,7 +88,7 @@ def test_a_host_that_goes_on_at_its_own_pace_shows_its_tasks() -> None:
         "  host1  ░░░░░░░░░░░░░░░░░░░░ 0 of 2 tasks      32 s  host: Install, takes long",
     ]
     record.end_host("host0", "ok", True, 33)
-    assert lines_of(record, 40, 10, 34)[1] == ("  host0  2/2      32 s  through", "yellow")
+    assert lines_of(record, 40, 10, 34)[1] == ("  host0  2/2      32 s  done", "yellow")
 
 
 def test_a_task_that_took_long_is_listed_with_its_time() -> None:

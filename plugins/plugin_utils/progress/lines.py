@@ -81,5 +81,5 @@ def _own_task(play: PlayRecord, host: str, state: HostState) -> str:
     if state.ended is None:
         return state.task
     if play.known and play.done.get(host, 0) == len(play.known):
-        return "through"
+        return "done"
     return f"{state.outcome}: {state.task}"
