@@ -13,7 +13,7 @@ KIT = "ansible_collections.grunnfjell.platform"
 # Packages of one row may import the rows below theirs and not each other.
 ROWS = [
     {"plugins.action", "plugins.callback", "plugins.filter", "plugins.lookup"},
-    {"plugins.plugin_utils.refusals", "plugins.plugin_utils.reports"},
+    {"plugins.plugin_utils.refusals", "plugins.plugin_utils.reports", "plugins.plugin_utils.progress"},
     {"plugins.plugin_utils.capacity", "plugins.plugin_utils.network", "plugins.plugin_utils.trust"},
     {"plugins.plugin_utils.sizing"},
     {"plugins.plugin_utils.fleet"},
