@@ -259,7 +259,9 @@ class ActionModule(ActionBase):
     def _unreachable(self, variables: dict[str, Any]) -> str | None:
         """What the connection said, when the question that came first did not get through."""
         asked = variables.get("__topology_measured", {})
-        return " ".join(str(asked.get("msg", "no answer")).split()).rstrip(".") if asked.get("unreachable") else None
+        if not asked.get("unreachable"):
+            return None
+        return " ".join(str(asked.get("msg", "no answer")).split()).removeprefix("Task failed: ").rstrip(".")
 
     def _own_rules(self, host: str, role: str, templar: Templar, unresolved: dict[str, list[str]]) -> None:
         """What the role itself holds against its inputs, unless these cannot be read: then that is said."""
