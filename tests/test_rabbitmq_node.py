@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils import rabbitmq_cli
 from ansible_collections.grunnfjell.platform.plugins.module_utils import rabbitmq_node as node
 
 WANTED, OLD = "rabbit@broker1", "rabbit@debian"
@@ -105,3 +106,9 @@ def test_a_restart_is_due_where_systemd_has_older_units_and_the_broker_runs(monk
     answers = {"ActiveState": state, "NeedDaemonReload": reload}
     monkeypatch.setattr(node, "show", lambda unit, name: {name: answers[name]} if answers[name] else {})
     assert node.restart_due([]) is due
+
+
+def test_what_an_expression_logs_is_not_its_answer(monkeypatch):
+    printed = '23:02:49.043 [error] You have set prometheus.tcp.ip, but there is no <<setting>> of that name.\n<<"eyJh\n"  "IjoxfQ==">>\n'
+    monkeypatch.setattr(rabbitmq_cli, "call", lambda *_, **__: printed)
+    assert rabbitmq_cli.ask("x") == {"a": 1}

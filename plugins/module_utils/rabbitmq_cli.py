@@ -70,7 +70,8 @@ def ask(expression: str, timeout: float = 120) -> Any:
     tool prints Erlang's own quoting of a string, in pieces.
     """
     told = call("eval", f"base64:encode(iolist_to_binary(rabbit_json:encode(begin {expression} end))).", timeout=timeout)
-    return json.loads(base64.b64decode(re.sub(r"[^A-Za-z0-9+/=]", "", told)))
+    # The answer is the last binary: what the expression logs comes before it.
+    return json.loads(base64.b64decode(re.sub(r"[^A-Za-z0-9+/=]", "", told[told.rfind("<<") :])))
 
 
 def load(definitions: dict[str, Any]) -> None:

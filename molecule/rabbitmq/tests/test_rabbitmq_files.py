@@ -8,7 +8,9 @@ testinfra_hosts = ["ansible://rabbitmq"]
 
 # The broker's own reader of rabbitmq.conf, in the running broker. It answers with the settings, or with {error, ...}.
 READ = (
-    'S = cuttlefish_schema:files(filelib:wildcard(code:priv_dir(rabbit) ++ "/schema/*.schema")), '
+    # A plugin's keys are in its own schema.
+    "D = [P || {{A, _, _}} <- application:loaded_applications(), P <- [code:priv_dir(A)], is_list(P)], "
+    'S = cuttlefish_schema:files(lists:append([filelib:wildcard(P ++ "/schema/*.schema") || P <- D])), '
     'C = cuttlefish_conf:files(["{path}"]), '
     "case cuttlefish_generator:map(S, C) of {{error, _, E}} -> E; M when is_list(M) -> understood end."
 )
