@@ -109,6 +109,6 @@ def test_a_restart_is_due_where_systemd_has_older_units_and_the_broker_runs(monk
 
 
 def test_what_an_expression_logs_is_not_its_answer(monkeypatch):
-    printed = '23:02:49.043 [error] You have set prometheus.tcp.ip, but there is no <<setting>> of that name.\n<<"eyJh\n"  "IjoxfQ==">>\n'
+    printed = '23:02:49.043 [error] You have set a key, but there is no <<setting>> of that name.\n<<"eyJh\n"  "IjoxfQ==">>\n'
     monkeypatch.setattr(rabbitmq_cli, "call", lambda *_, **__: printed)
     assert rabbitmq_cli.ask("x") == {"a": 1}

@@ -23,8 +23,8 @@ BIN = Path(sys.executable).parent
 VERSION = yaml.safe_load((REPOSITORY / "galaxy.yml").read_text())["version"]
 # What a user gets; everything else at the top of the repository makes or tests it.
 PRODUCT = {
-    "MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "site.yml", "docs", "examples", "inventories",
-    "meta", "playbooks", "plugins", "roles", "templates",
+    "MANIFEST.json", "FILES.json", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE", "site.yml",
+    "docs", "examples", "inventories", "meta", "playbooks", "plugins", "roles", "templates",
 }  # fmt: skip
 
 

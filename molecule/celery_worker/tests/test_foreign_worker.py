@@ -68,7 +68,7 @@ def foreign(host, inputs) -> Iterator:
             line = f"exec runuser -u {user} -- {run} {WORKER} --hostname=foreign@here {arguments} >{FOLDER}/log 2>&1"
             host.check_output("systemd-run --quiet --collect --unit=%s sh -c %s", UNIT, line)
             asked |= {"nodes": ["foreign@here"], "logs": [f"{FOLDER}/log"]}
-        return host.ansible("celery_promises", json.dumps(asked), check=False)["msg"]
+        return host.ansible("grunnfjell.platform.celery_promises", json.dumps(asked), check=False)["msg"]
 
     yield said
     host.run(f"systemctl stop {UNIT}; rabbitmqctl -q delete_queue -p {name} foreign; rm -r {FOLDER}")

@@ -50,7 +50,7 @@ def letters(host, number: int) -> list[dict]:
     """The dead letters, once there are as many."""
     deadline = time.monotonic() + 30
     while True:
-        found = host.ansible("rabbitmq_dead_letters", check=False)["letters"]
+        found = host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)["letters"]
         if len(found) >= number:
             return found
         assert time.monotonic() < deadline, found
@@ -66,7 +66,7 @@ def logs(worker, inputs) -> str:
 def test_a_message_that_no_worker_can_read_is_a_dead_letter_with_its_reason_and_the_worker_goes_on(host, workers, inputs):
     """Review finding 5. Celery acknowledges the first two, and dies of the third and of the one without an id."""
     vhost, run = inputs["application_name"], f"/opt/{inputs['application_name']}/current/run"
-    assert host.ansible("rabbitmq_dead_letters", check=False)["totals"] == {vhost: 0}
+    assert host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)["totals"] == {vhost: 0}
     before = [worker.check_output(PIDS) for worker in workers]
     jobs = {str(uuid.uuid4()): case for case in REFUSED}
     messages = [({"id": job, "task": REFUSED[case][0]}, REFUSED[case][1]) for job, case in jobs.items()]
@@ -79,7 +79,7 @@ def test_a_message_that_no_worker_can_read_is_a_dead_letter_with_its_reason_and_
         assert [worker.check_output(PIDS) for worker in workers] == before, "a worker died of a message"
         causes: dict[str, str] = {}
         for worker in workers:
-            causes |= worker.ansible("dead_letter_causes", f"ids={','.join(jobs)}", check=False)["causes"]
+            causes |= worker.ansible("grunnfjell.platform.dead_letter_causes", f"ids={','.join(jobs)}", check=False)["causes"]
             assert SECRET not in logs(worker, inputs)
         for job, case in jobs.items():
             assert ("does not know the task" if "no worker knows" in case else "cannot be decoded") in causes[job], case

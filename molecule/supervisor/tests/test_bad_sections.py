@@ -51,7 +51,7 @@ def apply(host):
     def module(content: str) -> dict:
         arguments = json.dumps({"path": PATH, "content": content, "disturb": False})
         try:
-            return host.ansible("supervisor_programs", arguments, check=False)
+            return host.ansible("grunnfjell.platform.supervisor_programs", arguments, check=False)
         except host.ansible.AnsibleException as error:
             return error.result
 

@@ -9,7 +9,7 @@ testinfra_hosts = ["ansible://all"]
 
 
 def resources(host) -> dict:
-    return host.ansible("resource_facts", check=True)["ansible_facts"]["resources"]
+    return host.ansible("grunnfjell.platform.resource_facts", check=True)["ansible_facts"]["resources"]
 
 
 def test_it_names_every_listening_socket(host) -> None:
@@ -29,7 +29,9 @@ def test_it_names_the_unit_that_listens(host) -> None:
 def test_an_account_exists_with_its_group_or_it_does_not(host) -> None:
     """Review finding 36."""
     host.check_output("getent group adm && ! getent passwd adm")
-    asked = host.ansible("resource_facts", json.dumps({"accounts": ["www-data", "adm", "nobody-of-this-name"]}), check=True)
+    asked = host.ansible(
+        "grunnfjell.platform.resource_facts", json.dumps({"accounts": ["www-data", "adm", "nobody-of-this-name"]}), check=True
+    )
     assert asked["ansible_facts"]["resources"]["accounts"] == {"www-data": True, "adm": False, "nobody-of-this-name": False}
 
 
