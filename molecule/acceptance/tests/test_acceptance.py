@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from datetime import datetime
@@ -102,5 +103,5 @@ def test_every_exception_is_in_the_fleet_s_report(host, name, declared, measured
     shown = {one["measure"]: one["reason"] for one in report["exceptions"] if one["host"] == name}
     assert shown == {measure: reason for measure, reason in declared.items() if measure != "iops"}
     for reason in shown.values():
-        assert reason in page.replace("&#x27;", "'") and reason in answer.said.replace("\n", " ")
+        assert reason in html.unescape(page) and reason in answer.said.replace("\n", " ")
     assert report["hosts"][name]["accepted"] is False and re.search(rf"<td>{name}</td><td class=\"refused\">", page)
