@@ -65,7 +65,7 @@ def test_a_host_of_eight_gigabytes_gets_the_usual_quarter():
 
 def test_a_key_has_one_home():
     assert postgresql.postgresql_settings({"port": 5432}, {"jit": False}) == {"jit": "off", "port": "5432"}
-    with pytest.raises(AnsibleFilterError, match="set postgresql_port instead"):
+    with pytest.raises(AnsibleFilterError, match="Set postgresql_port instead"):
         postgresql.postgresql_settings({"port": 5432}, {"PORT": 1})
 
 

@@ -75,4 +75,4 @@ def test_nothing_of_the_kit_calls_psql_past_its_client():
     sources = [*REPOSITORY.glob("plugins/**/*.py"), *REPOSITORY.glob("roles/**/*.yml"), *REPOSITORY.glob("playbooks/**/*.yml")]
     by_hand = {path.name for path in sources if re.search(r"[\"']psql[\"'],|-- psql", path.read_text(encoding="utf-8"))}
     # PgBouncer's console alone, of which no application can choose a setting.
-    assert by_hand == {"psql.py", "give_back.yml"}
+    assert by_hand == {"psql.py", "close_pools.yml"}

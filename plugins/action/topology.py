@@ -11,6 +11,7 @@ from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 
 from ..plugin_utils.fleet.contract import bent_types, broken_specs, numbers, out_of_range, unknown_inputs, weak_secrets
+from ..plugin_utils.fleet.former_names import former_names
 from ..plugin_utils.fleet.inventory_files import files_for_nobody, vaults_in_the_clear
 from ..plugin_utils.fleet.model import Fleet, Host
 from ..plugin_utils.fleet.source import SourceError, requires_python, source_of
@@ -92,7 +93,7 @@ class ActionModule(ActionBase):
             }
         ways = flows(fleet)
         return result | {
-            "warnings": list(dict.fromkeys(authorities_ending(fleet))),
+            "warnings": list(dict.fromkeys([*former_names(fleet), *authorities_ending(fleet)])),
             "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
             "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
             "queues": {name: consumed_queues(fleet.colleagues(host)) for name, host in fleet.hosts.items()},
@@ -224,8 +225,8 @@ class ActionModule(ActionBase):
             self._identities[name] = {role: templar.template(variables[constant]) for role, constant in shown.items()}
             if shown and "pki" not in roles and variables.get("pki_authorities") is None:
                 self._sentences.append(
-                    f"{', '.join(sorted(shown))} show a certificate, and no authority issues one. Add `pki: all` to "
-                    f"topology_roles and group_vars/all/pki.yml as inventories/example has them, then run `make secrets`."
+                    f"No authority issues the certificates of {', '.join(sorted(shown))}. Add `pki: all` to topology_roles and "
+                    f"group_vars/all/pki.yml as inventories/example has them, then run `make secrets`."
                 )
             for role in own:
                 self._sentences += broken_specs(name, role, self._contracts[role]["options"], inputs)

@@ -361,9 +361,8 @@ def read() -> dict[str, Any]:
 
 def native_code_refusal(flavour: str) -> str:
     return (
-        "rabbitmq_hipe_compile is true, which demands native code, and this Erlang runs as "
-        f"{flavour!r} instead of 'jit'. Install an Erlang with the JIT (Debian's is, on amd64 and arm64), "
-        "or set rabbitmq_hipe_compile: false."
+        f"rabbitmq_require_native_code is true, and this Erlang runs as {flavour!r} instead of 'jit'. "
+        "Install an Erlang with the JIT (Debian's has it on amd64 and arm64), or set rabbitmq_require_native_code: false."
     )
 
 

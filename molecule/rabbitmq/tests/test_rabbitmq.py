@@ -63,8 +63,8 @@ def test_publishers_are_held_back_while_what_is_in_memory_still_fits_the_disk(st
 
 @pytest.mark.once
 def test_the_broker_runs_as_native_code(ctl, inputs):
-    if not inputs["rabbitmq_hipe_compile"]:
-        pytest.skip("rabbitmq_hipe_compile: false demands none")
+    if not inputs["rabbitmq_require_native_code"]:
+        pytest.skip("rabbitmq_require_native_code: false demands none")
     assert ctl("eval", "erlang:system_info(emu_flavor).") == "jit"
 
 

@@ -112,13 +112,9 @@ def postgresql_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -
     """The lines of conf.d: the role's own keys and the operator's, each key with one home only."""
     twice = sorted(set(own) & {str(key).lower() for key in parameters})
     if twice:
-        raise AnsibleFilterError(
-            "postgresql_parameters names "
-            + ", ".join(twice)
-            + ": set "
-            + (", ".join("postgresql_" + key for key in twice if key not in NO_INPUT and not key.startswith("log_")) or "nothing")
-            + f" instead ({', '.join(NO_INPUT)} and what the log holds belong to the role), so that each has one home."
-        )
+        inputs = [f"postgresql_{key}" for key in twice if key not in NO_INPUT and not key.startswith("log_")]
+        remedy = f"Set {', '.join(inputs)} instead." if inputs else "Take it out: no input changes it."
+        raise AnsibleFilterError(f"postgresql_parameters names {', '.join(twice)}, which the role sets itself. {remedy}")
     settings = {**own, **parameters}
     return {str(key): postgresql_value(settings[key]) for key in sorted(settings)}
 

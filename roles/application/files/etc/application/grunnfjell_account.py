@@ -1,7 +1,7 @@
-"""Managed by Grunnfjell. How this release's programs are really configured, as JSON: what the platform holds against its promise.
+"""Managed by Grunnfjell. Prints the settings in force in this release's programs, as JSON, for the platform to check.
 
-grunnfjell_account workers APP ATTRIBUTES NODE...   asks the live workers
-grunnfjell_account clients APP [MODULE]             loads what a web process loads, and shows what it would publish with
+grunnfjell_account workers APP ATTRIBUTES NODE...   of the live workers
+grunnfjell_account clients APP [MODULE]             of a publisher: loads the same modules as a web process
 """
 
 import importlib
@@ -18,14 +18,14 @@ FINGERPRINT = "APPLICATION_FINGERPRINT="
 
 
 def started_for(pid):
-    """The release that a process was started for. A worker by the same name may still be the one before."""
+    """The release that a process was started for. A worker of the same name may still run the previous one."""
     environment = Path(f"/proc/{pid}/environ")
     lines = environment.read_text(errors="replace").split("\0") if environment.exists() else []
     return next((line.removeprefix(FINGERPRINT) for line in lines if line.startswith(FINGERPRINT)), "")
 
 
 def workers(name, attributes, *nodes):
-    """Each kind of answer by node; a node that does not answer is missing in it."""
+    """Each kind of answer by node; nodes that do not answer are missing."""
     inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
     stats, leaks = inspect.stats() or {}, inspect._request("grunnfjell_leaks") or {}
     return {
@@ -39,7 +39,7 @@ def workers(name, attributes, *nodes):
 
 
 def clients(name, module=""):
-    """The settings of every Celery application in here that publishes to the platform's broker."""
+    """The settings of every Celery application in this process that publishes to the platform's broker."""
     applications = [find_app(name)]
     if module:
         importlib.import_module(module)
@@ -50,9 +50,9 @@ def clients(name, module=""):
 def main():
     kind, *arguments = sys.argv[1:]
     account = json.dumps({"workers": workers, "clients": clients}[kind](*arguments), default=str)
-    # On a line of its own, after whatever the application printed on import.
+    # On a separate line, after any output of the application's import.
     print(f"\n{account}", flush=True)
-    # A thread that the application started on import would go on.
+    # Do not wait for threads that the application started on import.
     os._exit(0)
 
 

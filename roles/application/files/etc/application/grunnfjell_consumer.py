@@ -1,13 +1,12 @@
 """Managed by Grunnfjell. Celery's consumer, with two differences.
 
-It looks for its broker once a second. Celery waits 2, 4, 6 … 30 s between two attempts, and no setting reaches those numbers:
-after a broker was away for two minutes, the fleet stands idle for up to half a minute more. An attempt at a closed port costs
-nothing, so a steady second is right. Each worker takes a second of its own, so that a fleet does not come back to its broker in
-one instant.
+It tries to reconnect once a second. Celery waits 2, 4, 6 … 30 s between two attempts, and no setting changes that: after an
+outage of two minutes, the fleet is idle for up to half a minute longer. An attempt at a closed port costs nothing, so a constant
+second is right. The interval is random per worker, so a fleet does not reconnect in one instant.
 
 It rejects a message that it cannot read, and the broker keeps it as a dead letter. Celery acknowledges such a message, which
-deletes it, or dies of it. The message need not be broken: a release that registers a type with kombu and is rolled back leaves
-jobs that only the newer release can decode.
+deletes it, or crashes. The message need not be broken: a release that registers a type with kombu and is rolled back leaves jobs
+that only the newer release can decode.
 """
 
 import random
@@ -20,7 +19,7 @@ from celery.worker import consumer
 grunnfjell_privacy.install_worker()
 
 MEAN_S, SPREAD_S = 1.0, 0.5
-# What a message raises whose headers or body have another shape than a task's.
+# Raised by a message whose headers or body are not those of a task.
 MALFORMED = (AttributeError, LookupError, TypeError, ValueError)
 
 log = get_logger(__name__)

@@ -1,15 +1,15 @@
-"""Managed by Grunnfjell. What a task was called with stays out of message headers, events and logs.
+"""Managed by Grunnfjell. Keeps a task's arguments out of message headers, events and logs.
 
-Celery writes a task's arguments, as text, into the headers of each message (argsrepr, kwargsrepr); from there they go to its
-events and logs. And what a task logs itself, or raises, often holds them once more. Here
+Celery writes a task's arguments, as text, into the headers of each message (argsrepr, kwargsrepr), and from there into events and
+logs. A task's log lines and exceptions often contain them too. With this module
 
-* the two headers say [redacted], in what is sent and in what is received from anybody else;
-* a line that is logged on behalf of a task, with its traceback, loses every value that the task was called with.
+* both headers are [redacted], in sent and in received messages;
+* log lines about a task, with their tracebacks, lose every value of its arguments.
 
-The message's body is as ever: a worker needs it. What stays in sight is the task's name and its id. A value counts from three
-characters on; a part of a value, and a line of a thread or a program that the task started, is the application's own to keep.
+The body of the message is unchanged: a worker needs it. The task's name and id stay visible. Not redacted are values shorter than
+three characters, parts of a value, and lines of threads or programs that the task started: these are up to the application.
 
-`task_arguments_redacted = False` switches it off; the platform asks each live worker, by `leaks`, whether it holds.
+`task_arguments_redacted = False` switches it off. `leaks` lets the platform check each live worker.
 """
 
 import json
@@ -25,22 +25,22 @@ from celery.app.defaults import DEFAULTS
 
 REDACTED = "[redacted]"
 SETTING = "task_arguments_redacted"
-SHORTEST, PLAIN = 3, 8  # below PLAIN characters a value is looked for as a word, so that it spoils no other
-MOST = 500  # values of one task
+SHORTEST, PLAIN = 3, 8  # a value shorter than PLAIN matches whole words only
+MOST = 500  # values per task
 CANARY = "grunnfjell-canary-4711"
 
-_about = threading.local()  # the request that the worker's main process speaks of
+_about = threading.local()  # the request that the worker's main process is logging about
 
 
 def switched_on(app):
     return bool(app.conf.get(SETTING, True))
 
 
-# --- What is looked for ---------------------------------------------------------------------------------------------------
+# --- Patterns -------------------------------------------------------------------------------------------------------------
 
 
 def values(argument, depth=6):
-    """The texts and numbers that an argument holds."""
+    """The texts and numbers in an argument."""
     if isinstance(argument, bool) or argument is None or not depth:
         return
     if isinstance(argument, str):
@@ -58,7 +58,7 @@ def values(argument, depth=6):
 
 
 def pattern(args, kwargs, but=()):
-    """What finds any of the values, in whichever way a log writes them; None if there is none to find."""
+    """A pattern for all values, in every form in which a log writes them; None without values."""
     found = {}
     for value in values([args, kwargs]):
         if len(value) < SHORTEST or value in but or len(found) >= MOST:
@@ -69,12 +69,12 @@ def pattern(args, kwargs, but=()):
 
 
 def own_names(request):
-    """What names the job, and stays in sight."""
+    """Names of the job, which stay visible."""
     return {str(getattr(request, key, None)) for key in ("id", "root_id", "parent_id", "task", "name")}
 
 
 def of_request(request):
-    """The pattern of a running task's request, made once."""
+    """The pattern of a running task's request, compiled once."""
     known = request.__dict__
     if "_grunnfjell" not in known:
         known["_grunnfjell"] = pattern(request.args, request.kwargs, own_names(request))
@@ -82,7 +82,7 @@ def of_request(request):
 
 
 def current():
-    """The pattern of whatever task this line is about."""
+    """The pattern of the task that this line is about."""
     task = get_current_task()
     if task is not None and switched_on(task.app):
         return of_request(task.request)
@@ -91,7 +91,7 @@ def current():
         return None
     try:
         return pattern(request.args, request.kwargs, own_names(request))
-    except Exception:  # a body that cannot be read has no values to name
+    except Exception:  # an unreadable body has no values
         return None
 
 
@@ -103,7 +103,7 @@ def scrub(text, what):
 
 
 def scrubbed(record, what):
-    """The record without the values: its message, its traceback, and what was handed along for other formatters."""
+    """The record without the values: its message, its traceback and its extra attributes."""
     record.msg, record.args = scrub(record.getMessage(), what), None
     if record.exc_info:
         record.exc_text = scrub(logging.Formatter().formatException(record.exc_info), what)
@@ -125,9 +125,9 @@ def _quiet_logs():
         try:
             what = current()
             return scrubbed(record, what) if what is not None else record
-        except Exception as error:  # a line that cannot be made fit for others is told to have been there, and no more
-            told = f"{REDACTED} ({type(error).__name__} while redacting)"
-            return make(self, record.name, record.levelno, record.pathname, record.lineno, told, (), None)
+        except Exception as error:  # drop the text of a line that cannot be redacted
+            text = f"{REDACTED} ({type(error).__name__} while redacting)"
+            return make(self, record.name, record.levelno, record.pathname, record.lineno, text, (), None)
 
     logging.Logger.makeRecord = make_record
 
@@ -157,7 +157,7 @@ def _quiet_messages():
 
 @contextmanager
 def about(request):
-    """What is logged and sent in here is about this request."""
+    """Logs and events inside this context are about this request."""
     before, _about.request = getattr(_about, "request", None), request
     try:
         yield
@@ -175,7 +175,7 @@ def _quiet_requests():
         init(self, *args, **kwargs)
         if switched_on(self._app):
             self._argsrepr = self._kwargsrepr = REDACTED
-            self._request_dict.update(argsrepr=REDACTED, kwargsrepr=REDACTED)  # what the pool's process gets
+            self._request_dict.update(argsrepr=REDACTED, kwargsrepr=REDACTED)  # passed to the pool's process
 
     @wraps(info)
     def quiet_info(self, safe=False):
@@ -202,10 +202,7 @@ def _quiet_requests():
 
 
 def _quiet_consumer():
-    """Messages that are no task of this worker, or that it cannot read: their size is told, and not what is in them.
-
-    The pool's own lines as well.
-    """
+    """Logs only the size of messages that are not tasks of this worker or cannot be read, and no message in the pool's lines."""
     from celery.concurrency import base
     from celery.worker.consumer import consumer
 
@@ -213,7 +210,7 @@ def _quiet_consumer():
         return f"{REDACTED} ({len(message.body)}b)"
 
     consumer.dump_body = dump_body
-    base.safe_repr = lambda _: REDACTED  # at the level DEBUG the pool tells each message as it stands
+    base.safe_repr = lambda _: REDACTED  # at level DEBUG the pool logs each message in full
     for name in ("on_unknown_message", "on_unknown_task", "on_invalid_task"):
         original = getattr(consumer.Consumer, name)
 
@@ -227,11 +224,11 @@ def _quiet_consumer():
         setattr(consumer.Consumer, name, quiet)
 
 
-# --- Whether it holds -----------------------------------------------------------------------------------------------------
+# --- Self-test ------------------------------------------------------------------------------------------------------------
 
 
 def leaks(app):
-    """Where what a task is called with would show, in this very process, tried with a made up value; empty when nowhere."""
+    """Places where a task's arguments would appear in this process, tested with a canary; empty if none."""
     if not switched_on(app):
         return [f"{SETTING} is switched off"]
     found = []
@@ -254,7 +251,7 @@ def leaks(app):
 
 
 def received(app, task, cls):
-    """What the worker says of a message whose sender did not redact."""
+    """Text that the worker logs about a message whose sender did not redact."""
     from kombu import Message
     from kombu.utils.imports import symbol_by_name
 
@@ -266,24 +263,24 @@ def received(app, task, cls):
 
 
 def logged(app, task, args, kwargs):
-    """What becomes of a line, and of an exception, that a task hands to its logger."""
+    """A line and an exception that a task logs, as formatted."""
     _task_stack.push(task)
     task.push_request(id="id", args=args, kwargs=kwargs)
     try:
         raise ValueError(CANARY)
     except ValueError as error:
         exc_info = (type(error), error, error.__traceback__)
-        told = []
+        texts = []
         for name in (None, "celery.task", task.__module__):
             logger = logging.getLogger(name)
             record = logger.makeRecord(
                 logger.name, logging.ERROR, __file__, 0, "%s", (CANARY,), exc_info, extra={"data": {"x": CANARY}}
             )
-            told += [handler.format(record) for handler in logger.handlers] + [
+            texts += [handler.format(record) for handler in logger.handlers] + [
                 logging.Formatter().format(record),
                 str(vars(record)["data"]),
             ]
-        return " ".join(told)
+        return " ".join(texts)
     finally:
         task.pop_request()
         _task_stack.pop()
@@ -293,16 +290,16 @@ _done = set()
 
 
 def install():
-    """In every process of the application, as soon as it reads its settings."""
+    """Called in every process of the application when it reads its settings."""
     if "everywhere" not in _done:
         _done.add("everywhere")
-        DEFAULTS.setdefault(SETTING, True)  # a setting like Celery's own
+        DEFAULTS.setdefault(SETTING, True)  # so Celery accepts it as a setting
         _quiet_messages()
         _quiet_logs()
 
 
 def install_worker():
-    """In a worker, before its pool starts."""
+    """Called in a worker before its pool starts."""
     install()
     if "worker" not in _done:
         _done.add("worker")

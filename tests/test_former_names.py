@@ -1,0 +1,17 @@
+"""A renamed input keeps working, and a warning names the new one."""
+
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.former_names import former_names
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+
+
+def warned(**inputs: object) -> list[str]:
+    return list(former_names(Fleet({"mq1": Host("mq1", frozenset({"rabbitmq"}), inputs=inputs)}, {"rabbitmq": ("rabbitmq",)})))
+
+
+def test_a_former_name_is_warned_of() -> None:
+    (sentence,) = warned(rabbitmq_hipe_compile=False, rabbitmq_require_native_code=False)
+    assert sentence.startswith("rabbitmq_hipe_compile is now rabbitmq_require_native_code. Rename it in the inventory:")
+
+
+def test_the_name_of_today_is_not() -> None:
+    assert warned(rabbitmq_require_native_code=False) == []
