@@ -29,7 +29,7 @@ ansible_facts:
     starts as another account: a container's may not), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit),
     C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
     C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came
-    from, as the host sees it; null without SSH), C(accounts) (each of I(accounts) → whether it exists, with a group of the same
+    from, as the host sees it; null without SSH), C(ssh_port) (int, the port of sshd that it came to), C(accounts) (each of I(accounts) → whether it exists, with a group of the same
     name), C(version) (of the kit that last ran on the host; null before 1.0) and C(firewall) (whether the kit's firewall is on
     the host);
     C(installed_packages), names of Debian packages; C(unsettled), with C(cloud_init) (whether it still sets this boot up) and
@@ -174,19 +174,23 @@ def listening(root: Path = Path("/")) -> list[dict[str, object]]:
     return sorted(result, key=lambda each: (each["port"], each["address"]))
 
 
-def controller(process: str = "self", root: Path = Path("/")) -> str | None:
-    """The address that this run's SSH came from. sudo takes its variable away, so that the nearest ancestor with one is asked."""
+def connection(process: str = "self", root: Path = Path("/")) -> tuple[str | None, int | None]:
+    """The address that this run's SSH came from, and the port of sshd that it came to.
+
+    sudo takes its variable away, so that the nearest ancestor with one is asked.
+    """
     while process != "0":
         try:
             environment = (root / "proc" / process / "environ").read_bytes().split(b"\0")
             parent = re.search(r"^PPid:\s+(\d+)", (root / "proc" / process / "status").read_text(), re.MULTILINE)
         except OSError:
-            return None
+            break
         for entry in environment:
             if entry.startswith(b"SSH_CONNECTION="):
-                return entry.partition(b"=")[2].split()[0].decode().partition("%")[0]
+                address, _, _, port = entry.partition(b"=")[2].decode().split()
+                return address.partition("%")[0], int(port)
         process = parent[1] if parent else "0"
-    return None
+    return None, None
 
 
 def installed_packages(listing: str) -> list[str]:
@@ -226,6 +230,7 @@ def filters_calls(root: Path = Path("/")) -> bool:
 def main() -> None:
     module = AnsibleModule({"accounts": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True)
     listing = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"], check_rc=True)[1]
+    controller, ssh_port = connection()
     resources = {
         "memory_bytes": memory_bytes(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -234,7 +239,8 @@ def main() -> None:
         "filters_calls": filters_calls(),
         "listening": listening(),
         "pki": pki_files.described(),
-        "controller": controller(),
+        "controller": controller,
+        "ssh_port": ssh_port,
         "accounts": {name: account_exists(name) for name in module.params["accounts"]},
         "version": kit_version.recorded(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),

@@ -17,6 +17,7 @@ class Host:
     (an unreachable host, or one outside ``--limit``).
     measured: what resource_facts found on it, empty while unknown.
     unreachable: what the connection said when this run did not get in.
+    ansible_port: the port of SSH by the inventory, None where it names none.
     inputs: every role input by its name, role defaults included.
     promises: Celery's settings that its application must not break.
     """
@@ -33,6 +34,12 @@ class Host:
     python: str | None = None
     measured: dict[str, Any] = field(default_factory=dict)
     unreachable: str | None = None
+    ansible_port: int | None = None
+
+    @property
+    def ssh_port(self) -> int:
+        """The port of its sshd: where this run's connection arrived, else where the inventory looks for it."""
+        return self.measured.get("ssh_port") or self.ansible_port or 22
 
     def number(self, name: str) -> int | float | None:
         """The input as a number; None where it is none, which the contract refuses."""

@@ -22,7 +22,7 @@ from .connections import (
     databases_that_nobody_uses,
     servers_that_nobody_answers,
 )
-from .firewall import doors_too_wide, locked_out, ways_malformed
+from .firewall import doors_too_wide, jump_hosts_shut, locked_out, ways_malformed
 from .groups import empty_groups, programs_without_supervisor
 from .machines import (
     addresses_for_others,
@@ -89,6 +89,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         waivers_without_reason(fleet),
         promises_broken(fleet),
         locked_out(fleet),
+        jump_hosts_shut(fleet),
         doors_too_wide(fleet),
         ways_malformed(fleet),
     )

@@ -102,7 +102,7 @@ class Judge:
     def places(self) -> list[dict[str, Any]]:
         found: dict[Place, list[str]] = {}
         for host in self.fleet.hosts.values():
-            for place in places_of(host):
+            for place in places_of(host, self.fleet.hosts):
                 found.setdefault(place, []).append(host.name)
         return [
             {
@@ -127,7 +127,7 @@ class Judge:
                 what = f"a flow to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
                 found.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
         for host in self.fleet.hosts.values():
-            for place in places_of(host):
+            for place in places_of(host, self.fleet.hosts):
                 if place.country not in host.inputs["topology_countries_allowed"]:
                     what = f"{place.name} ({place.kind}) is in {place.country}; only public data passes there"
                     found.setdefault(("topology_places", what, place.reason), []).append(host.name)
@@ -205,7 +205,7 @@ class Judge:
             for address in found:
                 if not is_loopback(address) and not within(address, ends, names):
                     yield f"its {label} is {address}, which no place of the kind {kind} names. Set another, or declare it."
-        mirrors = [place for place in places_of(host) if place.kind == "package_mirror"]
+        mirrors = [place for place in places_of(host, self.fleet.hosts) if place.kind == "package_mirror"]
         for one in seen["package_sources"]:
             if is_loopback(one["address"]):
                 continue
@@ -236,7 +236,7 @@ class Judge:
 
     def ends(self, host: Host, kinds: set[str]) -> list[str]:
         """Addresses of the host's places of these kinds; one that is a host of the fleet counts by its name too."""
-        found = [address for place in places_of(host) if place.kind in kinds for address in place.addresses]
+        found = [address for place in places_of(host, self.fleet.hosts) if place.kind in kinds for address in place.addresses]
         return found + [other.name for other in self.fleet.hosts.values() if other.address in found]
 
 
@@ -254,5 +254,5 @@ def reasons(value: Any) -> Iterator[tuple[str, str]]:
 
 def names_of_places(fleet: Fleet, host: Host) -> list[str]:
     """Names among the addresses of a host's places, for the host to look up."""
-    found = {address for place in places_of(host) for address in place.addresses if network(address) is None}
+    found = {address for place in places_of(host, fleet.hosts) for address in place.addresses if network(address) is None}
     return sorted(found)
