@@ -183,7 +183,10 @@ def test_a_jump_host_reaches_the_others_by_ssh() -> None:
 def test_administrators_come_in_at_the_port_of_ssh() -> None:
     """Review finding 34: where the run came in, else where the inventory looks for it, unless the place names ports."""
     one = fleet()
-    hosts = one.hosts | {"db1": replace(one.hosts["db1"], ansible_port=2200), "web1": replace(one.hosts["web1"], ansible_port=2200)}
+    hosts = one.hosts | {
+        "db1": replace(one.hosts["db1"], ansible_port=2200),
+        "web1": replace(one.hosts["web1"], ansible_port=2200),
+    }
     found = ssh(flows(measured(replace(one, hosts=hosts), web1={"ssh_port": 22022})))
     assert {("operations", "db1", 2200), ("operations", "web1", 22022), ("operations", "broker1", 22)} <= found
     named = [place | ({"ports": [22]} if place["kind"] == "administrators" else {}) for place in PLACES]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.action.resource_facts import clock_offset
+from ansible_collections.grunnfjell.platform.plugins.module_utils.sockets import address_of
 from ansible_collections.grunnfjell.platform.plugins.modules.resource_facts import (
-    address_of,
     cloud_init_works,
     connection,
     descriptors_max,

@@ -82,7 +82,7 @@ def is_address(text: Any) -> bool:
 
 
 def is_end(text: Any, hosts: Container[str]) -> bool:
-    """Whether it is an address, a network, a name or a host of the inventory, whose names are free to hold what the DNS's may not."""
+    """Whether it is an address, a network, a name or a host of the inventory, which may have a name that no DNS takes."""
     return is_address(text) or (isinstance(text, str) and text in hosts)
 
 

@@ -35,6 +35,8 @@ from .machines import (
     unreachable,
     unsupported_systems,
 )
+from .other_firewalls import firewall_waivers_unsound, other_firewalls
+from .outside import undeclared_servers
 from .places import countries_unread, hosts_abroad, places_unsound
 from .ports import listening_to_everybody, places_malformed, ports_reserved, ports_taken, ports_twice
 from .programs import arguments_overruling, logs_shared, programs_malformed, programs_twice, queues_unconsumed
@@ -91,6 +93,9 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         locked_out(fleet),
         jump_hosts_shut(fleet),
         doors_too_wide(fleet),
+        undeclared_servers(fleet),
+        other_firewalls(fleet),
+        firewall_waivers_unsound(fleet),
         ways_malformed(fleet),
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule))

@@ -47,9 +47,9 @@ def locked_out(fleet: Fleet) -> Iterator[str]:
         elif not within(controller, opened):
             ports = ", ".join(str(port) for place in places if within(controller, [place]) for port in place.ports)
             yield (
-                f"{host.name}: its SSH answers at port {host.ssh_port}, and topology_places opens {ports} to this control machine "
-                f"({controller}): the firewall would lock you out. Take 'ports' out of the place of the kind administrators, which "
-                f"then follows SSH, or add {host.ssh_port}."
+                f"{host.name}: its SSH answers at port {host.ssh_port}, and topology_places opens {ports} to this control "
+                f"machine ({controller}): the firewall would lock you out. Take 'ports' out of the place of the kind "
+                f"administrators, which then follows SSH, or add {host.ssh_port}."
             )
 
 

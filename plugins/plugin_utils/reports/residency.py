@@ -9,6 +9,7 @@ from typing import Any
 from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
 from ..fleet.services import services
 from ..network.flows import Flow, flows
+from ..network.package_index import default_servers
 from ..network.places import Place, network, places_of
 
 # The first port that a kernel gives to a client's socket.
@@ -206,7 +207,7 @@ class Judge:
                 if not is_loopback(address) and not within(address, ends, names):
                     yield f"its {label} is {address}, which no place of the kind {kind} names. Set another, or declare it."
         mirrors = [place for place in places_of(host, self.fleet.hosts) if place.kind == "package_mirror"]
-        for one in seen["package_sources"]:
+        for one in self.sources(host, seen):
             if is_loopback(one["address"]):
                 continue
             if not any(one["port"] in place.ports and within(one["address"], place.addresses, names) for place in mirrors):
@@ -214,6 +215,15 @@ class Judge:
                     f"{one['file']} takes packages from {one['address']}, port {one['port']}, which no place of the kind "
                     f"package_mirror names. Take it out, or declare it."
                 )
+
+    @staticmethod
+    def sources(host: Host, seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Package sources; pip's default index by its names, and only where a release of an application is built."""
+        for one in seen["package_sources"]:
+            if one["address"]:
+                yield one
+            elif "application" in host.roles:
+                yield from (one | {"address": name} for name in default_servers())
 
     def mounted(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
         for one in seen["mounts"]:
