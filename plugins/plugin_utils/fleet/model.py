@@ -83,7 +83,10 @@ class Fleet:
         """The host of the fleet that ``seen_from`` reaches at the address or by the name; None if it is somebody else's."""
         if is_loopback(address):
             return seen_from
-        return next((host for host in self.hosts.values() if address in (host.address, host.name)), None)
+        return next(
+            (host for host in self.hosts.values() if address == host.name or same_address(address, host.address)),
+            None,
+        )
 
 
 def names_of(hosts: list[Host]) -> str:
@@ -98,6 +101,20 @@ def ip(text: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(str(text))
     except ValueError:
         return None
+
+
+def same_address(one: Any, other: Any) -> bool:
+    """Whether both are one address, however IPv6 is spelt, or one name."""
+    return one == other or (ip(one) is not None and ip(one) == ip(other))
+
+
+def bracketed(address: str) -> str:
+    """The address as it stands before a port.
+
+    >>> bracketed("fd00::11"), bracketed("10.0.0.11")
+    ('[fd00::11]', '10.0.0.11')
+    """
+    return f"[{address}]" if ":" in address else address
 
 
 def is_loopback(text: Any) -> bool:

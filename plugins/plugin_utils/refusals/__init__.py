@@ -38,7 +38,7 @@ from .machines import (
 from .other_firewalls import firewall_waivers_unsound, other_firewalls
 from .outside import undeclared_servers
 from .places import countries_unread, hosts_abroad, places_unsound
-from .ports import listening_to_everybody, places_malformed, ports_reserved, ports_taken, ports_twice
+from .ports import listening_to_everybody, places_malformed, ports_reserved, ports_taken, ports_twice, without_ipv6
 from .programs import arguments_overruling, logs_shared, programs_malformed, programs_twice, queues_unconsumed
 from .scaling import unreadable_batches, unworkable_drains
 from .versions import older_than_hosts
@@ -76,6 +76,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         ports_reserved(fleet),
         listening_to_everybody(fleet),
         places_malformed(fleet),
+        without_ipv6(fleet),
         authorities_unfit(fleet),
         fleet_parted(fleet),
         countries_unread(fleet),

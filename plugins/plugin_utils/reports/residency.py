@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
+from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback, same_address
 from ..fleet.services import services
 from ..network.flows import Flow, flows
 from ..network.package_index import default_servers
@@ -247,7 +247,9 @@ class Judge:
     def ends(self, host: Host, kinds: set[str]) -> list[str]:
         """Addresses of the host's places of these kinds; one that is a host of the fleet counts by its name too."""
         found = [address for place in places_of(host, self.fleet.hosts) if place.kind in kinds for address in place.addresses]
-        return found + [other.name for other in self.fleet.hosts.values() if other.address in found]
+        return found + [
+            other.name for other in self.fleet.hosts.values() if any(same_address(other.address, end) for end in found)
+        ]
 
 
 def reasons(value: Any) -> Iterator[tuple[str, str]]:
