@@ -154,17 +154,23 @@ def ends_of(fleet: Fleet, host: Host, place: Place) -> Iterator[End]:
         yield End("place", place.name, tuple(outside))
 
 
-def jump_hosts(fleet: Fleet, host: Host) -> list[Host]:
-    """The hosts of the fleet through which this one is entered: each that may forward, and the one that this run came through.
-
-    A host that may forward counts for every other: a run that is limited to it measures nobody else.
-    """
+def came_from(fleet: Fleet, host: Host) -> Host | None:
+    """The host of the fleet that this run's connection came from: itself where the run is started there."""
     controller = host.measured.get("controller")
-    seen = fleet.at(controller, host) if controller else None
+    return fleet.at(controller, host) if controller else None
+
+
+def jump_hosts(fleet: Fleet, host: Host) -> list[Host]:
+    """The hosts of the fleet from which this one is entered: each that may forward, and the one that this run came from.
+
+    One that may forward, or where the run is started, counts for every other: a run that is limited to it measures nobody else.
+    """
+    source = came_from(fleet, host)
     return [
         other
         for other in fleet.hosts.values()
-        if other is not host and (other is seen or other.inputs.get("host_ssh_tcp_forwarding") is True)
+        if other is not host
+        and (other is source or came_from(fleet, other) is other or other.inputs.get("host_ssh_tcp_forwarding") is True)
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ..fleet.inputs import mappings
 from ..fleet.model import Fleet, Host, ip
 from ..network.extra_flows import extra_faults
-from ..network.flows import jump_hosts, ports_of
+from ..network.flows import came_from, jump_hosts, ports_of
 from ..network.places import Place, network, places_of
 
 
@@ -36,7 +36,7 @@ def locked_out(fleet: Fleet) -> Iterator[str]:
                 f"{host.name}: topology_places has no place of the kind administrators, so that the firewall would let nobody in "
                 f"by SSH. Declare the networks of your administrators there, this control machine's among them."
             )
-        elif not controller or fleet.at(controller, host) in jump_hosts(fleet, host):
+        elif not controller or came_from(fleet, host) in jump_hosts(fleet, host):
             continue
         elif not within(controller, places):
             listed = ", ".join(address for place in places for address in place.addresses)
@@ -54,15 +54,16 @@ def locked_out(fleet: Fleet) -> Iterator[str]:
 
 
 def jump_hosts_shut(fleet: Fleet) -> Iterator[str]:
-    """A host through which others are entered has to carry their connections."""
+    """A host through which others are entered has to carry their connections; one where the run is started opens its own."""
     for host in fleet.hosts.values():
-        controller = host.measured.get("controller")
-        jump = fleet.at(controller, host) if controller else None
-        if jump is not None and jump is not host and jump.inputs.get("host_ssh_tcp_forwarding") is False:
+        jump = came_from(fleet, host)
+        if jump is None or came_from(fleet, jump) is jump or not jump.measured:
+            continue
+        if jump.inputs.get("host_ssh_tcp_forwarding") is False:
             yield (
                 f"{jump.name}: host_ssh_tcp_forwarding is false, and this run reaches {host.name} through {jump.name} "
-                f"({controller}). Its sshd would carry no further connection and shut you out. Set host_ssh_tcp_forwarding: true "
-                f"for {jump.name}."
+                f"({host.measured['controller']}). Its sshd would carry no further connection and shut you out. "
+                f"Set host_ssh_tcp_forwarding: true for {jump.name}."
             )
 
 
