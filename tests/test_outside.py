@@ -143,6 +143,12 @@ def test_a_server_that_no_site_declares_is_refused_with_the_line_to_add(site, sa
     assert said in sentence and line in sentence and "topology_places" in sentence
 
 
+def test_a_site_that_is_everywhere_holds_a_name_too():
+    """Whose addresses nobody knows here."""
+    everywhere = {"name": "all", "kind": "package_mirror", "addresses": ["0.0.0.0/0"], "country": "NO"}
+    assert sentences(topology_places=[everywhere, *(site for site in SITES if site["name"] in ("resolver", "time"))]) == []
+
+
 def test_only_a_host_that_builds_a_release_needs_an_index():
     assert sentences("index", roles=()) == []
 

@@ -20,7 +20,7 @@ def reached(ways: list[Flow], host: Host, protocol: str, port: int, addresses: I
     for flow in ways:
         if (flow.source.kind, flow.source.name, flow.protocol, flow.port) == ("host", host.name, protocol, port):
             for end in flow.destination.addresses:
-                if end in known or ((net := network(end)) and any(each in net for each in found)):
+                if end in known or ((net := network(end)) and (net.prefixlen == 0 or any(each in net for each in found))):
                     return True
     return False
 
