@@ -22,11 +22,19 @@ def deaf_addresses(listen_addresses: str, port: int, tables: tuple[str, ...] = T
     heard = listening(port, tables)
     deaf = []
     for item in filter(None, (part.strip() for part in listen_addresses.split(","))):
-        wanted = {"*": {"0.0.0.0", "::"}, "localhost": {"127.0.0.1", "::1"}}.get(item, {item})
+        wanted = {"*": {"0.0.0.0", "::"}, "localhost": {"127.0.0.1", "::1"}}.get(item, {spelling(item)})
         any_of_its_kind = {"::"} | ({"0.0.0.0"} if ":" not in item else set())
         if not heard & (wanted | any_of_its_kind) and has(item):
             deaf.append(item)
     return deaf
+
+
+def spelling(item: str) -> str:
+    """The item as the kernel's tables are read: IPv6 has many spellings."""
+    try:
+        return str(ipaddress.ip_address(item))
+    except ValueError:
+        return item
 
 
 def has(item: str) -> bool:
