@@ -3,13 +3,17 @@
 Review finding 18.
 """
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import jinja2
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host, same_address
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.endpoints import accepts, split_place
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.machines import addresses_for_others, one_machine_twice
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_a_broker_is_found_by_the_port_of_its_address():
@@ -57,3 +61,14 @@ def test_a_public_address_may_be_waived_with_a_reason(address):
     assert "a public address" in sentence and "topology_waivers: {public_address: <reason>}" in sentence
     one.hosts["broker1"].inputs["topology_waivers"] = {"public_address": "the provider has no private network"}
     assert list(addresses_for_others(one)) == []
+
+
+def test_a_broker_s_listener_is_written_without_the_brackets_that_rabbitmq_does_not_read():
+    template = (ROOT / "roles/rabbitmq/templates/etc/rabbitmq/rabbitmq.conf.j2").read_text()
+    head = template[: template.index("ssl_options")]
+    text = (
+        jinja2.Environment(trim_blocks=True)
+        .from_string(head)
+        .render(rabbitmq_listeners_ssl=["[fd00::11]:5671", "10.0.0.11:5671"])
+    )
+    assert text.split()[-6:] == ["listeners.ssl.1", "=", "fd00::11:5671", "listeners.ssl.2", "=", "10.0.0.11:5671"]
