@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import yaml
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.package_index import default_urls
 
 from lab.image import apt_options, read_pip_settings
 from lab.machine import STATE, fail, give_back
@@ -21,8 +22,6 @@ FILE = STATE / "places.yml"
 # ISO 3166 leaves ZZ to whoever needs a country that is none.
 NOWHERE = "ZZ"
 WHY = "The lab takes its packages from wherever this machine does, and nobody declared where that is."
-# pip knows its index by itself, and so nobody else has to write it down.
-ASK_PIP = "from pip._internal.models.index import PyPI; print(PyPI.simple_url, 'https://' + PyPI.file_storage_domain)"
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -81,10 +80,9 @@ def places(apt: list[str], pip: list[str], servers: list[str]) -> list[dict[str,
 def observed() -> list[dict[str, object]]:
     apt = answer("apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI)", "Created-By: Packages").split()
     apt += [line.rpartition(" ")[2] for line in apt_options(answer("apt-config", "dump")) if "::proxy" in line.lower()]
-    asked = next((told for python in (sys.executable, "python3") if (told := answer(python, "-c", ASK_PIP))), "")
     resolv_conf = Path("/etc/resolv.conf")
     servers = resolvers(resolv_conf.read_text(encoding="utf-8")) if resolv_conf.exists() else []
-    return places(apt, pip_urls(read_pip_settings(), asked), servers)
+    return places(apt, pip_urls(read_pip_settings(), " ".join(default_urls())), servers)
 
 
 def write(file: Path = FILE) -> None:

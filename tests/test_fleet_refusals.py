@@ -350,3 +350,43 @@ def test_a_worker_that_only_beat_feeds_needs_no_producer() -> None:
         "has no producer" in s
         for s in refused(web1=idle, web2=replace(other, applications=()), worker1=with_inputs("worker1", celery_worker_beat=True))
     )
+
+
+def entered(**controllers: str) -> list[str]:
+    """What is refused where the hosts see the control machine come from these addresses; web1 is 10.0.<n>.1."""
+    hosts = {
+        name: replace(one, measured={"controller": controllers[name]}, inputs=one.inputs | {"host_ssh_tcp_forwarding": False})
+        for name, one in fleet().hosts.items()
+        if name in controllers
+    }
+    return refused(**hosts)
+
+
+def test_a_jump_host_that_may_not_forward_is_named() -> None:
+    """Review finding 11."""
+    web1 = str(fleet().hosts["web1"].address)
+    (sentence,) = entered(db1=web1, web1="198.51.100.7")
+    assert "web1: host_ssh_tcp_forwarding is false" in sentence and f"reaches db1 through web1 ({web1})" in sentence
+    assert "Set host_ssh_tcp_forwarding: true for web1" in sentence
+
+
+def test_a_run_that_is_started_on_a_host_of_the_fleet_needs_no_forwarding() -> None:
+    web1 = str(fleet().hosts["web1"].address)
+    assert entered(db1=web1, web1="127.0.0.1") == entered(db1=web1, web1=web1) == entered(db1="198.51.100.7") == []
+
+
+@pytest.mark.parametrize(("ports", "port", "said"), [(None, 2222, 0), ([2222], 2222, 0), ([22], 2222, 1), ([22], 22, 0)])
+def test_the_administrators_port_is_that_of_ssh(ports: list[int] | None, port: int, said: int) -> None:
+    """Review finding 34: another port works; one that the place does not open is refused."""
+    site = {"name": "ops", "kind": "administrators", "addresses": ["198.51.100.0/24"], "country": "NO"} | (
+        {"ports": ports} if ports else {}
+    )
+    db1 = fleet().hosts["db1"]
+    one = replace(
+        db1,
+        roles=db1.roles | {"firewall"},
+        inputs=db1.inputs | {"topology_places": [site]},
+        measured={"controller": "198.51.100.7", "ssh_port": port},
+    )
+    sentences = [sentence for sentence in refused(db1=one) if "its SSH answers at port 2222" in sentence]
+    assert len(sentences) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -158,3 +159,47 @@ def test_as_data_a_ping_has_no_port() -> None:
 def test_the_way_to_postgresql_is_for_pgbouncer_alone() -> None:
     assert {flow.user for flow in flows(fleet()) if flow.purpose == "postgresql"} == {"postgres"}
     assert {flow.user for flow in flows(fleet()) if flow.purpose == "amqp"} == {""}
+
+
+def measured(one: Fleet, **hosts: dict[str, Any]) -> Fleet:
+    return replace(one, hosts={name: replace(host, measured=hosts.get(name, {})) for name, host in one.hosts.items()})
+
+
+def ssh(found: list[Flow]) -> set[tuple[str, str, int]]:
+    return {(flow.source.name, flow.destination.name, flow.port) for flow in found if flow.purpose == "ssh"}
+
+
+def test_a_jump_host_reaches_the_others_by_ssh() -> None:
+    """Review finding 11: by what the hosts see, and by what the inventory says of a jump host where only it is in the run."""
+    found = ssh(flows(measured(fleet(), db1={"controller": "10.0.0.4"})))
+    assert ("web1", "db1", 22) in found and ("web1", "broker1", 22) not in found
+    found = ssh(flows(fleet(web1={"host_ssh_tcp_forwarding": True})))
+    assert {way for way in found if way[0] == "web1"} == {
+        ("web1", "broker1", 22), ("web1", "db1", 22), ("web1", "worker1", 22), ("web1", "store1", 22)
+    }  # fmt: skip
+    # The run is started on web1.
+    assert ssh(flows(measured(fleet(), web1={"controller": "10.0.0.4"}))) == found
+
+
+def test_administrators_come_in_at_the_port_of_ssh() -> None:
+    """Review finding 34: where the run came in, else where the inventory looks for it, unless the place names ports."""
+    one = fleet()
+    hosts = one.hosts | {
+        "db1": replace(one.hosts["db1"], ansible_port=2200),
+        "web1": replace(one.hosts["web1"], ansible_port=2200),
+    }
+    found = ssh(flows(measured(replace(one, hosts=hosts), web1={"ssh_port": 22022})))
+    assert {("operations", "db1", 2200), ("operations", "web1", 22022), ("operations", "broker1", 22)} <= found
+    named = [place | ({"ports": [22]} if place["kind"] == "administrators" else {}) for place in PLACES]
+    assert ("operations", "db1", 22) in ssh(flows(replace(fleet(named), hosts=fleet(named).hosts)))
+
+
+def test_a_host_whose_name_no_dns_would_take_is_an_end() -> None:
+    """Review finding 17."""
+    one = fleet(web1={"topology_flows_extra": [{"to": ["db_1", "Store.1_"], "ports": [80], "reason": "x"}]})
+    hosts = one.hosts | {name: Host(name, frozenset(), (), f"10.0.1.{n}") for n, name in enumerate(("db_1", "Store.1_"), 1)}
+    one = replace(one, hosts=hosts)
+    assert {flow.destination.addresses for flow in flows(one) if flow.purpose == "extra"} == {("10.0.1.1",), ("10.0.1.2",)}
+    copies = {"name": "copies", "kind": "backup", "addresses": ["db_1"], "ports": [22], "country": "NO"}
+    hosts["web1"].inputs["topology_places"] = [*PLACES, copies]
+    assert ("backup", "web1", "db_1", "tcp", 22) in ways(flows(one))

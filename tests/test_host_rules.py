@@ -75,13 +75,13 @@ def test_a_file_that_its_reader_refuses_is_not_put_in_place(tmp_path):
 
 
 def test_sshd_is_asked_for_every_account_that_may_come_and_for_one_that_may_not():
-    """Review finding 24."""
+    """Review findings 24 and 34: and for the port that they come to, since a Match block may name it."""
     loader = DataLoader()
     variables = loader.load_from_file(str(REPOSITORY / "roles/host/vars/main.yml"), trusted_as_template=True)
     variables |= {"host_ssh_user": "debian", "host_ssh_users": ["alice"], "host_ssh_tcp_forwarding": False}
-    variables |= {"ansible_facts": {"resources": {"controller": "192.0.2.9"}}}
+    variables |= {"ansible_facts": {"resources": {"controller": "192.0.2.9", "ssh_port": 2222}}}
     effective = Templar(loader, variables).template(variables["__host_ssh_effective"])
-    asked = {f"sshd -T -C host=grunnfjell,addr=192.0.2.9,user={user}" for user in ("alice", "debian", "nobody")}
+    asked = {f"sshd -T -C host=grunnfjell,addr=192.0.2.9,lport=2222,user={user}" for user in ("alice", "debian", "nobody")}
     assert set(effective["commands"]) == asked
     assert {"permitrootlogin no", "allowusers alice", "allowusers debian", "passwordauthentication no"} <= set(effective["lines"])
 

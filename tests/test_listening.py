@@ -9,7 +9,8 @@ import pytest
 # Modules import their helper as Ansible names it on a host.
 from ansible_collections.grunnfjell.platform.plugins.module_utils import listening
 
-HEAD = "  sl  local_address rem_address   st\n"
+HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+REST = " 00000000:00000000 00:00000000 00000000 0 0 1\n"
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ HEAD = "  sl  local_address rem_address   st\n"
         ("10.0.0.22", []),
         ("*", ["*"]),
         ("localhost,fd00::21", []),
+        ("localhost,FD00:0::21", []),  # Review finding 18
         ("localhost,fd00::22", ["fd00::22"]),
     ],
 )
@@ -27,11 +29,14 @@ def test_an_address_is_deaf_where_nothing_listens_at_the_port(tmp_path, monkeypa
     monkeypatch.setattr(listening, "has", lambda item: True)
     four, six = tmp_path / "tcp", tmp_path / "tcp6"
     # 127.0.0.1 and 10.0.0.22 listen at 5432; 10.0.0.21 at another port, and as a client's connection (01).
-    four.write_text(
-        HEAD + "0: 0100007F:1538 00000000:0000 0A\n1: 1600000A:1538 00000000:0000 0A\n"
-        "2: 1500000A:1539 00000000:0000 0A\n3: 1500000A:1538 0100000A:1538 01\n"
+    rows = (
+        "0: 0100007F:1538 00000000:0000 0A",
+        "1: 1600000A:1538 00000000:0000 0A",
+        "2: 1500000A:1539 00000000:0000 0A",
+        "3: 1500000A:1538 0100000A:1538 01",
     )
-    six.write_text(HEAD + "0: 000000FD000000000000000021000000:1538 00000000000000000000000000000000:0000 0A\n")
+    four.write_text(HEAD + "".join(row + REST for row in rows))
+    six.write_text(HEAD + "0: 000000FD000000000000000021000000:1538 00000000000000000000000000000000:0000 0A" + REST)
     assert listening.deaf_addresses(wanted, 5432, (str(four), str(six))) == deaf
 
 

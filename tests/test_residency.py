@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils.outside import resolvers, time_servers
 from ansible_collections.grunnfjell.platform.plugins.modules.residency_observed import (
     firewall,
     is_name,
     mounts,
-    package_sources,
     remote,
-    resolvers,
     routes,
-    time_servers,
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.places import (
@@ -140,14 +138,6 @@ def test_a_time_service_that_names_no_server_asks_those_that_debian_built_in(tmp
     write(tmp_path, "etc/systemd/timesyncd.conf.d/kit.conf", "[Time]\nNTP=198.51.100.2\n")
     assert time_servers(tmp_path, {"systemd-timesyncd.service"}) == ["198.51.100.2"]
     assert time_servers(tmp_path, set()) == []
-
-
-def test_package_sources_are_servers_with_their_ports_and_no_passwords(tmp_path):
-    write(tmp_path, "etc/apt/sources.list.d/x.sources", "URIs: https://u:p@mirror.test/debian\n")
-    write(tmp_path, "etc/apt/apt.conf.d/9", 'Acquire::http::Proxy "http://proxy.test:3128";\n')
-    found = package_sources(tmp_path)
-    assert {(one["address"], one["port"]) for one in found} == {("mirror.test", 443), ("proxy.test", 3128)}
-    assert "u:p" not in str(found)
 
 
 def test_resolvers_routes_and_policies_are_read(tmp_path):

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.action.resource_facts import clock_offset
+from ansible_collections.grunnfjell.platform.plugins.module_utils.sockets import address_of
 from ansible_collections.grunnfjell.platform.plugins.modules.resource_facts import (
-    address_of,
     cloud_init_works,
-    controller,
+    connection,
     descriptors_max,
     dpkg_interrupted,
     filters_calls,
@@ -103,21 +103,22 @@ def test_descriptors_end_where_the_service_manager_cannot_raise_them(tmp_path: P
     assert descriptors_max(tmp_path) == most
 
 
-@pytest.mark.parametrize(("own", "parents", "address"), [
-    (b"SSH_CONNECTION=10.0.0.1 50022 10.0.0.2 22", b"", "10.0.0.1"),
+@pytest.mark.parametrize(("own", "parents", "came"), [
+    (b"SSH_CONNECTION=10.0.0.1 50022 10.0.0.2 2222", b"", ("10.0.0.1", 2222)),
     # sudo takes it away, and the shell under it still has it.
-    (b"SUDO_USER=admin", b"PATH=/bin\0SSH_CONNECTION=2001:db8::1 50022 2001:db8::2 22", "2001:db8::1"),
-    (b"HOME=/root", b"HOME=/root", None),
+    (b"SUDO_USER=admin", b"PATH=/bin\0SSH_CONNECTION=2001:db8::1 50022 2001:db8::2 22", ("2001:db8::1", 22)),
+    (b"HOME=/root", b"HOME=/root", (None, None)),
 ])  # fmt: skip
 def test_the_controller_is_told_by_the_address_that_it_came_from(
-    tmp_path: Path, own: bytes, parents: bytes, address: str | None
+    tmp_path: Path, own: bytes, parents: bytes, came: tuple[str | None, int | None]
 ) -> None:
+    """Review finding 34: at the port that SSH_CONNECTION's fourth field names."""
     for process, parent, environment in (("self", "7", own), ("7", "0", parents)):
         home = tmp_path / "proc" / process
         home.mkdir(parents=True)
         (home / "environ").write_bytes(environment)
         (home / "status").write_text(f"Name:\tpython3\nPPid:\t{parent}\n")
-    assert controller(root=tmp_path) == address
+    assert connection(root=tmp_path) == came
 
 
 @pytest.mark.parametrize(("bounding", "may"), [("000001ffffffffff", True), ("00000000a88435fb", False)])

@@ -255,7 +255,16 @@ class ActionModule(ActionBase):
             python=facts.get("python_version"),
             measured=facts.get("resources", {}),
             unreachable=self._unreachable(given),
+            ansible_port=self._port(variables, templar),
         )
+
+    @staticmethod
+    def _port(variables: dict[str, Any], templar: Templar) -> int | None:
+        """The port of SSH by the inventory; None where it is a template that nobody can read here, or no number."""
+        try:
+            return int(templar.template(variables.get("ansible_port", variables.get("ansible_ssh_port"))))
+        except (AnsibleError, TypeError, ValueError):
+            return None
 
     def _unreachable(self, variables: dict[str, Any]) -> str | None:
         """What the connection said, when the question that came first did not get through."""

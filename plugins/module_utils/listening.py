@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from pathlib import Path
 
-LISTEN = "0A"
+from . import sockets
+
 TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
 
 
 def listening(port: int, tables: tuple[str, ...] = TABLES) -> set[str]:
     """The addresses on which something listens at this port."""
-    addresses = set()
-    for table in tables:
-        try:
-            with open(table, encoding="ascii") as lines:
-                rows = [line.split() for line in lines][1:]
-        except FileNotFoundError:  # no IPv6
-            continue
-        for local, state in ((row[1], row[3]) for row in rows):
-            address, number = local.split(":")
-            if state == LISTEN and int(number, 16) == port:
-                addresses.add(address_of(address))
-    return addresses
-
-
-def address_of(text: str) -> str:
-    """The kernel prints words of 32 bits, each in the machine's own order: little-endian wherever the kit runs."""
-    words = [bytes.fromhex(text[start : start + 8])[::-1] for start in range(0, len(text), 8)]
-    return str(ipaddress.ip_address(b"".join(words)))
+    found = [row for table in tables for row in sockets.rows(Path(table)) if row.state == sockets.LISTEN]
+    return {row.local[0] for row in found if row.local[1] == port}
 
 
 def deaf_addresses(listen_addresses: str, port: int, tables: tuple[str, ...] = TABLES) -> list[str]:
@@ -36,11 +22,19 @@ def deaf_addresses(listen_addresses: str, port: int, tables: tuple[str, ...] = T
     heard = listening(port, tables)
     deaf = []
     for item in filter(None, (part.strip() for part in listen_addresses.split(","))):
-        wanted = {"*": {"0.0.0.0", "::"}, "localhost": {"127.0.0.1", "::1"}}.get(item, {item})
+        wanted = {"*": {"0.0.0.0", "::"}, "localhost": {"127.0.0.1", "::1"}}.get(item, {spelling(item)})
         any_of_its_kind = {"::"} | ({"0.0.0.0"} if ":" not in item else set())
         if not heard & (wanted | any_of_its_kind) and has(item):
             deaf.append(item)
     return deaf
+
+
+def spelling(item: str) -> str:
+    """The item as the kernel's tables are read: IPv6 has many spellings."""
+    try:
+        return str(ipaddress.ip_address(item))
+    except ValueError:
+        return item
 
 
 def has(item: str) -> bool:

@@ -31,8 +31,6 @@ observed:
 
 import ipaddress
 import json
-import os
-import pwd
 import re
 import socket
 import struct
@@ -40,7 +38,10 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-ESTABLISHED, LISTEN, UNCONNECTED = "01", "0A", "07"
+from ..module_utils import outside
+from ..module_utils import sockets as kernel
+from ..module_utils.outside import lines_of, unique
+
 NETWORK_FILESYSTEMS = re.compile(
     r"^(nfs\d?|cifs|smb\w*|ceph|glusterfs|fuse\.(sshfs|s3fs|rclone|glusterfs|davfs)|9p|afs|lustre|ocfs2|gfs2|davfs)$"
 )
@@ -86,79 +87,27 @@ SEND_NOTHING = re.compile(r"^\s*($|[#;]|//)")
 CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@|(password|passwd|secret|token|key)\s*[=:]\s*\S+", re.I)
 
 
-def address_of(text):
-    """The address that /proc/net/* writes as words of 32 bits in the machine's own order."""
-    words = [int(text[i : i + 8], 16).to_bytes(4, "little") for i in range(0, len(text), 8)]
-    address = ipaddress.ip_address(b"".join(words))
-    return str(getattr(address, "ipv4_mapped", None) or address)
-
-
-def user_of(uid):
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def table(root, protocol):
-    """Rows of a kernel's table of sockets: local, remote, state, user, inode."""
-    for name in (protocol, f"{protocol}6"):
-        try:
-            lines = (root / "proc/net" / name).read_text().splitlines()[1:]
-        except OSError:
-            continue  # no IPv6
-        for fields in (line.split() for line in lines):
-            local, remote = (part.split(":") for part in fields[1:3])
-            yield {
-                "local": (address_of(local[0]), int(local[1], 16)),
-                "remote": (address_of(remote[0]), int(remote[1], 16)),
-                "state": fields[3],
-                "user": user_of(int(fields[7])),
-                "inode": fields[9],
-            }
-
-
-def programs(root):
-    """Inode of a socket → the name of the oldest process that holds it."""
-    found = {}
-    for number in sorted(int(path.name) for path in (root / "proc").iterdir() if path.name.isdigit()):
-        process = root / "proc" / str(number)
-        try:
-            links = [os.readlink(entry.path) for entry in os.scandir(process / "fd")]
-            name = (process / "comm").read_text().strip()
-        except OSError:
-            continue  # it ended meanwhile, or is somebody else's
-        for link in links:
-            if link.startswith("socket:["):
-                found.setdefault(link[8:-1], name)
-    return found
-
-
 def sockets(root):
     """Who listens where, and who has whom on the line. A peer's direction follows from whether its local port is listened on."""
-    names = programs(root)
+    processes = kernel.holders(root)
     listening, peers = [], []
-    tcp, udp = list(table(root, "tcp")), list(table(root, "udp"))
-    for protocol, rows, state in (("tcp", tcp, LISTEN), ("udp", udp, UNCONNECTED)):
-        for row in rows:
-            if row["state"] == state and row["remote"][1] == 0:
-                address, port = row["local"]
-                listening.append({"address": address, "port": port, "protocol": protocol}
-                                 | {"program": names.get(row["inode"], ""), "user": row["user"]})  # fmt: skip
+    tables = {protocol: kernel.table(protocol, root) for protocol in ("tcp", "udp")}
+
+    def who(row):
+        return {"program": kernel.program_of(processes.get(row.inode)), "user": kernel.user_of(row.uid)}
+
+    for protocol, state in (("tcp", kernel.LISTEN), ("udp", kernel.UNCONNECTED)):
+        for row in tables[protocol]:
+            if row.state == state and row.remote[1] == 0:
+                listening.append({"address": row.local[0], "port": row.local[1], "protocol": protocol} | who(row))
     served = {row["port"] for row in listening if row["protocol"] == "tcp"}
-    for protocol, rows in (("tcp", tcp), ("udp", udp)):
+    for protocol, rows in tables.items():
         for row in rows:
-            if row["state"] == ESTABLISHED and not ipaddress.ip_address(row["remote"][0]).is_loopback:
-                inward = protocol == "tcp" and row["local"][1] in served
-                peers.append({"address": row["remote"][0], "protocol": protocol, "direction": "in" if inward else "out"}
-                             | {"port": row["local"][1] if inward else row["remote"][1]}
-                             | {"program": names.get(row["inode"], ""), "user": row["user"]})  # fmt: skip
+            if row.state == kernel.ESTABLISHED and not ipaddress.ip_address(row.remote[0]).is_loopback:
+                inward = protocol == "tcp" and row.local[1] in served
+                peers.append({"address": row.remote[0], "protocol": protocol, "direction": "in" if inward else "out"}
+                             | {"port": row.local[1] if inward else row.remote[1]} | who(row))  # fmt: skip
     return unique(listening), unique(peers)
-
-
-def unique(rows):
-    """Each once, in an order that does not change between two looks."""
-    return [json.loads(text) for text in sorted({json.dumps(row, sort_keys=True) for row in rows})]
 
 
 def routes(root):
@@ -197,13 +146,6 @@ def mounts(root):
     return found
 
 
-def lines_of(path):
-    try:
-        return path.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-
-
 def remote(root):
     """Lines of well-known settings that send data elsewhere."""
     found = []
@@ -218,65 +160,12 @@ def remote(root):
     return unique(found)
 
 
-def package_sources(root):
-    """Servers that apt, pip and their proxies name."""
-    paths = [
-        root / "etc/apt/sources.list",
-        *root.glob("etc/apt/sources.list.d/*.list"),
-        *root.glob("etc/apt/sources.list.d/*.sources"),
-    ]
-    paths += [
-        *root.glob("etc/apt/apt.conf.d/*"),
-        root / "etc/pip.conf",
-        root / "etc/xdg/pip/pip.conf",
-        root / "root/.pip/pip.conf",
-    ]
-    urls = re.compile(r"\bhttps?://(?:[^/@\s\"]+@)?(\[[0-9a-f:]+\]|[\w.-]+)(?::(\d+))?")
-    found = []
-    for path in paths:
-        for line in lines_of(path):
-            for scheme, (host, port) in (
-                (m.group(0).split(":")[0], m.groups()) for m in urls.finditer(line) if not SEND_NOTHING.match(line)
-            ):
-                port = int(port) if port else {"http": 80, "https": 443}[scheme]
-                found.append({"address": host.strip("[]"), "port": port, "file": "/" + str(path.relative_to(root))})
-    return unique(found)
-
-
-def time_servers(root, active):
-    """Servers that the host's running time service would ask: those named, or else what the program was built with."""
-    names = []
-    if "systemd-timesyncd.service" in active:
-        given = {}
-        paths = [root / "etc/systemd/timesyncd.conf", *sorted(root.glob("etc/systemd/timesyncd.conf.d/*.conf"))]
-        paths = [*sorted(root.glob("usr/lib/systemd/timesyncd.conf.d/*.conf")), *paths]
-        for line in (line for path in paths for line in lines_of(path)):
-            # Debian ships the servers that it was built with as a comment, and asks them whenever it has none of its own.
-            if match := re.match(r"^(?:#(?=Fallback))?(NTP|FallbackNTP)=(.*)", line):
-                given[match[1]] = match[2].split()
-        names += given.get("NTP") or given.get("FallbackNTP", [])
-    for unit, globs in (("chrony.service", ("etc/chrony/chrony.conf", "etc/chrony/conf.d/*.conf", "etc/chrony/sources.d/*")),
-                        ("ntpsec.service", ("etc/ntpsec/ntp.conf",)), ("ntp.service", ("etc/ntp.conf",))):  # fmt: skip
-        if unit in active:
-            for line in (line for one in globs for path in sorted(root.glob(one)) for line in lines_of(path)):
-                if match := re.match(r"^\s*(?:server|pool|peer)\s+(\S+)", line):
-                    names.append(match[1])
-    return sorted(set(names))
-
-
 def firewall(told):
     """Policies of nftables' base chains, in their own words: {"inet filter output": "drop"}."""
     if not told:
         return {}
     chains = [entry["chain"] for entry in json.loads(told)["nftables"] if "chain" in entry]
     return {f"{c['family']} {c['table']} {c['name']} ({c['hook']})": c.get("policy", "accept") for c in chains if "hook" in c}
-
-
-def resolvers(root):
-    """The servers that names are asked of; behind systemd's own stub, those that it asks."""
-    files = [root / "etc/resolv.conf", root / "run/systemd/resolve/resolv.conf"]
-    fields = [line.split() for path in files for line in lines_of(path)]
-    return sorted({words[1] for words in fields if len(words) > 1 and words[0] == "nameserver"})
 
 
 def is_name(text):
@@ -286,14 +175,6 @@ def is_name(text):
     except ValueError:
         return True
     return False
-
-
-def looked_up(name):
-    """The addresses that the host finds for a name; none if it finds none."""
-    try:
-        return sorted({entry[4][0] for entry in socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)})
-    except OSError:
-        return []
 
 
 def addresses(told):
@@ -315,15 +196,12 @@ def main() -> None:
         code, out, _ = module.run_command([path, *argv[1:]])
         return out if code == 0 else ""
 
-    units = (
-        "systemd-timesyncd.service",
-        "chrony.service",
-        "ntpsec.service",
-        "ntp.service",
-        "rsyslog.service",
-        "systemd-journal-upload.service",
-    )
-    active = {unit for unit in units if module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0}
+    def printed(*argv):
+        path = module.get_bin_path(argv[0])
+        return module.run_command([path, *argv[1:]])[1] if path else ""
+
+    units = (*outside.TIME_UNITS, "rsyslog.service", "systemd-journal-upload.service")
+    active = outside.active_units(units, printed)
     listening, peers = sockets(root)
     module.exit_json(
         changed=False,
@@ -332,14 +210,14 @@ def main() -> None:
             "peers": peers,
             "addresses": addresses(told("ip", "-json", "address")),
             "routes": routes(root),
-            "resolvers": resolvers(root),
+            "resolvers": outside.resolvers(root),
             "mounts": mounts(root),
             "swap": [line.split()[0] for line in lines_of(root / "proc/swaps")[1:]],
             "remote": remote(root),
-            "package_sources": package_sources(root),
-            "time_servers": time_servers(root, active),
+            "package_sources": [*outside.apt_sources(root, printed), *outside.pip_sources(root)],
+            "time_servers": outside.time_servers(root, active),
             "active": sorted(active),
-            "names": {name: looked_up(name) for name in sorted(set(module.params["places"])) if is_name(name)},
+            "names": outside.addresses_of(sorted(name for name in set(module.params["places"]) if is_name(name))),
             "firewall": firewall(told("nft", "--json", "list", "chains")),
         },
     )

@@ -24,32 +24,35 @@ EXAMPLES = r"""
 RETURN = r"""
 ansible_facts:
   description: >-
-    C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max) (int,
-    the most that a service may be granted), C(filters_calls) (bool, whether systemd may filter the calls of a service that it
-    starts as another account: a container's may not), C(listening) (TCP sockets, each C(address), C(port), C(program), C(unit),
-    C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those that issued what it shows,
-    C(issuers)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address that this run's SSH came
-    from, as the host sees it; null without SSH), C(accounts) (each of I(accounts) → whether it exists, with a group of the same
-    name), C(version) (of the kit that last ran on the host; null before 1.0) and C(firewall) (whether the kit's firewall is on
-    the host);
-    C(installed_packages), names of Debian packages; C(unsettled), with C(cloud_init) (whether it still sets this boot up) and
-    C(dpkg) (whether somebody broke it off, so that apt refuses to work).
+    C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max)
+    (int, the most that a service may be granted), C(filters_calls) (bool, whether systemd may filter the calls of a service
+    that it starts as another account: a container's may not), C(listening) (TCP sockets, each C(address), C(port),
+    C(program), C(unit), C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those
+    that issued what it shows, C(issuers)), C(outside) (servers that it is set up to use: C(resolvers), C(time_servers),
+    C(apt) and C(pip), each C(address), C(port), C(file) and whether the host goes there itself, C(direct); an empty address
+    is pip's default index; C(names) to their addresses), C(base_chains) (of other firewalls: each C(chain), C(hook),
+    C(policy), C(rules), C(closes)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address
+    that this run's SSH came from, as the host sees it; null without SSH), C(ssh_port) (int, the port of sshd that it came
+    to), C(accounts) (each of I(accounts) → whether it exists, with a group of the same name), C(version) (of the kit that
+    last ran on the host; null before 1.0) and C(firewall) (whether the kit's firewall is on the host); C(installed_packages),
+    names of Debian packages; C(unsettled), with C(cloud_init) (whether it still sets this boot up) and C(dpkg) (whether
+    somebody broke it off, so that apt refuses to work).
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
 """
 
 import grp
-import ipaddress
 import os
 import pwd
 import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import kit_version, pki_files
+from ..module_utils import base_chains, kit_version, outside, pki_files, sockets
 
 CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
@@ -57,7 +60,6 @@ CGROUP_LIMITS = (
 )
 # Where packages, data and logs go, and where releases do; one filesystem on most hosts.
 PLACES = ("/var", "/opt")
-LISTEN = "0A"  # the state's number in /proc/net/tcp
 CAP_SYS_RESOURCE = 24
 CAP_SYS_ADMIN = 21
 
@@ -105,88 +107,45 @@ def descriptors_max(root: Path = Path("/")) -> int:
     raise ValueError("/proc/1/limits has no line for open files")
 
 
-def address_of(text: str) -> str:
-    """The address that /proc/net/tcp writes as words of 32 bits in the machine's own order."""
-    words = [int(text[i : i + 8], 16).to_bytes(4, "little") for i in range(0, len(text), 8)]
-    address = ipaddress.ip_address(b"".join(words))
-    mapped = getattr(address, "ipv4_mapped", None)
-    return str(mapped or address)
-
-
-def sockets(root: Path = Path("/")) -> dict[str, tuple[str, int, int]]:
-    """Inode of each listening TCP socket → address, port and the number of the user who opened it."""
-    found = {}
-    for table in ("proc/net/tcp", "proc/net/tcp6"):
-        try:
-            lines = (root / table).read_text().splitlines()[1:]
-        except OSError:
-            continue  # no IPv6
-        for fields in (line.split() for line in lines):
-            if fields[3] == LISTEN:
-                address, port = fields[1].split(":")
-                found[fields[9]] = (address_of(address), int(port, 16), int(fields[7]))
-    return found
-
-
-def holders(inodes: set[str], root: Path = Path("/")) -> dict[str, Path]:
-    """Inode → the process that holds the socket; of several the oldest, which is the parent."""
-    found: dict[str, Path] = {}
-    numbers = sorted(int(path.name) for path in (root / "proc").iterdir() if path.name.isdigit())
-    for process in (root / "proc" / str(number) for number in numbers):
-        try:
-            links = [os.readlink(entry.path) for entry in os.scandir(process / "fd")]
-        except OSError:
-            continue  # it ended meanwhile, or is somebody else's
-        for link in links:
-            inode = link[len("socket:[") : -1] if link.startswith("socket:[") else ""
-            if inode in inodes:
-                found.setdefault(inode, process)
-    return found
-
-
 def unit_of(cgroups: str) -> str:
     """The systemd unit in the text of /proc/PID/cgroup; empty if there is none."""
     units = re.findall(r"/([^/\n]+\.(?:service|socket|scope))\b", cgroups)
     return units[-1] if units else ""
 
 
-def user_of(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
 def listening(root: Path = Path("/")) -> list[dict[str, object]]:
     """Who listens where."""
-    found = sockets(root)
-    owners = holders(set(found), root)
+    found = {row.inode: row for row in sockets.table("tcp", root) if row.state == sockets.LISTEN}
+    owners = sockets.holders(root)
     result = []
-    for inode, (address, port, uid) in found.items():
-        program = unit = ""
-        if process := owners.get(inode):
-            try:
-                program = (process / "comm").read_text().strip()
+    for inode, row in found.items():
+        process, unit = owners.get(inode), ""
+        if process:
+            with suppress(OSError):  # it ended meanwhile
                 unit = unit_of((process / "cgroup").read_text())
-            except OSError:
-                pass  # it ended meanwhile
-        result.append({"address": address, "port": port, "program": program, "unit": unit, "user": user_of(uid)})
+        address, port = row.local
+        result.append({"address": address, "port": port, "program": sockets.program_of(process), "unit": unit}
+                      | {"user": sockets.user_of(row.uid)})  # fmt: skip
     return sorted(result, key=lambda each: (each["port"], each["address"]))
 
 
-def controller(process: str = "self", root: Path = Path("/")) -> str | None:
-    """The address that this run's SSH came from. sudo takes its variable away, so that the nearest ancestor with one is asked."""
+def connection(process: str = "self", root: Path = Path("/")) -> tuple[str | None, int | None]:
+    """The address that this run's SSH came from, and the port of sshd that it came to.
+
+    sudo takes its variable away, so that the nearest ancestor with one is asked.
+    """
     while process != "0":
         try:
             environment = (root / "proc" / process / "environ").read_bytes().split(b"\0")
             parent = re.search(r"^PPid:\s+(\d+)", (root / "proc" / process / "status").read_text(), re.MULTILINE)
         except OSError:
-            return None
+            break
         for entry in environment:
             if entry.startswith(b"SSH_CONNECTION="):
-                return entry.partition(b"=")[2].split()[0].decode().partition("%")[0]
+                address, _, _, port = entry.partition(b"=")[2].decode().split()
+                return address.partition("%")[0], int(port)
         process = parent[1] if parent else "0"
-    return None
+    return None, None
 
 
 def installed_packages(listing: str) -> list[str]:
@@ -226,6 +185,12 @@ def filters_calls(root: Path = Path("/")) -> bool:
 def main() -> None:
     module = AnsibleModule({"accounts": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True)
     listing = module.run_command(["dpkg-query", "--show", "--showformat=${db:Status-Abbrev} ${Package}\\n"], check_rc=True)[1]
+
+    def run(*argv: str) -> str:
+        path = module.get_bin_path(argv[0], opt_dirs=["/usr/sbin", "/sbin"])
+        return module.run_command([path, *argv[1:]])[1] if path else ""
+
+    controller, ssh_port = connection()
     resources = {
         "memory_bytes": memory_bytes(),
         "cpus": len(os.sched_getaffinity(0)),
@@ -234,7 +199,10 @@ def main() -> None:
         "filters_calls": filters_calls(),
         "listening": listening(),
         "pki": pki_files.described(),
-        "controller": controller(),
+        "outside": outside.measured(Path("/"), run),
+        "base_chains": base_chains.measured(Path("/"), run),
+        "controller": controller,
+        "ssh_port": ssh_port,
         "accounts": {name: account_exists(name) for name in module.params["accounts"]},
         "version": kit_version.recorded(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),

@@ -17,6 +17,7 @@ class Host:
     (an unreachable host, or one outside ``--limit``).
     measured: what resource_facts found on it, empty while unknown.
     unreachable: what the connection said when this run did not get in.
+    ansible_port: the port of SSH by the inventory, None where it names none.
     inputs: every role input by its name, role defaults included.
     promises: Celery's settings that its application must not break.
     """
@@ -33,6 +34,12 @@ class Host:
     python: str | None = None
     measured: dict[str, Any] = field(default_factory=dict)
     unreachable: str | None = None
+    ansible_port: int | None = None
+
+    @property
+    def ssh_port(self) -> int:
+        """The port of its sshd: where this run's connection arrived, else where the inventory looks for it."""
+        return self.measured.get("ssh_port") or self.ansible_port or 22
 
     def number(self, name: str) -> int | float | None:
         """The input as a number; None where it is none, which the contract refuses."""
@@ -76,7 +83,10 @@ class Fleet:
         """The host of the fleet that ``seen_from`` reaches at the address or by the name; None if it is somebody else's."""
         if is_loopback(address):
             return seen_from
-        return next((host for host in self.hosts.values() if address in (host.address, host.name)), None)
+        return next(
+            (host for host in self.hosts.values() if address == host.name or same_address(address, host.address)),
+            None,
+        )
 
 
 def names_of(hosts: list[Host]) -> str:
@@ -91,6 +101,20 @@ def ip(text: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(str(text))
     except ValueError:
         return None
+
+
+def same_address(one: Any, other: Any) -> bool:
+    """Whether both are one address, however IPv6 is spelt, or one name."""
+    return one == other or (ip(one) is not None and ip(one) == ip(other))
+
+
+def bracketed(address: str) -> str:
+    """The address as it stands before a port.
+
+    >>> bracketed("fd00::11"), bracketed("10.0.0.11")
+    ('[fd00::11]', '10.0.0.11')
+    """
+    return f"[{address}]" if ":" in address else address
 
 
 def is_loopback(text: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..fleet.model import Host, is_every_address, is_loopback
+from ..fleet.model import Host, is_every_address, is_loopback, same_address
 from ..fleet.services import services
 
 
@@ -20,13 +20,14 @@ class Place:
 
     def meets(self, address: str, port: int) -> bool:
         """Whether two programs cannot listen at both."""
-        return self.port == port and (same_address(self.address, address) or is_every_address(self.address))
+        return self.port == port and (meeting(self.address, address) or is_every_address(self.address))
 
 
-def same_address(one: str, other: str) -> bool:
+def meeting(one: str, other: str) -> bool:
+    """Whether a program that listens at the second is in the way of one that wants the first."""
     if is_every_address(other):
         return True
-    return one == other or (is_loopback(one) and is_loopback(other) and "localhost" in (one, other))
+    return same_address(one, other) or (is_loopback(one) and is_loopback(other) and "localhost" in (one, other))
 
 
 def split_place(text: object) -> tuple[str, int] | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any
 
-from .places import PROTOCOLS, is_address, is_port
+from .places import PROTOCOLS, is_end, is_port
 
 KEYS = ("to", "ports", "protocol", "reason")
 
@@ -15,15 +16,15 @@ def ends_named(entry: dict[str, Any]) -> list[Any]:
     return to if isinstance(to, list) else [to]
 
 
-def extra_faults(entry: dict[str, Any]) -> list[str]:
-    """What is wrong with an entry of topology_flows_extra, each as the end of a sentence."""
+def extra_faults(entry: dict[str, Any], hosts: Container[str] = ()) -> list[str]:
+    """What is wrong with an entry of topology_flows_extra, each as the end of a sentence. hosts: names in the inventory."""
     found = []
     if unknown := sorted(str(key) for key in entry if key not in KEYS):
         found.append(f"has the key '{unknown[0]}', which nothing reads. The keys are {', '.join(KEYS)}")
     found += [
         f"leads to {end!r}, which is no host, address, network or name. Correct 'to'"
         for end in ends_named(entry)
-        if not is_address(end)
+        if not is_end(end, hosts)
     ]
     protocol = entry.get("protocol", "tcp")
     if protocol not in PROTOCOLS:

@@ -66,7 +66,10 @@ def end_of(host: Host) -> End:
 def flows(fleet: Fleet) -> list[Flow]:
     """Every declared flow, in a fixed order. What stays on one host is loopback, and no flow."""
     found = {
-        flow for host in fleet.hosts.values() for ways in (to_services, from_and_to_places, extra) for flow in ways(fleet, host)
+        flow
+        for host in fleet.hosts.values()
+        for ways in (to_services, from_and_to_places, from_jump_hosts, extra)
+        for flow in ways(fleet, host)
     }
     return sorted(flow for flow in found if flow.source != flow.destination)
 
@@ -119,6 +122,8 @@ def producer_port(host: Host) -> int | None:
 
 
 def ports_of(place: Place, host: Host) -> tuple[int, ...]:
+    if place.kind == "administrators":
+        return place.ports or (host.ssh_port,)
     if place.kind != "clients" or place.ports:
         return place.ports
     port = producer_port(host)
@@ -126,7 +131,7 @@ def ports_of(place: Place, host: Host) -> tuple[int, ...]:
 
 
 def from_and_to_places(fleet: Fleet, host: Host) -> Iterator[Flow]:
-    for place in places_of(host):
+    for place in places_of(host, fleet.hosts):
         if place.kind == "clients" and "producer" not in host.roles:
             continue
         purpose = {"administrators": "ssh", "clients": "http"}.get(place.kind, place.kind)
@@ -149,9 +154,34 @@ def ends_of(fleet: Fleet, host: Host, place: Place) -> Iterator[End]:
         yield End("place", place.name, tuple(outside))
 
 
+def came_from(fleet: Fleet, host: Host) -> Host | None:
+    """The host of the fleet that this run's connection came from: itself where the run is started there."""
+    controller = host.measured.get("controller")
+    return fleet.at(controller, host) if controller else None
+
+
+def jump_hosts(fleet: Fleet, host: Host) -> list[Host]:
+    """The hosts of the fleet from which this one is entered: each that may forward, and the one that this run came from.
+
+    One that may forward, or where the run is started, counts for every other: a run that is limited to it measures nobody else.
+    """
+    source = came_from(fleet, host)
+    return [
+        other
+        for other in fleet.hosts.values()
+        if other is not host
+        and (other is source or came_from(fleet, other) is other or other.inputs.get("host_ssh_tcp_forwarding") is True)
+    ]
+
+
+def from_jump_hosts(fleet: Fleet, host: Host) -> Iterator[Flow]:
+    for jump in jump_hosts(fleet, host):
+        yield Flow(end_of(jump), end_of(host), "ssh", "tcp", host.ssh_port)
+
+
 def extra(fleet: Fleet, host: Host) -> Iterator[Flow]:
     for entry in mappings(host, "topology_flows_extra"):
-        if not extra_faults(entry):
+        if not extra_faults(entry, fleet.hosts):
             protocol = entry.get("protocol", "tcp")
             for end in ends_named(entry):
                 for port in (0,) if protocol == "icmp" else entry["ports"]:

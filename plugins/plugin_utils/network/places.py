@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ class Kind:
 
 
 KINDS = {
-    "administrators": Kind("in", (22,), ("tcp",), False),
+    # Without ports: the one at which the host's sshd listens.
+    "administrators": Kind("in", (), ("tcp",), False),
     # Without ports: what the producers listen on.
     "clients": Kind("in", (), ("tcp",), False),
     "package_mirror": Kind("out", (80, 443), ("tcp",), True),
@@ -79,8 +81,16 @@ def is_address(text: Any) -> bool:
     return network(text) is not None or (not LOOKS_NUMERIC.fullmatch(text) and bool(HOSTNAME.fullmatch(text)))
 
 
-def faults(place: Any) -> list[str]:
-    """What is wrong with the shape of a declared place, each as the end of a sentence; empty for a sound one."""
+def is_end(text: Any, hosts: Container[str]) -> bool:
+    """Whether it is an address, a network, a name or a host of the inventory, which may have a name that no DNS takes."""
+    return is_address(text) or (isinstance(text, str) and text in hosts)
+
+
+def faults(place: Any, hosts: Container[str] = ()) -> list[str]:
+    """What is wrong with the shape of a declared place, each as the end of a sentence; empty for a sound one.
+
+    hosts: names in the inventory.
+    """
     if not isinstance(place, dict):
         return [f"is {place!r}, and must be a mapping with name, kind, addresses and country. Write it so"]
     found = []
@@ -98,7 +108,7 @@ def faults(place: Any) -> list[str]:
         found += [
             f"names {address!r}, which is no address, network or name. Correct its addresses"
             for address in addresses
-            if not is_address(address)
+            if not is_end(address, hosts)
         ]
     ports = place.get("ports")
     if ports is None and kind and kind.ports is None:
@@ -153,10 +163,10 @@ def place_of(entry: dict[str, Any]) -> Place:
     )
 
 
-def places_of(host: Host) -> list[Place]:
+def places_of(host: Host, hosts: Container[str] = ()) -> list[Place]:
     """The places that the host may talk to, or that may talk to it. What is malformed is left out: topology refuses it."""
     return [
         place_of(entry)
         for entry in declared(host)
-        if not faults(entry) and (not entry.get("roles") or host.roles & set(entry["roles"]))
+        if not faults(entry, hosts) and (not entry.get("roles") or host.roles & set(entry["roles"]))
     ]

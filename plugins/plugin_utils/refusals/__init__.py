@@ -22,7 +22,7 @@ from .connections import (
     databases_that_nobody_uses,
     servers_that_nobody_answers,
 )
-from .firewall import doors_too_wide, locked_out, ways_malformed
+from .firewall import doors_too_wide, jump_hosts_shut, locked_out, ways_malformed
 from .groups import empty_groups, programs_without_supervisor
 from .machines import (
     addresses_for_others,
@@ -35,8 +35,10 @@ from .machines import (
     unreachable,
     unsupported_systems,
 )
+from .other_firewalls import firewall_waivers_unsound, other_firewalls
+from .outside import undeclared_servers
 from .places import countries_unread, hosts_abroad, places_unsound
-from .ports import listening_to_everybody, places_malformed, ports_reserved, ports_taken, ports_twice
+from .ports import listening_to_everybody, places_malformed, ports_reserved, ports_taken, ports_twice, without_ipv6
 from .programs import arguments_overruling, logs_shared, programs_malformed, programs_twice, queues_unconsumed
 from .scaling import unreadable_batches, unworkable_drains
 from .versions import older_than_hosts
@@ -74,6 +76,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         ports_reserved(fleet),
         listening_to_everybody(fleet),
         places_malformed(fleet),
+        without_ipv6(fleet),
         authorities_unfit(fleet),
         fleet_parted(fleet),
         countries_unread(fleet),
@@ -89,7 +92,11 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         waivers_without_reason(fleet),
         promises_broken(fleet),
         locked_out(fleet),
+        jump_hosts_shut(fleet),
         doors_too_wide(fleet),
+        undeclared_servers(fleet),
+        other_firewalls(fleet),
+        firewall_waivers_unsound(fleet),
         ways_malformed(fleet),
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule))

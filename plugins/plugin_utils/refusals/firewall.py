@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ..fleet.inputs import mappings
 from ..fleet.model import Fleet, Host, ip
 from ..network.extra_flows import extra_faults
+from ..network.flows import came_from, jump_hosts, ports_of
 from ..network.places import Place, network, places_of
 
 
@@ -15,8 +16,8 @@ def guarded(fleet: Fleet) -> Iterator[Host]:
     return (host for host in fleet.with_role("firewall") if host.inputs.get("firewall_state") != "absent")
 
 
-def administrators(host: Host) -> list[Place]:
-    return [place for place in places_of(host) if place.kind == "administrators"]
+def administrators(fleet: Fleet, host: Host) -> list[Place]:
+    return [place for place in places_of(host, fleet.hosts) if place.kind == "administrators"]
 
 
 def within(address: str, places: list[Place]) -> bool:
@@ -28,23 +29,47 @@ def within(address: str, places: list[Place]) -> bool:
 def locked_out(fleet: Fleet) -> Iterator[str]:
     """Whoever runs the kit must be able to come back, and so must somebody who repairs a host."""
     for host in guarded(fleet):
-        places, controller = administrators(host), host.measured.get("controller")
+        places, controller = administrators(fleet, host), host.measured.get("controller")
+        opened = [place for place in places if host.ssh_port in ports_of(place, host)]
         if not places:
             yield (
                 f"{host.name}: topology_places has no place of the kind administrators, so that the firewall would let nobody in "
                 f"by SSH. Declare the networks of your administrators there, this control machine's among them."
             )
-        elif controller and not within(controller, places):
+        elif not controller or came_from(fleet, host) in jump_hosts(fleet, host):
+            continue
+        elif not within(controller, places):
             listed = ", ".join(address for place in places for address in place.addresses)
             yield (
                 f"{host.name} sees this control machine come from {controller}, and topology_places lets administrators in from "
                 f"{listed} only: the firewall would lock you out. Add {controller} to a place of the kind administrators."
             )
+        elif not within(controller, opened):
+            ports = ", ".join(str(port) for place in places if within(controller, [place]) for port in place.ports)
+            yield (
+                f"{host.name}: its SSH answers at port {host.ssh_port}, and topology_places opens {ports} to this control "
+                f"machine ({controller}): the firewall would lock you out. Take 'ports' out of the place of the kind "
+                f"administrators, which then follows SSH, or add {host.ssh_port}."
+            )
+
+
+def jump_hosts_shut(fleet: Fleet) -> Iterator[str]:
+    """A host through which others are entered has to carry their connections; one where the run is started opens its own."""
+    for host in fleet.hosts.values():
+        jump = came_from(fleet, host)
+        if jump is None or came_from(fleet, jump) is jump or not jump.measured:
+            continue
+        if jump.inputs.get("host_ssh_tcp_forwarding") is False:
+            yield (
+                f"{jump.name}: host_ssh_tcp_forwarding is false, and this run reaches {host.name} through {jump.name} "
+                f"({host.measured['controller']}). Its sshd would carry no further connection and shut you out. "
+                f"Set host_ssh_tcp_forwarding: true for {jump.name}."
+            )
 
 
 def doors_too_wide(fleet: Fleet) -> Iterator[str]:
     for host in guarded(fleet):
-        for place in places_of(host):
+        for place in places_of(host, fleet.hosts):
             if place.direction != "in":
                 continue
             for address in place.addresses:
@@ -64,5 +89,5 @@ def doors_too_wide(fleet: Fleet) -> Iterator[str]:
 def ways_malformed(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         for number, entry in enumerate(mappings(host, "topology_flows_extra"), 1):
-            for fault in extra_faults(entry):
+            for fault in extra_faults(entry, fleet.hosts):
                 yield f"{host.name}: entry {number} of topology_flows_extra {fault}."

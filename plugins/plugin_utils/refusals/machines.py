@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from ..fleet.model import Fleet, Host, ip, names_of
 
 GIB = 2**30
+# What topology_waivers can waive.
+PUBLIC_ADDRESS = "public_address"
 # The kernel takes numbers only in these families, but for the names that follow.
 NUMERIC_SETTINGS, WORDS = ("vm.", "net.core."), ("net.core.default_qdisc",)
 
@@ -65,8 +68,8 @@ def machines_with_several_names(fleet: Fleet) -> Iterator[tuple[list[Host], str]
     for what, key in (("address", "address"), ("machine identity", "machine_id")):
         shared: dict[str, list[Host]] = {}
         for host in fleet.hosts.values():
-            if getattr(host, key) is not None:
-                shared.setdefault(getattr(host, key), []).append(host)
+            if (value := getattr(host, key)) is not None:
+                shared.setdefault(str(ip(value) or value), []).append(host)
         for value, hosts in shared.items():
             names = tuple(host.name for host in hosts)
             if len(hosts) > 1 and names not in known:
@@ -75,8 +78,17 @@ def machines_with_several_names(fleet: Fleet) -> Iterator[tuple[list[Host], str]
 
 
 def addresses_for_others(fleet: Fleet) -> Iterator[str]:
-    """Jobs and results cross the network in the clear, so that a host's address is one of a private network."""
+    """A public address for the fleet's own connections is a decision: TLS guards what passes, and everybody may knock."""
     for host in fleet.hosts.values():
+        waived = waivers(host)
+        for name in waived:
+            if name != PUBLIC_ADDRESS:
+                yield (
+                    f"{host.name}: topology_waivers names {name}, and only {PUBLIC_ADDRESS} can be waived. "
+                    f"Correct it, or take it out."
+                )
+        if PUBLIC_ADDRESS in waived and not str(waived[PUBLIC_ADDRESS] or "").strip():
+            yield f"{host.name}: topology_waivers waives {PUBLIC_ADDRESS} without a reason. Write one as its value."
         address = ip(host.address)
         if address is None:
             continue
@@ -85,12 +97,17 @@ def addresses_for_others(fleet: Fleet) -> Iterator[str]:
                 f"{host.name}: topology_address is {host.address}, at which no other host reaches it. "
                 f"Set topology_address (or ansible_host) to its address on the private network."
             )
-        elif address.is_global:
+        elif address.is_global and PUBLIC_ADDRESS not in waived:
             yield (
-                f"{host.name}: topology_address is {host.address}, a public address; jobs, results and their passwords "
-                f"would cross "
-                f"the Internet. Set topology_address to the host's address on the private network."
+                f"{host.name}: topology_address is {host.address}, a public address: the fleet's own connections would "
+                f"cross the networks of others, if encrypted. Set topology_address to the host's address on the private network, "
+                f"or say why there is none: topology_waivers: {{{PUBLIC_ADDRESS}: <reason>}}."
             )
+
+
+def waivers(host: Host) -> dict[str, Any]:
+    given = host.inputs.get("topology_waivers")
+    return given if isinstance(given, dict) else {}
 
 
 def clocks_off(fleet: Fleet) -> Iterator[str]:

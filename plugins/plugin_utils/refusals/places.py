@@ -43,7 +43,7 @@ def places_unsound(fleet: Fleet) -> Iterator[str]:
         for name in (name for name, times in names.items() if times > 1):
             yield f"topology_places names '{name}' {names[name]} times. Give each place a name of its own."
         for entry in entries:
-            wrong = faults(entry)
+            wrong = faults(entry, fleet.hosts)
             yield from (f"topology_places: {called(entry)} {fault}." for fault in wrong)
             if isinstance(entry, dict) and (why := unread_country(entry.get("country"))):
                 yield f"topology_places: the country of {called(entry)} is {why}."

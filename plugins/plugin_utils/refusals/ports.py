@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from itertools import combinations
+from typing import Any
 
 from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
 from ..fleet.services import services
@@ -81,6 +82,29 @@ def places_malformed(fleet: Fleet) -> Iterator[str]:
         for source, address in names_used(host):
             if re.fullmatch(r"[\d.]+", address) and ip(address) is None:
                 yield f"{host.name}: {source} holds {address}, which is no address: four numbers from 0 to 255. Correct it."
+
+
+def without_ipv6(fleet: Fleet) -> Iterator[str]:
+    """Addresses of IPv6 for programs that know IPv4 alone."""
+    for host in fleet.with_role("producer"):
+        place = split_place(host.inputs.get("producer_bind"))
+        if place and is_ipv6(place[0]):
+            yield (
+                f"{host.name}: producer_bind is '{host.inputs['producer_bind']}', and supervisord, which opens the socket, "
+                f"knows IPv4 alone. Bind it to an IPv4 address of the host."
+            )
+    for host in fleet.with_role("rabbitmq"):
+        address = host.inputs.get("rabbitmq_distribution_address")
+        if is_ipv6(address):
+            yield (
+                f"{host.name}: rabbitmq_distribution_address is {address}, and Erlang's nodes look for each other by "
+                f"IPv4. Set an IPv4 address of the host, or leave it at 127.0.0.1."
+            )
+
+
+def is_ipv6(text: Any) -> bool:
+    address = ip(text)
+    return address is not None and address.version == 6
 
 
 def names_used(host: Host) -> Iterator[tuple[str, str]]:

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
+from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback, same_address
 from ..fleet.services import services
 from ..network.flows import Flow, flows
+from ..network.package_index import default_servers
 from ..network.places import Place, network, places_of
 
 # The first port that a kernel gives to a client's socket.
@@ -102,7 +103,7 @@ class Judge:
     def places(self) -> list[dict[str, Any]]:
         found: dict[Place, list[str]] = {}
         for host in self.fleet.hosts.values():
-            for place in places_of(host):
+            for place in places_of(host, self.fleet.hosts):
                 found.setdefault(place, []).append(host.name)
         return [
             {
@@ -127,7 +128,7 @@ class Judge:
                 what = f"a flow to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
                 found.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
         for host in self.fleet.hosts.values():
-            for place in places_of(host):
+            for place in places_of(host, self.fleet.hosts):
                 if place.country not in host.inputs["topology_countries_allowed"]:
                     what = f"{place.name} ({place.kind}) is in {place.country}; only public data passes there"
                     found.setdefault(("topology_places", what, place.reason), []).append(host.name)
@@ -205,8 +206,8 @@ class Judge:
             for address in found:
                 if not is_loopback(address) and not within(address, ends, names):
                     yield f"its {label} is {address}, which no place of the kind {kind} names. Set another, or declare it."
-        mirrors = [place for place in places_of(host) if place.kind == "package_mirror"]
-        for one in seen["package_sources"]:
+        mirrors = [place for place in places_of(host, self.fleet.hosts) if place.kind == "package_mirror"]
+        for one in self.sources(host, seen):
             if is_loopback(one["address"]):
                 continue
             if not any(one["port"] in place.ports and within(one["address"], place.addresses, names) for place in mirrors):
@@ -214,6 +215,15 @@ class Judge:
                     f"{one['file']} takes packages from {one['address']}, port {one['port']}, which no place of the kind "
                     f"package_mirror names. Take it out, or declare it."
                 )
+
+    @staticmethod
+    def sources(host: Host, seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Package sources; pip's default index by its names, and only where a release of an application is built."""
+        for one in seen["package_sources"]:
+            if one["address"]:
+                yield one
+            elif "application" in host.roles:
+                yield from (one | {"address": name} for name in default_servers())
 
     def mounted(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
         for one in seen["mounts"]:
@@ -236,8 +246,10 @@ class Judge:
 
     def ends(self, host: Host, kinds: set[str]) -> list[str]:
         """Addresses of the host's places of these kinds; one that is a host of the fleet counts by its name too."""
-        found = [address for place in places_of(host) if place.kind in kinds for address in place.addresses]
-        return found + [other.name for other in self.fleet.hosts.values() if other.address in found]
+        found = [address for place in places_of(host, self.fleet.hosts) if place.kind in kinds for address in place.addresses]
+        return found + [
+            other.name for other in self.fleet.hosts.values() if any(same_address(other.address, end) for end in found)
+        ]
 
 
 def reasons(value: Any) -> Iterator[tuple[str, str]]:

@@ -77,7 +77,7 @@ def observed(report: dict[str, Any]) -> list[Row]:
             ("routes", [f"{one['to']} via {one['via'] or one['interface']}" for one in facts["routes"]]),
             ("resolvers", facts["resolvers"]),
             ("time servers", facts["time_servers"]),
-            ("package sources", sorted({f"{one['address']}:{one['port']}" for one in facts["package_sources"]})),
+            ("package sources", sorted({f"{one['address'] or one['file']}:{one['port']}" for one in facts["package_sources"]})),
             (
                 "mounts",
                 [f"{one['at']} ({one['type']}{'; network' * one['network']})" for one in facts["mounts"]],

@@ -7,6 +7,8 @@ import json
 from typing import Any
 from urllib.parse import quote
 
+from ..fleet.model import bracketed
+
 
 def python_literal(value: Any) -> str:
     """The value as Python source that reads back as equal; YAML's types are all that occur."""
@@ -25,7 +27,7 @@ def broker_url(hosts: list[str], port: int, user: str, password: str, vhost: str
     pyamqp by name: amqp:// would prefer librabbitmq where it is installed, which has no TLS and no confirms.
     """
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
-    return ";".join(f"pyamqp://{login}@{host}:{port}/{quote(vhost, safe='')}" for host in hosts)
+    return ";".join(f"pyamqp://{login}@{bracketed(host)}:{port}/{quote(vhost, safe='')}" for host in hosts)
 
 
 def fingerprint(value: Any) -> str:

@@ -1,0 +1,27 @@
+"""The servers of pip's default index. pip alone knows them, so the control machine's pip is asked and no file names them."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+ASK_PIP = "from pip._internal.models.index import PyPI; print(PyPI.simple_url, 'https://' + PyPI.file_storage_domain)"
+
+
+@functools.cache
+def default_urls() -> tuple[str, ...]:
+    """URLs of the index and of its files; none where no Python of this machine has pip."""
+    for python in (sys.executable, "python3"):
+        try:
+            done = subprocess.run([python, "-c", ASK_PIP], text=True, capture_output=True, check=False, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if done.returncode == 0:
+            return tuple(done.stdout.split())
+    return ()
+
+
+def default_servers() -> list[str]:
+    return [name for url in default_urls() if (name := urlsplit(url).hostname)]

@@ -1,0 +1,136 @@
+"""Other firewalls on a host are seen, and refused where they and the kit's would break each other. Review finding 29."""
+
+import json
+
+import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils.base_chains import measured, of_iptables, of_nftables
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.other_firewalls import (
+    firewall_waivers_unsound,
+    other_firewalls,
+)
+
+OPEN = {"rules": 0, "closes": False, "owner": ""}
+FORWARD = {"chain": "ip filter FORWARD", "hook": "forward", "policy": "accept", **OPEN}
+INPUT = {"chain": "ip filter INPUT", "hook": "input", "policy": "accept", **OPEN}
+OUTPUT = {"chain": "inet x out", "hook": "output", "policy": "accept", **OPEN}
+
+
+def chain(name: str, hook: str | None = None, table: tuple[str, str] = ("ip", "filter"), **more: str) -> dict:
+    base = {"type": "filter", "hook": hook, "prio": 0, "policy": "accept"} if hook else {}
+    return {"chain": {"family": table[0], "table": table[1], "name": name, **base, **more}}
+
+
+def rule(name: str, *expressions: dict, table: tuple[str, str] = ("ip", "filter")) -> dict:
+    return {"rule": {"family": table[0], "table": table[1], "chain": name, "expr": list(expressions)}}
+
+
+def ruleset(*entries: dict) -> str:
+    return json.dumps({"nftables": [{"metainfo": {}}, *entries]})
+
+
+def test_base_chains_of_others_are_told_with_policy_rules_and_owner():
+    own = ("inet", "grunnfjell")
+    found = of_nftables(
+        ruleset(
+            chain("INPUT", "input", policy="drop"),
+            chain("ufw-user-input"),
+            chain("PREROUTING", "prerouting", ("ip", "nat"), type="nat"),
+            chain("OUTPUT", "output", ("ip", "nat"), type="nat"),
+            chain("forward", "forward", own, policy="drop"),
+            chain("in", "input", ("inet", "firewalld")),
+            rule("in", {"match": {}}, {"accept": None}, table=("inet", "firewalld")),
+            rule("in", {"counter": {}}, {"reject": {}}, table=("inet", "firewalld")),
+        )
+    )
+    assert found == [
+        {**INPUT, "policy": "drop", "owner": "ufw"},
+        {"chain": "inet firewalld in", "hook": "input", "policy": "accept", "rules": 2, "closes": True, "owner": "firewalld"},
+    ]
+
+
+def test_a_rule_that_drops_some_packets_closes_nothing():
+    """As fail2ban's, which drops those whom it has banned."""
+    (found,) = of_nftables(ruleset(chain("INPUT", "input"), rule("INPUT", {"match": {}}, {"drop": None})))
+    assert found == {**INPUT, "rules": 1}
+
+
+SAVED = """*nat
+:PREROUTING DROP [0:0]
+COMMIT
+*filter
+:INPUT DROP [0:0]
+:FORWARD ACCEPT [0:0]
+:OUTPUT ACCEPT [0:0]
+:DOCKER-USER - [0:0]
+-A FORWARD -j DOCKER-USER
+-A OUTPUT -d 192.0.2.1/32 -j DROP
+-A OUTPUT -j REJECT --reject-with icmp-port-unreachable
+COMMIT
+"""
+
+
+def test_iptables_own_words_are_read_as_well():
+    found = of_iptables(SAVED, "ip")
+    assert [(one["chain"], one["policy"], one["rules"], one["closes"], one["owner"]) for one in found] == [
+        ("ip filter INPUT", "drop", 0, False, "Docker"),
+        ("ip filter FORWARD", "accept", 1, False, "Docker"),
+        ("ip filter OUTPUT", "accept", 2, True, "Docker"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("nft", "legacy", "asked"),
+    [
+        ("{}", "", {"nft"}),
+        ("", "", {"nft", "iptables-save", "ip6tables-save"}),
+        ("{}", "filter\n", {"nft", "iptables-legacy-save"}),
+        ("{}", "nat\n", {"nft"}),
+    ],
+)
+def test_iptables_is_asked_only_where_nft_does_not_see_it(tmp_path, nft, legacy, asked):
+    (tmp_path / "proc/net").mkdir(parents=True)
+    (tmp_path / "proc/net/ip_tables_names").write_text(legacy)
+    called = []
+
+    def run(*argv: str) -> str:
+        called.append(argv[0])
+        return nft if argv[0] == "nft" else ""
+
+    assert measured(tmp_path, run) == []
+    assert set(called) == asked
+
+
+def sentences(*chains: dict, **inputs: object) -> list[str]:
+    one = Host("db1", frozenset({"firewall"}), (), "10.0.0.1", inputs=dict(inputs), measured={"base_chains": list(chains)})
+    fleet = Fleet({"db1": one}, {})
+    return [*other_firewalls(fleet), *firewall_waivers_unsound(fleet)]
+
+
+def test_chains_that_let_everything_pass_disturb_nobody():
+    """Whoever once listed iptables' rules has them."""
+    assert sentences(FORWARD, INPUT, OUTPUT) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            {**INPUT, "policy": "drop", "owner": "ufw"},
+            "the firewall's chain 'ip filter INPUT' of ufw drops what it does not know",
+        ),
+        ({**OUTPUT, "closes": True}, "the firewall's chain 'inet x out' drops what it does not know"),
+        ({**FORWARD, "rules": 3, "owner": "Docker"}, "the firewall's chain 'ip filter FORWARD' of Docker forwards packets"),
+        ({**FORWARD, "policy": "drop"}, "forwards packets of others, and the kit's firewall forwards none"),
+    ],
+)
+def test_chains_that_break_a_fleet_are_refused_by_name(found, said):
+    (sentence,) = sentences(found)
+    assert said in sentence and f"firewall_waivers: {{{found['chain']}: <reason>}}" in sentence
+    assert sentences(found, firewall_waivers={found["chain"]: "it lets our ports in too"}) == []
+    assert sentences(found, firewall_state="absent") == []
+
+
+def test_a_waiver_needs_a_reason():
+    (sentence,) = sentences({**INPUT, "policy": "drop"}, firewall_waivers={"ip filter INPUT": " "})
+    assert "without a reason" in sentence
