@@ -46,8 +46,8 @@ def test_a_promise_counts_once_and_says_where_it_is_asked(tmp_path: Path) -> Non
         ("It answers.", "lab, live fleet"),
         ("It comes back.", "lab"),
     ]
-    file.write_text("import pytest\npytestmark = [pytest.mark.kvm]\ndef test_it_boots(): ...\n")
-    assert [promise.asked for promise in promises.promises_in(file)] == ["virtual machines"]
+    file.write_text("import pytest\npytestmark = [pytest.mark.disruptive, pytest.mark.scenario]\ndef test_it_boots(): ...\n")
+    assert [promise.asked for promise in promises.promises_in(file)] == ["its scenario"]
 
 
 def test_a_name_in_a_sentence_is_code_and_nothing_else_is_markdown() -> None:

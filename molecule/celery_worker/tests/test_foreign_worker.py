@@ -76,6 +76,7 @@ def foreign(host, inputs) -> Iterator:
 
 @pytest.mark.once
 @pytest.mark.disruptive
+@pytest.mark.scenario
 def test_an_application_that_breaks_the_promise_is_refused_by_what_breaks_it(foreign):
     """Review findings 6 and 7. All of it passed the gate."""
     words = foreign("")
@@ -88,6 +89,7 @@ def test_an_application_that_breaks_the_promise_is_refused_by_what_breaks_it(for
 
 @pytest.mark.once
 @pytest.mark.disruptive
+@pytest.mark.scenario
 def test_what_publishes_without_confirms_is_refused(foreign):
     """Review finding 7. Producers were never asked."""
     words = foreign(None)

@@ -63,6 +63,7 @@ def logs(worker, inputs) -> str:
 
 @pytest.mark.once
 @pytest.mark.disruptive
+@pytest.mark.scenario
 def test_a_message_that_no_worker_can_read_is_a_dead_letter_with_its_reason_and_the_worker_goes_on(host, workers, inputs):
     """Review finding 5. Celery acknowledges the first two, and dies of the third and of the one without an id."""
     vhost, run = inputs["application_name"], f"/opt/{inputs['application_name']}/current/run"

@@ -13,7 +13,7 @@ from test_host_hardening import carries_connections
 
 testinfra_hosts = ["ansible://all"]
 
-pytestmark = [pytest.mark.once, pytest.mark.disruptive]
+pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 # Stands before Debian's own in the path, and fails where a file is to be read.
 SHIMS = {

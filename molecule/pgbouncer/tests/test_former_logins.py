@@ -6,7 +6,7 @@ import pytest
 from playing import Played, play
 
 testinfra_hosts = ["ansible://pgbouncer"]
-pytestmark = [pytest.mark.once, pytest.mark.disruptive]
+pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 VALID = "{{ hostvars[groups['postgresql'][0]]['postgresql_role_passwords']['news'] }}"
 

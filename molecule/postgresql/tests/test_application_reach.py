@@ -14,7 +14,7 @@ from playing import play
 from superuser import PSQL
 
 testinfra_hosts = ["ansible://postgresql"]
-pytestmark = [pytest.mark.once, pytest.mark.disruptive]
+pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 PKI = "/etc/grunnfjell/pki"
 PASSFILE = "/run/grunnfjell-test-pgpass-reach"

@@ -9,7 +9,7 @@ from playing import Played, play
 from superuser import PSQL
 
 testinfra_hosts = ["ansible://postgresql"]
-pytestmark = [pytest.mark.once, pytest.mark.disruptive]
+pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 LATE = "10.77.99.1"
 

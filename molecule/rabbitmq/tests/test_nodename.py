@@ -12,7 +12,7 @@ from playing import Played, play
 from waiting import until
 
 testinfra_hosts = ["ansible://rabbitmq"]
-pytestmark = [pytest.mark.once, pytest.mark.disruptive]
+pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 ASIDE = "/var/lib/rabbitmq/aside"
 

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 testinfra_hosts = ["ansible://supervisor"]
-pytestmark = [pytest.mark.once, pytest.mark.disruptive]
+pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 PATH = "/etc/supervisor/conf.d/bad_sections.conf"
 BYSTANDER = "/etc/supervisor/conf.d/bystander.conf"
