@@ -215,3 +215,9 @@ def test_the_lab_is_one_more_inventory() -> None:
     own = [path for path in (ROOT / "inventories/lab/group_vars").rglob("*") if path.is_file() and not path.is_symlink()]
     inside = [path for path in own if not any(parent.is_symlink() for parent in path.parents)]
     assert {path.name for path in inside} <= {"connection.yml", "vault.yml", "lab.yml", "places.yml"}
+
+
+def test_no_expression_writes_a_back_reference_twice() -> None:
+    r"""In a block scalar Jinja gets both backslashes of '\\1', and the value holds \1 instead of the group."""
+    found = [path for path in ROOT.glob("roles/*/*/*.yml") if re.search(r"regex_replace'?.*\\\\[0-9]", path.read_text())]
+    assert found == []
