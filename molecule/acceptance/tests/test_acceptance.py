@@ -104,4 +104,4 @@ def test_every_exception_is_in_the_fleet_s_report(host, name, declared, measured
     assert shown == {measure: reason for measure, reason in declared.items() if measure != "iops"}
     for reason in shown.values():
         assert reason in html.unescape(page) and reason in answer.said.replace("\n", " ")
-    assert report["hosts"][name]["accepted"] is False and re.search(rf"<td>{name}</td><td class=\"refused\">", page)
+    assert report["hosts"][name]["accepted"] is False and re.search(rf">{name}</td><td class=\"bad\">refused</td>", page)

@@ -199,6 +199,7 @@ def first_authority(request):
 
 @pytest.mark.once
 @pytest.mark.disruptive
+@pytest.mark.scenario
 def test_an_authority_in_its_last_year_still_issues_until_its_own_end(host, name, request, declared, first_authority):
     """Review finding 9."""
     if name != sorted(host.backend.ansible_runner.get_hosts())[0]:
