@@ -265,13 +265,13 @@ def test_what_a_second_login_makes_belongs_to_the_application(ask, logged_in, in
         pytest.skip("nobody comes from the server itself here")
     for role in second_logins(inputs):
         owner = role["acts_as"]
-        made = logged_in(role["name"], owner, "CREATE TABLE of_the_second (); SELECT current_user, session_user")
+        made = logged_in(role["name"], owner, "CREATE TABLE public.of_the_second (); SELECT current_user, session_user")
         try:
             assert made.stdout.splitlines() == [f"{owner}|{role['name']}"], made.stderr
             owned = "SELECT tableowner FROM pg_tables WHERE tablename = 'of_the_second'"
             assert ask(owned, database=owner) == [owner]
         finally:
-            ask("DROP TABLE IF EXISTS of_the_second", database=owner)
+            ask("DROP TABLE IF EXISTS public.of_the_second", database=owner)
 
 
 def test_a_second_login_reaches_no_database_but_its_applications(ask, inputs):
