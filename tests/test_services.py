@@ -108,4 +108,7 @@ def test_the_filters_load_by_their_short_names_too() -> None:
 def test_a_playbook_begins_with_hosts_that_need_no_hostvars() -> None:
     """Ansible has no hostvars before the first play: which host carries which role is unknown there, and none would match."""
     first = {path.name: (yaml.safe_load(path.read_text()) or [{}])[0] for path in (ROOT / "playbooks").glob("*.yml")}
-    assert [name for name, play in first.items() if "hostvars" in str(play.get("hosts", ""))] in ([], ["rotation_check_retired.yml"])
+    assert [name for name, play in first.items() if "hostvars" in str(play.get("hosts", ""))] in (
+        [],
+        ["rotation_check_retired.yml"],
+    )
