@@ -152,7 +152,7 @@ def test_the_token_is_in_no_message():
         (1, "u: Input/output error\n", OSError, "Input/output"),
         (1, "u: Disk quota exceeded\n", OSError, "quota"),
         (1, "u: Too many open files\n", OSError, "open files"),
-        (1, "/srv/work/u: No such file or directory\n", OSError, "No such file"),
+        (1, "/srv/films/u: No such file or directory\n", OSError, "No such file"),
         (1, "[h264 @ 0x1] get_buffer() failed\nu: Cannot allocate memory\n", media.OutOfMemory, "allocate"),
         (1, "x264 [error]: malloc of size 13764736 failed\nvideo encoding failed\n", media.OutOfMemory, "failed"),
         (-9, "", media.OutOfMemory, "-9"),
