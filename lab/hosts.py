@@ -1,7 +1,7 @@
 """Look after the containers that play the lab's hosts: what stands, what is missing, when it is ready, and removal.
 
 Making a container is left to containers.podman in lab/tasks/create.yml. Each verb reads the list of hosts from its standard
-input, [{"name", "ip", "image", "memory"}, ...], and answers on standard output, both in JSON.
+input, [{"name", "ip", "image", "memory"}, ...] with the optional fields of Host, and answers on standard output, both in JSON.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import json
 import os
 import re
 import resource
+import secrets
 import shutil
 import subprocess
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -29,8 +30,11 @@ from lab.verbs import serve
 
 PREFIX = "grunnfjell-"
 NETWORK = ipaddress.ip_network("10.77.0.0/24")
+INSIDE_NETWORK = "grunnfjell-inside"
 KEY = STATE / "id_ed25519"
 KNOWN_HOSTS = STATE / "known_hosts"
+# Generated like the key; Ansible takes it from ANSIBLE_BECOME_PASSWORD_FILE.
+BECOME_PASSWORD = STATE / "become-password"
 # What the last creation took; the demo reports it.
 CREATED = STATE / "created.json"
 # Generous: a host boots in under a second, but five of them on a busy CI machine share two cores.
@@ -43,6 +47,12 @@ class Host:
     ip: str
     image: str
     memory: str
+    # The address in the second network, `grunnfjell-inside`, by which the fleet talks; empty for a host with one network.
+    inside: str = ""
+    account: str = "root"
+    port: int = 22
+    # Whether the account's sudo asks for a password, the one in BECOME_PASSWORD.
+    sudo_password: bool = False
 
     @property
     def container(self) -> str:
@@ -55,7 +65,17 @@ class Host:
 
     @property
     def made_as(self) -> str:
-        return f"{self.ip} {self.image} {self.memory}"
+        return " ".join(filter(None, (self.ip, self.image, self.memory, self.inside)))
+
+    @property
+    def networks(self) -> list[str]:
+        """podman's words for its addresses; the default route goes by the first."""
+        return [f"grunnfjell:ip={self.ip},mac={self.mac}", *([f"{INSIDE_NETWORK}:ip={self.inside}"] if self.inside else [])]
+
+    @property
+    def known_as(self) -> list[str]:
+        """Its names in known_hosts."""
+        return [each if self.port == 22 else f"[{each}]:{self.port}" for each in (self.ip, self.inside) if each]
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,7 @@ class Container:
     alive: bool
     made_as: str
     checkout: str
+    known_as: tuple[str, ...] = ()
 
 
 @dataclass
@@ -148,6 +169,7 @@ def containers() -> list[Container]:
             alive=alive(int(entry.get("Pid") or 0)),
             made_as=entry["Labels"].get("grunnfjell.made-as", ""),
             checkout=entry["Labels"]["grunnfjell.checkout"],
+            known_as=tuple(entry["Labels"].get("grunnfjell.known-as", "").split()),
         )
         for entry in listed
     ]
@@ -210,25 +232,19 @@ def write_known_hosts(keys: dict[str, str]) -> None:
         file.write("".join(f"{line}\n" for line in lines))
 
 
-# Root may read the key through podman, so it is known from the host itself and not taken on trust from the network.
-ENTER = """
-umask 077
-cat > /root/.ssh/authorized_keys
-state=$(systemctl is-system-running --wait 2>/dev/null)
-echo "state $state"
-[ "$state" != degraded ] || systemctl list-units --failed --plain --no-legend | sed 's/^/failed /; s/ loaded .*//'
-cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub | sed 's/^/key /'
-"""
+ENTER = (REPOSITORY / "lab/guest/enter.sh").read_text(encoding="utf-8")
 
 
 def boot(host: Host, deadline: float) -> tuple[str, list[str]]:
     """Wait until systemd has finished; returns the host's SSH key and the units that failed."""
     answer: dict[str, list[str]] = {}
+    public_key = KEY.with_suffix(".pub").read_text(encoding="utf-8").strip()
+    password = BECOME_PASSWORD.read_text(encoding="utf-8").strip() if host.sudo_password else ""
     while time.monotonic() < deadline:
         # systemd answers nothing at all until its bus is up; after that --wait blocks until the boot has ended.
         done = podman(
             "exec", "--interactive", host.container, "timeout", "60", "sh", "-c", ENTER,
-            input=KEY.with_suffix(".pub").read_text(encoding="utf-8"), check=False,
+            input=f"{host.account}\n{public_key}\n{password}\n", check=False,
         )  # fmt: skip
         answer = {}
         for line in done.stdout.splitlines():
@@ -249,15 +265,18 @@ def console(host: Host) -> str:
 
 
 def log_in(host: Host, deadline: float) -> None:
-    """Wait until SSH lets us in, as Ansible will come."""
+    """Wait until SSH lets us in; a host with two networks may be entered through another, and Ansible will find out."""
+    if host.inside:
+        return
     command = ["ssh", "-i", str(KEY), "-o", f'UserKnownHostsFile="{KNOWN_HOSTS}"', "-o", "StrictHostKeyChecking=yes"]
-    command += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ControlPath=none", f"root@{host.ip}", "true"]
+    command += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", "ControlPath=none"]
+    command += ["-p", str(host.port), f"{host.account}@{host.ip}", "true"]
     while True:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, capture_output=True, check=False)
         if done.returncode == 0:
             return
         if time.monotonic() > deadline:
-            raise Refusal(f"{host.name} runs but SSH to root@{host.ip} does not get in: {done.stderr.strip()}")
+            raise Refusal(f"{host.name} runs but SSH to {host.account}@{host.ip} does not get in: {done.stderr.strip()}")
         time.sleep(0.1)  # between two looks; the deadline ends them
 
 
@@ -270,7 +289,7 @@ def ready(hosts: list[Host]) -> dict[str, list[str]]:
     deadline = time.monotonic() + BOOT_DEADLINE_S
     with ThreadPoolExecutor(max_workers=16) as pool:
         booted = list(pool.map(lambda host: boot(host, deadline), hosts))
-        write_known_hosts({host.ip: key for host, (key, _) in zip(hosts, booted, strict=True)})
+        write_known_hosts({name: key for host, (key, _) in zip(hosts, booted, strict=True) for name in host.known_as})
         list(pool.map(lambda host: log_in(host, deadline), hosts))
     failed = [f"{host.name}: {unit}" for host, (_, units) in zip(hosts, booted, strict=True) for unit in units]
     created = json.loads(CREATED.read_text(encoding="utf-8"))
@@ -286,10 +305,12 @@ def write_created(created: dict[str, object]) -> None:
 
 
 def make_key() -> None:
-    if KEY.exists():
-        return
-    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "grunnfjell-lab", "-f", str(KEY)]
-    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    if not KEY.exists():
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "grunnfjell-lab", "-f", str(KEY)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    if not BECOME_PASSWORD.exists():
+        BECOME_PASSWORD.touch(mode=0o600)
+        BECOME_PASSWORD.write_text(secrets.token_urlsafe(16) + "\n", encoding="utf-8")
 
 
 def prepare(hosts: list[Host]) -> dict[str, object]:
@@ -310,8 +331,13 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
     # Building an image is no part of making hosts, so the clock starts here.
     write_created({"began": time.time(), "created": len(found.create)})
     labels = {"grunnfjell.checkout": str(REPOSITORY)}
-    create = [asdict(host) | {"mac": host.mac, "labels": labels | {"grunnfjell.made-as": host.made_as}} for host in found.create]
-    return {"create": create, "removed": found.remove, "ulimits": ulimits(), "sysctl": network_settings()}
+    create = [
+        {"name": host.name, "image": host.image, "memory": host.memory, "networks": host.networks}
+        | {"labels": labels | {"grunnfjell.made-as": host.made_as, "grunnfjell.known-as": " ".join(host.known_as)}}
+        for host in found.create
+    ]
+    inside = any(host.inside for host in hosts)
+    return {"create": create, "inside": inside, "removed": found.remove, "ulimits": ulimits(), "sysctl": network_settings()}
 
 
 def remove(hosts: list[Host]) -> dict[str, object]:
@@ -321,15 +347,19 @@ def remove(hosts: list[Host]) -> dict[str, object]:
     named = {host.container for host in hosts}
     gone = [container for container in containers() if not named or container.name in named]
     remove_containers([container.name for container in gone])
-    write_known_hosts({container.made_as.split(" ")[0]: "" for container in gone})
-    # Whoever names hosts leaves the network to those who start theirs at this moment.
-    network = not named and podman("network", "exists", "grunnfjell", check=False).returncode == 0
-    others = podman("ps", "--all", "--filter", "network=grunnfjell", "--quiet").stdout.split() if network else []
-    return {"removed": [container.name for container in gone], "network": network and not others}
+    write_known_hosts({name: "" for container in gone for name in container.known_as})
+    # Hosts removed by name leave the networks to those who start theirs at this moment.
+    return {"removed": [container.name for container in gone], "networks": [] if named else unused_networks()}
+
+
+def unused_networks() -> list[str]:
+    found = [name for name in ("grunnfjell", INSIDE_NETWORK) if podman("network", "exists", name, check=False).returncode == 0]
+    return [name for name in found if not podman("ps", "--all", "--filter", f"network={name}", "--quiet").stdout.split()]
 
 
 def read(entry: dict[str, object]) -> Host:
-    return Host(**{key: str(entry.get(key, "")) for key in ("name", "ip", "image", "memory")})
+    texts = {key: str(entry[key]) for key in ("name", "ip", "image", "memory", "inside", "account") if entry.get(key)}
+    return Host(**texts, port=int(str(entry.get("port") or 22)), sudo_password=bool(entry.get("sudo_password")))
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ import time
 from collections import deque
 from pathlib import Path
 
+from lab import cloud
 from lab.machine import REPOSITORY, STATE, Refusal, fail, give_back, install_packages, os_release, podman
 
 CODENAMES = {"12": "bookworm", "13": "trixie"}
@@ -165,10 +166,11 @@ def overlay_files() -> dict[str, str]:
     return files
 
 
-def definition(release: str, own_kernel: tuple[str, ...] = ()) -> tuple[list[str], dict[str, str]]:
+def definition(release: str, own_kernel: tuple[str, ...] = (), flavour: str = "") -> tuple[list[str], dict[str, str]]:
     """The mmdebstrap command that makes the image, and the files that go into it first.
 
     `own_kernel` are the packages of a machine with a kernel of its own; without them the image is a container's.
+    `flavour` is empty or `cloud` (lab/cloud.py).
     """
     here = os_release()
     if here.get("ID") != "debian" or here.get("VERSION_ID") not in CODENAMES:
@@ -184,7 +186,8 @@ def definition(release: str, own_kernel: tuple[str, ...] = ()) -> tuple[list[str
             f"this machine's apt names no archive of Debian {here['VERSION_CODENAME']} with the component main: "
             "put one into /etc/apt/sources.list.d and run apt-get update."
         )
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join((*PACKAGES, *own_kernel))}"]
+    more = cloud.PACKAGES if flavour else ()
+    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join((*PACKAGES, *own_kernel, *more))}"]
     command += [f"--aptopt={option}" for option in apt_options(output("apt-config", "dump"))]
     command += [
         # A lab host is made anew rather than repaired after a power cut, so dpkg need not wait for the disk at each file.
@@ -206,11 +209,12 @@ def definition(release: str, own_kernel: tuple[str, ...] = ()) -> tuple[list[str
         '--customize-hook=chroot "$1" apt-get clean',
         '--customize-hook=find "$1"/var/lib/apt/lists -mindepth 1 -delete && touch -d @0 "$1"/var/lib/apt/lists',
         '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
+        *(cloud.HOOKS if flavour else ()),
         CODENAMES[release],
         "-",
         *sources,
     ]
-    return command, overlay_files()
+    return command, overlay_files() | (cloud.files(sources) if flavour else {})
 
 
 def digest(command: list[str], files: dict[str, str]) -> str:
@@ -254,18 +258,22 @@ def write_overlay(overlay: Path, files: dict[str, str]) -> Path:
     return overlay
 
 
-def build(release: str, force: bool = False) -> None:
+def build(tag: str, force: bool = False) -> None:
+    """tag: the release, with the flavour behind it: 13 or 13-cloud."""
+    release, _, flavour = tag.partition("-")
+    if flavour not in ("", "cloud"):
+        raise Refusal(f"lab_flavour is {flavour}; write cloud, or leave it empty for a plain host.")
     if release not in CODENAMES:
         raise Refusal(f"there is no image of a Debian {release}: the kit supports {' and '.join(CODENAMES)}.")
-    image = f"{NAME}:{release}"
-    command, files = definition(release)
+    image = f"{NAME}:{tag}"
+    command, files = definition(release, flavour=flavour)
     wanted = digest(command, files)
     found = podman("image", "inspect", "--format", f'{{{{ index .Labels "{LABEL}" }}}}', image, check=False)
     if not force and found.returncode == 0 and found.stdout.strip() == wanted:
         return
-    overlay = write_overlay(STATE / f"overlay-{release}", files)
+    overlay = write_overlay(STATE / f"overlay-{tag}", files)
     command = [part.replace("OVERLAY", shlex.quote(str(overlay))) for part in command]
-    log = STATE / f"image-{release}.log"
+    log = STATE / f"image-{tag}.log"
     changes = ['CMD ["/sbin/init"]', f"LABEL {LABEL}={wanted}"]
     # Under a name of its own until it is whole: a build that fails leaves the image before it in place.
     unfinished = f"{image}-unfinished"

@@ -64,6 +64,7 @@ COMMIT
 :OUTPUT ACCEPT [0:0]
 :DOCKER-USER - [0:0]
 -A FORWARD -j DOCKER-USER
+-A DOCKER-USER -j RETURN
 -A OUTPUT -d 192.0.2.1/32 -j DROP
 -A OUTPUT -j REJECT --reject-with icmp-port-unreachable
 COMMIT
@@ -77,6 +78,22 @@ def test_iptables_own_words_are_read_as_well():
         ("ip filter FORWARD", "accept", 1, False, "Docker"),
         ("ip filter OUTPUT", "accept", 2, True, "Docker"),
     ]
+
+
+def test_jumps_to_empty_chains_are_no_rules():
+    """As `ufw disable` leaves them: the refusal must not outlive its remedy."""
+    (found,) = of_nftables(
+        ruleset(
+            chain("FORWARD", "forward"),
+            chain("ufw-before-forward"),
+            chain("ufw-user-forward"),
+            rule("FORWARD", {"counter": {}}, {"jump": {"target": "ufw-before-forward"}}),
+            rule("ufw-before-forward", {"jump": {"target": "ufw-user-forward"}}),
+        )
+    )
+    assert found == {**FORWARD, "owner": "ufw"}
+    saved = SAVED.replace("-A DOCKER-USER -j RETURN\n", "")
+    assert [one["rules"] for one in of_iptables(saved, "ip")] == [0, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -115,10 +132,7 @@ def test_chains_that_let_everything_pass_disturb_nobody():
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        (
-            {**INPUT, "policy": "drop", "owner": "ufw"},
-            "the firewall's chain 'ip filter INPUT' of ufw drops what it does not know",
-        ),
+        ({**INPUT, "policy": "drop"}, "the firewall's chain 'ip filter INPUT' drops what it does not know"),
         ({**OUTPUT, "closes": True}, "the firewall's chain 'inet x out' drops what it does not know"),
         ({**FORWARD, "rules": 3, "owner": "Docker"}, "the firewall's chain 'ip filter FORWARD' of Docker forwards packets"),
         ({**FORWARD, "policy": "drop"}, "forwards packets of others, and the kit's firewall forwards none"),
@@ -129,6 +143,13 @@ def test_chains_that_break_a_fleet_are_refused_by_name(found, said):
     assert said in sentence and f"firewall_waivers: {{{found['chain']}: <reason>}}" in sentence
     assert sentences(found, firewall_waivers={found["chain"]: "it lets our ports in too"}) == []
     assert sentences(found, firewall_state="absent") == []
+
+
+def test_an_active_ufw_is_refused_once_with_its_remedy():
+    """It has four chains that close, and one command ends them all."""
+    (sentence,) = sentences({**INPUT, "policy": "drop", "owner": "ufw"}, {**FORWARD, "policy": "drop", "rules": 3, "owner": "ufw"})
+    assert "Declare what `ufw status` lists" in sentence and sentence.endswith("then run `ufw disable`.")
+    assert sentences({**INPUT, "owner": "ufw"}, OUTPUT) == []
 
 
 def test_a_waiver_needs_a_reason():

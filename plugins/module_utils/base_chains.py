@@ -35,23 +35,43 @@ def closes(rule: list[dict[str, Any]]) -> bool:
     return bool(kinds & {"drop", "reject"}) and kinds <= {"drop", "reject", *UNCONDITIONAL}
 
 
+def acting(chain: str, targets: dict[str, list[str | None]], above: tuple[str, ...] = ()) -> int:
+    """How many rules of a chain do anything. A jump to a chain without such rules does nothing: a disabled ufw leaves those behind.
+
+    C(targets): for each chain, where each of its rules jumps without any condition; None for a rule that does something else.
+    """
+    return sum(
+        target is None or (target not in above and acting(target, targets, (*above, chain)) > 0)
+        for target in targets.get(chain, [])
+    )
+
+
+def jump_of(rule: list[dict[str, Any]]) -> str | None:
+    """The chain that an nft rule jumps to, where it does nothing else."""
+    others = [part for part in rule if not part.keys() & {"jump", "goto", "counter"}]
+    jumps = [part[word]["target"] for part in rule for word in ("jump", "goto") if word in part]
+    return jumps[0] if jumps and not others else None
+
+
 def of_nftables(ruleset: str) -> list[dict[str, Any]]:
     """Base chains for packets in, out and forward in what C(nft -j list ruleset) prints, the kit's own left out."""
     entries = json.loads(ruleset or "{}").get("nftables", [])
     chains = [entry["chain"] for entry in entries if "chain" in entry]
-    rules: dict[tuple[str, str, str], list[Any]] = {}
+    rules: dict[tuple[str, str], dict[str, list[Any]]] = {}
     for rule in (entry["rule"] for entry in entries if "rule" in entry):
-        rules.setdefault((rule["family"], rule["table"], rule["chain"]), []).append(rule.get("expr", []))
+        rules.setdefault((rule["family"], rule["table"]), {}).setdefault(rule["chain"], []).append(rule.get("expr", []))
     found = []
     for chain in chains:
         table = (chain["family"], chain["table"])
         if chain.get("hook") not in HOOKS or chain.get("type") != "filter" or table == OWN:
             continue
-        own = rules.get((*table, chain["name"]), [])
+        of_table = rules.get(table, {})
+        targets = {name: [jump_of(rule) for rule in body] for name, body in of_table.items()}
         names = " ".join([chain["table"], *(each["name"] for each in chains if (each["family"], each["table"]) == table)])
         found.append(
             {"chain": " ".join([*table, chain["name"]]), "hook": chain["hook"], "policy": chain.get("policy", "accept")}
-            | {"rules": len(own), "closes": any(closes(rule) for rule in own[-1:]), "owner": owner_of(names)}
+            | {"rules": acting(chain["name"], targets), "owner": owner_of(names)}
+            | {"closes": any(closes(rule) for rule in of_table.get(chain["name"], [])[-1:])}
         )
     return found
 
@@ -62,12 +82,17 @@ def of_iptables(saved: str, family: str) -> list[dict[str, Any]]:
     for table, body in re.findall(r"^\*(\S+)\n(.*?)^COMMIT", saved, re.M | re.S):
         if table != "filter":
             continue
+        targets: dict[str, list[str | None]] = {}
+        for chain, rule in re.findall(r"^-A (\S+) (.*)$", body, re.M):
+            jump = re.fullmatch(r"-[jg] (\S+)", rule)
+            known = jump is not None and re.search(rf"^:{re.escape(jump[1])} ", body, re.M)
+            targets.setdefault(chain, []).append(jump[1] if jump and known else None)
         for name, policy in re.findall(r"^:(INPUT|OUTPUT|FORWARD) (\S+)", body, re.M):
-            rules = re.findall(rf"^-A {name} (.*)$", body, re.M)
-            last = rules[-1] if rules else ""
+            last = re.findall(rf"^-A {name} (.*)$", body, re.M)[-1:]
             found.append(
-                {"chain": f"{family} {table} {name}", "hook": name.lower(), "policy": policy.lower(), "rules": len(rules)}
-                | {"closes": bool(re.fullmatch(r"-j (DROP|REJECT)\b.*", last)), "owner": owner_of(body)}
+                {"chain": f"{family} {table} {name}", "hook": name.lower(), "policy": policy.lower()}
+                | {"rules": acting(name, targets), "owner": owner_of(body)}
+                | {"closes": any(re.fullmatch(r"-j (DROP|REJECT)\b.*", rule) for rule in last)}
             )
     return found
 

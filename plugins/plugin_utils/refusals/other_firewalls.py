@@ -16,9 +16,15 @@ def waivers(host: Host) -> dict[str, Any]:
 
 def other_firewalls(fleet: Fleet) -> Iterator[str]:
     for host in guarded(fleet):
-        for chain in host.measured.get("base_chains") or []:
-            fault = fault_of(chain)
-            if fault and chain["chain"] not in waivers(host):
+        faults = {chain["chain"]: (chain, fault_of(chain)) for chain in host.measured.get("base_chains") or []}
+        found = [(chain, fault) for name, (chain, fault) in faults.items() if fault and name not in waivers(host)]
+        if any(chain.get("owner") == "ufw" for chain, _ in found):
+            yield (
+                f"{host.name}: ufw is active and drops what it does not know. A packet must pass every firewall, so what the kit opens "
+                "would stay shut. Declare what `ufw status` lists in topology_places or topology_flows_extra, then run `ufw disable`."
+            )
+        for chain, fault in found:
+            if chain.get("owner") != "ufw":
                 owner = f" of {chain['owner']}" if chain.get("owner") else ""
                 yield (
                     f"{host.name}: the firewall's chain '{chain['chain']}'{owner} {fault}. Remove it, or say why it may stay: "

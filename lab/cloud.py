@@ -1,0 +1,94 @@
+"""The habits of a provider's cloud image, added to the blank host: what `lab_flavour: cloud` means in an inventory.
+
+An account `debian` with sudo instead of root, SSH on another port, cloud-init's drop-in for sshd, package sources behind lists of
+mirrors, umask 077 by PAM, chrony, an active ufw, and a package manager that is busy for the first minute.
+"""
+
+from __future__ import annotations
+
+from lab.machine import REPOSITORY
+
+ACCOUNT = "debian"
+SSH_PORT = 2222
+# Seconds for which dpkg's lock is held after the first boot: longer than Ansible takes to reach its first package.
+LOCK_SECONDS = 60
+
+PACKAGES = ("chrony", "iptables", "libcap2-bin", "libpam-runtime", "ufw")
+
+FIRST_BOOT_UNIT = f"""\
+[Unit]
+Description=Hold dpkg's lock, as the upgrade at a first boot does
+ConditionPathExists=!/var/lib/first-boot-upgrade
+
+[Service]
+Type=exec
+ExecStart=/usr/bin/python3 /usr/local/lib/first-boot-upgrade.py {LOCK_SECONDS}
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+FILES = {
+    # What cloud-init writes where a provider sets a password.
+    "etc/ssh/sshd_config.d/50-cloud-init.conf": "PasswordAuthentication yes\n",
+    "etc/ssh/sshd_config.d/20-provider.conf": f"Port {SSH_PORT}\n",
+    "etc/sudoers.d/90-cloud-init-users": f"{ACCOUNT} ALL=(ALL) NOPASSWD:ALL\n",
+    "etc/systemd/system/first-boot-upgrade.service": FIRST_BOOT_UNIT,
+    # A container's clock is the machine's: chronyd may run there, and leaves the clock alone.
+    "etc/systemd/system/chrony.service.d/lab.conf": "[Unit]\nConditionCapability=\n[Service]\nEnvironmentFile=/etc/chrony-lab\n",
+    "etc/chrony-lab": 'DAEMON_OPTS="-F 0 -x"\n',
+    "usr/local/lib/first-boot-upgrade.py": (REPOSITORY / "lab/guest/first-boot-upgrade.py").read_text(encoding="utf-8"),
+}
+
+# The rule that matters: an agent of the provider, which has to be declared in the inventory when the kit's firewall takes over.
+UFW_RULES = (f"allow {SSH_PORT}/tcp", "allow from 10.78.0.1 to any port 9100 proto tcp")
+
+
+def source_files(sources: list[str]) -> dict[str, str]:
+    """Lines for apt → the same archives as Debian's cloud images name them: deb822 and a list of mirrors for each address.
+
+    >>> files = source_files(["deb http://mirror.test/debian/ trixie main", "deb http://mirror.test/debian/ trixie-updates main"])
+    >>> files["etc/apt/mirrors/1.list"]
+    'http://mirror.test/debian/\\n'
+    >>> print(files["etc/apt/sources.list.d/debian.sources"], end="")
+    Types: deb
+    URIs: mirror+file:///etc/apt/mirrors/1.list
+    Suites: trixie trixie-updates
+    Components: main
+    Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+    """
+    suites: dict[tuple[str, str], list[str]] = {}
+    for line in sources:
+        _, uri, suite, components = line.split(" ", 3)
+        suites.setdefault((uri, components), []).append(suite)
+    lists, stanzas = {}, []
+    for number, ((uri, components), names) in enumerate(suites.items(), 1):
+        lists[f"etc/apt/mirrors/{number}.list"] = f"{uri}\n"
+        stanzas.append(
+            f"Types: deb\nURIs: mirror+file:///etc/apt/mirrors/{number}.list\nSuites: {' '.join(names)}\n"
+            f"Components: {components}\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        )
+    return lists | {"etc/apt/sources.list.d/debian.sources": "\n".join(stanzas)}
+
+
+# Where the image keeps its package sources until it is whole: mmdebstrap's own apt could not read lists of mirrors inside it.
+STAGED = "usr/share/cloud-sources"
+
+HOOKS = tuple(
+    f"--customize-hook=chroot \"$1\" sh -euc '{line}'"
+    for line in (
+        f"useradd --create-home --shell /bin/bash {ACCOUNT}",
+        "chmod 0440 /etc/sudoers.d/90-cloud-init-users",
+        "for stack in session session-noninteractive; do "
+        "echo session optional pam_umask.so umask=0077 >> /etc/pam.d/common-$stack; done",
+        "systemctl enable first-boot-upgrade.service",
+        *(f"ufw {rule}" for rule in UFW_RULES),
+        "sed -i s/^ENABLED=.*/ENABLED=yes/ /etc/ufw/ufw.conf",
+        f"rm -f /etc/apt/sources.list && cp -r /{STAGED}/. / && rm -r /{STAGED}",
+    )
+)
+
+
+def files(sources: list[str]) -> dict[str, str]:
+    """The files of the flavour by their place in the image."""
+    return FILES | {f"{STAGED}/{name}": text for name, text in source_files(sources).items()}

@@ -1,0 +1,29 @@
+# Run in a lab host through podman, until its boot has ended: lets the lab's key in, and prints the boot's state, the units that failed
+# and the host's SSH key. Root may read that key through podman, so it is known from the host itself and not taken on trust from the network.
+# Standard input: the account to log in as, the lab's public key, and the account's password or an empty line.
+umask 077
+read -r account
+read -r key
+read -r password
+
+write_keys() {  # account, directory, line
+    install -d -o "$1" -g "$1" -m 0700 "$2/.ssh"
+    echo "$3" > "$2/.ssh/authorized_keys"
+    chown "$1:$1" "$2/.ssh/authorized_keys"
+}
+
+if [ "$account" = root ]; then
+    write_keys root /root "$key"
+else
+    write_keys "$account" "/home/$account" "$key"
+    # As cloud-init closes root's login.
+    write_keys root /root "command=\"echo 'Please login as the user \\\"$account\\\" rather than the user \\\"root\\\".';exit 142\" $key"
+    if [ -n "$password" ]; then
+        echo "$account:$password" | chpasswd
+        echo "$account ALL=(ALL) ALL" > /etc/sudoers.d/90-cloud-init-users
+    fi
+fi
+state=$(systemctl is-system-running --wait 2>/dev/null)
+echo "state $state"
+[ "$state" != degraded ] || systemctl list-units --failed --plain --no-legend | sed 's/^/failed /; s/ loaded .*//'
+cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub | sed 's/^/key /'
