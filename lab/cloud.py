@@ -10,6 +10,8 @@ from lab.machine import REPOSITORY
 
 ACCOUNT = "debian"
 SSH_PORT = 2222
+# The provider's, which the inventory has to declare.
+TIME_SERVER = "10.77.0.1"
 # Seconds for which dpkg's lock is held after the first boot: longer than Ansible takes to reach its first package.
 LOCK_SECONDS = 60
 
@@ -41,7 +43,7 @@ FILES = {
 }
 
 # The rule that matters: an agent of the provider, which has to be declared in the inventory when the kit's firewall takes over.
-UFW_RULES = (f"allow {SSH_PORT}/tcp", "allow from 10.78.0.1 to any port 9100 proto tcp")
+UFW_RULES = (f"allow {SSH_PORT}/tcp", "allow from 10.79.0.1 to any port 9100 proto tcp")
 
 
 def source_files(sources: list[str]) -> dict[str, str]:
@@ -83,6 +85,7 @@ HOOKS = tuple(
         "echo session optional pam_umask.so umask=0077 >> /etc/pam.d/common-$stack; done",
         "systemctl enable first-boot-upgrade.service",
         *(f"ufw {rule}" for rule in UFW_RULES),
+        f'sed -i "s/^pool .*/server {TIME_SERVER} iburst/" /etc/chrony/chrony.conf',
         "sed -i s/^ENABLED=.*/ENABLED=yes/ /etc/ufw/ufw.conf",
         f"rm -f /etc/apt/sources.list && cp -r /{STAGED}/. / && rm -r /{STAGED}",
     )

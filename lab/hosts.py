@@ -31,6 +31,7 @@ from lab.verbs import serve
 PREFIX = "grunnfjell-"
 NETWORK = ipaddress.ip_network("10.77.0.0/24")
 INSIDE_NETWORK = "grunnfjell-inside"
+INSIDE = ipaddress.ip_network("10.79.0.0/24")
 KEY = STATE / "id_ed25519"
 KNOWN_HOSTS = STATE / "known_hosts"
 # Generated like the key; Ansible takes it from ANSIBLE_BECOME_PASSWORD_FILE.
@@ -280,12 +281,21 @@ def log_in(host: Host, deadline: float) -> None:
         time.sleep(0.1)  # between two looks; the deadline ends them
 
 
+def join_inside_network() -> None:
+    """Give this machine an address in the second network: it is the fleet's client there. podman gives it none, nor a way out."""
+    bridge = json.loads(podman("network", "inspect", INSIDE_NETWORK).stdout)[0]["network_interface"]
+    command = ["ip", "address", "replace", f"{INSIDE[1]}/{INSIDE.prefixlen}", "dev", bridge]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+
+
 def ready(hosts: list[Host]) -> dict[str, list[str]]:
     """Start what was stopped, wait for all; answers who was started and which units failed."""
     running = {container.name for container in containers() if container.state == "running"}
     stopped = [host.name for host in hosts if host.container not in running]
     if stopped:
         podman("start", *(PREFIX + name for name in stopped))
+    if any(host.inside for host in hosts):
+        join_inside_network()
     deadline = time.monotonic() + BOOT_DEADLINE_S
     with ThreadPoolExecutor(max_workers=16) as pool:
         booted = list(pool.map(lambda host: boot(host, deadline), hosts))
@@ -333,6 +343,7 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
     labels = {"grunnfjell.checkout": str(REPOSITORY)}
     create = [
         {"name": host.name, "image": host.image, "memory": host.memory, "networks": host.networks}
+        | {"kernel_settings": host.image.endswith("-cloud")}
         | {"labels": labels | {"grunnfjell.made-as": host.made_as, "grunnfjell.known-as": " ".join(host.known_as)}}
         for host in found.create
     ]

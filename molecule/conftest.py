@@ -13,10 +13,12 @@ from authority import REPOSITORY, Authority, of_inventory
 from host_services import log_commands, services_of
 from playing import play
 from recorded import Run, read
+from sudo import use_password
 from testinfra.utils.ansible_runner import AnsibleRunner
 
 # What a test runs is no run of the scenario, and not recorded as one.
 os.environ.pop("ANSIBLE_CALLBACKS_ENABLED", None)
+use_password()
 # Nor is it read by a person: Molecule wants its colours.
 os.environ["ANSIBLE_FORCE_COLOR"] = "0"
 

@@ -147,7 +147,9 @@ def test_chains_that_break_a_fleet_are_refused_by_name(found, said):
 
 def test_an_active_ufw_is_refused_once_with_its_remedy():
     """It has four chains that close, and one command ends them all."""
-    (sentence,) = sentences({**INPUT, "policy": "drop", "owner": "ufw"}, {**FORWARD, "policy": "drop", "rules": 3, "owner": "ufw"})
+    (sentence,) = sentences(
+        {**INPUT, "policy": "drop", "owner": "ufw"}, {**FORWARD, "policy": "drop", "rules": 3, "owner": "ufw"}
+    )
     assert "Declare what `ufw status` lists" in sentence and sentence.endswith("then run `ufw disable`.")
     assert sentences({**INPUT, "owner": "ufw"}, OUTPUT) == []
 

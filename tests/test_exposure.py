@@ -9,7 +9,7 @@ import pytest
 from lab.exposure import __main__ as exposure
 from lab.exposure import judging, report, scan
 from lab.exposure.judging import Verdict
-from lab.exposure.points import Link, Point, link_in, own_hosts_only
+from lab.exposure.points import Link, Point, link_in, network_of
 from lab.exposure.scan import Reached
 from lab.machine import Refusal
 
@@ -114,9 +114,9 @@ def test_the_difference_goes_both_ways_and_reaches_the_report():
 
 
 def test_only_the_labs_own_hosts_are_scanned():
-    own_hosts_only(["10.77.0.11"])
-    with pytest.raises(Refusal, match=r"192\.0\.2\.1: only the lab's own hosts"):
-        own_hosts_only(["10.77.0.11", "192.0.2.1"])
+    assert network_of(["10.77.0.11"]) == "grunnfjell" and network_of(["10.79.0.11"]) == "grunnfjell-inside"
+    with pytest.raises(Refusal, match=r"192\.0\.2\.1: only hosts of the lab"):
+        network_of(["10.77.0.11", "192.0.2.1"])
 
 
 def test_all_ports_are_scanned_without_waiting_for_ever():

@@ -24,11 +24,11 @@ class Sampled:
         self._query = f"{query} \\watch {EVERY_S}\n"
 
     def __enter__(self) -> Sampled:
-        sudo = "" if self._host.user == "root" else "sudo -n "
+        front, password = self._host.elevation
         # As its superuser, for whom PostgreSQL keeps a place when all others are taken.
-        command = sudo + f"runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --dbname={self._database}"
+        command = front + f"runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --dbname={self._database}"
         self._stdin, self._stdout, _ = self._host.ssh.exec_command(command)
-        self._stdin.write(self._query)
+        self._stdin.write(password + self._query)
         self._stdin.flush()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

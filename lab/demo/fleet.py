@@ -22,6 +22,9 @@ BIN = Path(sys.executable).parent
 WANTED = """{{ {
   'groups': group_names,
   'address': topology_address | default(ansible_host),
+  'login': ansible_host | default(inventory_hostname),
+  'port': ansible_port | default(22) | int,
+  'ssh_arguments': ansible_ssh_common_args | default(''),
   'user': ansible_user | default('root'),
   'key': ansible_ssh_private_key_file | default(''),
   'application': application_name | default(''),
@@ -38,6 +41,9 @@ class Host:
     name: str
     groups: tuple[str, ...]
     address: str
+    login: str
+    port: int
+    ssh_arguments: str
     user: str
     key: str
     application: str
@@ -54,22 +60,62 @@ class Host:
     @cached_property
     def ssh(self) -> paramiko.SSHClient:
         client = paramiko.SSHClient()
-        # Ansible has just been there, and has judged the host's key.
+        # Ansible has just been there, and has verified the host's key.
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
         # Ansible reads a relative path from the repository's root, where ansible.cfg is.
         key = str(REPOSITORY / self.key) if self.key else None
-        client.connect(self.address, username=self.user, key_filename=key, timeout=10)
+        through = proxy_command(self.ssh_arguments, self.login, self.port)
+        sock = (
+            paramiko.ProxyCommand(f"sh -c {shlex.quote(f'cd {shlex.quote(str(REPOSITORY))} && exec {through}')}")
+            if through
+            else None
+        )
+        client.connect(self.login, port=self.port, username=self.user, key_filename=key, timeout=20, sock=sock)
         return client
 
+    @cached_property
+    def elevation(self) -> tuple[str, str]:
+        """What comes in front of a command that needs root, and before its standard input: sudo's password, where it asks."""
+        if self.user == "root":
+            return "", ""
+        if self.ssh.exec_command("sudo -n true")[1].channel.recv_exit_status() == 0:
+            return "sudo -n ", ""
+        return "sudo -kSp '' ", become_password() + "\n"
+
     def run(self, command: list[str], stdin: str = "", timeout_s: float = 120) -> str:
-        line = shlex.join(command if self.user == "root" else ["sudo", "-n", *command])
-        writing, reading, failing = self.ssh.exec_command(line, timeout=timeout_s)
-        writing.write(stdin)
+        front, password = self.elevation
+        writing, reading, failing = self.ssh.exec_command(front + shlex.join(command), timeout=timeout_s)
+        writing.write(password + stdin)
         writing.channel.shutdown_write()
-        said, complained = reading.read().decode(), failing.read().decode()
+        output, errors = reading.read().decode(), failing.read().decode()
         if reading.channel.recv_exit_status():
-            raise Refusal(f"{self.name}: {shlex.join(command)} failed:\n{complained or said}")
-        return said
+            raise Refusal(f"{self.name}: {shlex.join(command)} failed:\n{errors or output}")
+        return output
+
+
+def become_password() -> str:
+    """Where Ansible takes it from in a run without a person."""
+    file = os.environ.get("ANSIBLE_BECOME_PASSWORD_FILE")
+    if not file:
+        raise Refusal("sudo asks for a password there: write it to a file and name that file in ANSIBLE_BECOME_PASSWORD_FILE.")
+    return (REPOSITORY / file).read_text(encoding="utf-8").strip()
+
+
+def proxy_command(arguments: str, host: str, port: int) -> str | None:
+    """What ssh would run to reach the host by these arguments (ansible_ssh_common_args); None for a direct way.
+
+    >>> proxy_command("-o StrictHostKeyChecking=yes -J me@jump.test:2222", "10.0.0.5", 22)
+    'ssh -W 10.0.0.5:22 -p 2222 me@jump.test'
+    """
+    words = shlex.split(arguments)
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        option = following if word == "-o" else word.removeprefix("-o")
+        if option.startswith("ProxyCommand="):
+            return option.removeprefix("ProxyCommand=").replace("%h", host).replace("%p", str(port))
+        if jump := following if word == "-J" else option.removeprefix("ProxyJump=") if option.startswith("ProxyJump=") else "":
+            server, _, at = jump.partition(":")
+            return shlex.join(["ssh", "-W", f"{host}:{port}", *(["-p", at] if at else []), server])
+    return None
 
 
 @dataclass(frozen=True)

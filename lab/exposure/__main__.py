@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from lab.exposure import capture, judging, report, scan
 from lab.exposure.asked import asked
 from lab.exposure.judging import Flow, Verdict
-from lab.exposure.points import Link, Point, controller, host_points, link, own_hosts_only, stranger
+from lab.exposure.points import Link, Point, controller, host_points, link, network_of, stranger
 from lab.exposure.scan import Reached
 from lab.machine import REPOSITORY, Refusal, fail, give_back, install_packages
 
@@ -60,11 +60,11 @@ def look_by_ipv6(point: Point, hosts: dict[str, str], links: dict[str, Link], li
 
 
 def look_from_everywhere(hosts: dict[str, str], flows: Sequence[Flow]) -> tuple[Verdict, list[Point], dict[str, Link]]:
-    own_hosts_only(list(hosts.values()))
+    network = network_of(list(hosts.values()))
     inside = host_points(hosts)
     listening = {point.name: scan.udp_listeners(point.run(["ss", "-lnuH"]).stdout) for point in inside}
-    with stranger() as outside:
-        points = [*inside, controller(), outside]
+    with stranger(network) as outside:
+        points = [*inside, controller(network), outside]
         if taken := [point.name for point in inside if point.address == outside.address]:
             raise Refusal(f"{taken[0]} has the stranger's address, {outside.address}; give it another.")
         links = {point.name: link(point) for point in points}

@@ -17,7 +17,7 @@ from lab.demo import traffic, videos
 from lab.demo.fleet import Fleet
 from lab.exposure import wire
 from lab.exposure.asked import asked
-from lab.exposure.points import bridge
+from lab.exposure.points import bridge, network_of
 from lab.machine import Refusal
 
 FILM = videos.Video("capture", (320, 180), 1, (320, 180))
@@ -52,7 +52,7 @@ def recorded(hosts: Sequence[str], file: Path) -> Iterator[None]:
         "tcpdump",
         "--immediate-mode",
         "-i",
-        bridge(),
+        bridge(network_of(hosts)),
         "-s",
         "0",
         "-U",

@@ -10,13 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lab.hosts import NETWORK, PREFIX
+from lab.hosts import INSIDE, INSIDE_NETWORK, NETWORK, PREFIX
 from lab.machine import Refusal, podman
 
 CONTROLLER = "controller"
 OUTSIDE = "outside"
-# A host of no inventory: the last address of the network but one that no host of the lab may take.
-STRANGER = str(NETWORK[-2])
+NETWORKS = {"grunnfjell": NETWORK, INSIDE_NETWORK: INSIDE}
 # Its address on the link, given instead of made up, so that it need not be asked for on the network first and is there at once.
 STRANGERS_LINK = "fe80::67:ff"
 # Another network's namespace is root's to enter.
@@ -51,12 +50,22 @@ def host_points(addresses: dict[str, str]) -> list[Point]:
     ]
 
 
-def controller() -> Point:
-    return Point(CONTROLLER, str(NETWORK[1]))
+def network_of(addresses: Sequence[str]) -> str:
+    """The network of the lab that all of these hosts talk by; a scan is for the lab's hosts only, whatever an inventory says."""
+    for name, network in NETWORKS.items():
+        if all(ipaddress.ip_address(address) in network for address in addresses):
+            return name
+    raise Refusal(
+        f"{', '.join(addresses)}: only hosts of the lab are scanned, all in {' or all in '.join(map(str, NETWORKS.values()))}."
+    )
 
 
-def bridge() -> str:
-    return json.loads(podman("network", "inspect", "grunnfjell").stdout)[0]["network_interface"]
+def controller(network: str = "grunnfjell") -> Point:
+    return Point(CONTROLLER, str(NETWORKS[network][1]))
+
+
+def bridge(network: str) -> str:
+    return json.loads(podman("network", "inspect", network).stdout)[0]["network_interface"]
 
 
 @dataclass(frozen=True)
@@ -85,13 +94,6 @@ def link(point: Point) -> Link:
     raise Refusal(f"{point.name} has not made sure yet that its IPv6 address is its own: it came up a moment ago. Ask again.")
 
 
-def own_hosts_only(addresses: Sequence[str]) -> None:
-    """A scan is for the lab's own network, whatever an inventory says."""
-    strange = [address for address in addresses if ipaddress.ip_address(address) not in NETWORK]
-    if strange:
-        raise Refusal(f"{', '.join(strange)}: only the lab's own hosts are scanned, which live in {NETWORK}.")
-
-
 def _ip(*arguments: str, check: bool = True) -> None:
     done = subprocess.run([*AS_ROOT, "ip", *arguments], text=True, capture_output=True, check=False)
     if check and done.returncode:
@@ -99,14 +101,18 @@ def _ip(*arguments: str, check: bool = True) -> None:
 
 
 @contextmanager
-def stranger(address: str = STRANGER) -> Iterator[Point]:
-    """A machine on the lab's network that no inventory knows, for as long as the block lasts."""
+def stranger(network: str = "grunnfjell", address: str = "") -> Iterator[Point]:
+    """A machine on the lab's network that no inventory knows, for as long as the block lasts.
+
+    address: the network's last unless given, which no host of the lab may take.
+    """
+    address = address or str(NETWORKS[network][-2])
     name, link = f"grunnfjell-{OUTSIDE}-{os.getpid()}", f"gfout{os.getpid() % 10**8}"
     _ip("netns", "add", name)
     try:
         _ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", name)
-        _ip("link", "set", link, "master", bridge(), "up")
-        _ip("-n", name, "address", "add", f"{address}/{NETWORK.prefixlen}", "dev", "eth0")
+        _ip("link", "set", link, "master", bridge(network), "up")
+        _ip("-n", name, "address", "add", f"{address}/{NETWORKS[network].prefixlen}", "dev", "eth0")
         _ip("-n", name, "link", "set", "eth0", "addrgenmode", "none", check=False)
         for device in ("lo", "eth0"):
             _ip("-n", name, "link", "set", device, "up")

@@ -53,6 +53,8 @@ def times(record: Record, now: float) -> list[str]:
                 slowest[task] = max(took, slowest.get(task, 0))
     lines = []
     for id, took in seconds.items():
+        if took < 1:  # every imported playbook checks that the fleet was checked
+            continue
         lines.append(f"{duration(took):>12}  {names[id]}")
         lines += [f"{duration(of_task):>12}    {task}" for task, of_task in long.get(id, {}).items()]
     if len(seconds) > 1:

@@ -1,0 +1,107 @@
+"""A run that is killed anywhere is completed by the next one, down to what each running service has read."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from authority import REPOSITORY
+from conftest import differences
+from playing import play
+
+SEED, CUTS = 20261129, int(os.environ.get("CUTS", "20"))
+# An edit that reaches every service: some are reloaded for it, some restarted.
+EDIT = {
+    "host_journal_max_use": "300M",
+    "host_banner": "The other inventory.",
+    "host_ssh_tcp_forwarding": True,
+    "host_sysctl": {"net.core.somaxconn": 2048, "net.ipv4.conf.*.rp_filter": 2, "net.ipv4.conf.*.log_martians": 0},
+    "rabbitmq_vm_memory_high_watermark": 0.6,
+    "postgresql_parameters": {"log_min_duration_statement": 750},
+    "pgbouncer_server_login_retry": 2,
+    "celery_worker_concurrency": 3,
+    "producer_threads": 12,
+}
+# Their processes differ from run to run; what they run with is compared.
+PROCESSES = ("units", "programs")
+
+
+@pytest.fixture(scope="module")
+def inventories(inventory):
+    edited = Path(f"{inventory.rstrip('/')}-edited")
+    shutil.rmtree(REPOSITORY / edited, ignore_errors=True)
+    shutil.copytree(REPOSITORY / inventory, REPOSITORY / edited, symlinks=True)
+    (REPOSITORY / edited / "group_vars/all/zz_edit.yml").write_text(yaml.safe_dump(EDIT), encoding="utf-8")
+    yield [inventory, str(edited)]
+    shutil.rmtree(REPOSITORY / edited)
+
+
+@pytest.fixture(scope="module")
+def whole(site, state):
+    """The state of the hosts, with whether each host's running sshd carries connections."""
+
+    def read():
+        found = state()
+        for host in site.hosts:
+            key = ["-i", host.key, "-l", host.user, "-p", str(host.port), *shlex.split(host.ssh_arguments)]
+            options = ["-o", "BatchMode=yes", "-o", "ControlPath=none", "-W", f"127.0.0.1:{host.port}"]
+            done = subprocess.run(
+                ["ssh", *key, *options, host.login], cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, check=False
+            )
+            found[host.name]["sshd"] = {"carries connections": done.stdout.startswith(b"SSH-")}
+        return found
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(inventories, whole):
+    """For each of the two inventories, the state after a whole run, and the number of that run's tasks."""
+    results = []
+    for name in (inventories[1], inventories[0], inventories[1]):
+        run = play(name, "site.yml")
+        assert run.returncode == 0, run.printed[-6000:]
+        results.append((whole(), len(re.findall(r"^TASK \[", run.printed, re.MULTILINE))))
+    first, plain, edited = results
+    assert differences(first[0], edited[0], but=PROCESSES) == [], "two whole runs of one inventory differ"
+    parts = {line.split(": ")[1] for line in differences(plain[0], edited[0])}
+    assert parts >= {"files", "firewall", "kernel", "journal", "broker", "database", "pooler", "commands", "sshd"}, parts
+    return {inventories[0]: plain, inventories[1]: edited}
+
+
+def cut_off(inventory: str, task: int, after: float) -> str:
+    """The name of the task at which the run was killed; empty if it ended before."""
+    more = {
+        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(REPOSITORY / "molecule/cloud/callback_plugins"),
+        "ANSIBLE_CALLBACKS_ENABLED": "cut_off",
+        "CUT_OFF_TASK": str(task),
+        "CUT_OFF_AFTER": str(after),
+    }
+    done = subprocess.run(
+        [REPOSITORY / ".venv/bin/ansible-playbook", "-i", inventory, "site.yml"], cwd=REPOSITORY, env=os.environ | more,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
+    )  # fmt: skip
+    named = re.findall(r"^CUT OFF: (.*)$", done.stdout, re.MULTILINE)
+    assert done.returncode != 0 or not named, "the run was to be killed, and ended well"
+    return named[0] if named else ""
+
+
+@pytest.mark.parametrize("number", range(CUTS))
+def test_a_killed_run_is_completed_by_the_next(number, inventories, uninterrupted, whole):
+    wanted = inventories[number % 2]
+    state, tasks = uninterrupted[wanted]
+    chance = random.Random(f"{SEED}/{number}")
+    task, after = chance.randint(1, tasks), round(chance.uniform(0, 2), 2)
+    name = cut_off(wanted, task, after)
+    print(f"cut {number}: {after} s into task {task} of {tasks}, {name!r}")
+    run = play(wanted, "site.yml")
+    assert run.returncode == 0, f"cut at {name!r}:\n{run.printed[-6000:]}"
+    assert differences(state, whole(), but=PROCESSES) == [], f"cut at {name!r}"

@@ -1,0 +1,87 @@
+"""A blank fleet of cloud images, from the refusals to the first finished job. Each test begins where the last one ended."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import command, differences
+from playing import play
+
+PREVIOUS = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+sed s/trixie/bookworm/g /etc/apt/sources.list.d/debian.sources > /etc/apt/sources.list.d/previous.sources
+apt-get -qq -o DPkg::Lock::Timeout=180 update
+apt-get -qq -y -o DPkg::Lock::Timeout=180 install --no-install-recommends postgresql-15
+rm /etc/apt/sources.list.d/previous.sources
+runuser -u postgres -- psql -q -c 'CREATE TABLE kept AS SELECT 42 AS answer'
+"""
+UPGRADE = """
+set -eu
+export DEBIAN_FRONTEND=noninteractive
+apt-get -qq update
+apt-get -qq -y install --no-install-recommends postgresql-17
+pg_upgradecluster -v 17 15 main
+"""
+LOCK_AGAIN = """
+rm /var/lib/first-boot-upgrade
+systemctl restart first-boot-upgrade
+while [ ! -e /var/lib/first-boot-upgrade ]; do sleep 0.1; done
+"""
+
+
+@pytest.fixture(scope="module")
+def data(site):
+    return site.group("postgresql")[0]
+
+
+def test_an_active_ufw_is_refused_with_its_remedy_and_nothing_changes(inventory, state):
+    before = state()
+    run = play(inventory, "site.yml")
+    assert run.returncode != 0 and not run.changed, run.printed[-3000:]
+    assert "ufw is active and drops what it does not know" in run.said and "then run `ufw disable`" in run.said
+    assert differences(before, state(), but=("units",)) == []
+
+
+def test_a_missing_sudo_password_ends_the_run_before_any_host_changes(inventory, monkeypatch):
+    monkeypatch.delenv("ANSIBLE_BECOME_PASSWORD_FILE")
+    run = play(inventory, "site.yml")
+    assert run.returncode != 0 and not run.changed, run.printed[-3000:]
+    assert "Missing sudo password" in run.printed[-1500:]
+
+
+def test_data_of_the_previous_postgresql_is_refused_and_kept_by_the_sentence_s_remedy(site, data, inventory):
+    for host in site.hosts:
+        host.run(["ufw", "disable"])
+    data.run(["sh", "-c", PREVIOUS], timeout_s=600)
+    run = play(inventory, "site.yml")
+    assert run.returncode != 0, run.printed[-3000:]
+    assert "holds data of PostgreSQL 15" in run.said and "pg_upgradecluster -v 17 15 main" in run.said
+    # The play that measures every host may install fio; nothing else.
+    assert set(run.changed) == set(), run.printed[-3000:]
+    data.run(["sh", "-c", UPGRADE], timeout_s=600)
+
+
+def test_a_first_run_waits_while_another_program_holds_dpkg_s_lock(site, inventory, data):
+    for host in site.hosts:
+        host.run(["sh", "-c", LOCK_AGAIN])
+    run = play(inventory, "site.yml")
+    assert run.returncode == 0, run.printed[-6000:]
+    kept = ["runuser", "-u", "postgres", "--", "psql", "-XAtc", "SELECT answer FROM kept"]
+    assert data.run(kept).strip() == "42", "the data of the previous version"
+
+
+def test_the_second_run_changes_nothing(inventory):
+    run = play(inventory, "site.yml")
+    assert run.returncode == 0 and run.changed == {}, run.printed[-6000:]
+
+
+def test_the_provider_s_time_service_stays_and_asks_the_declared_server(site):
+    for host in site.hosts:
+        assert host.run(["systemctl", "is-active", "chrony"]).strip() == "active"
+        assert "10.77.0.1" in host.run(["chronyc", "-n", "sources"])
+
+
+def test_a_job_is_accepted_and_done(inventory):
+    done = command(".venv/bin/python", "-m", "lab.demo", "--inventory", inventory, "--no-converge", "--rounds", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "lost          0" in done.stdout, done.stdout

@@ -1,0 +1,41 @@
+"""Commands that look at a fleet change nothing on it, and get in as Ansible does: by jump host, port and sudo."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import command, differences
+
+# Units that a timer of Debian's starts when its time has come.
+BY_TIMER = ("apt-daily", "dpkg-db-backup", "e2scrub", "fstrim", "logrotate", "man-db", "systemd-tmpfiles", "phpsessionclean")
+
+
+def disturbed(before, after) -> list[str]:
+    return [line for line in differences(before, after) if not any(f"units: {unit}" in line for unit in BY_TIMER)]
+
+
+def test_make_verify_changes_no_file_and_restarts_nothing(inventory, state):
+    before = state()
+    done = command("make", "verify", f"INVENTORY={inventory}")
+    assert done.returncode == 0, done.stdout[-6000:]
+    print(done.stdout.strip().splitlines()[-1])
+    assert disturbed(before, state()) == []
+
+
+LOOKS = {
+    "status": ["make", "status"],
+    "plan": ["make", "plan"],
+    "residency": ["make", "residency"],
+    # Without its capture, for which it sends a job.
+    "exposure": [".venv/bin/python", "-m", "lab.exposure", "--no-capture"],
+    # Without lynis, which takes minutes: here it is the way in that matters.
+    "audit": [".venv/bin/python", "-m", "lab.audit", "ssh", "tls", "secrets"],
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_what_only_looks_works_and_disturbs_nobody(name, inventory, state):
+    before = state()
+    arguments = [f"INVENTORY={inventory}"] if LOOKS[name][0] == "make" else ["--inventory", inventory]
+    done = command(*LOOKS[name], *arguments)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert disturbed(before, state()) == []

@@ -1,0 +1,41 @@
+"""sudo with a password for testinfra, which knows sudo without one only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import testinfra.backend
+from testinfra.backend.base import CommandResult
+from testinfra.backend.ssh import SshBackend
+
+PASSWORD_FILE = "ANSIBLE_BECOME_PASSWORD_FILE"
+
+
+class SshBackendWithPassword(SshBackend):
+    """Asks each host once whether its sudo wants a password, and then sends it on the command's standard input."""
+
+    asks: bool | None = None
+
+    def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
+        if self.asks is None:
+            self.asks = False
+            self.asks = self.run_ssh("sudo -n true").rc != 0
+        if not self.asks:
+            return super().get_sudo_command(command, sudo_user)
+        return self.quote("sudo -kSp '' -u %s /bin/sh -c %s", sudo_user or "root", command)
+
+    def run_local(self, command: str, *args: str) -> CommandResult:
+        if not self.asks:
+            return super().run_local(command, *args)
+        line = self.encode(self.quote(command, *args))
+        password = Path(os.environ[PASSWORD_FILE]).read_bytes().strip() + b"\n"
+        done = subprocess.run(line, shell=True, input=password, capture_output=True, check=False)
+        return self.result(done.returncode, line, done.stdout, done.stderr)
+
+
+def use_password() -> None:
+    """Every SSH backend of this session, where a password is given as Ansible takes it in a run without a person."""
+    if os.environ.get(PASSWORD_FILE):
+        testinfra.backend.BACKENDS["ssh"] = f"{__name__}.SshBackendWithPassword"
