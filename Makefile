@@ -106,6 +106,13 @@ judges:
 mutants: setup  ## Break each role on purpose and see its tests notice (build/mutants.json)
 	@$(SUDO) $(BIN)/python -m lab.mutants $(ROLE)
 
+# CUTS=5 kills five runs instead of twenty; KEEP=1 leaves the hosts running. Their sudo asks for a password, which `make lab` generates.
+test-cloud: INVENTORY := $(if $(filter-out file,$(origin INVENTORY)),$(INVENTORY),inventories/cloud)
+test-cloud: export ANSIBLE_BECOME_PASSWORD_FILE := $(CURDIR)/build/lab/become-password
+test-cloud: setup  ## Start hosts with the habits of cloud images, provision them through a jump host, kill runs at 20 tasks
+	@$(BIN)/python -m lab.ci cloud --inventory $(INVENTORY); status=$$?; \
+	  [ -n "$(KEEP)" ] || $(SUDO) $(PLAY) lab/remove.yml || status=1; exit $$status
+
 # On machines whose kernel is their own; KEEP=1 leaves them standing. Its inventory is not the lab's.
 test-kvm kvm: INVENTORY := $(if $(filter-out file,$(origin INVENTORY)),$(INVENTORY),inventories/kvm)
 test-kvm: setup  ## Start virtual machines, run the site on them, reboot them, fill a disk

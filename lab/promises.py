@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.ci.steps import VERIFIED
 from lab.machine import REPOSITORY
 
 PAGE = REPOSITORY / "docs/promises.md"
 # Scenarios that carry no role's name.
-TITLES = {"default": "The whole site", "kvm": "Virtual machines"}
-# A marker that says where alone a promise can be asked; without one it is asked wherever the inventory leads.
-PLACES = {"scenario": "its scenario", "disruptive": "lab"}
+TITLES = {"default": "The whole site", "cloud": "Cloud images", "kvm": "Virtual machines"}
+# Folders that a target of their own asks, on hosts of its own.
+TARGETS = {"kvm": "`make test-kvm`", "cloud": "`make test-cloud`"}
 # Words as their owners write them.
 SPELLING = {
     "celery": "Celery",
@@ -72,8 +73,19 @@ def promises_in(path: Path) -> Iterator[Promise]:
     for node in body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             marked = everywhere | markers(node.decorator_list)
-            places = [place for marker, place in PLACES.items() if marker in marked][:1]
-            yield Promise(sentence(node.name), path, ", ".join(places) or "lab, live fleet")
+            yield Promise(sentence(node.name), path, ", ".join(asked_on(path.parent.parent.name, marked)))
+
+
+def asked_on(folder: str, marked: set[str]) -> list[str]:
+    """Where the tests of molecule/`folder` with these markers are asked, by the commands in lab/ci/steps.py."""
+    if folder in TARGETS:
+        return [TARGETS[folder]]
+    places = [] if folder == "default" else ["scenario"]
+    if folder not in VERIFIED or "scenario" in marked:
+        return places
+    if "long" in marked:
+        return [*places, "`make test-operations`"]
+    return [*places, "lab", *([] if "disruptive" in marked else ["live fleet"])]
 
 
 def scenarios(home: Path) -> dict[str, list[Promise]]:
@@ -116,8 +128,8 @@ def page() -> str:
         f"The kit makes **{total} promises**, kept by {tests} tests. A promise is what a running service is asked, or a wrong",
         "inventory that is refused before any host changes; a test that runs with several values counts once.",
         "",
-        "`make verify INVENTORY=inventories/NAME` asks a running fleet for all that are asked of a live fleet. What is asked in",
-        "the lab alone stops, kills or fills a service.",
+        '`make verify INVENTORY=inventories/NAME` asks a running fleet for those marked "live fleet"; the others stop, kill or',
+        'fill a service, or need hosts made for them. "Scenario" is `molecule test -s` of the role.',
         "",
         "| of | promises | tests |",
         "|---|---:|---:|",

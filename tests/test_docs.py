@@ -33,7 +33,8 @@ def test_a_name_reads_as_the_sentence_that_it_is() -> None:
 
 
 def test_a_promise_counts_once_and_says_where_it_is_asked(tmp_path: Path) -> None:
-    file = tmp_path / "test_broker.py"
+    file = tmp_path / "molecule/rabbitmq/tests/test_broker.py"
+    file.parent.mkdir(parents=True)
     file.write_text(
         "import pytest\n"
         "@pytest.mark.parametrize('port', [1, 2])\n"
@@ -43,11 +44,26 @@ def test_a_promise_counts_once_and_says_where_it_is_asked(tmp_path: Path) -> Non
         "def helper(): ...\n"
     )
     assert [(promise.sentence, promise.asked) for promise in promises.promises_in(file)] == [
-        ("It answers.", "lab, live fleet"),
-        ("It comes back.", "lab"),
+        ("It answers.", "scenario, lab, live fleet"),
+        ("It comes back.", "scenario, lab"),
     ]
     file.write_text("import pytest\npytestmark = [pytest.mark.disruptive, pytest.mark.scenario]\ndef test_it_boots(): ...\n")
-    assert [promise.asked for promise in promises.promises_in(file)] == ["its scenario"]
+    assert [promise.asked for promise in promises.promises_in(file)] == ["scenario"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "marked", "places"),
+    [
+        ("kvm", set(), ["`make test-kvm`"]),
+        ("cloud", set(), ["`make test-cloud`"]),
+        ("residency", set(), ["scenario"]),
+        ("shared", set(), ["scenario"]),
+        ("default", {"long", "disruptive"}, ["`make test-operations`"]),
+        ("default", set(), ["lab", "live fleet"]),
+    ],
+)
+def test_nobody_is_told_of_a_live_fleet_that_is_never_asked(folder, marked, places) -> None:
+    assert promises.asked_on(folder, marked) == places
 
 
 def test_a_name_in_a_sentence_is_code_and_nothing_else_is_markdown() -> None:

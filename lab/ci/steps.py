@@ -12,6 +12,8 @@ from lab.machine import REPOSITORY
 # These run no service: the tests of topology describe wrong fleets, and those of residency do what nobody declared; only hosts
 # of their own will do.
 ROLES = sorted({path.name for path in (REPOSITORY / "roles").iterdir()} - {"topology", "residency"})
+# The folders of tests that `make verify` asks a fleet.
+VERIFIED = [*ROLES, "default"]
 KVM_TESTS = "molecule/kvm/tests"
 
 
@@ -21,7 +23,7 @@ def tool(name: str, *arguments: str) -> Callable[[str], list[str]]:
 
 def asked(inventory: str, marked: str, report: Path, *options: str) -> list[str]:
     # Each test file names its hosts in testinfra_hosts; --hosts would overrule them all.
-    tests = [f"molecule/{name}/tests" for name in [*ROLES, "default"] if (REPOSITORY / f"molecule/{name}/tests").is_dir()]
+    tests = [f"molecule/{name}/tests" for name in VERIFIED if (REPOSITORY / f"molecule/{name}/tests").is_dir()]
     if Path(inventory).resolve() != REPOSITORY / "inventories/lab":
         marked += " and not disruptive"
     command = [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", "-m", marked, f"--junitxml={report}"]
@@ -51,6 +53,12 @@ def guests_work(inventory: str) -> list[str]:
     return [str(BIN / "python"), "-m", "lab.demo", "--inventory", inventory, "--rounds", "1", "--figures", figures]
 
 
+def cloud_tests(inventory: str) -> list[str]:
+    # In this order: the first file provisions the hosts, the last one kills runs.
+    files = [f"molecule/cloud/tests/{name}.py" for name in ("test_first_run", "test_reading", "test_cut_off")]
+    return [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", f"--junitxml={BUILD / 'junit-cloud.xml'}", *files]
+
+
 STEPS = (
     Step("ansible-lint", "lint", tool("ansible-lint", "-q"), beside=True),
     Step("yamllint", "lint", tool("yamllint", "--strict", "."), beside=True),
@@ -63,9 +71,11 @@ STEPS = (
     Step("operations", "operations", operations, BUILD / "junit-operations.xml", needs="demo"),
     Step("a real job", "verify", real_job, BUILD / "junit-job.xml", needs="demo"),
     Step("drill", "drill", lambda inventory: ["make", "--no-print-directory", "drill", "DRILL=--short"]),
+    Step("cloud-hosts", "cloud", lambda inventory: ["make", "--no-print-directory", "lab", "secrets", f"INVENTORY={inventory}"]),
+    Step("cloud-tests", "cloud", cloud_tests, BUILD / "junit-cloud.xml", needs="cloud-hosts"),
     Step("guests", "kvm", lambda inventory: ["make", "--no-print-directory", "kvm", f"INVENTORY={inventory}"]),
     Step("guests-work", "kvm", guests_work, needs="guests"),
     Step("guests-tests", "kvm", guests_tests, BUILD / "junit-kvm.xml", needs="guests-work"),
 )
-# What takes half an hour of its own is asked for by name: `make test-kvm`, `make test-operations`.
-DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part not in ("kvm", "operations")))
+# What takes half an hour runs by name only: `make test-kvm`, `make test-operations`, `make test-cloud`.
+DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part not in ("kvm", "operations", "cloud")))
