@@ -298,3 +298,24 @@ def test_a_migration_that_hangs_is_ended(tmp_path: Path) -> None:
         build.command("its migration", ["sh", "-c", "echo why >&2; exit 3"])
     assert "why" in str(failed.value)
     build.command("its migration", ["true"])
+
+
+def test_a_migration_is_repeated_when_the_pooler_answers_from_memory(tmp_path: Path) -> None:
+    """The first client after the database was away gets PgBouncer's cached error; the migration has not begun then."""
+    script = tmp_path / "migrate"
+    script.write_text(
+        f'[ -e {tmp_path}/asked ] && exit 0; touch {tmp_path}/asked; echo "FATAL:  server login has been failing, '
+        'cached error: connect failed (server_login_retry)" >&2; exit 1\n'
+    )
+    build = Build(SimpleNamespace(params={"timeout": 10}), tmp_path / "abc")
+    build.command("its migration", ["sh", str(script)])
+
+
+def test_a_migration_that_fails_is_not_repeated(tmp_path: Path) -> None:
+    def fail_json(msg: str) -> None:
+        raise RuntimeError(msg)
+
+    build = Build(SimpleNamespace(params={"timeout": 10}, fail_json=fail_json), tmp_path / "abc")
+    with pytest.raises(RuntimeError, match="its migration failed"):
+        build.command("its migration", ["sh", "-c", f"echo once >> {tmp_path}/log; echo 'column exists' >&2; exit 1"])
+    assert (tmp_path / "log").read_text() == "once\n"

@@ -158,6 +158,11 @@ def named(directory: Path, names: list[str]) -> set[str]:
     return {name for name in names if any(bytes(directory / name) in text for text in texts)}
 
 
+# PgBouncer gives this answer to the first client after the database was away, however long ago, and only then tries to connect. The
+# migration has not begun.
+POOLER_REMEMBERS = "server login has been failing, cached error"
+
+
 class Build:
     """One release in the making."""
 
@@ -170,6 +175,8 @@ class Build:
         seconds = self.module.params["timeout"]
         try:
             done = bounded.run(argv, seconds, cwd="/")
+            if POOLER_REMEMBERS in done.stdout + done.stderr:
+                done = bounded.run(argv, seconds, cwd="/")
         except subprocess.TimeoutExpired:
             self.module.fail_json(
                 msg=f"Release {self.name}: {what} did not end within {seconds} s (application_build_timeout), and was ended "
