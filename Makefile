@@ -1,5 +1,6 @@
 # Every target is a sentence that a person may say; what it does lives in lab/, playbooks/ and site.yml.
 INVENTORY ?= inventories/lab
+DRILL_INVENTORY ?= inventories/drill
 DEBIAN    ?= 12 13
 BIN       := .venv/bin
 # Containers with an address of their own need root; nothing else does.
@@ -64,9 +65,10 @@ rotate: setup  ## Change every secret of INVENTORY at work, without a lost job (
 	@$(PLAY) playbooks/rotate.yml $(if $(SECRET),-e rotate=$(SECRET)) $(if $(APPLICATION),-e rotate_application=$(APPLICATION))
 
 #: Judge it
+# DRILL_INVENTORY=inventories/drill-cloud hurts a fleet of cloud images.
 drill: setup  ## Hurt a fleet of its own at work in every way, prove that it lost nothing (build/drill.html)
-	@$(MAKE) --no-print-directory lab secrets INVENTORY=inventories/drill
-	@$(SUDO) $(BIN)/python -m lab.drill $(DRILL)
+	@$(MAKE) --no-print-directory lab secrets INVENTORY=$(DRILL_INVENTORY)
+	@$(SUDO) $(BIN)/python -m lab.drill --inventory $(DRILL_INVENTORY) $(DRILL)
 
 # KEEP=1 leaves its hosts standing.
 drill-herd: setup  ## Wake 240 workers upon 20,000 jobs, with PgBouncer and past it (build/herd.html)
