@@ -34,4 +34,8 @@ class CallbackModule(CallbackBase):
         self._begun += 1
         if self._begun == self.get_option("task"):
             print(f"CUT OFF: {task.get_name()}", flush=True)
+            # A timer, so that the task has begun on the hosts.
             threading.Timer(self.get_option("after"), os.killpg, (os.getpgrp(), signal.SIGKILL)).start()
+
+    def v2_playbook_on_stats(self, stats) -> None:
+        print(f"TASKS BEGUN: {self._begun}", flush=True)

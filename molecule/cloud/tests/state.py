@@ -11,8 +11,10 @@ from pathlib import Path
 
 # Where the kit and Debian's packages keep what a run could change.
 TREES = ("/etc", "/usr/local", "/opt", "/root", "/home", "/srv", "/var/spool/cron", "/var/lib/newsroom", "/var/lib/grunnfjell")
-# Written by programs that nobody asked to: apt's cache of a mirror, Python's compiled modules, sudo's notes.
-NOISE = re.compile(r"\.pyc$|__pycache__|/\.ansible|/\.cache|/\.bash_history|/etc/\.pwd\.lock|-$|/etc/resolv\.conf|/etc/mtab")
+# Written by programs by themselves, or by the world's changes: compiled modules, what names resolved to at the last run.
+NOISE = re.compile(
+    r"/firewall/addresses\.json$|\.pyc$|__pycache__|/\.ansible|/\.cache|/\.bash_history|/etc/\.pwd\.lock|-$|/etc/resolv\.conf|/etc/mtab"
+)
 UNITS = ("ActiveState", "UnitFileState", "MainPID", "NRestarts", "ActiveEnterTimestampMonotonic")
 
 

@@ -7,6 +7,7 @@ import random
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 import yaml
 from authority import REPOSITORY
 from conftest import differences
-from playing import play
+from playing import Played
 
 SEED, CUTS = 20261129, int(os.environ.get("CUTS", "20"))
 # An edit that reaches every service: some are reloaded for it, some restarted.
@@ -61,23 +62,8 @@ def whole(site, state):
     return read
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(inventories, whole):
-    """For each of the two inventories, the state after a whole run, and the number of that run's tasks."""
-    results = []
-    for name in (inventories[1], inventories[0], inventories[1]):
-        run = play(name, "site.yml")
-        assert run.returncode == 0, run.printed[-6000:]
-        results.append((whole(), len(re.findall(r"^TASK \[", run.printed, re.MULTILINE))))
-    first, plain, edited = results
-    assert differences(first[0], edited[0], but=PROCESSES) == [], "two whole runs of one inventory differ"
-    parts = {line.split(": ")[1] for line in differences(plain[0], edited[0])}
-    assert parts >= {"files", "firewall", "kernel", "journal", "broker", "database", "pooler", "commands", "sshd"}, parts
-    return {inventories[0]: plain, inventories[1]: edited}
-
-
-def cut_off(inventory: str, task: int, after: float) -> str:
-    """The name of the task at which the run was killed; empty if it ended before."""
+def converge(inventory: str, task: int = 0, after: float = 0) -> Played:
+    """A run of the site, killed some seconds after its task of this number began; 0: not killed."""
     more = {
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
         "ANSIBLE_CALLBACK_PLUGINS": str(REPOSITORY / "molecule/cloud/callback_plugins"),
@@ -89,19 +75,34 @@ def cut_off(inventory: str, task: int, after: float) -> str:
         [REPOSITORY / ".venv/bin/ansible-playbook", "-i", inventory, "site.yml"], cwd=REPOSITORY, env=os.environ | more,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
     )  # fmt: skip
-    named = re.findall(r"^CUT OFF: (.*)$", done.stdout, re.MULTILINE)
-    assert done.returncode != 0 or not named, "the run was to be killed, and ended well"
-    return named[0] if named else ""
+    return Played(done.returncode, done.stdout + done.stderr)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(inventories, whole):
+    """For each of the two inventories, the state after a whole run, and the number of that run's tasks."""
+    results = {}
+    for name in inventories[::-1]:
+        run = converge(name)
+        assert run.returncode == 0, run.printed[-6000:]
+        (tasks,) = re.findall(r"^TASKS BEGUN: (\d+)", run.printed, re.MULTILINE)
+        results[name] = (whole(), int(tasks))
+    plain, edited = (results[name][0] for name in inventories)
+    parts = {line.split(": ")[1] for line in differences(plain, edited)}
+    assert parts >= {"files", "firewall", "kernel", "journal", "broker", "database", "pooler", "commands", "sshd"}, parts
+    return results
 
 
 @pytest.mark.parametrize("number", range(CUTS))
 def test_a_killed_run_is_completed_by_the_next(number, inventories, uninterrupted, whole):
-    wanted = inventories[number % 2]
+    wanted = inventories[(number + 1) % 2]
     state, tasks = uninterrupted[wanted]
     chance = random.Random(f"{SEED}/{number}")
     task, after = chance.randint(1, tasks), round(chance.uniform(0, 2), 2)
-    name = cut_off(wanted, task, after)
-    print(f"cut {number}: {after} s into task {task} of {tasks}, {name!r}")
-    run = play(wanted, "site.yml")
+    killed = converge(wanted, task, after)
+    (name,) = re.findall(r"^CUT OFF: (.*)$", killed.printed, re.MULTILINE)
+    assert killed.returncode == -signal.SIGKILL, killed.printed[-2000:]
+    print(f"cut {number}: {after} s into task {task} of {tasks}, {name!r}", flush=True)
+    run = converge(wanted)
     assert run.returncode == 0, f"cut at {name!r}:\n{run.printed[-6000:]}"
     assert differences(state, whole(), but=PROCESSES) == [], f"cut at {name!r}"
