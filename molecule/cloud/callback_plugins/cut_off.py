@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -20,6 +21,13 @@ options:
 """
 
 
+def kill_all() -> None:
+    # Each worker has a session of its own, and would outlive the main process.
+    for worker in multiprocessing.active_children():
+        os.kill(worker.pid, signal.SIGKILL)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
 class CallbackModule(CallbackBase):
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -35,7 +43,7 @@ class CallbackModule(CallbackBase):
         if self._begun == self.get_option("task"):
             print(f"CUT OFF: {task.get_name()}", flush=True)
             # A timer, so that the task has begun on the hosts.
-            threading.Timer(self.get_option("after"), os.killpg, (os.getpgrp(), signal.SIGKILL)).start()
+            threading.Timer(self.get_option("after"), kill_all).start()
 
     def v2_playbook_on_stats(self, stats) -> None:
         print(f"TASKS BEGUN: {self._begun}", flush=True)
