@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.grunnfjell.platform.plugins.filter.filters import FilterModule
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import services as module
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import (
     ServiceError,
@@ -15,6 +16,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services
     played,
     services,
 )
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import pgbouncer
 
 ROOT = Path(__file__).resolve().parents[1]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
@@ -103,6 +105,11 @@ def test_the_filters_load_by_their_short_names_too() -> None:
     """Until 2.0: inventories written before 1.0 call them so, and Ansible then loads the file outside its package."""
     relative = [line for line in (ROOT / "plugins/filter/filters.py").read_text().splitlines() if line.startswith("from .")]
     assert relative == []
+
+
+def test_a_role_s_filters_are_the_functions_of_its_arithmetic() -> None:
+    assert FilterModule().filters()["pgbouncer_settings"] is pgbouncer.pgbouncer_settings
+    assert "pgbouncer" not in (ROOT / "plugins/filter/filters.py").read_text()
 
 
 def test_a_playbook_begins_with_hosts_that_need_no_hostvars() -> None:
