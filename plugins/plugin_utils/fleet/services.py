@@ -79,6 +79,7 @@ class Service:
     packages: beginnings of the names of packages that unattended upgrades leave alone.  logs: patterns of its log files.
     status: section of platform_status → what it needs to know → the input that says so.
     memory: what an operator lowers where its memory does not fit; ``memory_parts`` of sizing/<role>.py does the arithmetic.
+    descriptors: the same for open files and sockets; ``descriptor_parts`` does the arithmetic.
     removed_where: the key of ansible_facts['resources'] that is true where a host that left the role still has the service.
     """
 
@@ -96,6 +97,7 @@ class Service:
     status: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     removed_where: str = ""
     memory: str = ""
+    descriptors: str = ""
 
     @property
     def own_units(self) -> tuple[str, ...]:
