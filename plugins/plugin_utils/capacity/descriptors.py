@@ -28,12 +28,12 @@ def descriptor_lines(fleet: Fleet) -> Iterator[Line]:
             hard, counted = host.measured.get("descriptors_max"), sizing(service).descriptor_parts(host)
             if hard is None or counted is None:
                 continue
-            needed = sum(count for _, count in counted)
+            needed, listed = sum(count for _, count in counted), ", ".join(f"{what} {count}" for what, count in counted)
             yield Line(
                 host.name,
                 f"descriptors of {service.role}",
                 hard,
                 parts(counted),
-                f"{host.name}: {service.role} needs {needed} descriptors ({', '.join(f'{what} {n}' for what, n in counted)}), and "
-                f"the host grants a service {hard}. Lower {service.descriptors}, or raise the host's fs.nr_open.",
+                f"{host.name}: {service.role} needs {needed} descriptors ({listed}), and the host grants a service {hard}. "
+                f"Lower {service.descriptors}, or raise the host's fs.nr_open.",
             )
