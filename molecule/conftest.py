@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import services
 from authority import REPOSITORY, Authority, of_inventory
 from host_services import log_commands, services_of
 from playing import play
@@ -59,12 +60,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.module.testinfra_hosts = [place for pattern in patterns for place in carrying(pattern, inventory)]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector) -> list[pytest.Item] | None:
+    """A fleet is not asked what a role promises that it does not carry."""
+    module, inventory = collector.getparent(pytest.Module), collector.config.option.ansible_inventory
+    patterns = getattr(module.obj if module else None, "testinfra_hosts", [])
+    return [] if inventory and patterns and not any(carrying(pattern, inventory) for pattern in patterns) else None
+
+
 def carrying(pattern: str, inventory: str) -> list[str]:
     """The patterns for testinfra of the groups that carry a role; what names no role is a group or a host itself."""
     runner = AnsibleRunner.get_runner(inventory)
     hosts = runner.get_hosts("all")
     table = runner.get_variables(hosts[0]).get("topology_roles", {}) if hosts else {}
-    groups = table.get(pattern.removeprefix("ansible://"))
+    role = pattern.removeprefix("ansible://")
+    groups = table.get(role)
+    if groups is None and table and role in services() and role not in runner.inventory:
+        return []
     return [pattern] if groups is None else [f"ansible://{group}" for group in ([groups] if isinstance(groups, str) else groups)]
 
 

@@ -153,7 +153,7 @@ def shrunk(fleet: Fleet, line: Line, by: int) -> Fleet:
     one = fleet.hosts[line.host]
     if line.what == "memory":
         one = replace(one, measured={**one.measured, "memory_bytes": line.used - by})
-    elif line.what == "descriptors of PgBouncer":
+    elif line.what == "descriptors of pgbouncer":
         one = replace(one, measured={**one.measured, "descriptors_max": line.used - by})
     else:
         name, more = SHRINK[line.what]
@@ -164,7 +164,7 @@ def shrunk(fleet: Fleet, line: Line, by: int) -> Fleet:
 @given(fleets(), st.data())
 def test_what_is_full_takes_no_more(fleet: Fleet, data: st.DataObject) -> None:
     assume(not refused(fleet))
-    kinds = {*SHRINK, "memory", "descriptors of PgBouncer"}
+    kinds = {*SHRINK, "memory", "descriptors of pgbouncer"}
     # The system's part of a small host is a share of it, so that shrinking the host would shrink what is used.
     choice = [line for line in lines(fleet) if line.what in kinds and line.used and (line.what != "memory" or line.used > GIB)]
     line = data.draw(st.sampled_from(choice))

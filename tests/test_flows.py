@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import doctest
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import parse, services
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network import endpoints
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.endpoints import places
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.flows import Flow, flows, of_host
 
 PLACES = [
@@ -203,3 +207,46 @@ def test_a_host_whose_name_no_dns_would_take_is_an_end() -> None:
     copies = {"name": "copies", "kind": "backup", "addresses": ["db_1"], "ports": [22], "country": "NO"}
     hosts["web1"].inputs["topology_places"] = [*PLACES, copies]
     assert ("backup", "web1", "db_1", "tcp", 22) in ways(flows(one))
+
+
+BALANCED = [
+    {
+        "bind": "127.0.0.1:5000",
+        "servers": {"db1": "10.0.0.2:5432", "db2": "[fd00::2]:5432"},
+        "check": {"port": 8008},
+    },
+    {"bind": "127.0.0.1:5001", "servers": {"broker1": "10.0.0.1:5671", "here": "127.0.0.1:9"}},
+    "no mapping",
+]
+
+
+def test_the_examples_in_the_documentation_hold() -> None:
+    assert doctest.testmod(endpoints).failed == 0
+
+
+def test_a_service_may_dial_and_listen_where_each_entry_of_a_list_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = {
+        "listens": [{"purpose": "balanced", "each": "balancer_listeners", "endpoints": "bind"}],
+        "dials": [
+            {"each": "balancer_listeners", "endpoints": "servers"},
+            {"each": "balancer_listeners", "hosts": "servers", "port": "check.port", "account": "balancer"},
+        ],
+    }
+    known = {**services(), "balancer": parse("balancer", declared)}
+    monkeypatch.setattr("ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.flows.services", lambda: known)
+    monkeypatch.setattr("ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.endpoints.services", lambda: known)
+    one = fleet(db1={"postgresql_listen_addresses": ["10.0.0.2"], "postgresql_port": 5432})
+    one.hosts["web2"] = Host("web2", frozenset({"balancer"}), (), "10.0.0.5", inputs={"balancer_listeners": BALANCED})
+    assert {(place.source, place.address, place.port) for place in places(one.hosts["web2"], "balancer")} == {
+        ("balancer_listeners", "127.0.0.1", 5000),
+        ("balancer_listeners", "127.0.0.1", 5001),
+    }
+    found = [flow for flow in flows(one) if flow.source.name == "web2"]
+    assert ways(found) == {
+        ("postgresql", "web2", "db1", "tcp", 5432),
+        ("balancer", "web2", "fd00::2", "tcp", 5432),
+        ("balancer", "web2", "broker1", "tcp", 5671),
+        ("balancer", "web2", "db1", "tcp", 8008),
+        ("balancer", "web2", "fd00::2", "tcp", 8008),
+    }
+    assert {flow.user for flow in found if flow.port == 8008} == {"balancer"}

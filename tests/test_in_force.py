@@ -20,7 +20,7 @@ class Host:
 
     def __init__(self, home: Path) -> None:
         self.conf, self.daemon, self.broken = home / "conf", home / "daemon", home / "broken"
-        self.content, self.effective, self.validate = "new", None, None
+        self.content, self.effective, self.validate, self.running = "new", None, None, None
 
     @property
     def apply(self) -> str:
@@ -29,7 +29,7 @@ class Host:
     def run(self, check_mode: bool = False) -> dict:
         file = {
             "path": str(self.conf), "content": self.content, "owner": OWNER, "group": GROUP, "mode": "0644",
-            "validate": self.validate, "apply": self.apply, "effective": self.effective,
+            "validate": self.validate, "apply": self.apply, "effective": self.effective, "running": self.running,
         }  # fmt: skip
         return managed_files.put_in_place({"files": [file], "secrets": {}, "directories": []}, check_mode)
 
@@ -124,3 +124,32 @@ def test_what_another_file_overrules_is_refused_by_name_and_not_reloaded(host):
         host.run()
     host.effective["commands"] = ["echo passwordauthentication no"]
     assert host.run()["changed"] is True and host.reloads == 1
+
+
+@pytest.fixture
+def asked(host) -> Host:
+    """A daemon that says what it has read."""
+    host.running = {"command": f"cat - {host.daemon}", "input": "show\n", "line": "new", "seconds": 1, "hint": "Restart it."}
+    return host
+
+
+def test_a_service_that_can_be_asked_is_asked_and_needs_no_record(asked):
+    assert asked.run(check_mode=True)["applied"] == [str(asked.conf)]
+    asked.run()
+    assert asked.run()["changed"] is False and asked.reloads == 1
+    assert not list(in_force.RECORDS.iterdir())
+    asked.daemon.write_text("restarted with something else")
+    assert asked.run(check_mode=True)["applied"] == [str(asked.conf)]
+    asked.run()
+    assert asked.daemon.read_text() == "new" and asked.reloads == 2
+
+
+def test_a_service_that_did_not_read_its_file_is_not_believed(asked):
+    asked.running["line"] = "newer"
+    with pytest.raises(in_force.NotInForce, match=r"ran, but after 1 s what runs has not read .*Restart it\."):
+        asked.run()
+
+
+def test_a_service_that_is_not_installed_has_read_nothing(asked):
+    asked.running["command"] = "/nonexistent/client"
+    assert asked.run(check_mode=True)["applied"] == [str(asked.conf)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import doctest
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.grunnfjell.platform.plugins.filter.filters import FilterModule
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import services as module
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import (
     ServiceError,
@@ -15,14 +17,21 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services
     played,
     services,
 )
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import pgbouncer
 
 ROOT = Path(__file__).resolve().parents[1]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if (path / "tasks").is_dir())
 
 
-def inputs() -> set[str]:
+def options() -> dict[str, Any]:
     specs = [yaml.safe_load(path.read_text()) for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")]
-    return {name for spec in specs for name in spec["argument_specs"]["main"]["options"]}
+    return {name: option for spec in specs for name, option in spec["argument_specs"]["main"]["options"].items()}
+
+
+def keys(option: dict[str, Any]) -> set[str]:
+    """The keys of an entry of an input that is a list of mappings, those of inner mappings with a dot."""
+    own = option.get("options", {})
+    return set(own) | {f"{name}.{key}" for name, inner in own.items() for key in keys(inner)}
 
 
 def test_every_role_declares_its_service() -> None:
@@ -32,10 +41,13 @@ def test_every_role_declares_its_service() -> None:
 @pytest.mark.parametrize("role", ROLES)
 def test_a_service_names_inputs_that_exist(role: str) -> None:
     service = services()[role]
-    named = [name for entry in service.listens for name in (entry.endpoints, entry.addresses, entry.port)]
-    named += [name for entry in service.dials for name in (entry.hosts, entry.port, entry.databases)]
-    named += [name for wanted in service.status.values() for name in wanted.values()]
-    assert {name for name in named if name} - inputs() == set()
+    named = {name for wanted in service.status.values() for name in wanted.values()}
+    for entry in (*service.listens, *service.dials):
+        names = {value for key, value in vars(entry).items() if key in ("endpoints", "addresses", "hosts", "port") and value}
+        known = keys(options()[entry.each]) if entry.each else set(options())
+        assert names <= known
+        named |= {name for name in (entry.each, getattr(entry, "databases", "")) if name}
+    assert named <= set(options())
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -53,7 +65,7 @@ def test_a_service_comes_after_those_that_it_names() -> None:
     [
         ({"listen": []}, "unexpected keyword argument 'listen'"),
         ({"listens": [{"purpose": "x", "adresses": "y"}]}, "unexpected keyword argument 'adresses'"),
-        ({"dials": [{"hosts": "x"}]}, "missing 1 required positional argument: 'services'"),
+        ({"listens": [{"endpoints": "x"}]}, "missing 1 required positional argument: 'purpose'"),
     ],
 )
 def test_an_unknown_key_is_refused_by_its_name(declaration: dict, sentence: str) -> None:
@@ -103,6 +115,11 @@ def test_the_filters_load_by_their_short_names_too() -> None:
     """Until 2.0: inventories written before 1.0 call them so, and Ansible then loads the file outside its package."""
     relative = [line for line in (ROOT / "plugins/filter/filters.py").read_text().splitlines() if line.startswith("from .")]
     assert relative == []
+
+
+def test_a_role_s_filters_are_the_functions_of_its_arithmetic() -> None:
+    assert FilterModule().filters()["pgbouncer_settings"] is pgbouncer.pgbouncer_settings
+    assert "pgbouncer" not in (ROOT / "plugins/filter/filters.py").read_text()
 
 
 def test_a_playbook_begins_with_hosts_that_need_no_hostvars() -> None:

@@ -88,7 +88,10 @@ def renderings(role: str) -> dict[str, str]:
     return found
 
 
-TOPOLOGY = yaml.safe_load((EXAMPLE / "group_vars/all/topology.yml").read_text())["topology_roles"]
+CARRIED = yaml.safe_load((EXAMPLE / "group_vars/all/topology.yml").read_text())["topology_roles"]
+# A role that the example does not carry is rendered with the inputs of its scenario.
+OTHERS = sorted({path.name for path in (ROOT / "roles").iterdir()} - set(CARRIED))
+TOPOLOGY = CARRIED | dict.fromkeys(OTHERS, "all")
 RENDERINGS = {role: renderings(role) for role in TOPOLOGY}
 
 
@@ -107,7 +110,9 @@ def play(role: str, groups: str | list[str]) -> dict[str, Any]:
         for path, expression in RENDERINGS[role].items()
     ]
     hosts = ":".join(f"{group}[0]" for group in ([groups] if isinstance(groups, str) else groups))
-    return {"hosts": hosts, "tasks": [load, *render]}
+    scenario = ROOT / f"molecule/{role}/inventory/group_vars/{role}"
+    inputs = sorted(map(str, scenario.glob("*.yml"))) if role in OTHERS else []
+    return {"hosts": hosts, "vars_files": inputs, "tasks": [load, *render]}
 
 
 def fact_of(role: str, path: str) -> str:
@@ -306,7 +311,25 @@ def time_sources(text: str) -> None:
     assert all(re.fullmatch(r"server \S+ iburst", line) for line in lines_of(text))
 
 
-# How each file is read by whom it is for. A template of a new kind says so here.
+def lines(pattern: str) -> Callable[[str], None]:
+    """Lines that each match."""
+
+    def parse(text: str) -> None:
+        wrong = [line for line in lines_of(text) if not re.fullmatch(pattern, line)]
+        assert lines_of(text) and not wrong, wrong
+
+    return parse
+
+
+def of_scenarios() -> list[tuple[str, Callable[[str], None]]]:
+    """What molecule/<role>/templates.yml says of the role's own files: the pattern of a path, and that of its lines."""
+    found: dict[str, str] = {}
+    for path in sorted(ROOT.glob("molecule/*/templates.yml")):
+        found |= yaml.safe_load(path.read_text())
+    return [(pattern, lines(line)) for pattern, line in found.items()]
+
+
+# How each file is read by whom it is for. A template of a new kind says so here, or in its role's scenario (of_scenarios).
 PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"/etc/systemd/.*\.(conf|service|timer)", unit),
     (r"/etc/.*\.nft", nftables),
@@ -340,7 +363,7 @@ PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
 
 
 def parser_of(path: str) -> Callable[[str], Any] | None:
-    return next((parse for pattern, parse in PARSERS if re.fullmatch(pattern, path)), None)
+    return next((parse for pattern, parse in (*of_scenarios(), *PARSERS) if re.fullmatch(pattern, path)), None)
 
 
 def test_every_template_of_the_kit_is_rendered_for_both_systems(rendered: dict[str, str]) -> None:

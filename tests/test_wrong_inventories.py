@@ -1,5 +1,7 @@
 """Each row of wrong_inventories.yml through the real playbook: refused with its sentence, and nothing is changed.
 
+Rows that are about one role alone may be in its scenario, molecule/<role>/wrong_inventories.yml.
+
 A row spoils a copy of inventories/example. The hosts' facts come from a cache, what resource_facts measures from the row, and
 the connection is local: only the judgement runs, which changes no host. What it takes a host to see is proven on hosts, in
 molecule/*/tests.
@@ -22,7 +24,8 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import new_authority
 
 ROOT = Path(__file__).resolve().parents[1]
-ROWS = yaml.safe_load((ROOT / "tests/wrong_inventories.yml").read_text())
+TABLES = [ROOT / "tests/wrong_inventories.yml", *sorted(ROOT.glob("molecule/*/wrong_inventories.yml"))]
+ROWS = [row for table in TABLES for row in yaml.safe_load(table.read_text())]
 TABLE = {row["fault"]: row for row in ROWS}
 THE_EXAMPLE = "the example as it is"
 HOSTS = ("broker1", "db1", "worker1", "worker2", "web1")

@@ -1,7 +1,8 @@
 """Have what runs read its files, and record on the host which content it has read.
 
 A record is removed before its file changes and written after the reader's command succeeded. A run that is cut off anywhere in
-between therefore leaves no record, or one of another content, and the next run has the file read.
+between therefore leaves no record, or one of another content, and the next run has the file read. A service that can say which
+content it has read is asked instead, and has no record.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import hashlib
 import re
 import shlex
 import subprocess
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +26,16 @@ class NotInForce(Exception):
 
 @dataclass(frozen=True)
 class Reader:
-    """command has the file at path read; effective says what the reader must answer first, or is empty."""
+    """command has the file at path read; effective says what the reader must answer first, or is empty.
+
+    running: how the service is asked what it has read (command, input, line, seconds, hint), or empty.
+    """
 
     path: str
     content: str
     command: str
     effective: dict[str, Any]
+    running: dict[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -48,7 +54,33 @@ def record_of(path: str) -> Path:
     return RECORDS / re.sub(r"[^A-Za-z0-9.@_-]+", "-", path).strip("-")
 
 
+def answers(running: dict[str, Any]) -> bool:
+    """Whether the service prints the line by which it says that it has read the file."""
+    words = shlex.split(running["command"])
+    try:
+        done = subprocess.run(
+            words, input=running["input"], capture_output=True, text=True, check=False, timeout=running["seconds"]
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return False  # not installed yet, or stuck
+    return running["line"] in done.stdout.splitlines()
+
+
+def refuse_what_is_not_running(reader: Reader) -> None:
+    """A reload may end before the service has read its files."""
+    deadline = time.monotonic() + reader.running["seconds"]
+    while not answers(reader.running):
+        if time.monotonic() > deadline:
+            raise NotInForce(
+                f"`{reader.command}` ran, but after {reader.running['seconds']} s what runs has not read {reader.path}: "
+                f"`{reader.running['command']}` does not answer `{reader.running['line']}`. {reader.running['hint']}"
+            )
+        time.sleep(0.1)
+
+
 def is_read(reader: Reader) -> bool:
+    if reader.running:
+        return answers(reader.running)
     record = record_of(reader.path)
     return record.is_file() and record.read_text(encoding="utf-8") == reader.digest
 
@@ -93,4 +125,7 @@ def have_read(readers: list[Reader]) -> None:
             )
     RECORDS.mkdir(parents=True, exist_ok=True)
     for reader in readers:
-        record_of(reader.path).write_text(reader.digest, encoding="utf-8")
+        if reader.running:
+            refuse_what_is_not_running(reader)
+        else:
+            record_of(reader.path).write_text(reader.digest, encoding="utf-8")

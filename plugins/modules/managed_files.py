@@ -36,6 +36,15 @@ options:
             elements: str
             required: true
           hint: {description: What to edit where one is missing., type: str, required: true}
+      running:
+        description: How the service is asked whether it has read the file; asked on every run instead of the record.
+        type: dict
+        suboptions:
+          command: {description: Command that asks., type: str, required: true}
+          input: {description: Its standard input., type: str, default: ''}
+          line: {description: Line that it prints once the service has read the file., type: str, required: true}
+          seconds: {description: Seconds that the service may take after I(apply)., type: int, default: 10}
+          hint: {description: What to do where it did not., type: str, required: true}
   secrets:
     description: Path to content, for the files that nobody may see, not in a diff either.
     type: dict
@@ -77,6 +86,13 @@ EFFECTIVE = {
     "lines": {"type": "list", "elements": "str", "required": True},
     "hint": {"type": "str", "required": True},
 }
+RUNNING = {
+    "command": {"type": "str", "required": True},
+    "input": {"type": "str", "default": ""},
+    "line": {"type": "str", "required": True},
+    "seconds": {"type": "int", "default": 10},
+    "hint": {"type": "str", "required": True},
+}
 FILE = {
     "path": {"type": "path", "required": True},
     "content": {"type": "str"},
@@ -86,6 +102,7 @@ FILE = {
     "validate": {"type": "str"},
     "apply": {"type": "str"},
     "effective": {"type": "dict", "options": EFFECTIVE},
+    "running": {"type": "dict", "options": RUNNING},
 }
 
 
@@ -102,7 +119,7 @@ def put_in_place(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     files = [managed(file, params["secrets"]) for file in params["files"]]
     contents = {file.path: file.content for file in files}
     readers = [
-        Reader(file["path"], contents[file["path"]], file["apply"], file["effective"] or {})
+        Reader(file["path"], contents[file["path"]], file["apply"], file["effective"] or {}, file["running"] or {})
         for file in params["files"]
         if file["apply"]
     ]

@@ -10,7 +10,6 @@ testinfra_hosts = ["ansible://all"]
 PROMISED = {"NoNewPrivileges": "yes", "ProtectHome": "yes", "PrivateTmp": "yes", "LimitCORE": "0"}
 # By a filter of system calls, which a container's systemd can put only before a service that it starts as root.
 FILTERED = {"ProtectKernelModules": "yes", "RestrictSUIDSGID": "yes", "RestrictNamespaces": "yes"}
-AS_ROOT = ("postgresql@", "supervisor")
 # Of systemd's own judgement, from 0 (locked up) to 10 (free); Debian's units are at 9.2 and more.
 EXPOSURE_MOST = {True: 3.0, False: 6.0}
 CAP_SYS_ADMIN = 1 << 21
@@ -35,7 +34,12 @@ def running(host):
 def filtered(host):
     """Whether this host's systemd filters the unit's calls."""
     bounding = host.check_output("awk '/^CapBnd:/ {print $2}' /proc/1/status")
-    return lambda unit: unit.startswith(AS_ROOT) or bool(int(bounding, 16) & CAP_SYS_ADMIN)
+
+    def run(unit: str) -> bool:
+        as_root = host.check_output(f"systemctl show {unit} --property=User --value") in ("", "root")
+        return as_root or bool(int(bounding, 16) & CAP_SYS_ADMIN)
+
+    return run
 
 
 def test_a_service_may_not_gain_rights_and_systemd_says_so(host, running, filtered):

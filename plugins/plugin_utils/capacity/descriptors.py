@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..fleet.inputs import number, numbers
+from ..fleet.inputs import number
 from ..fleet.model import Fleet, Host
-from ..sizing.pgbouncer import DESCRIPTOR_MARGIN
+from ..fleet.services import services
 from .line import Line, parts
+from .memory import sizing
 
 
 def broker_sockets(broker: Host) -> int | None:
@@ -21,24 +22,18 @@ def broker_sockets(broker: Host) -> int | None:
 
 
 def descriptor_lines(fleet: Fleet) -> Iterator[Line]:
-    for bouncer in fleet.with_role("pgbouncer"):
-        hard = bouncer.measured.get("descriptors_max")
-        wanted = numbers(
-            bouncer,
-            "pgbouncer_max_client_conn",
-            "pgbouncer_pools",
-            "pgbouncer_default_pool_size",
-            "pgbouncer_reserve_pool_size",
-        )
-        if hard is None or wanted is None:
-            continue
-        clients, pools, size, reserve = wanted
-        used = parts([("clients", clients), ("pools", pools * (size + reserve)), ("its own", DESCRIPTOR_MARGIN)])
-        yield Line(
-            bouncer.name,
-            "descriptors of PgBouncer",
-            hard,
-            used,
-            f"The PgBouncer on {bouncer.name} needs {sum(part.used for part in used)} descriptors for pgbouncer_max_client_conn "
-            f"{clients} and its pools; the host grants {hard}. Lower pgbouncer_max_client_conn, or raise the host's hard limit.",
-        )
+    """For each service that declares ``descriptors``: what ``descriptor_parts`` of its sizing counts, of what its host grants."""
+    for service in (service for service in services().values() if service.descriptors):
+        for host in fleet.with_role(service.role):
+            hard, counted = host.measured.get("descriptors_max"), sizing(service).descriptor_parts(host)
+            if hard is None or counted is None:
+                continue
+            needed, listed = sum(count for _, count in counted), ", ".join(f"{what} {count}" for what, count in counted)
+            yield Line(
+                host.name,
+                f"descriptors of {service.role}",
+                hard,
+                parts(counted),
+                f"{host.name}: {service.role} needs {needed} descriptors ({listed}), and the host grants a service {hard}. "
+                f"Lower {service.descriptors}, or raise the host's fs.nr_open.",
+            )

@@ -26,6 +26,7 @@ class ServiceError(ValueError):
 class Listens:
     """Where a service takes connections.
 
+    each: input with a list of mappings; the names below are then keys of an entry, with a dot between those of inner mappings.
     purpose: the name of its flows.  endpoints: input with ``address:port``, or a list of them.
     addresses: input with an address, a list, or several separated by commas.  port: input with their port.  ports: fixed ones.
     """
@@ -35,22 +36,28 @@ class Listens:
     addresses: str = ""
     port: str = ""
     ports: tuple[int, ...] = ()
+    each: str = ""
 
 
 @dataclass(frozen=True)
 class Dials:
     """Where a service connects to.
 
-    hosts, port: inputs with the address or addresses, and the port.  databases: input of connection strings by database.
-    services: who may answer there; the flow is named after the first one that listens there, else after the last.
+    each: as for Listens.  endpoints: input with ``address:port``, a list of them, or a mapping whose values are.
+    hosts, port: inputs with the address or addresses, and the port; of an endpoint the address counts.
+    databases: input of connection strings by database.
+    services: who may answer there; the flow is named after the first one that listens there, else after the last. Empty for
+    every service; the flow is then named after the one that listens there, else after the service that dials.
     account: the only system account that may connect; empty where every one may.
     """
 
-    services: tuple[str, ...]
+    services: tuple[str, ...] = ()
     hosts: str = ""
     port: str = ""
     databases: str = ""
     account: str = ""
+    endpoints: str = ""
+    each: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class Service:
     packages: beginnings of the names of packages that unattended upgrades leave alone.  logs: patterns of its log files.
     status: section of platform_status → what it needs to know → the input that says so.
     memory: what an operator lowers where its memory does not fit; ``memory_parts`` of sizing/<role>.py does the arithmetic.
+    descriptors: the same for open files and sockets; ``descriptor_parts`` does the arithmetic.
     removed_where: the key of ansible_facts['resources'] that is true where a host that left the role still has the service.
     """
 
@@ -96,6 +104,7 @@ class Service:
     status: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     removed_where: str = ""
     memory: str = ""
+    descriptors: str = ""
 
     @property
     def own_units(self) -> tuple[str, ...]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+from ..fleet.inputs import mappings, whole
 from ..fleet.model import Host, is_every_address, is_loopback, same_address
-from ..fleet.services import services
+from ..fleet.services import Dials, Listens, services
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,30 @@ def split_place(text: object) -> tuple[str, int] | None:
 
 
 def listed(value: object) -> list[str]:
-    """The entries of an input that is a list, or one text of several separated by commas."""
+    """The entries of an input that is a list, the values of one that is a mapping, or one text of several separated by commas."""
+    value = list(value.values()) if isinstance(value, dict) else value
     entries = value if isinstance(value, list) else str(value or "").split(",")
     return [text for entry in entries if (text := str(entry).strip())]
+
+
+def readers(host: Host, entry: Listens | Dials) -> Iterator[Callable[[str], Any]]:
+    """What looks up the names in a ``listens`` or ``dials``: among the host's inputs, or in each mapping of ``each``."""
+    if not entry.each:
+        yield host.inputs.get
+    for mapping in mappings(host, entry.each) if entry.each else ():
+        yield partial(value_at, mapping)
+
+
+def value_at(mapping: dict[str, Any], path: str) -> Any:
+    """The value at a path of keys with dots between them; None where there is none.
+
+    >>> value_at({"check": {"port": 8008}}, "check.port"), value_at({"bind": ""}, "check.port")
+    (8008, None)
+    """
+    value: Any = mapping
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def places(host: Host, role: str) -> Iterator[Place]:
@@ -48,13 +72,14 @@ def places(host: Host, role: str) -> Iterator[Place]:
     if role not in host.roles:
         return
     for entry in services()[role].listens:
-        for text in listed(host.inputs.get(entry.endpoints)):
-            if place := split_place(text):
-                yield Place(role, entry.endpoints, *place)
-        ports = entry.ports or ((number,) if (number := host.number(entry.port)) else ())
-        for address in listed(host.inputs.get(entry.addresses)):
-            for port in ports:
-                yield Place(role, entry.port or entry.addresses, address, int(port))
+        for read in readers(host, entry):
+            for text in listed(read(entry.endpoints)):
+                if place := split_place(text):
+                    yield Place(role, entry.each or entry.endpoints, *place)
+            ports = entry.ports or ((port,) if (port := whole(read(entry.port))) else ())
+            for address in listed(read(entry.addresses)):
+                for port in ports:
+                    yield Place(role, entry.each or entry.port or entry.addresses, address, port)
 
 
 def accepts(server: Host, role: str, address: str, port: int) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..fleet.inputs import mappings
-from ..fleet.model import Fleet, Host, is_loopback
+from ..fleet.inputs import mappings, whole
+from ..fleet.model import Fleet, Host, ip, is_loopback
 from ..fleet.services import Dials, services
-from .endpoints import listed, places, split_place, targets_of
+from .endpoints import listed, places, readers, split_place, targets_of
 from .extra_flows import ends_named, extra_faults
 from .places import Place, places_of
 
@@ -93,7 +93,7 @@ def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
             for address, port in dialled(host, entry):
                 if not is_loopback(address):
                     server = fleet.at(address, host)
-                    purpose = purpose_of(entry, server, port)
+                    purpose = purpose_of(entry, server, port) or service.role
                     yield Flow(end_of(host), other_end(fleet, host, address), purpose, "tcp", port, user=entry.account)
 
 
@@ -101,18 +101,21 @@ def dialled(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:
     """Address and port of each connection, as far as the inputs are sound."""
     if entry.databases:
         yield from ((address, port) for _, address, port in targets_of(host, entry.databases))
-    elif port := host.number(entry.port):
-        yield from ((address, int(port)) for address in listed(host.inputs.get(entry.hosts)))
+    for read in readers(host, entry):
+        yield from filter(None, map(split_place, listed(read(entry.endpoints))))
+        if port := whole(read(entry.port)):
+            for text in listed(read(entry.hosts)):
+                yield (place[0] if (place := split_place(text)) and ip(text) is None else text), port
 
 
 def purpose_of(entry: Dials, server: Host | None, port: int) -> str:
-    """The purpose of the service that takes the connection; where none is seen to, of the last that may."""
-    for role in entry.services:
+    """The purpose of the service that takes the connection; where none is seen to, of the last that may, if it is declared."""
+    for role in entry.services or services():
         if server is not None and role in server.roles:
             ports = {place.port for place in places(server, role)}
-            if not ports or port in ports:
+            if port in ports or (entry.services and not ports):
                 return services()[role].listens[0].purpose
-    return services()[entry.services[-1]].listens[0].purpose
+    return services()[entry.services[-1]].listens[0].purpose if entry.services else ""
 
 
 def producer_port(host: Host) -> int | None:

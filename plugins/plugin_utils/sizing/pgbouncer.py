@@ -8,7 +8,7 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-from ..fleet.inputs import number
+from ..fleet.inputs import number, numbers
 from ..fleet.model import Host
 from ..fleet.units import MIB
 
@@ -177,3 +177,14 @@ def memory_parts(host: Host) -> list[tuple[str, int]] | None:
     by_tls = host.inputs.get("pgbouncer_client_tls_sslmode") not in (None, "disable")
     client = PGBOUNCER_CLIENT + by_tls * PGBOUNCER_TLS_CLIENT
     return None if most is None else [(f"PgBouncer with {most} clients", PGBOUNCER + most * client)]
+
+
+def descriptor_parts(host: Host) -> list[tuple[str, int]] | None:
+    """What PgBouncer takes with every client and every server connection; None while an input is unknown."""
+    wanted = numbers(
+        host, "pgbouncer_max_client_conn", "pgbouncer_pools", "pgbouncer_default_pool_size", "pgbouncer_reserve_pool_size"
+    )
+    if wanted is None:
+        return None
+    clients, pools, size, reserve = wanted
+    return [("clients", clients), ("pools", pools * (size + reserve)), ("its own", DESCRIPTOR_MARGIN)]
