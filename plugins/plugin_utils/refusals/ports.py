@@ -51,7 +51,8 @@ def ports_reserved(fleet: Fleet) -> Iterator[str]:
 def belongs(host: Host, role: str, socket: dict[str, str]) -> bool:
     """Whether the socket is the role's own, from an earlier run."""
     service = services()[role]
-    held_by_systemd = socket["program"] == "systemd" and service.sockets.by_systemd
+    # An application chooses its processes' names, so the name alone proves nothing.
+    held_by_systemd = socket["program"] == "systemd" and socket.get("user") in (None, "root") and service.sockets.by_systemd
     # A container keeps processes of others from root: no program can be seen there, and the account has to do.
     accounts = service.sockets.accounts or (host.inputs.get("application_user"),)
     unseen = not socket["program"] and socket.get("user") in accounts
