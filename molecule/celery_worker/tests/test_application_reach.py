@@ -1,7 +1,7 @@
 """An application that was taken over stays within its own account and files on its host.
 
-Each attempt has a control that shows that it would work: root can do what the application asks, and a trap catches the application
-that planted it.
+Each attempt has a control that shows that it would work: root can do what the application asks, and a trap works on the
+application that planted it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from authority import REPOSITORY
@@ -55,7 +54,7 @@ truncate -s 1T huge.log
 touch "$(printf 'new\\nline')" 'two words' "quote'\\"" '$(touch reached)' --reference=x
 printf '#!/bin/sh\\nid -u >> {FOLDER}/ran\\n' > python3; chmod 755 python3; cp python3 sh
 """
-# A process with a name that could be read as other fields of /proc, which listens and claims to be systemd's or another release's.
+# A process that listens under a name that could be read as other fields of /proc, or be taken for systemd.
 NAMED = """
 import ctypes, socket, time
 ctypes.CDLL(None).prctl(15, b"systemd\\nPPid:\\t1", 0, 0, 0)
@@ -68,7 +67,12 @@ time.sleep(900)
 def paths(host, inputs) -> dict[str, str]:
     name = inputs["application_name"]
     release = host.check_output("readlink -f /opt/%s/current", name)
-    return {"logs": inputs["celery_worker_log_directory"], "release": release, "settings": f"/etc/{name}", "state": f"/var/lib/{name}"}
+    return {
+        "logs": inputs["celery_worker_log_directory"],
+        "release": release,
+        "settings": f"/etc/{name}",
+        "state": f"/var/lib/{name}",
+    }
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +98,9 @@ def test_an_application_gets_nothing_of_its_host_that_is_not_its_own(host, appli
 def planted(host, inputs, application, paths) -> Iterator[str]:
     """A secret of root, and what the application plants in the directories that it may write to; the output of a listing."""
     user, state = inputs["application_user"], paths["state"]
-    host.check_output(f"install -d -m 755 {FOLDER} && install -d -m 700 {FOLDER}/root && install -o {user} /dev/null {FOLDER}/ran")
+    host.check_output(
+        f"install -d -m 755 {FOLDER} && install -d -m 700 {FOLDER}/root && install -o {user} /dev/null {FOLDER}/ran"
+    )
     host.check_output(f"umask 077; echo of-root-alone > {FOLDER}/root/secret")
     homes = [f"{state}/reach", "/tmp/reach", "/var/tmp/reach"]
     modules = "; ".join(f"printf %s {shlex.quote(RECORD)} > {name}" for name in MODULES)
@@ -128,7 +134,9 @@ def test_a_run_follows_nothing_that_an_application_planted(host, inputs, request
     limit = ["--limit", host.backend.get_hostname()]
     inventory = request.config.option.ansible_inventory
     try:
-        done = play(inventory, "playbooks/celery_worker.yml", *limit, variables={"application_source": {"directory": str(source)}})
+        done = play(
+            inventory, "playbooks/celery_worker.yml", *limit, variables={"application_source": {"directory": str(source)}}
+        )
         assert done.returncode == 0, done.printed
         assert host.check_output("readlink -f /opt/newsroom/current") != paths["release"], "no release was built"
         assert "of-root-alone" not in done.printed

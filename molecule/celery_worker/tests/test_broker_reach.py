@@ -1,6 +1,6 @@
-"""An application that was taken over stays within its own virtual host: it commands, reads and changes nothing of another application.
+"""An application that was taken over stays within its virtual host: it commands and changes nothing of another application.
 
-It acts by the code and with the login that its programs have. Each attempt has a control that shows that it would work: within the
+It acts with the code and the login of its programs. Each attempt has a control that shows that it would work: within the
 application, or for the other one.
 """
 
@@ -103,7 +103,14 @@ def start(host, inputs) -> Callable[..., list[str]]:
     run, user = f"/opt/{inputs['application_name']}/current/run", inputs["application_user"]
 
     def command(*words: str, unit: str = "") -> str:
-        background = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", f"--uid={user}", f"--property=WorkingDirectory={FOLDER}"]
+        background = [
+            "systemd-run",
+            "--quiet",
+            "--collect",
+            f"--unit={unit}",
+            f"--uid={user}",
+            f"--property=WorkingDirectory={FOLDER}",
+        ]
         return shlex.join([*(background if unit else ("runuser", "-u", user, "--")), run, *words])
 
     return command
@@ -145,7 +152,7 @@ def test_an_application_commands_no_worker_of_another_one(host, code, other):
     theirs = other(*COMMANDS)
     assert list(theirs) == list(COMMANDS) and all(theirs.values()), f"the other application's worker does not obey it: {theirs}"
     everything = (*COMMANDS, "shutdown")
-    assert code(CONTROL, "", "", "", WORKER, *everything) == dict.fromkeys(everything, [])
+    assert code(CONTROL, "", "", "", WORKER, *everything) == {command: [] for command in everything}
     entered = code(CONTROL, OTHER, "", "", WORKER, *everything)
     assert list(entered) == [REFUSED] and "NotAllowed" in entered[REFUSED], entered
     guessed = code(CONTROL, OTHER, OTHER, "", WORKER, *everything)
