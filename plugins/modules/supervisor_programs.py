@@ -195,10 +195,13 @@ def main() -> None:
         result |= apply(supervisor, path, before, content, module.params["disturb"])
         result["changed"] |= repaired
     except xmlrpc.client.Fault as fault:
-        way = "supervisorctl reread" if fault.faultCode == CANT_REREAD else "journalctl -u supervisor"
+        advice = "See: supervisorctl reread" if fault.faultCode == CANT_REREAD else "See: journalctl -u supervisor"
         if fault.faultCode == CANT_REREAD and IPV6_SOCKET.search(content or ""):
-            way = "ps -C supervisord -o args. One that was started by Debian's command knows no IPv6: restart supervisor"
-        module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. See: {way}")
+            advice = (
+                "A supervisord that was started before role supervisor knew IPv6 sockets needs one restart: "
+                "systemctl restart supervisor, which waits for running tasks"
+            )
+        module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. {advice}")
     except xmlrpc.client.ProtocolError as error:  # e.g. a socket whose port somebody else has
         module.fail_json(**result, msg=f"supervisord cannot carry out {path} ({error.errmsg}). See: journalctl -u supervisor")
     wanted = [] if result["pending"] else list(sections(content or ""))
