@@ -326,6 +326,14 @@ def test_a_port_is_taken_by_others_only(case: str) -> None:
     assert len(refused(db1=server)) == refusals
 
 
+@pytest.mark.parametrize(("user", "refusals"), [("root", 0), ("www-data", 1)])
+def test_a_process_that_calls_itself_systemd_takes_a_port_all_the_same(user: str, refusals: int) -> None:
+    """A process chooses its name, and not its account."""
+    listening = [{"address": "10.0.97.1", "port": 5671, "program": "systemd", "unit": "", "user": user}]
+    broker = replace(host("broker1", "rabbitmq", rabbitmq_listeners_ssl=["10.0.97.1:5671"]), measured={"listening": listening})
+    assert len([each for each in refused(broker1=broker) if "wants port" in each]) == refusals
+
+
 @pytest.mark.parametrize(("producer", "worker", "refusals"), [("a", "a", 0), ("b", "b", 0), ("a", "b", 1)])
 def test_two_brokers_are_let_through_while_each_that_takes_jobs_has_a_worker(producer: str, worker: str, refusals: int) -> None:
     """The way out of a broker of an older series: a second one takes the new work while workers empty the first."""

@@ -27,9 +27,21 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = [ROOT / "tests/wrong_inventories.yml", *sorted(ROOT.glob("molecule/*/wrong_inventories.yml"))]
 ROWS = [row for table in TABLES for row in yaml.safe_load(table.read_text())]
 TABLE = {row["fault"]: row for row in ROWS}
-THE_EXAMPLE = "the example as it is"
+THE_EXAMPLE, ON_IPV6 = "the example as it is", "the example without an address of IPv4"
 HOSTS = ("broker1", "db1", "worker1", "worker2", "web1")
 KEYS = {"fault", "says", "vars", "hosts", "facts", "measured", "vault", "files", "command", "play"}
+SITES = {"operations": "administrators", "newsdesk": "clients", "resolver": "resolver", "packages": "package_mirror"}
+IPV6 = {
+    "vars": {host: {"ansible_host": f"fd00::{number}"} for number, host in enumerate(HOSTS, 11)}
+    | {
+        "all": {
+            "topology_places": [
+                {"name": name, "kind": kind, "addresses": [f"fd00:{number}::/64"], "country": "NO"}
+                for number, (name, kind) in enumerate(SITES.items(), 1)
+            ]
+        }
+    }
+}
 PASSWORD = "not-a-secret"
 SECRETS = {
     "vault_rabbitmq_erlang_cookie": "0123456789abcdef" * 4,
@@ -154,7 +166,7 @@ def verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     """Every chosen row and the example as it is, judged at once; each test then reads its own verdict."""
     calls = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
     chosen = {call.params["fault"] for call in calls if call and "fault" in call.params}
-    rows = {THE_EXAMPLE: {}} | {fault: row for fault, row in TABLE.items() if fault in chosen}
+    rows = {THE_EXAMPLE: {}, ON_IPV6: IPV6} | {fault: row for fault, row in TABLE.items() if fault in chosen}
     return judge(rows, tmp_path_factory.mktemp("wrong"))
 
 
@@ -176,8 +188,9 @@ def test_a_wrong_inventory_is_refused_by_its_sentence(verdicts: dict[str, Verdic
         assert words(TABLE[fault]["says"]) in words(recap), recap
 
 
-def test_the_example_itself_is_not_refused(verdicts: dict[str, Verdict]) -> None:
-    said = verdicts[THE_EXAMPLE].said
+@pytest.mark.parametrize("example", [THE_EXAMPLE, ON_IPV6])
+def test_the_example_itself_is_not_refused(verdicts: dict[str, Verdict], example: str) -> None:
+    said = verdicts[example].said
     # The judgement of the fleet lets it pass; the roles' own look at the host then finds that this machine is not broker1.
     assert "TASK [Let each role refuse what its host cannot carry]" in said, said
     assert "This fleet cannot work" not in said, said

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import rollout, services
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import model, rollout, services
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network import ruleset
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import acceptance
@@ -37,6 +37,7 @@ class FilterModule:
             "application_vhosts": logins.application_vhosts,
             "authorities_trusted": rotation.trusted,
             "beat_program": supervisor.beat_program,
+            "bracketed": model.bracketed,
             "broker_url": celery.broker_url,
             "database_sslmode": logins.database_sslmode,
             "drained_hosts": rollout.drained_hosts,

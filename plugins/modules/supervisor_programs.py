@@ -44,6 +44,7 @@ import configparser
 import contextlib
 import io
 import os
+import re
 import time
 import xmlrpc.client
 from pathlib import Path
@@ -58,6 +59,7 @@ LOG_LINES = 15
 # A supervisord that could not read its files tries again every half second (role supervisor).
 LISTEN_SECONDS = 15
 CANT_REREAD = 92  # supervisor.xmlrpc.Faults
+IPV6_SOCKET = re.compile(r"tcp://\[[0-9A-Fa-f:.]+\]:")
 
 
 def sections(text: str) -> dict[str, dict[str, str]]:
@@ -82,6 +84,8 @@ def complaint(text: str) -> str | None:
     except ImportError:
         return None  # the module runs under another Python; supervisord's own answer still puts a bad file back
     options = ServerOptions()
+    # What role supervisor starts also reads an IPv6 address there; Debian's parser does not.
+    text = IPV6_SOCKET.sub("tcp://127.0.0.1:", text)
     options.configfile = io.StringIO(f"[supervisord]\n{text}")
     try:
         options.process_config(do_usage=False)
@@ -191,8 +195,13 @@ def main() -> None:
         result |= apply(supervisor, path, before, content, module.params["disturb"])
         result["changed"] |= repaired
     except xmlrpc.client.Fault as fault:
-        way = "supervisorctl reread" if fault.faultCode == CANT_REREAD else "journalctl -u supervisor"
-        module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. See: {way}")
+        advice = "See: supervisorctl reread" if fault.faultCode == CANT_REREAD else "See: journalctl -u supervisor"
+        if fault.faultCode == CANT_REREAD and IPV6_SOCKET.search(content or ""):
+            advice = (
+                "A supervisord that was started before role supervisor knew IPv6 sockets needs one restart: "
+                "systemctl restart supervisor, which waits for running tasks"
+            )
+        module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. {advice}")
     except xmlrpc.client.ProtocolError as error:  # e.g. a socket whose port somebody else has
         module.fail_json(**result, msg=f"supervisord cannot carry out {path} ({error.errmsg}). See: journalctl -u supervisor")
     wanted = [] if result["pending"] else list(sections(content or ""))

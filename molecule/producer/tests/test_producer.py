@@ -20,13 +20,13 @@ print(urllib.request.urlopen(sys.argv[1], timeout=5, context=context).status)
 # Asks without a pause while the certificate is another one; tells what was no 200, and which serial numbers were served.
 WATCH = """
 import http.client, json, os, ssl, sys, time
-address, path, bundle, identity, other = sys.argv[1:]
-host, _, port = address.rpartition(":")
+address, path, bundle, identity, other, name = sys.argv[1:]
 context = ssl.create_default_context(cafile=bundle)
 def ask():
-    connection = http.client.HTTPSConnection(host, int(port), timeout=5, context=context)
+    connection = http.client.HTTPConnection(address, timeout=5)
     try:
         connection.connect()
+        connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
         serial = connection.sock.getpeercert()["serialNumber"]
         connection.request("GET", path)
         return connection.getresponse().status, serial
@@ -126,9 +126,10 @@ def test_a_renewed_certificate_is_served_without_a_refused_request(host, inputs,
     """Another certificate of the same authority, put in place as role pki puts a renewed one there."""
     renewed = "/etc/grunnfjell/pki/.versions/test"
     host.check_output(f"cp -aL /etc/grunnfjell/pki/application {renewed}")
-    arguments = (inputs["producer_bind"], inputs["producer_health_path"], BUNDLE, IDENTITY, renewed)
+    # The other certificate is for the host's name too, and for another of its addresses.
+    arguments = (inputs["producer_bind"], inputs["producer_health_path"], BUNDLE, IDENTITY, renewed, host.backend.get_hostname())
     try:
-        told = json.loads(host.check_output("python3 -c %s %s %s %s %s %s", WATCH, *arguments))
+        told = json.loads(host.check_output("python3 -c %s %s %s %s %s %s %s", WATCH, *arguments))
     finally:
         host.check_output(f"rm -rf {renewed}")
     serials = [serial_of(host, f"/etc/grunnfjell/pki/{name}") for name in ("producer", "application", "producer")]
@@ -144,6 +145,16 @@ def serial_of(host, identity: str) -> str:
 def test_its_key_is_read_by_its_account_alone(host, inputs):
     found = host.check_output(f"stat -L -c '%U %G %a' {IDENTITY}/key.pem")
     assert found == f"root {inputs['producer_key_group']} 640"
+
+
+def test_it_logs_the_address_of_its_client(host, inputs):
+    """By either family: what opens its socket is in between for no request."""
+    address = inputs["producer_bind"].rpartition(":")[0].strip("[]")
+    url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
+    host.check_output("python3 -c %s %s %s", ASK, url, BUNDLE)
+    log = f"{inputs['producer_log_directory']}/producer_*.log"
+    lines = [line for line in host.check_output(f"cat {log}").splitlines() if '"GET ' in line]
+    assert lines and lines[-1].split()[0] == address, lines[-1:]
 
 
 def test_it_listens_where_the_inventory_says_and_nowhere_else(host, inputs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 
-from ..fleet.model import Fleet, Host, ip, is_loopback, names_of
+from ..fleet.model import Fleet, Host, bracketed, ip, is_loopback, names_of
 from ..network.endpoints import accepts, targets_of
 
 
@@ -29,10 +29,11 @@ def brokers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
                     f"and {server.address}: no client would believe it there. Name {server.address}."
                 )
             elif not accepts(server, "rabbitmq", str(address), int(port)):
+                wanted = f"{bracketed(str(address))}:{port}"
                 yield (
-                    f"{host.name}: its application looks for the broker at {address}:{port}, and rabbitmq_listeners_ssl of "
+                    f"{host.name}: its application looks for the broker at {wanted}, and rabbitmq_listeners_ssl of "
                     f"{server.name} is {listed(server.inputs.get('rabbitmq_listeners_ssl'))}. "
-                    f"Add {address}:{port} there, or correct application_broker_hosts and application_broker_port."
+                    f"Add {wanted} there, or correct application_broker_hosts and application_broker_port."
                 )
 
 

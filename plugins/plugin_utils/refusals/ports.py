@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback
+from ..fleet.model import Fleet, Host, bracketed, ip, is_every_address, is_loopback
 from ..fleet.services import services
 from ..network.endpoints import places, split_place
 
@@ -51,7 +51,8 @@ def ports_reserved(fleet: Fleet) -> Iterator[str]:
 def belongs(host: Host, role: str, socket: dict[str, str]) -> bool:
     """Whether the socket is the role's own, from an earlier run."""
     service = services()[role]
-    held_by_systemd = socket["program"] == "systemd" and service.sockets.by_systemd
+    # An application chooses its processes' names, so the name alone proves nothing.
+    held_by_systemd = socket["program"] == "systemd" and socket.get("user") in (None, "root") and service.sockets.by_systemd
     # A container keeps processes of others from root: no program can be seen there, and the account has to do.
     accounts = service.sockets.accounts or (host.inputs.get("application_user"),)
     unseen = not socket["program"] and socket.get("user") in accounts
@@ -76,8 +77,14 @@ def listening_to_everybody(fleet: Fleet) -> Iterator[str]:
 def places_malformed(fleet: Fleet) -> Iterator[str]:
     for host in fleet.with_role("producer"):
         text = host.inputs.get("producer_bind")
-        if text is not None and split_place(text) is None:
+        place = split_place(text)
+        if text is not None and place is None:
             yield f"{host.name}: producer_bind is '{text}', which is not address:port, e.g. 10.0.0.41:8000. Correct it."
+        elif place and str(text) != f"{bracketed(place[0])}:{place[1]}":
+            yield (
+                f"{host.name}: producer_bind is '{text}', and an IPv6 address needs brackets before a port. Write "
+                f"\"{{{{ topology_address | grunnfjell.platform.bracketed }}}}:{place[1]}\" or '[{place[0]}]:{place[1]}'."
+            )
     for host in fleet.hosts.values():
         for source, address in names_used(host):
             if re.fullmatch(r"[\d.]+", address) and ip(address) is None:
@@ -85,14 +92,7 @@ def places_malformed(fleet: Fleet) -> Iterator[str]:
 
 
 def without_ipv6(fleet: Fleet) -> Iterator[str]:
-    """Addresses of IPv6 for programs that know IPv4 alone."""
-    for host in fleet.with_role("producer"):
-        place = split_place(host.inputs.get("producer_bind"))
-        if place and is_ipv6(place[0]):
-            yield (
-                f"{host.name}: producer_bind is '{host.inputs['producer_bind']}', and supervisord, which opens the socket, "
-                f"knows IPv4 alone. Bind it to an IPv4 address of the host."
-            )
+    """Addresses of IPv6 for Erlang's distribution."""
     for host in fleet.with_role("rabbitmq"):
         address = host.inputs.get("rabbitmq_distribution_address")
         if is_ipv6(address):

@@ -1,0 +1,51 @@
+"""The script that starts supervisord: it opens sockets by IPv6, and leaves every other socket to Debian's code."""
+
+import runpy
+import socket
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+PROGRAM = Path(__file__).resolve().parents[1] / "roles/supervisor/files/usr/local/lib/grunnfjell/supervisord"
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """supervisord's parser of a socket, after the script has begun; Debian's own says what it is given."""
+
+    class InetStreamSocketConfig:
+        def __init__(self, host, port, backlog=None):
+            self.host, self.port, self.backlog = host, int(port), backlog
+
+        def addr(self):
+            return self.host, self.port
+
+    class ServerOptions:
+        def parse_fcgi_socket(self, sock, *rest):
+            return "Debian", sock, rest
+
+    names = {"datatypes": {"InetStreamSocketConfig": InetStreamSocketConfig}, "options": {"ServerOptions": ServerOptions}}
+    for name, members in (names | {"supervisord": {"main": lambda: None}}).items():
+        module = ModuleType(f"supervisor.{name}")
+        module.__dict__.update(members)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(sys.modules, "supervisor", ModuleType("supervisor"))
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(PROGRAM))
+    return ServerOptions().parse_fcgi_socket
+
+
+def test_a_socket_in_brackets_listens_on_ipv6_and_there_alone(parse):
+    listening = parse("tcp://[::1]:0", None, None, None, 5)
+    assert listening.backlog == 5
+    with listening.create_and_bind() as opened:
+        assert opened.family == socket.AF_INET6
+        assert opened.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        assert opened.getsockname()[0] == "::1"
+
+
+@pytest.mark.parametrize("text", ["tcp://127.0.0.1:8000", "unix:///run/x.sock", "tcp://[x]:1", "tcp://fd00::1:8000"])
+def test_every_other_socket_is_debians_to_read(parse, text):
+    assert parse(text, 1, None, None, None) == ("Debian", text, (1, None, None, None))
