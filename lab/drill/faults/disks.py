@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from lab.drill import hosts
 from lab.drill.faults.fault import Fault, Place, Reading, amid_work, attempt, on
 from lab.drill.faults.operations import current, deployed, release
-from lab.drill.faults.processes import active_again, of_postgresql
+from lab.drill.faults.processes import POSTGRESQL, active_again, of_postgresql
 from lab.drill.hosts import shell_of_machine
 from lab.drill.scene import Scene
 from lab.machine import Refusal
@@ -99,10 +99,10 @@ class SmallDisk:
         return Reading(f"room in {self.path}", self.place, f"[ $({left}) -gt 1024 ] && echo enough || echo none")
 
 
-CLUSTER = SmallDisk(hosts.database, "/var/lib/postgresql", 64, ("postgresql",))
+CLUSTER = SmallDisk(hosts.database, "/var/lib/postgresql", 64, (f"$({POSTGRESQL})",))
 LOGS = SmallDisk(hosts.worker, "/var/log", 16, ("supervisor", "pgbouncer", "systemd-journald"))
-# Programs run from there and are not stopped: nothing in it changes but by a deploy.
-RELEASES = SmallDisk(hosts.worker, "/opt/ledger/releases", 16)
+# Room for another release. Programs run from there and are not stopped: nothing in it changes but by a deploy.
+RELEASES = SmallDisk(hosts.worker, "/opt/ledger/releases", 256)
 
 FULL = "No space left on device"
 

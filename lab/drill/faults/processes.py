@@ -18,6 +18,8 @@ BROKER = "rabbitmq-server"
 # Until systemd must have started again what was killed. Debian's own units would take up to 50 s, or for ever.
 START_S = 90
 POISON = 2
+# Prints its unit, which carries the version.
+POSTGRESQL = 'pg_lsclusters -h | awk \'{print "postgresql@" $1 "-" $2}\''
 
 # Everything that supervisord keeps on a host, with all that came of it.
 PIDS = "supervisorctl status | sed -n 's/.* RUNNING *pid \\([0-9]*\\),.*/\\1/p'"
@@ -65,7 +67,7 @@ def restarted(place: Place, unit: str) -> Moment:
 
 
 def postgresql_unit(fleet: Fleet) -> str:
-    return shell(hosts.database(fleet), 'pg_lsclusters -h | awk \'{print "postgresql@" $1 "-" $2}\'').strip()
+    return shell(hosts.database(fleet), POSTGRESQL).strip()
 
 
 def of_postgresql(moment: Callable[[Place, str], Moment]) -> Moment:
