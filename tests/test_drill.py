@@ -185,7 +185,8 @@ def test_accounts_that_do_not_add_up_break_the_whole():
 
 
 def test_a_drill_without_a_row_kept_nothing():
-    assert whole()["kept"] is False
+    nothing = whole(unended={"deploy": "it failed"})
+    assert whole()["kept"] is False and "deploy did not finish" in page.page(nothing)
 
 
 def test_the_file_has_the_promised_columns():

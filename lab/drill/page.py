@@ -99,7 +99,7 @@ def recoveries(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def deliveries(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    most = max(1, *(row["second_deliveries"] for row in rows))
+    most = max([1, *(row["second_deliveries"] for row in rows)])
     return {
         "ticks": [{"at": percent(share), "text": f"{most * share:g}"} for share in (0, 0.5, 1)],
         "rows": [
