@@ -54,7 +54,7 @@ for unit in {started}; do systemctl restart $unit; done
 UNMOUNT = """
 for unit in {stopped}; do systemctl stop $unit; done
 rm -f {path}/drill-filler
-find /mnt -mindepth 1 -delete
+find /mnt -mindepth 1 -delete || true  # but for directories on which something is mounted
 cp -a {path}/. /mnt/
 umount --lazy {path}
 umount /mnt
