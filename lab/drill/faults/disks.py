@@ -148,7 +148,7 @@ DISKS = (
         stage=LOGS.mounted, readings=(LOGS.room,),
     ),
     Fault(
-        "disk full during a release's build", "process", build_refused, built_after_all, ends_within_s=600,
+        "disk full during a release's build", "process", build_refused, built_after_all, ends_within_s=900,
         seamless=True, accepts=True, stage=RELEASES.mounted, readings=(RELEASES.room, current(hosts.worker)),
     ),
 )  # fmt: skip

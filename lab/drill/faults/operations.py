@@ -55,11 +55,11 @@ def brought_back(scene: Scene) -> float:
 
 OPERATIONS = (
     Fault(
-        "deploy during load", "process", amid_work(deployed), rolled_back, ends_within_s=600, seamless=True, accepts=True,
+        "deploy during load", "process", amid_work(deployed), rolled_back, ends_within_s=900, seamless=True, accepts=True,
         readings=(current(hosts.worker), current(hosts.producer)),
     ),
     Fault(
-        "scale-in during load", "process", amid_work(drained), brought_back, ends_within_s=600, affects=hosts.worker,
+        "scale-in during load", "process", amid_work(drained), brought_back, ends_within_s=900, affects=hosts.worker,
         seamless=True, readings=(WORKERS,),
     ),
 )  # fmt: skip

@@ -134,7 +134,7 @@ SECRETS = (
         ends_within_s=3600, seamless=True, accepts=True, readings=EVERYTHING,
     ),
     Fault(
-        "certificates expired", "process", expired, brought_back, hold_s=10, ends_within_s=600, accepts=True,
+        "certificates expired", "process", expired, brought_back, hold_s=10, ends_within_s=900, accepts=True,
         shows=("repeated",), readings=(CERTIFICATE,),
     ),
 )  # fmt: skip
