@@ -1,6 +1,7 @@
 """The order of `make test`: what runs beside Molecule's scenarios, what is left out, and what counts."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -78,3 +79,17 @@ def test_the_reason_of_a_failure_is_shown_though_a_journal_follows_it():
 
 def test_a_short_log_is_shown_once():
     assert excerpt(["E   assert 1 == 2", "1 failed"]) == ["E   assert 1 == 2", "1 failed"]
+
+
+def test_a_step_that_should_leave_a_report_and_left_none_counts_as_failed(judged, tmp_path):
+    """Review finding H9."""
+    told, code = judged(step("unit", "unit", report=tmp_path / "junit.xml"))
+    assert (told["unit"]["failed"], told["unit"]["passed"], code) == (1, 0, 1)
+
+
+def test_a_scenario_that_asked_nothing_counts_as_failed(monkeypatch, tmp_path):
+    """Review finding H9."""
+    (tmp_path / "molecule").mkdir()
+    monkeypatch.setattr(scenarios, "BUILD", tmp_path)
+    monkeypatch.setattr(scenarios.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
+    assert scenarios.run_scenario("host") == Count(failed=1)

@@ -113,6 +113,26 @@ def test_the_difference_goes_both_ways_and_reaches_the_report():
     assert "not over IPv6 (no address: worker1)" in page
 
 
+def test_a_scan_that_did_not_see_what_is_declared_fails():
+    """Review finding H7: a scan that saw nothing at all passed."""
+    way = Reached("worker1", "broker1", "tcp", 5671)
+    assert exposure.faults(Verdict({way: "amqp"}, set()), None, "")
+    assert exposure.faults(Verdict({}, {way}), None, "")
+    assert exposure.faults(Verdict({way: "amqp"}, {way}), None, "tcpdump is missing")
+    assert exposure.faults(Verdict({way: "amqp"}, {way}), {"readable": ["a password"]}, "")
+    assert not exposure.faults(Verdict({way: "amqp"}, {way}), {"readable": []}, "")
+
+
+def test_a_udp_port_is_scanned_where_anything_listens_or_a_flow_names_it(monkeypatch):
+    """Review finding H7: a listener on a UDP port that is not well known was seen by nobody."""
+    commands = []
+    monkeypatch.setattr(scan, "run", lambda point, command, targets: commands.append(command) or {})
+    way = Reached("worker1", "broker1", "udp", 40001)
+    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {"broker1": {40000}}, {way})
+    (ports,) = (argument for argument in commands[0] if argument.startswith("-p"))
+    assert {*map(int, ports.removeprefix("-p").split(","))} == {*scan.UDP_PORTS, 40000, 40001}
+
+
 def test_only_the_labs_own_hosts_are_scanned():
     assert network_of(["10.77.0.11"]) == "grunnfjell" and network_of(["10.79.0.11"]) == "grunnfjell-inside"
     with pytest.raises(Refusal, match=r"192\.0\.2\.1: only hosts of the lab"):
@@ -166,7 +186,7 @@ def test_an_address_of_the_link_goes_with_the_device_it_is_reached_by(monkeypatc
         "broker1": Link("eth0", "fe80::1"),
         "controller": Link("podman1", "fe80::3"),
     }
-    exposure.look_by_ipv6(Point("controller", POINTS["controller"]), HOSTS, links, {})
+    exposure.look_by_ipv6(Point("controller", POINTS["controller"]), HOSTS, links, {}, scan.UDP_PORTS)
     assert len(commands) == 2  # TCP and UDP
     for command, targets in commands:
         assert command[-1] == "fe80::1%podman1" and "-6" in command and targets == {"fe80::1": "broker1"}

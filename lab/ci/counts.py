@@ -30,10 +30,11 @@ class Count:
         return f"  {'FAILED' if self.failed else 'ok':6}  {name:22} {self.seconds:6.1f} s   {self}"
 
 
-def count(returncode: int, report: str | None) -> Count:
-    """What a step's end amounts to; a step that failed never counts as passed, whatever its report says."""
+def count(returncode: int, report: str | None, reports: bool) -> Count:
+    """What a step's end amounts to; one that failed, or left no report though it reports, never counts as passed."""
     if report is None:
-        return Count(failed=int(returncode != 0), passed=int(returncode == 0))
+        passed = returncode == 0 and not reports
+        return Count(passed=int(passed), failed=int(not passed))
     suites = list(ElementTree.fromstring(report).iter("testsuite"))
     number = {key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")}
     failed = number["failures"] + number["errors"]

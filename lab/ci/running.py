@@ -80,6 +80,6 @@ def _run(step: Step, inventory: str, output: int | None = None) -> Count:
         check=False,
     )
     report = step.report.read_text(encoding="utf-8") if step.report and step.report.exists() else None
-    result = count(done.returncode, report)
+    result = count(done.returncode, report, bool(step.report))
     result.seconds = time.monotonic() - started
     return result

@@ -37,7 +37,7 @@ def run_scenario(name: str) -> Count:
         )
     lines = verified.read_text(encoding="utf-8").splitlines() if verified.exists() else []
     result = sum((Count(**json.loads(line)) for line in lines), Count())
-    if done.returncode == 0:
+    if done.returncode == 0 and lines:
         result.passed += 1
     elif not result.failed:
         result.failed += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 from lab.demo.fleet import Fleet, Host
 from lab.hosts import PREFIX
 from lab.machine import Refusal, podman
@@ -18,6 +20,15 @@ def shell(host: Host, script: str, stdin: str | None = None) -> str:
     if done.returncode:
         raise Refusal(f"{host.name}: {script.strip()} failed:\n{done.stderr.strip() or done.stdout.strip()}")
     return done.stdout
+
+
+def shell_of_machine(host: Host, script: str) -> None:
+    """The same with this machine's capabilities: a host may not mount anything."""
+    pid = podman("inspect", "--format", "{{.State.Pid}}", container(host)).stdout.strip()
+    enter = ["nsenter", "--target", pid, "--mount", "--pid", "--net", "--ipc", "--uts"]
+    done = subprocess.run([*enter, "sh", "-euc", script], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Refusal(f"{host.name}: {script.strip()} failed:\n{done.stderr.strip() or done.stdout.strip()}")
 
 
 def broker(fleet: Fleet) -> Host:

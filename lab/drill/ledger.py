@@ -22,21 +22,24 @@ class Accepted:
     job: Job
     at: float
     producer: str
+    # Attempts that it took. One whose answer was lost may have published the job as well.
+    posts: int = 1
 
 
 class Ledger:
-    """One row's jobs: the accepted, the given up, and each time that a producer did not take one at once."""
+    """One row's jobs: the accepted, the given up, each time that a producer did not take one at once, and why a client died."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._accepted: list[Accepted] = []
         self._given_up: list[Job] = []
         self._refusals: list[float] = []
+        self._deaths: list[str] = []
         self._slowest_s = 0.0
 
-    def accept(self, job: Job, at: float, producer: str) -> None:
+    def accept(self, job: Job, at: float, producer: str, posts: int = 1) -> None:
         with self._lock:
-            self._accepted.append(Accepted(job, at, producer))
+            self._accepted.append(Accepted(job, at, producer, posts))
 
     def refuse(self, at: float) -> None:
         with self._lock:
@@ -45,6 +48,10 @@ class Ledger:
     def give_up(self, job: Job) -> None:
         with self._lock:
             self._given_up.append(job)
+
+    def die(self, reason: str) -> None:
+        with self._lock:
+            self._deaths.append(reason)
 
     def answered(self, seconds: float) -> None:
         with self._lock:
@@ -64,6 +71,11 @@ class Ledger:
     def refusals(self) -> list[float]:
         with self._lock:
             return list(self._refusals)
+
+    @property
+    def deaths(self) -> list[str]:
+        with self._lock:
+            return list(self._deaths)
 
     @property
     def slowest_s(self) -> float:

@@ -56,6 +56,13 @@ class Clients:
             thread.join()
 
     def _work(self) -> None:
+        try:
+            self._post()
+        except Exception as error:
+            # Nobody waits for a thread's exception: the row would go on with fewer clients, or with none.
+            self.ledger.die(f"{type(error).__name__}: {error}")
+
+    def _post(self) -> None:
         while not self._stop.is_set():
             with self._lock:
                 job, wait_s, turn = next(self._jobs), next(self._due), next(self._turn)
@@ -76,12 +83,12 @@ def due(rate: float, clock: Callable[[], float]) -> Iterator[float]:
 def send(job: Job, producers: list[Host], ledger: Ledger) -> None:
     """Until somebody takes it: a refusal, a broken connection or silence sends the same key to the next producer."""
     end = time.monotonic() + PERSISTENCE_S
-    for producer in itertools.cycle(producers):
+    for posts, producer in enumerate(itertools.cycle(producers), start=1):
         began = time.monotonic()
         status = post(producer, job)
         ledger.answered(time.monotonic() - began)
         if status == 202:
-            ledger.accept(job, time.time(), producer.name)
+            ledger.accept(job, time.time(), producer.name, posts)
             return
         ledger.refuse(time.time())
         if time.monotonic() > end:

@@ -11,8 +11,8 @@ from lab.plot import Band, Line, plot
 
 LEGEND = (("taken", "accepted"), ("done", "done"), ("again", "client retries"), ("fault", "the fault"))
 # Seconds at the ends of the bars' logarithmic scale, and its ticks.
-LEAST_S, MOST_S = 0.05, 200.0
-TICKS_S = (0.1, 1, 10, 60)
+LEAST_S, MOST_S = 0.05, 2000.0
+TICKS_S = (0.1, 1, 10, 60, 600)
 
 
 def page(report: dict[str, Any]) -> str:
@@ -26,7 +26,14 @@ def page(report: dict[str, Any]) -> str:
         "took": f"{report['took_s']:.0f} s",
         "rate": f"{report['rate']:g}",
         "rows": [cells(row) for row in rows],
-        "problems": [(row["fault"], problem) for row in rows for problem in row["problems"]],
+        "problems": [
+            *((row["fault"], problem) for row in rows for problem in row["problems"]),
+            *(("all rows together", problem) for problem in report["problems"]),
+        ],
+        "evidence": [
+            [row["fault"], "; ".join(f"{what}: {value}" for what, value in row["evidence"].items()) or toned("none", "bad")]
+            for row in rows
+        ],
         "recoveries": recoveries(rows),
         "deliveries": deliveries(rows),
         "legend": [{"tone": tone, "text": text} for tone, text in LEGEND],
@@ -36,7 +43,8 @@ def page(report: dict[str, Any]) -> str:
 
 
 def late(row: dict[str, Any]) -> bool:
-    return row["recovery_s"] is None or row["recovery_s"] > row["limit_s"]
+    """After the fault or in all."""
+    return row["resumed_s"] is None or row["resumed_s"] > row["resume_limit_s"] or row["outage_s"] > row["outage_limit_s"]
 
 
 def cells(row: dict[str, Any]) -> list[str | dict[str, str]]:
@@ -53,6 +61,7 @@ def cells(row: dict[str, Any]) -> list[str | dict[str, str]]:
         str(row["cut"]),
         cell(str(row["double_effects"]), row["double_effects"] > 0),
         seconds(row["outage_s"]),
+        seconds(row["resumed_s"]),
         cell(seconds(row["recovery_s"]), late(row)),
         seconds(row["limit_s"]),
         seconds(row["backlog_s"]),
@@ -90,7 +99,7 @@ def recoveries(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def deliveries(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    most = max(1, *(row["second_deliveries"] for row in rows))
+    most = max([1, *(row["second_deliveries"] for row in rows)])
     return {
         "ticks": [{"at": percent(share), "text": f"{most * share:g}"} for share in (0, 0.5, 1)],
         "rows": [

@@ -1,9 +1,9 @@
-"""The proof, by SQL in the application's own database: accepted = done exactly once by key, or known among the dead letters."""
+"""The proof, from the application's own database: accepted = one effect for each key, or known among the dead letters."""
 
 from __future__ import annotations
 
 import json
-import shlex
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from lab.demo.fleet import Fleet
@@ -14,38 +14,36 @@ from lab.machine import Refusal
 BEGIN = """
 TRUNCATE done, effects, accounts, deliveries;
 CREATE INDEX IF NOT EXISTS drill_deliveries ON deliveries (key);
-DROP SCHEMA IF EXISTS drill CASCADE;
-CREATE SCHEMA drill;
-CREATE TABLE drill.accepted (
-    fault text NOT NULL, key uuid NOT NULL UNIQUE, poison boolean NOT NULL, at double precision NOT NULL
-);
-CREATE TABLE drill.dead (key uuid NOT NULL);
 """
 
-# A run is cut if its job had to begin again; a second delivery after the job's end only shows that its ack did not arrive.
-# A key is dead if its job is among the dead letters and did not end otherwise; lost if it is nowhere.
-COUNT = """
-WITH a AS (SELECT key, poison FROM drill.accepted WHERE fault = :'fault'),
-     runs AS (SELECT key, count(*) AS n FROM deliveries JOIN a USING (key) GROUP BY key),
-     again AS (
-        SELECT key, delivered_at
-        FROM (
-            SELECT key, delivered_at, row_number() OVER (PARTITION BY key ORDER BY delivered_at) AS n
-            FROM deliveries JOIN a USING (key)
-        ) AS numbered WHERE n > 1
-     ),
-     made AS (SELECT key, count(*) AS n FROM effects JOIN a USING (key) GROUP BY key)
-SELECT json_build_object(
-    'accepted', (SELECT count(*) FROM a),
-    'poison', (SELECT count(*) FROM a WHERE poison),
-    'done', (SELECT count(*) FROM a JOIN done USING (key)),
-    'effects', (SELECT coalesce(sum(n), 0) FROM made),
-    'dead', (SELECT count(*) FROM a WHERE key IN (SELECT key FROM drill.dead) AND key NOT IN (SELECT key FROM done)),
-    'lost', (SELECT count(*) FROM a WHERE key NOT IN (SELECT key FROM drill.dead) AND key NOT IN (SELECT key FROM done)),
-    'second_deliveries', (SELECT coalesce(sum(n - 1), 0) FROM runs),
-    'cut', (SELECT count(*) FROM again LEFT JOIN done USING (key) WHERE done.key IS NULL OR delivered_at < finished_at),
-    'double_effects', (SELECT coalesce(sum(n - 1), 0) FROM made));
+TRACES = """
+SELECT key, extract(epoch FROM finished_at), coalesce(made.effects, 0), runs.begun
+FROM done
+FULL JOIN (SELECT key, count(*) AS effects FROM effects GROUP BY key) AS made USING (key)
+FULL JOIN (
+    SELECT key, string_agg(extract(epoch FROM delivered_at)::text, ' ' ORDER BY delivered_at) AS begun
+    FROM deliveries GROUP BY key
+) AS runs USING (key);
 """
+
+TOTALS = """
+SELECT json_build_object(
+    'done', (SELECT count(*) FROM done),
+    'effects', (SELECT count(*) FROM effects),
+    'entries', (SELECT coalesce(sum(entries), 0) FROM accounts));
+"""
+
+
+FIGURES = ("accepted", "poison", "done", "dead", "lost", "doubled", "double_effects", "second_deliveries", "cut")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What the database holds of a key: when its job was done, how many effects it had, and when its runs began."""
+
+    finished: float | None = None
+    effects: int = 0
+    begun: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,50 @@ class Done:
     at: float
 
 
+def state(trace: Trace, dead: bool) -> str:
+    if trace.effects > 1:
+        return "doubled"
+    if trace.finished is not None and trace.effects == 1:
+        return "done"
+    return "dead" if dead and trace.finished is None and not trace.effects else "lost"
+
+
+def count(accepted: Iterable[Accepted], traces: Mapping[str, Trace], dead: Collection[str] = ()) -> dict[str, int]:
+    """What became of the accepted jobs.
+
+    A run is cut if its job had to begin again; a second delivery after the job's end only shows that its ack did not arrive. A
+    client that posted twice may have published two jobs, and the second run proves nothing.
+    """
+    number = dict.fromkeys(FIGURES, 0)
+    for each in accepted:
+        trace = traces.get(each.job.key, Trace())
+        again = trace.begun[1:]
+        number["accepted"] += 1
+        number["poison"] += each.job.poison
+        number[state(trace, each.job.key in dead)] += 1
+        number["double_effects"] += max(0, trace.effects - 1)
+        number["second_deliveries"] += len(again)
+        if each.posts == 1:
+            number["cut"] += sum(trace.finished is None or begun < trace.finished for begun in again)
+    return number
+
+
+def unbalanced(totals: Mapping[str, int]) -> list[str]:
+    """A task enters key, effect and account in one transaction, so all jobs together must come to the same number three times."""
+    if len(set(totals.values())) == 1:
+        return []
+    return [f"{totals['done']} jobs are done, with {totals['effects']} effects and {totals['entries']} entries in the accounts"]
+
+
+def traces(rows: str) -> dict[str, Trace]:
+    """The answer to TRACES, as psql prints it."""
+    lines = (line.split("|") for line in rows.splitlines())
+    return {
+        key: Trace(float(finished) if finished else None, int(effects), tuple(map(float, begun.split())))
+        for key, finished, effects, begun in lines
+    }
+
+
 class Book:
     """The ledger's database, asked as its superuser on its host."""
 
@@ -65,23 +107,18 @@ class Book:
         self._fleet = fleet
         self.application = fleet.group("celery_workers")[0].application
 
-    def sql(self, query: str, **variables: str) -> str:
-        settings = " ".join(f"-v {shlex.quote(f'{name}={value}')}" for name, value in variables.items())
-        command = f"runuser -u postgres -- psql -qXAt -v ON_ERROR_STOP=1 {settings} -d {self.application} -f -"
+    def sql(self, query: str) -> str:
+        command = f"runuser -u postgres -- psql -qXAt -v ON_ERROR_STOP=1 -d {self.application} -f -"
         return shell(database(self._fleet), command, stdin=query)
 
     def begin(self) -> None:
         self.sql(BEGIN)
 
-    def enter(self, fault: str, accepted: list[Accepted]) -> None:
-        lines = [f"{fault}\t{each.job.key}\t{each.job.poison}\t{each.at}\n" for each in accepted]
-        self.sql("COPY drill.accepted FROM STDIN;\n" + "".join(lines) + "\\.\n")
+    def traces(self) -> dict[str, Trace]:
+        return traces(self.sql(TRACES))
 
-    def enter_dead(self, keys: list[str]) -> None:
-        self.sql("TRUNCATE drill.dead;\nCOPY drill.dead FROM STDIN;\n" + "".join(f"{key}\n" for key in keys) + "\\.\n")
-
-    def count(self, fault: str) -> dict[str, int]:
-        return json.loads(self.sql(COUNT, fault=fault))
+    def totals(self) -> dict[str, int]:
+        return json.loads(self.sql(TOTALS))
 
     def done_since(self, at: float) -> list[Done] | None:
         """What was entered since then; None while the database does not answer."""

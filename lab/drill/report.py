@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from lab.drill.page import page
 from lab.drill.rows import BIN_S, Row
@@ -14,26 +16,49 @@ from lab.drill.rows import BIN_S, Row
 SUMMED = ("accepted", "done", "dead", "lost", "second_deliveries", "cut", "double_effects", "unpromised")
 
 
-def told(made: Sequence[Row], lines: dict[str, dict], unended: dict[str, str], began: float, rate: float) -> dict:
-    """`unended` are the faults that came to no row, with the reason."""
-    total = {name: sum(getattr(row, name) for row in made) for name in SUMMED}
-    return {
-        "schema": 1,
-        "began": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(began)),
-        "took_s": round(time.time() - began, 1),
-        "rate": rate,
-        "kept": not unended and all(not row.problems for row in made),
-        "total": total,
-        "unended": unended,
-        "rows": [asdict(row) for row in made],
-        "bin_s": BIN_S,
-        "time_lines": lines,
-    }
+@dataclass
+class Report:
+    began: float
+    rate: float
+    rows: list[Row] = field(default_factory=list)
+    lines: dict[str, dict] = field(default_factory=dict)
+    # Faults that came to no row, with the reason.
+    unended: dict[str, str] = field(default_factory=dict)
+    # What the whole ledger adds up to at the end, and what is wrong with it.
+    ledger: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "schema": 2,
+            "began": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(self.began)),
+            "took_s": round(time.time() - self.began, 1),
+            "rate": self.rate,
+            "kept": bool(self.rows) and not (self.unended or self.problems or any(row.problems for row in self.rows)),
+            "total": {name: sum(getattr(row, name) for row in self.rows) for name in SUMMED},
+            "ledger": self.ledger,
+            "problems": self.problems,
+            "unended": self.unended,
+            "rows": [asdict(row) | {"recovery_s": row.recovery_s, "limit_s": row.limit_s} for row in self.rows],
+            "bin_s": BIN_S,
+            "time_lines": self.lines,
+        }
+
+    def write(self, build: Path) -> None:
+        data = self.as_dict()
+        (build / "drill.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        (build / "drill.html").write_text(page(data), encoding="utf-8")
+
+    def print_verdict(self) -> None:
+        print("\n" + table(self.rows) + f"\n\n{verdict(self.as_dict())}", flush=True)
 
 
-def write(all_of_it: dict, build: Path) -> None:
-    (build / "drill.json").write_text(json.dumps(all_of_it, indent=2) + "\n", encoding="utf-8")
-    (build / "drill.html").write_text(page(all_of_it), encoding="utf-8")
+def announce(row: Row) -> None:
+    print(f"  {sentence(row)}", flush=True)
+    for what, value in row.evidence.items():
+        print(f"    {what}: {value}", flush=True)
+    for problem in row.problems:
+        print(f"  ✗ {problem}", file=sys.stderr, flush=True)
 
 
 def seconds(value: float | None) -> str:
@@ -47,14 +72,14 @@ def sentence(row: Row) -> str:
     )
 
 
-def table(made: Sequence[Row]) -> str:
+def table(rows: Sequence[Row]) -> str:
     heads = ("fault", "accepted", "done", "dead", "lost", "2nd deliv.", "cut", "2nd effects", "outage", "recovery", "of", "")
     lines = [
         (
             row.fault, row.accepted, row.done, row.dead, row.lost, row.second_deliveries, row.cut, row.double_effects,
             seconds(row.outage_s), seconds(row.recovery_s), seconds(row.limit_s), "✗" if row.problems else "✓",
         )
-        for row in made
+        for row in rows
     ]  # fmt: skip
     widths = [max(len(str(line[place])) for line in [heads, *lines]) for place in range(len(heads))]
     return "\n".join(
@@ -65,11 +90,13 @@ def table(made: Sequence[Row]) -> str:
     )
 
 
-def verdict(all_of_it: dict) -> str:
-    total = all_of_it["total"]
-    broken = [row["fault"] for row in all_of_it["rows"] if row["problems"]] + list(all_of_it["unended"])
-    kept = "The promise was kept under each." if not broken else f"It was not under: {', '.join(broken)}."
+def verdict(data: dict[str, Any]) -> str:
+    total = data["total"]
+    broken = [row["fault"] for row in data["rows"] if row["problems"]] + list(data["unended"])
+    kept = "The promise was kept under each." if data["kept"] else f"It was not under: {', '.join(broken) or 'none alone'}."
     return (
-        f"{total['accepted']} jobs accepted in {all_of_it['took_s']:.0f} s under {len(all_of_it['rows'])} faults: "
+        f"{total['accepted']} jobs accepted in {data['took_s']:.0f} s under {len(data['rows'])} faults: "
         f"{total['done']} done, {total['dead']} dead, {total['lost']} lost, {total['double_effects']} done twice. {kept}"
+        + "".join(f"\n✗ {row['fault']}: {problem}" for row in data["rows"] for problem in row["problems"])
+        + "".join(f"\n✗ {problem}" for problem in data["problems"])
     )

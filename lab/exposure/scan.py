@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from lab.exposure.points import Point
 from lab.machine import Refusal
@@ -47,10 +48,15 @@ def tcp_command(addresses: Sequence[str], pace: int = PACKETS_PER_SECOND) -> lis
     return [*RAW, *family(addresses), "-sS", "-p-", *rate, *addresses]
 
 
-def udp_command(addresses: Sequence[str]) -> list[str]:
+def udp_ports(listening: Iterable[Iterable[int]], declared: Iterable[Reached]) -> list[int]:
+    """The ports to scan on every host: the well-known ones, and any on which something listens somewhere or that a flow names."""
+    return sorted({*UDP_PORTS, *chain.from_iterable(listening), *(way.port for way in declared if way.protocol == "udp")})
+
+
+def udp_command(addresses: Sequence[str], ports: Iterable[int] = UDP_PORTS) -> list[str]:
     # Closed ports answer once a second at most, and a port that stays silent is told apart by who listens, not by waiting.
     rate = ["--min-rate", "50", "--max-retries", "1", "--max-rtt-timeout", "300ms"]
-    return [*RAW, *family(addresses), "-sU", f"-p{','.join(map(str, UDP_PORTS))}", *rate, *addresses]
+    return [*RAW, *family(addresses), "-sU", f"-p{','.join(map(str, ports))}", *rate, *addresses]
 
 
 def parse(report: str) -> dict[str, dict[tuple[str, int], str]]:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lab.demo.backends import BACKENDS, Sampled
 from lab.demo.fleet import Fleet, Host
+from lab.drill import proof
 from lab.drill.hosts import database
 from lab.drill.ledger import Job, Ledger
 from lab.drill.load import send
@@ -69,14 +70,13 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
             if seen.rows[-1][3] >= accepted:
                 # A task tells its times after the commit that was seen, and before its message is acknowledged.
                 until("the last acknowledgements", lambda: not workers.waiting(fleet), DRAIN_S)
-    book.enter(arm.name, ledger.accepted)
     finished, failed = evidence.jobs(fleet)
     done = [float(line) for line in book.sql("SELECT extract(epoch FROM finished_at) FROM done;").split()]
     run = Run(
         name=arm.name,
         processes=herd,
         began=began,
-        count=book.count(arm.name),
+        count=proof.count(ledger.accepted, book.traces()),
         done=done,
         finished=finished,
         failed=failed,

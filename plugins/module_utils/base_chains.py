@@ -36,7 +36,7 @@ def closes(rule: list[dict[str, Any]]) -> bool:
 
 
 def acting(chain: str, targets: dict[str, list[str | None]], above: tuple[str, ...] = ()) -> int:
-    """How many rules of a chain do anything. A jump to a chain without such rules does nothing: a disabled ufw leaves those behind.
+    """How many rules of a chain do anything. A jump to a chain without such rules does nothing; a disabled ufw leaves those.
 
     C(targets): for each chain, where each of its rules jumps without any condition; None for a rule that does something else.
     """

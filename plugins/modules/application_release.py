@@ -158,8 +158,8 @@ def named(directory: Path, names: list[str]) -> set[str]:
     return {name for name in names if any(bytes(directory / name) in text for text in texts)}
 
 
-# PgBouncer gives this answer to the first client after the database was away, however long ago, and only then tries to connect. The
-# migration has not begun.
+# PgBouncer gives this answer to the first client after the database was away, however long ago, and only then tries to
+# connect. The migration has not begun.
 POOLER_REMEMBERS = "server login has been failing, cached error"
 
 

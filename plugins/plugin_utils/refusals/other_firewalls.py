@@ -20,8 +20,9 @@ def other_firewalls(fleet: Fleet) -> Iterator[str]:
         found = [(chain, fault) for name, (chain, fault) in faults.items() if fault and name not in waivers(host)]
         if any(chain.get("owner") == "ufw" for chain, _ in found):
             yield (
-                f"{host.name}: ufw is active and drops what it does not know. A packet must pass every firewall, so what the kit opens "
-                "would stay shut. Declare what `ufw status` lists in topology_places or topology_flows_extra, then run `ufw disable`."
+                f"{host.name}: ufw is active and drops what it does not know. A packet must pass every firewall, so what the kit "
+                "opens would stay shut. Declare what `ufw status` lists in topology_places or topology_flows_extra, then run "
+                "`ufw disable`."
             )
         for chain, fault in found:
             if chain.get("owner") != "ufw":

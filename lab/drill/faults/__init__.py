@@ -1,0 +1,15 @@
+"""The faults, a row each: what hurts the fleet at work, what ends it, and what shows that it struck."""
+
+from lab.drill.faults.disks import DISKS
+from lab.drill.faults.fault import WITHIN_S, Fault
+from lab.drill.faults.network import CUTS
+from lab.drill.faults.operations import OPERATIONS
+from lab.drill.faults.processes import BROKER_ROWS, DATABASE, POISONED, PRODUCER, WORKER
+from lab.drill.faults.secrets import SECRETS
+
+FAULTS: tuple[Fault, ...] = (*WORKER, *BROKER_ROWS, *DATABASE, *PRODUCER, *CUTS, *DISKS, *OPERATIONS, *SECRETS, *POISONED)
+
+# What `make test` asks: the most telling in a few minutes.
+SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
+
+__all__ = ["FAULTS", "SHORT", "WITHIN_S", "Fault"]

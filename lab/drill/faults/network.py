@@ -1,0 +1,59 @@
+"""Hosts that the network no longer reaches."""
+
+from __future__ import annotations
+
+import time
+
+from lab.drill import hosts
+from lab.drill.faults.fault import Fault, Moment, Place, Reading, amid_work, on
+from lab.drill.hosts import shell
+from lab.drill.scene import Scene
+
+# Above twice the heartbeat (rabbitmq_heartbeat is 20 s), after which the broker gives a silent host's jobs to others.
+CUT_S = 50.0
+# The host ends the cut by itself after that, should the drill die before it does.
+BOUND_S = 300
+
+RULES = """
+table inet drill_cut {
+  chain in { type filter hook input priority -300; iifname != "lo" counter drop; }
+  chain out { type filter hook output priority -300; oifname != "lo" counter drop; }
+}
+"""
+REMOVE = "nft delete table inet drill_cut"
+
+
+def cut_off(place: Place) -> Moment:
+    """In the host's own packet filter, both ways, without a word to anybody. What it says to itself goes on."""
+
+    def cut(scene: Scene) -> float:
+        bound = f"systemd-run --quiet --collect --unit=drill-cut --on-active={BOUND_S} {REMOVE}"
+        shell(place(scene.fleet), f"{bound}\nnft -f -", stdin=RULES)
+        return time.time()
+
+    return cut
+
+
+def reached_again(place: Place) -> Moment:
+    return on(place, f"{REMOVE}\nsystemctl stop drill-cut.timer")
+
+
+def dropped(place: Place) -> Reading:
+    """Whether packets ran into the cut, both ways."""
+    count = "nft list table inet drill_cut 2>/dev/null | grep -c 'counter packets [1-9]' || true"
+    return Reading("directions in which packets were dropped", place, count)
+
+
+def row(name: str, place: Place, *more_shows: str, accepts: bool = False, affects: Place | None = None) -> Fault:
+    return Fault(
+        f"{name} host cut off", "host", amid_work(cut_off(place)), reached_again(place), hold_s=CUT_S, ends_within_s=CUT_S + 10,
+        affects=affects, accepts=accepts, shows=more_shows, readings=(dropped(place),),
+    )  # fmt: skip
+
+
+CUTS = (
+    row("worker", hosts.worker, "cut", affects=hosts.worker),
+    row("broker", hosts.broker, "repeated", accepts=True),
+    row("database", hosts.database),
+    row("producer", hosts.producer, "repeated", accepts=True, affects=hosts.producer),
+)

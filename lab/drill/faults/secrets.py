@@ -1,0 +1,140 @@
+"""Secrets that change while everybody uses them, changes that are cut off, and certificates that expired."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lab.demo import trust
+from lab.drill import hosts
+from lab.drill.faults.fault import Fault, Reading, amid_work, now, playbook, playbook_command
+from lab.drill.faults.operations import brought_back
+from lab.drill.hosts import shell
+from lab.drill.scene import Scene
+from lab.machine import REPOSITORY, Refusal
+
+PKI = "/etc/grunnfjell/pki"
+AUTHORITIES = f"{PKI}/authorities.pem"
+ROTATE = "playbooks/rotate.yml"
+
+# The task in which the first of the workers is switched.
+MIDST = "Let running tasks end, then start the changed programs"
+# One task of each step of a rotation, in the order of the run, and which of its occurrences is cut.
+CUTS = (
+    ("Take the next step in the vault", 1),
+    ("Keep the host's keys and valid certificates", 1),
+    ("Declare the logins", 1),
+    ("Declare databases and roles, and drop undeclared roles", 1),
+    ("Configure PgBouncer and keep it running", 1),
+    ("Write the application's settings", 1),
+    (MIDST, 1),
+    ("Hand over to the new web servers, one at a time", 1),
+    ("Check that the old logins are unused, or refused", 1),
+    ("Take the next step in the vault", 3),
+    ("Take the next step in the vault", 4),
+)
+
+
+def fingerprint(what: str, file: str) -> Reading:
+    """Of a file that a worker reads: shows that it changed, and nothing of what is in it."""
+    return Reading(what, hosts.worker, f"sha256sum {file} | cut -c 1-12")
+
+
+CERTIFICATE = fingerprint("certificate", f"{PKI}/application/certificate.pem")
+BROKER_LOGIN = fingerprint("broker login", "/etc/ledger/celeryconfig.py")
+DATABASE_LOGIN = fingerprint("database login", "/etc/ledger/pg_service.conf")
+EVERYTHING = (BROKER_LOGIN, DATABASE_LOGIN, CERTIFICATE, fingerprint("authorities", AUTHORITIES))
+
+
+@contextmanager
+def clients_trust(scene: Scene) -> Iterator[None]:
+    """Anyone who calls a producer must trust what the fleet trusts, a new authority before it issues anything."""
+    done = threading.Event()
+
+    def tell() -> None:
+        while not done.wait(1):
+            trust.believe(shell(hosts.producer(scene.fleet), f"cat {AUTHORITIES}"))
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    try:
+        yield
+    finally:
+        done.set()
+        teller.join()
+
+
+def rotated(scene: Scene) -> float:
+    """Every secret that the fleet has, in one run of the playbook that an operator uses."""
+    with clients_trust(scene):
+        return playbook(scene, ROTATE)
+
+
+def cut_off(scene: Scene, task: str, occurrence: int, *arguments: str) -> None:
+    """The control machine dies in this task."""
+    run = subprocess.Popen(
+        playbook_command(scene, ROTATE, *arguments),
+        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    output = []
+    for line in run.stdout or []:
+        output.append(line)
+        if line.startswith("TASK [") and f"{task}]" in line:
+            occurrence -= 1
+            if not occurrence:
+                os.killpg(run.pid, signal.SIGKILL)
+                break
+    if run.wait() != -signal.SIGKILL:
+        raise Refusal(f"{ROTATE} was to be cut off in {task!r}, and ended:\n{''.join(output[-40:])}")
+
+
+def rotation_cut_off(scene: Scene) -> float:
+    """While the fleet is half switched, with a worker at the one login and the rest at the other."""
+    began = time.time()
+    cut_off(scene, MIDST, 1, "-e", "rotate=rabbitmq_user_passwords")
+    return began
+
+
+def rotation_cut_everywhere(scene: Scene) -> float:
+    """Each run takes up the change where the one before was cut off, and is cut off one step later."""
+    began = time.time()
+    with clients_trust(scene):
+        for task, occurrence in CUTS:
+            cut_off(scene, task, occurrence)
+    return began
+
+
+def rotation_taken_up(scene: Scene) -> float:
+    with clients_trust(scene):
+        playbook(scene, ROTATE)
+    return time.time()
+
+
+def expired(scene: Scene) -> float:
+    """Every host shows certificates that ended when they were issued; connections that are open go on."""
+    return playbook(scene, "lab/drill/expired.yml")
+
+
+SECRETS = (
+    Fault(
+        "every secret rotated", "process", amid_work(rotated), now, ends_within_s=900, seamless=True, accepts=True,
+        readings=EVERYTHING,
+    ),
+    Fault(
+        "rotation cut off and taken up", "process", amid_work(rotation_cut_off), rotation_taken_up, ends_within_s=900,
+        seamless=True, accepts=True, readings=(BROKER_LOGIN,),
+    ),
+    Fault(
+        "rotation cut off in each of its steps", "process", amid_work(rotation_cut_everywhere), rotation_taken_up,
+        ends_within_s=3600, seamless=True, accepts=True, readings=EVERYTHING,
+    ),
+    Fault(
+        "certificates expired", "process", expired, brought_back, hold_s=10, ends_within_s=900, accepts=True,
+        shows=("repeated",), readings=(CERTIFICATE,),
+    ),
+)  # fmt: skip
