@@ -319,3 +319,16 @@ def test_a_migration_that_fails_is_not_repeated(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="its migration failed"):
         build.command("its migration", ["sh", "-c", f"echo once >> {tmp_path}/log; echo 'column exists' >&2; exit 1"])
     assert (tmp_path / "log").read_text() == "once\n"
+
+
+def test_a_build_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    """Its name is never built again, and the disk may be what failed."""
+
+    def fail_json(msg: str) -> None:
+        raise RuntimeError(msg)
+
+    directory = tmp_path / "abc"
+    build = Build(SimpleNamespace(params={"timeout": 10, "artifact": "/dev/full-no-such-file"}, fail_json=fail_json), directory)
+    with pytest.raises(RuntimeError, match="Release abc: .*The release before it still runs"):
+        build.build()
+    assert not directory.exists()

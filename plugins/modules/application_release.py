@@ -171,6 +171,11 @@ class Build:
         self.name = directory.name
         self.directory = directory
 
+    def fail(self, reason: str) -> None:
+        """A build that failed leaves nothing behind: the next one has another name, and the disk may be full."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self.module.fail_json(msg=f"Release {self.name}: {reason}")
+
     def command(self, what: str, argv: list[str]) -> None:
         seconds = self.module.params["timeout"]
         try:
@@ -178,17 +183,21 @@ class Build:
             if POOLER_REMEMBERS in done.stdout + done.stderr:
                 done = bounded.run(argv, seconds, cwd="/")
         except subprocess.TimeoutExpired:
-            self.module.fail_json(
-                msg=f"Release {self.name}: {what} did not end within {seconds} s (application_build_timeout), and was ended "
+            self.fail(
+                f"{what} did not end within {seconds} s (application_build_timeout), and was ended "
                 f"({' '.join(argv[:4])} ...). The release before it still runs."
             )
         if done.returncode:
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
-            self.module.fail_json(
-                msg=f"Release {self.name}: {what} failed ({' '.join(argv[:4])} ...). The release before it still runs.\n{tail}"
-            )
+            self.fail(f"{what} failed ({' '.join(argv[:4])} ...). The release before it still runs.\n{tail}")
 
     def build(self) -> None:
+        try:
+            self.make()
+        except OSError as error:
+            self.fail(f"{error}. The release before it still runs.")
+
+    def make(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
         source = self.directory / "src"
         source.mkdir(parents=True)
@@ -208,8 +217,8 @@ class Build:
     def environment(self, source: Path) -> None:
         requirements = source / self.module.params["requirements"]
         if not requirements.exists():
-            self.module.fail_json(
-                msg=f"Release {self.name}: the source has no {self.module.params['requirements']}. "
+            self.fail(
+                f"the source has no {self.module.params['requirements']}. "
                 "Add the locked requirements to it, or edit application_requirements in the inventory."
             )
         venv = self.directory / "venv"
