@@ -31,7 +31,12 @@ def record(verdicts: list[Verdict], seconds: float, commit: str) -> dict[str, An
         "caught": sum(verdict.caught for verdict in verdicts),
         "minutes": round(seconds / 60, 1),
         "faults": [
-            {"fault": verdict.fault.fault, "test": verdict.fault.test, "caught_by": verdict.by or None, "problem": verdict.problem}
+            {
+                "fault": verdict.fault.fault,
+                "test": verdict.fault.test,
+                "caught_by": verdict.by or None,
+                "problem": verdict.problem,
+            }
             for verdict in verdicts
         ],
     }
@@ -52,7 +57,7 @@ def main() -> None:
     known = faults.roles()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("roles", nargs="*", metavar="ROLE", help=f"{', '.join(known)}; all of them if none is named")
-    parser.add_argument("--only", default="", metavar="WORDS", help="the faults whose description contains these words; not recorded")
+    parser.add_argument("--only", default="", metavar="WORDS", help="the faults whose words contain these; not recorded")
     parser.add_argument("--rotate", action="store_true", help="one role, chosen by the commit")
     arguments = parser.parse_args()
     roles = [in_rotation(known, git("rev-parse", "HEAD"))] if arguments.rotate else arguments.roles or known

@@ -18,7 +18,7 @@ UNIT = "unit"
 class Fault:
     """fault: a few words; file, find, replace: the place that is broken, where `find` occurs exactly once.
 
-    test: the test that must fail: a name in molecule/<role>/tests, or in tests/mutants.yml a file and a name (tests/x.py::test_y).
+    test: the test that must fail: its name in molecule/<role>/tests; in tests/mutants.yml its file and name, tests/x.py::test_y.
     refused: the sentence with which the role itself must refuse the fault while it converges; the test is then asked only of
     the sound role.
     after: the scenario's edit of the inventory that is converged before the test is asked, `change` or `removal`.
@@ -52,7 +52,9 @@ def faults_of(role: str) -> list[Fault]:
 def mutate(text: str, fault: Fault) -> str:
     """The text with the fault in it. A fault that does not fit exactly once is an error, since it would test nothing."""
     if text.count(fault.find) != 1:
-        raise SystemExit(f"mutants: '{fault.find}' occurs {text.count(fault.find)} times in {fault.file}, not once; edit the fault.")
+        raise SystemExit(
+            f"mutants: '{fault.find}' occurs {text.count(fault.find)} times in {fault.file}, not once; edit the fault."
+        )
     return text.replace(fault.find, fault.replace)
 
 

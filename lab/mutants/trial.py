@@ -14,7 +14,7 @@ SHOWN_LINES = 40
 
 @dataclass(frozen=True)
 class Verdict:
-    """by: the assertion or the refusal that noticed the fault.  problem: why it is not caught.  printed: the end of that output."""
+    """by: the assertion or the refusal that noticed the fault.  problem: why it is not caught.  printed: that run's output."""
 
     role: str
     fault: Fault
@@ -32,7 +32,12 @@ class Verdict:
         lines = [f"  {'caught' if self.caught else 'MISSED'}  {self.seconds:4.0f} s  {self.role}: {self.fault.fault}"]
         if not self.caught:
             fault = self.fault
-            lines += [f"    {self.problem}", f"    file: {fault.file}", f"    find: {fault.find!r}", f"    replace: {fault.replace!r}"]
+            lines += [
+                f"    {self.problem}",
+                f"    file: {fault.file}",
+                f"    find: {fault.find!r}",
+                f"    replace: {fault.replace!r}",
+            ]
             lines += [f"    test: {fault.test}", *(f"    | {line}" for line in self.printed.splitlines()[-SHOWN_LINES:])]
         return lines
 
