@@ -162,7 +162,7 @@ def test_a_fault_is_caught_by_its_test_or_by_the_sentence_foreseen_and_nothing_e
 
 def test_the_sound_role_is_brought_and_asked_after_each_fault():
     hosts = Rehearsed([True] * 3, [FAILED, FAILED, PASSED])
-    try_fault(hosts, FAULT)
+    assert try_fault(hosts, FAULT).rebuilt
     assert hosts.did == ["bring fault", "ask fault", "bring sound", "ask sound", "bring blank sound", "ask sound"]
 
 

@@ -36,6 +36,7 @@ def record(verdicts: list[Verdict], seconds: float, commit: str) -> dict[str, An
                 "test": verdict.fault.test,
                 "caught_by": verdict.by or None,
                 "problem": verdict.problem,
+                "rebuilt": verdict.rebuilt,
             }
             for verdict in verdicts
         ],

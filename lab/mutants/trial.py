@@ -14,7 +14,10 @@ SHOWN_LINES = 40
 
 @dataclass(frozen=True)
 class Verdict:
-    """by: the assertion or the refusal that noticed the fault.  problem: why it is not caught.  printed: that run's output."""
+    """by: the assertion or the refusal that noticed the fault.  problem: why it is not caught.  printed: that run's output.
+
+    rebuilt: the fault left something behind that a run of the sound role does not repair, and its hosts were made again.
+    """
 
     role: str
     fault: Fault
@@ -22,6 +25,7 @@ class Verdict:
     problem: str = ""
     printed: str = ""
     seconds: float = 0
+    rebuilt: bool = False
 
     @property
     def caught(self) -> bool:
@@ -29,7 +33,8 @@ class Verdict:
 
     def lines(self) -> list[str]:
         """What a person reads: one line, and for a survivor all that is needed to look into it."""
-        lines = [f"  {'caught' if self.caught else 'MISSED'}  {self.seconds:4.0f} s  {self.role}: {self.fault.fault}"]
+        ended = f"{'caught' if self.caught else 'MISSED'}{' (hosts rebuilt)' if self.rebuilt else ''}"
+        lines = [f"  {ended}  {self.seconds:4.0f} s  {self.role}: {self.fault.fault}"]
         if not self.caught:
             fault = self.fault
             lines += [
@@ -64,8 +69,8 @@ def noticed(fault: Fault, brought: Run, asked: tuple[Answer, str] | None) -> tup
     return first_line(verdict.message), "", ""
 
 
-def mended(scratch: Scratch, fault: Fault) -> tuple[str, str]:
-    """(problem, printed) of the sound role, put back: the test must pass; on fresh hosts if the fault left something behind."""
+def mended(scratch: Scratch, fault: Fault) -> tuple[str, str, bool]:
+    """(problem, printed, rebuilt) of the sound role, put back: the test must pass, on fresh hosts if it must be."""
     problem, printed = "", ""
     for fresh in (False, True):
         done = scratch.bring(fault, blank=fresh)
@@ -74,9 +79,9 @@ def mended(scratch: Scratch, fault: Fault) -> tuple[str, str]:
             continue
         verdict, printed = scratch.ask(fault)
         if verdict.verdict == "passed":
-            return "", ""
+            return "", "", fresh
         problem = f"the test does not pass without the fault: {first_line(verdict.message)}"
-    return problem, printed
+    return problem, printed, True
 
 
 def try_fault(scratch: Scratch, fault: Fault) -> Verdict:
@@ -85,10 +90,10 @@ def try_fault(scratch: Scratch, fault: Fault) -> Verdict:
         brought = scratch.bring(fault, blank=fault.blank)
         asked = scratch.ask(fault) if brought.ok and fault.refused is None else None
     by, problem, printed = noticed(fault, brought, asked)
-    unsound, shown = mended(scratch, fault)
+    unsound, shown, rebuilt = mended(scratch, fault)
     if unsound:
         problem, printed = unsound, shown
-    verdict = Verdict(scratch.role, fault, by, problem, printed, time.monotonic() - started)
+    verdict = Verdict(scratch.role, fault, by, problem, printed, time.monotonic() - started, rebuilt)
     print("\n".join(verdict.lines()), flush=True)
     return verdict
 
