@@ -242,6 +242,13 @@ def test_the_record_has_the_commit_the_date_and_the_figures_of_each_role(tmp_pat
     assert entry["date"] and [fault["caught_by"] for fault in entry["faults"]] == ["assert 1 == 2", None]
 
 
+def test_every_fault_has_its_turn_in_a_share():
+    asked = faults.faults_of(faults.UNIT)
+    shares = [program.in_turn(asked, f"{number:x}", 8) for number in range(8)]
+    assert sorted(fault.fault for share in shares for fault in share) == sorted(fault.fault for fault in asked)
+    assert program.in_turn(asked, "c0ffee", 1) == asked
+
+
 def test_every_role_has_its_turn_in_the_rotation():
     roles = faults.roles()
     assert {program.in_rotation(roles, f"{number:x}") for number in range(len(roles))} == set(roles)

@@ -13,6 +13,7 @@ from typing import Any
 from lab.ci.counts import BUILD
 from lab.machine import REPOSITORY
 from lab.mutants import faults
+from lab.mutants.faults import Fault
 from lab.mutants.trial import Verdict, try_role
 
 SIDE_BY_SIDE = 2
@@ -54,29 +55,38 @@ def in_rotation(roles: list[str], commit: str) -> str:
     return roles[int(commit, 16) % len(roles)]
 
 
+def in_turn(asked: list[Fault], commit: str, share: int) -> list[Fault]:
+    """Of the faults one in `share`, others for other commits, and all of them over `share` numbers in a row."""
+    return asked[int(commit, 16) % share :: share]
+
+
 def main() -> None:
-    known = faults.roles()
+    known, head = faults.roles(), git("rev-parse", "HEAD")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("roles", nargs="*", metavar="ROLE", help=f"{', '.join(known)}; all of them if none is named")
     parser.add_argument("--only", default="", metavar="WORDS", help="the faults whose words contain these; not recorded")
+    parser.add_argument(
+        "--share", type=int, default=1, metavar="N", help="every Nth fault, from one that the commit chooses; not recorded"
+    )
     parser.add_argument("--rotate", action="store_true", help="one role, chosen by the commit")
     arguments = parser.parse_args()
-    roles = [in_rotation(known, git("rev-parse", "HEAD"))] if arguments.rotate else arguments.roles or known
+    roles = [in_rotation(known, head)] if arguments.rotate else arguments.roles or known
     if unknown := set(roles) - set(known):
         parser.error(f"{faults.listed_in(min(unknown)).relative_to(REPOSITORY)} does not exist")
     BUILD.mkdir(exist_ok=True)
     # Of what is copied, not of what is there when a long run ends.
-    commit = git("rev-parse", "HEAD") + (" with uncommitted changes" if git("status", "--porcelain") else "")
+    commit = head + (" with uncommitted changes" if git("status", "--porcelain") else "")
 
     def timed(role: str) -> tuple[list[Verdict], float]:
         started = time.monotonic()
-        return try_role(role, arguments.only), time.monotonic() - started
+        asked = [fault for fault in faults.faults_of(role) if arguments.only in fault.fault]
+        return try_role(role, in_turn(asked, head, arguments.share)), time.monotonic() - started
 
     verdicts: list[Verdict] = []
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         for role, (found, seconds) in zip(roles, pool.map(timed, roles), strict=True):
             verdicts += found
-            if not arguments.only:
+            if not arguments.only and arguments.share == 1:
                 write_down(role, record(found, seconds, commit))
     caught = sum(verdict.caught for verdict in verdicts)
     print(f"\n{caught} of {len(verdicts)} faults caught; build/mutants.json", flush=True)

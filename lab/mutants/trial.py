@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from lab.mutants.answers import Answer
-from lab.mutants.faults import UNIT, Fault, faults_of
+from lab.mutants.faults import UNIT, Fault
 from lab.mutants.scratch import Hosts, Run, Scratch
 
 SHOWN_LINES = 40
@@ -98,9 +98,7 @@ def try_fault(scratch: Scratch, fault: Fault) -> Verdict:
     return verdict
 
 
-def try_role(role: str, only: str = "") -> list[Verdict]:
-    """All faults of a role, or those whose words contain `only`."""
-    faults = [fault for fault in faults_of(role) if only in fault.fault]
+def try_role(role: str, faults: list[Fault]) -> list[Verdict]:
     scratch = Scratch(role) if role == UNIT else Hosts(role)
     try:
         started = scratch.start()
