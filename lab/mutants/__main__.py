@@ -72,7 +72,7 @@ def main() -> None:
     arguments = parser.parse_args()
     roles = [in_rotation(known, head)] if arguments.rotate else arguments.roles or known
     if unknown := set(roles) - set(known):
-        parser.error(f"{faults.listed_in(min(unknown)).relative_to(REPOSITORY)} does not exist")
+        parser.error(f"{min(unknown)} has no faults; there is {', '.join(known)}")
     BUILD.mkdir(exist_ok=True)
     # Of what is copied, not of what is there when a long run ends.
     commit = head + (" with uncommitted changes" if git("status", "--porcelain") else "")

@@ -18,7 +18,7 @@ UNIT = "unit"
 class Fault:
     """fault: a few words; file, find, replace: the place that is broken, where `find` occurs exactly once.
 
-    test: the test that must fail: its name in molecule/<role>/tests; in tests/mutants.yml its file and name, tests/x.py::test_y.
+    test: the test that must fail: its name in molecule/<role>/tests; in tests/mutants its file and name, tests/x.py::test_y.
     refused: the sentence with which the role itself must refuse the fault while it converges; the test is then asked only of
     the sound role.
     after: the scenario's edit of the inventory that is converged before the test is asked, `change` or `removal`.
@@ -37,8 +37,8 @@ class Fault:
     blank: bool = False
 
 
-def listed_in(role: str) -> Path:
-    return REPOSITORY / ("tests/mutants.yml" if role == UNIT else f"molecule/{role}/mutants.yml")
+def files(role: str) -> list[Path]:
+    return sorted(REPOSITORY.glob("tests/mutants/*.yml" if role == UNIT else f"molecule/{role}/mutants.yml"))
 
 
 def roles() -> list[str]:
@@ -46,7 +46,7 @@ def roles() -> list[str]:
 
 
 def faults_of(role: str) -> list[Fault]:
-    return [Fault(**entry) for entry in yaml.safe_load(listed_in(role).read_text(encoding="utf-8"))]
+    return [Fault(**entry) for path in files(role) for entry in yaml.safe_load(path.read_text(encoding="utf-8"))]
 
 
 def mutate(text: str, fault: Fault) -> str:
