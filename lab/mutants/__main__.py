@@ -64,7 +64,7 @@ def main() -> None:
     known, head = faults.roles(), git("rev-parse", "HEAD")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("roles", nargs="*", metavar="ROLE", help=f"{', '.join(known)}; all of them if none is named")
-    parser.add_argument("--only", default="", metavar="WORDS", help="the faults whose words contain these; not recorded")
+    parser.add_argument("--only", action="append", metavar="WORDS", help="the faults whose words contain these; not recorded")
     parser.add_argument(
         "--share", type=int, default=1, metavar="N", help="every Nth fault, from one that the commit chooses; not recorded"
     )
@@ -79,7 +79,7 @@ def main() -> None:
 
     def timed(role: str) -> tuple[list[Verdict], float]:
         started = time.monotonic()
-        asked = [fault for fault in faults.faults_of(role) if arguments.only in fault.fault]
+        asked = [fault for fault in faults.faults_of(role) if any(words in fault.fault for words in arguments.only or [""])]
         return try_role(role, in_turn(asked, head, arguments.share)), time.monotonic() - started
 
     verdicts: list[Verdict] = []
