@@ -53,6 +53,8 @@ def first_line(text: str) -> str:
 
 def noticed(fault: Fault, brought: Run, asked: tuple[Answer, str] | None) -> tuple[str, str, str]:
     """(by, problem, printed) of a fault that was brought to the hosts, and whose test was asked if the converge went well."""
+    if not brought.ok and "UNREACHABLE!" in brought.output:
+        return "", "a host could not be reached, which says nothing about the fault; try it again", brought.output
     if fault.refused is not None:
         if brought.ok:
             return "", "the role converged, although the fault's entry says that it refuses", brought.output
