@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,11 @@ class Programs:
 
 
 def programs_of(host: Any) -> Programs:
-    status = [line.split() for line in host.run("supervisorctl status").stdout.splitlines()]
+    """Once supervisord is sure of each: a program that was just started counts as running after its startsecs."""
+    deadline = time.monotonic() + 60
+    while "STARTING" in (printed := host.run("supervisorctl status").stdout) and time.monotonic() < deadline:
+        time.sleep(0.5)  # between two looks; `deadline` ends them
+    status = [line.split() for line in printed.splitlines()]
     return Programs(
         host.check_output("basename $(readlink /opt/newsroom/current)"),
         frozenset(re.findall(r"/opt/newsroom/releases/([0-9a-f]+)/venv", host.check_output("ps -eo args"))),
