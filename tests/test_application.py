@@ -329,6 +329,6 @@ def test_a_build_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
 
     directory = tmp_path / "abc"
     build = Build(SimpleNamespace(params={"timeout": 10, "artifact": "/dev/full-no-such-file"}, fail_json=fail_json), directory)
-    with pytest.raises(RuntimeError, match="Release abc: .*The release before it still runs"):
+    with pytest.raises(RuntimeError, match=r"Release abc: .*The release before it still runs"):
         build.build()
     assert not directory.exists()

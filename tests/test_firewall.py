@@ -49,7 +49,8 @@ def test_what_is_for_one_user_is_shut_to_the_others() -> None:
 
 
 def test_a_place_that_is_named_as_the_host_is_not_the_host() -> None:
-    assert rules.firewall_table([flow(end("web1", "192.0.2.1", kind="place"), end("db1"), 1)], "web1")["output"] == []
+    way = flow(end("web1", "192.0.2.1", kind="place"), end("db1", "10.0.0.2"), 1)
+    assert rules.firewall_table([way], "web1")["output"] == [] != rules.firewall_table([way], "db1")["input"]
 
 
 def test_ports_that_the_same_peers_share_are_one_rule() -> None:

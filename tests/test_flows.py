@@ -181,6 +181,7 @@ def test_a_jump_host_reaches_the_others_by_ssh() -> None:
     assert {way for way in found if way[0] == "web1"} == {
         ("web1", "broker1", 22), ("web1", "db1", 22), ("web1", "worker1", 22), ("web1", "store1", 22)
     }  # fmt: skip
+    assert not [way for way in ssh(flows(fleet(web1={"host_ssh_tcp_forwarding": False}))) if way[0] == "web1"]
     # The run is started on web1.
     assert ssh(flows(measured(fleet(), web1={"controller": "10.0.0.4"}))) == found
 

@@ -74,6 +74,17 @@ def test_a_file_that_its_reader_refuses_is_not_put_in_place(tmp_path):
     assert path.read_text() == "good\n" and list(tmp_path.iterdir()) == [path]
 
 
+def test_files_that_were_refused_later_are_put_back_as_they_were(tmp_path):
+    me, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+    changed, new, same = (tmp_path / name for name in ("changed", "new", "same"))
+    changed.write_text("before\n")
+    same.write_text("after\n")
+    files = [ManagedFile(str(path), "after\n", me, group, 0o644) for path in (changed, new, same)]
+    written = write_files(files, check_mode=False)
+    written.restore(files)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"changed": "before\n", "same": "after\n"}
+
+
 def test_sshd_is_asked_for_every_account_that_may_come_and_for_one_that_may_not():
     """Review findings 24 and 34: and for the port that they come to, since a Match block may name it."""
     loader = DataLoader()

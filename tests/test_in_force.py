@@ -99,7 +99,7 @@ def test_a_file_refused_beside_one_that_was_written_keeps_nobody_from_reading_th
 
 def test_check_mode_predicts_and_has_nothing_read(host):
     assert host.run(check_mode=True)["applied"] == [str(host.conf)]
-    assert not host.daemon.exists() and not in_force.RECORDS.exists()
+    assert not host.conf.exists() and not host.daemon.exists() and not in_force.RECORDS.exists()
     host.run()
     assert host.run(check_mode=True)["changed"] is False
 

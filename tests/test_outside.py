@@ -139,7 +139,7 @@ def test_a_host_whose_servers_are_declared_is_not_refused():
 )  # fmt: skip
 def test_a_server_that_no_site_declares_is_refused_with_the_line_to_add(site, said, line):
     """Review finding 19: the firewall would shut it before the release is built."""
-    sentence = sentences(site)[0]
+    sentence = "".join(sentences(site)[:1])
     assert said in sentence and line in sentence and "topology_places" in sentence
 
 

@@ -65,6 +65,8 @@ STEPS = (
     Step("ruff", "lint", tool("ruff", "check", "."), beside=True),
     Step("layout", "lint", tool("ruff", "format", "--check", "."), beside=True),
     Step("unit", "unit", tool("pytest", "-q", f"--junitxml={BUILD / 'junit-unit.xml'}"), BUILD / "junit-unit.xml", beside=True),
+    # A quarter of the faults that need no host, other ones for each commit; those of the roles are `make mutants`.
+    Step("mutants", "mutants", tool("python", "-m", "lab.mutants", "unit", "--share", "4"), beside=True),
     Step("molecule", "molecule", tool("molecule", "test")),
     Step("demo", "demo", lambda inventory: ["make", "--no-print-directory", "demo", f"INVENTORY={inventory}"], beside=True),
     Step("verify", "verify", testinfra, BUILD / "junit-verify.xml", needs="demo", beside=True),

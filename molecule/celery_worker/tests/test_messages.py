@@ -11,7 +11,8 @@ import testinfra
 
 testinfra_hosts = ["ansible://rabbitmq"]
 
-SECRET = "Kari Nordmann"
+# Another one each time: the logs keep what an earlier run of this test wrote.
+SECRET = f"Kari Nordmann {uuid.uuid4()}"
 TASK = "newsroom.tasks.transcode"
 # Publishes as the application does, to its own queue, whatever headers and body it is given.
 PUBLISH = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import itertools
-import json
 import re
 import shutil
 import threading
@@ -21,7 +20,6 @@ from following import ended, programs
 
 from lab.demo import traffic, trust
 from lab.demo.fleet import Fleet, Host
-from lab.machine import REPOSITORY
 
 # Between two requests of one client: many enough to meet every moment of a handover.
 PAUSE_S = 0.1
@@ -153,13 +151,3 @@ def edited(inventory: str, edit) -> Iterator[Path]:
         yield copy
     finally:
         shutil.rmtree(copy)
-
-
-def newsroom_with(home: Path, file: str, old: str, new: str) -> tuple[str, str]:
-    """Arguments of ansible-playbook for the example's code with one edit."""
-    source = home / "newsroom"
-    shutil.copytree(REPOSITORY / "examples/newsroom", source, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (source / "newsroom" / file).read_text(encoding="utf-8")
-    assert old in text
-    (source / "newsroom" / file).write_text(text.replace(old, new), encoding="utf-8")
-    return "--extra-vars", json.dumps({"application_source": {"directory": str(source)}})

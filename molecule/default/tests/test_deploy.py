@@ -9,11 +9,11 @@ from following import LONG, SHORT, ffmpeg_of
 from operating import (
     assert_nothing_lost_or_cut,
     clients,
-    newsroom_with,
     process_ids,
     release_of,
     releases_run_by,
 )
+from rollouts import newsroom_with
 from test_runs import play
 
 from lab.demo.fleet import Host

@@ -1,0 +1,52 @@
+"""A rollout of the example application: one edit of its code, and what a host runs before and after."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from authority import REPOSITORY
+
+
+def newsroom_with(home: Path, file: str, old: str, new: str) -> tuple[str, str]:
+    """Arguments of ansible-playbook for the example's code with one edit."""
+    source = home / "newsroom"
+    shutil.copytree(REPOSITORY / "examples/newsroom", source, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (source / "newsroom" / file).read_text(encoding="utf-8")
+    assert old in text
+    (source / "newsroom" / file).write_text(text.replace(old, new), encoding="utf-8")
+    return "--extra-vars", json.dumps({"application_source": {"directory": str(source)}})
+
+
+@dataclass(frozen=True)
+class Programs:
+    """release: the current one.  running: the releases in the command lines of processes.  states: supervisord's, by program."""
+
+    release: str
+    running: frozenset[str]
+    states: dict[str, str]
+    pids: tuple[str, ...]
+
+    @property
+    def intact(self) -> tuple[object, ...]:
+        """All that a rollback gives back: everything but the numbers of the processes."""
+        return self.release, self.running, self.states
+
+
+def programs_of(host: Any) -> Programs:
+    """Once supervisord is sure of each: a program that was just started counts as running after its startsecs."""
+    deadline = time.monotonic() + 60
+    while "STARTING" in (printed := host.run("supervisorctl status").stdout) and time.monotonic() < deadline:
+        time.sleep(0.5)  # between two looks; `deadline` ends them
+    status = [line.split() for line in printed.splitlines()]
+    return Programs(
+        host.check_output("basename $(readlink /opt/newsroom/current)"),
+        frozenset(re.findall(r"/opt/newsroom/releases/([0-9a-f]+)/venv", host.check_output("ps -eo args"))),
+        {words[0]: words[1] for words in status},
+        tuple(host.run("supervisorctl pid all").stdout.split()),
+    )
