@@ -369,8 +369,9 @@ def unused_networks() -> list[str]:
 
 
 def read(entry: dict[str, object]) -> Host:
-    texts = {key: str(entry[key]) for key in ("name", "ip", "image", "memory", "inside", "account") if entry.get(key)}
-    return Host(**texts, port=int(str(entry.get("port") or 22)), sudo_password=bool(entry.get("sudo_password")))
+    texts = {key: str(entry.get(key) or "") for key in ("name", "ip", "image", "memory", "inside")}
+    account, port = str(entry.get("account") or "root"), int(str(entry.get("port") or 22))
+    return Host(**texts, account=account, port=port, sudo_password=bool(entry.get("sudo_password")))
 
 
 def main() -> None:

@@ -251,3 +251,10 @@ def report(**numbers):
 )
 def test_a_step_counts_what_its_report_says_and_never_passes_when_it_failed(returncode, text, sentence):
     assert str(count(returncode, text)) == sentence
+
+
+def test_a_host_that_is_only_named_can_be_removed():
+    """molecule/shared/destroy.yml names hosts and nothing else."""
+    assert hosts.read({"name": "db1"}).container == "grunnfjell-db1"
+    cloud = hosts.read({"name": "db1", "port": "2222", "account": "debian", "inside": "10.79.0.11", "ip": "10.77.0.171"})
+    assert cloud.known_as == ["[10.77.0.171]:2222", "[10.79.0.11]:2222"]
