@@ -49,9 +49,9 @@ UFW_RULES = (f"allow {SSH_PORT}/tcp", "allow from 10.79.0.1 to any port 9100 pro
 def source_files(sources: list[str]) -> dict[str, str]:
     """Lines for apt → the same archives as Debian's cloud images name them: deb822 and a list of mirrors for each address.
 
-    >>> files = source_files(["deb http://mirror.test/debian/ trixie main", "deb http://mirror.test/debian/ trixie-updates main"])
+    >>> files = source_files(["deb copy:///debian/ trixie main", "deb copy:///debian/ trixie-updates main"])
     >>> files["etc/apt/mirrors/1.list"]
-    'http://mirror.test/debian/\\n'
+    'copy:///debian/\\n'
     >>> print(files["etc/apt/sources.list.d/debian.sources"], end="")
     Types: deb
     URIs: mirror+file:///etc/apt/mirrors/1.list
