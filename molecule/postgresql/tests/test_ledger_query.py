@@ -32,14 +32,17 @@ INSERT INTO deliveries (key, worker, process, delivered_at) VALUES
 
 @pytest.fixture
 def ask(host) -> Iterator[Callable[[str], str]]:
-    def to(database: str) -> Callable[[str], str]:
-        return lambda query: host.check_output(f"printf %%s %s | {PSQL} -d {database} -f -", query)
+    def asked(query: str, database: str = DATABASE) -> str:
+        # Here the superuser's tables are nobody else's, and found as the drill finds them.
+        path = "SET search_path = public;" if database == DATABASE else ""
+        return host.check_output(f"printf %%s %s | {PSQL} -d {database} -f -", path + query)
 
-    to("postgres")(f"CREATE DATABASE {DATABASE}")
-    ask = to(DATABASE)
-    ask(SCHEMA.read_text(encoding="utf-8") + JOBS)
-    yield ask
-    to("postgres")(f"DROP DATABASE {DATABASE}")
+    asked(f"CREATE DATABASE {DATABASE}", "postgres")
+    try:
+        asked(SCHEMA.read_text(encoding="utf-8") + JOBS)
+        yield asked
+    finally:
+        asked(f"DROP DATABASE {DATABASE}", "postgres")
 
 
 def test_every_key_is_found_with_its_end_its_effects_and_its_runs(ask):
