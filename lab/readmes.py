@@ -107,7 +107,7 @@ def nested(options: dict[str, Any], path: str = "") -> list[dict[str, Any]]:
         if "options" not in option:
             continue
         whole = f"{path}.{name}" if path else name
-        many = "Each entry of" if option["type"] == "list" else "What stands in"
+        many = "Each entry of" if option["type"] == "list" else "Fields of"
         found.append({"sentence": f"{many} `{whole}`:", "inputs": rows(option["options"], {})})
         found += nested(option["options"], whole)
     return found

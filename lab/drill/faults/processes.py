@@ -50,7 +50,7 @@ def programs(place: Place) -> Reading:
 
 
 def main_process_killed(place: Place, unit: str) -> Moment:
-    """Answers once systemd has noticed, so that whoever asks afterwards is told of what came then."""
+    """Returns once systemd has noticed; what is asked afterwards is the state after the kill."""
     return on(place, f"pid=$({main_pid(unit)})\nkill -9 $pid", f'until [ "$({main_pid(unit)})" != "$pid" ]; do sleep 0.05; done')
 
 

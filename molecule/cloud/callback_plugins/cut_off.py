@@ -42,7 +42,7 @@ class CallbackModule(CallbackBase):
         self._begun += 1
         if self._begun == self.get_option("task"):
             print(f"CUT OFF: {task.get_name()}", flush=True)
-            # A timer, so that the task has begun on the hosts.
+            # By a timer: the task has begun on the hosts by then.
             threading.Timer(self.get_option("after"), kill_all).start()
 
     def v2_playbook_on_stats(self, stats) -> None:

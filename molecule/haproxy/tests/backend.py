@@ -1,6 +1,6 @@
 """Three servers on a host of the scenario, run there by tests/test_haproxy.py: backend.py NAME CERTIFICATE KEY AUTHORITIES
 
-15432, 15433: say their name to whoever connects, then echo each line.  15671: the same over TLS, for clients with a certificate.
+15432, 15433: send their name to each client, then echo each line.  15671: the same over TLS, for clients with a certificate.
 8008: answers every request over HTTPS, of clients with a certificate, with the status in /run/backend/status.
 """
 
