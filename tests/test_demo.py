@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 from lab.demo import __main__ as demo
 from lab.demo import figures, fleet, jobs, traffic, videos
 
-PRODUCER = fleet.Host(
-    "web1", ("producers",), "10.0.0.4", "10.0.0.4", 22, "", "root", "", "newsroom", "10.0.0.4:8000", "/data", "/logs"
-)
+PRODUCER = fleet.Host("web1", ("producers",), "10.0.0.4", "root", "", "newsroom", "10.0.0.4:8000", "/data", "/logs")
 ACCEPTED, STARTED = "2026-11-24T10:00:00.000000+00:00", "2026-11-24T10:00:01.500000+00:00"
 
 

@@ -29,7 +29,7 @@ ROWS = [row for table in TABLES for row in yaml.safe_load(table.read_text())]
 TABLE = {row["fault"]: row for row in ROWS}
 THE_EXAMPLE, ON_IPV6 = "the example as it is", "the example without an address of IPv4"
 HOSTS = ("broker1", "db1", "worker1", "worker2", "web1")
-KEYS = {"fault", "says", "vars", "hosts", "facts", "measured", "vault", "files", "command", "play"}
+KEYS = {"fault", "says", "vars", "groups", "facts", "measured", "vault", "files", "command", "play"}
 SITES = {"operations": "administrators", "newsdesk": "clients", "resolver": "resolver", "packages": "package_mirror"}
 IPV6 = {
     "vars": {host: {"ansible_host": f"fd00::{number}"} for number, host in enumerate(HOSTS, 11)}
@@ -90,7 +90,7 @@ def write_inventory(home: Path, row: dict) -> None:
     source = {"application_source": {"directory": str(ROOT / "examples/newsroom")}}
     (home / "group_vars/newsroom/source.yml").write_text(yaml.safe_dump(source))
     fleet = yaml.safe_load((home / "hosts.yml").read_text())
-    fleet["all"]["children"] = merge(fleet["all"]["children"], row.get("hosts", {}))
+    fleet["all"]["children"] = merge(fleet["all"]["children"], row.get("groups", {}))
     (home / "hosts.yml").write_text(yaml.safe_dump(fleet))
     for host in HOSTS:
         measured = merge(copy.deepcopy(MEASURED), row.get("measured", {}).get(host, {}))

@@ -41,9 +41,6 @@ class Host:
     name: str
     groups: tuple[str, ...]
     address: str
-    login: str
-    port: int
-    ssh_arguments: str
     user: str
     key: str
     application: str
@@ -52,6 +49,10 @@ class Host:
     logs: str
     # Certificates of those whom the fleet believes, in PEM.
     authorities: str = ""
+    # How Ansible connects, where that is not the fleet's own address at port 22.
+    login: str = ""
+    port: int = 22
+    ssh_arguments: str = ""
 
     @property
     def url(self) -> str:
@@ -64,13 +65,14 @@ class Host:
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
         # Ansible reads a relative path from the repository's root, where ansible.cfg is.
         key = str(REPOSITORY / self.key) if self.key else None
-        through = proxy_command(self.ssh_arguments, self.login, self.port)
+        login = self.login or self.address
+        through = proxy_command(self.ssh_arguments, login, self.port)
         sock = (
             paramiko.ProxyCommand(f"sh -c {shlex.quote(f'cd {shlex.quote(str(REPOSITORY))} && exec {through}')}")
             if through
             else None
         )
-        client.connect(self.login, port=self.port, username=self.user, key_filename=key, timeout=20, sock=sock)
+        client.connect(login, port=self.port, username=self.user, key_filename=key, timeout=20, sock=sock)
         return client
 
     @cached_property
