@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from authority import REPOSITORY
-from conftest import differences
+from comparing import differences
 from playing import Played
 
 SEED, CUTS = 20261129, int(os.environ.get("CUTS", "20"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import command, differences
+from comparing import command, differences
 from playing import play
 
 PREVIOUS = """
