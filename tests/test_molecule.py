@@ -79,3 +79,9 @@ def test_each_fault_still_fits_and_its_test_exists(role):
     for fault in known:
         text = (ROOT / fault.file).read_text()
         assert faults.mutate(text, fault) != text and faults.node(role, fault)
+
+
+def test_no_two_test_files_share_a_name():
+    """`make verify` collects every role's tests in one session, where a second file of a name is an error."""
+    names = [path.name for path in ROOT.glob("molecule/*/tests/*.py") if path.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
