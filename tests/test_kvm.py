@@ -181,4 +181,4 @@ def test_only_a_daemon_that_was_started_here_counts_as_ours(tmp_path, monkeypatc
 
 def test_guests_are_tested_on_demand_alone():
     assert "kvm" not in steps.DEFAULT_PARTS
-    assert {step.part for step in steps.STEPS} - set(steps.DEFAULT_PARTS) == {"kvm", "operations"}
+    assert {step.part for step in steps.STEPS} - set(steps.DEFAULT_PARTS) == {"kvm", "operations", "cloud"}

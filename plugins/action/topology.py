@@ -82,6 +82,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         fleet, sentences = self._judge(task_vars)
+        sentences = [*self._lost(), *sentences]
         if sentences:
             text = "\n".join(f"  * {sentence}" for sentence in sentences)
             refused = f"Nothing was changed. This fleet cannot work:\n{text}"
@@ -104,6 +105,13 @@ class ActionModule(ActionBase):
             "sources": self._pinned,
             "names": {name: names_to_resolve(host) for name, host in fleet.hosts.items()},
         }
+
+    def _lost(self) -> list[str]:
+        """A sentence for each host that let Ansible in and failed a task of this play, for a missing sudo password say."""
+        names = [name for name in self._all_vars["ansible_play_hosts_all"] if name not in self._all_vars["ansible_play_hosts"]]
+        return [
+            f"{name}: its first task failed (see FAILED). Correct that, or leave it out with --limit '!{name}'." for name in names
+        ]
 
     def _judge(self, task_vars: dict[str, Any] | None) -> tuple[Fleet, list[str]]:
         """The fleet as the inventory describes it, and every sentence that stands against it; plan asks the same."""

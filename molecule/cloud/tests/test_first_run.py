@@ -46,7 +46,7 @@ def test_a_missing_sudo_password_ends_the_run_before_any_host_changes(inventory,
     monkeypatch.delenv("ANSIBLE_BECOME_PASSWORD_FILE")
     run = play(inventory, "site.yml")
     assert run.returncode != 0 and not run.changed, run.printed[-3000:]
-    assert "Missing sudo password" in run.printed[-1500:]
+    assert "Missing sudo password" in run.printed[-3000:] and "cloud-data1: its first task failed" in run.said
 
 
 def test_data_of_the_previous_postgresql_is_refused_and_kept_by_the_sentence_s_remedy(site, data, inventory):

@@ -40,23 +40,22 @@ def changes(record: Record) -> list[str]:
 
 
 def times(record: Record, now: float) -> list[str]:
-    """A line for each play that ran a task; batches of one play are added up. Below it, the tasks that took long."""
+    """A line for each name of a play that ran a task: batches, and plays that several playbooks import, are added up.
+
+    Below it, the tasks that took long.
+    """
     seconds: dict[str, float] = {}
-    names: dict[str, str] = {}
     long: dict[str, dict[str, float]] = {}
     for play in record.plays:
         if play.tasks:
-            seconds[play.id] = seconds.get(play.id, 0) + play.seconds(now)
-            names[play.id] = play.name
+            seconds[play.name] = seconds.get(play.name, 0) + play.seconds(now)
             for task, took in play.long.items():
-                slowest = long.setdefault(play.id, {})
+                slowest = long.setdefault(play.name, {})
                 slowest[task] = max(took, slowest.get(task, 0))
     lines = []
-    for id, took in seconds.items():
-        if took < 1:  # every imported playbook checks that the fleet was checked
-            continue
-        lines.append(f"{duration(took):>12}  {names[id]}")
-        lines += [f"{duration(of_task):>12}    {task}" for task, of_task in long.get(id, {}).items()]
+    for name, took in seconds.items():
+        lines.append(f"{duration(took):>12}  {name}")
+        lines += [f"{duration(of_task):>12}    {task}" for task, of_task in long.get(name, {}).items()]
     if len(seconds) > 1:
         lines.append(f"{duration(sum(seconds.values())):>12}  in all")
     return lines
