@@ -11,6 +11,11 @@ testinfra_hosts = ["ansible://rabbitmq"]
 
 FOLDER = "/var/tmp/grunnfjell-foreign"
 UNIT = "grunnfjell-foreign"
+# systemd forgets a stopped unit a moment later, and starts no second one of its name before.
+STOP = (
+    f"systemctl stop {UNIT}; "
+    f"timeout 60 sh -c 'until [ $(systemctl show --property=LoadState --value {UNIT}) = not-found ]; do sleep 0.1; done'"
+)
 # It takes the kit's settings as docs/your-application.md says, and goes on from there.
 APP = """
 from celery import Celery
@@ -64,14 +69,14 @@ def foreign(host, inputs) -> Iterator:
         if arguments is None:
             asked["client"] = "foreign:app"
         else:
-            host.run(f"systemctl stop {UNIT}")
+            host.check_output(STOP)
             line = f"exec runuser -u {user} -- {run} {WORKER} --hostname=foreign@here {arguments} >{FOLDER}/log 2>&1"
             host.check_output("systemd-run --quiet --collect --unit=%s sh -c %s", UNIT, line)
             asked |= {"nodes": ["foreign@here"], "logs": [f"{FOLDER}/log"]}
         return host.ansible("grunnfjell.platform.celery_promises", json.dumps(asked), check=False)["msg"]
 
     yield said
-    host.run(f"systemctl stop {UNIT}; rabbitmqctl -q delete_queue -p {name} foreign; rm -r {FOLDER}")
+    host.run(f"{STOP}; rabbitmqctl -q delete_queue -p {name} foreign; rm -r {FOLDER}")
 
 
 @pytest.mark.once
