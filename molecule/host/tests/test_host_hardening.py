@@ -8,7 +8,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import services
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import declared, services
 from authority import REPOSITORY
 
 testinfra_hosts = ["ansible://all"]
@@ -140,8 +140,9 @@ def held_back(host) -> set[str]:
 
 
 def test_the_kits_services_are_held_back_from_unattended_updates(host, inputs):
-    services = {"rabbitmq-server", "erlang-", "postgresql", "pgbouncer", "supervisor"}
-    assert held_back(host) == services | set(inputs["host_updates_held"])
+    """The services of every role that declares its packages, the oldest ones by name."""
+    assert held_back(host) == set(declared("packages")) | set(inputs["host_updates_held"])
+    assert {"rabbitmq-server", "erlang-", "postgresql", "pgbouncer", "supervisor"} <= held_back(host)
 
 
 @pytest.mark.disruptive
