@@ -22,7 +22,7 @@ from lab.machine import REPOSITORY
 PAGE = REPOSITORY / "docs/promises.md"
 # Scenarios that carry no role's name.
 TITLES = {"default": "The whole site", "cloud": "Cloud images", "kvm": "Virtual machines"}
-# Folders that a target of their own asks, on hosts of its own.
+# Folders with a make target, which makes their hosts too.
 TARGETS = {"kvm": "`make test-kvm`", "cloud": "`make test-cloud`"}
 # Words as their owners write them.
 SPELLING = {

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import testinfra
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import services
 from authority import REPOSITORY, Authority, of_inventory
 from host_services import log_commands, services_of
 from playing import play
 from recorded import Run, read
 from sudo import use_password
+from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
 
 # What a test runs is no run of the scenario, and not recorded as one.
@@ -32,6 +34,17 @@ def fleet_inputs(request, tmp_path_factory) -> dict[str, dict[str, Any]]:
     done = play(inventory, "molecule/shared/inputs.yml", "-e", f"inputs_file={file}")
     assert done.returncode == 0, done.printed
     return json.loads(file.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def inventory(request) -> str:
+    return request.config.option.ansible_inventory
+
+
+@pytest.fixture(scope="session")
+def fleet(inventory, fleet_inputs) -> dict[str, Host]:
+    """Every host of the inventory, for a test of what a run does to all of them."""
+    return {name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in fleet_inputs}
 
 
 @pytest.fixture(scope="module")

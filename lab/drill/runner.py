@@ -45,7 +45,7 @@ def run(fault: Fault, scene: Scene, rate: float, row_s: float) -> tuple[rows.Row
                 try:
                     strike(fault, scene, course)
                     # The load goes on after the recovery, for the time line and to make the row's share of the jobs.
-                    time.sleep(max(AFTER_S, course.began + row_s - time.time()))
+                    time.sleep(max(AFTER_S, course.began + row_s - time.time()))  # the clients work on for the rest of the row
                 finally:
                     course.load_s = time.time() - course.began
     except Exception as error:

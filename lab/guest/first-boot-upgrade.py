@@ -9,4 +9,4 @@ with open("/var/lib/dpkg/lock-frontend", "w") as frontend, open("/var/lib/dpkg/l
     fcntl.lockf(frontend, fcntl.LOCK_EX)
     fcntl.lockf(lock, fcntl.LOCK_EX)
     Path("/var/lib/first-boot-upgrade").touch()
-    time.sleep(int(sys.argv[1]))
+    time.sleep(int(sys.argv[1]))  # the lock is held for this long, as by an upgrade

@@ -24,7 +24,7 @@ def git(*arguments: str) -> str:
 
 
 def record(verdicts: list[Verdict], seconds: float, commit: str) -> dict[str, Any]:
-    """What is kept of one role: the commit that was judged, when, and what caught each fault."""
+    """What is kept of one role: the commit that was tested, when, and what caught each fault."""
     return {
         "commit": commit,
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

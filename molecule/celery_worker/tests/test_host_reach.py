@@ -54,7 +54,8 @@ truncate -s 1T huge.log
 touch "$(printf 'new\\nline')" 'two words' "quote'\\"" '$(touch reached)' --reference=x
 printf '#!/bin/sh\\nid -u >> {FOLDER}/ran\\n' > python3; chmod 755 python3; cp python3 sh
 """
-# A process that listens under a name that could be read as other fields of /proc, or be taken for systemd.
+# A process that listens under a name that could be read as other fields of /proc, or be taken for systemd. The test stops it;
+# it ends after 900 s at the latest.
 NAMED = """
 import ctypes, socket, time
 ctypes.CDLL(None).prctl(15, b"systemd\\nPPid:\\t1", 0, 0, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import testinfra
 from playing import play
 from rollouts import newsroom_with, programs_of
 
@@ -12,16 +11,6 @@ pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 PLAYBOOK = "playbooks/celery_worker.yml"
 SECTIONS = "/etc/supervisor/conf.d/celery_worker.conf"
-
-
-@pytest.fixture
-def inventory(request) -> str:
-    return request.config.option.ansible_inventory
-
-
-@pytest.fixture
-def fleet(inventory, fleet_inputs) -> dict:
-    return {name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in fleet_inputs}
 
 
 def test_a_release_that_breaks_the_promise_goes_back_and_no_later_batch_starts(host, inventory, fleet, tmp_path):

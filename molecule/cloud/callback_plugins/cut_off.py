@@ -22,7 +22,7 @@ options:
 
 
 def kill_all() -> None:
-    # Each worker has a session of its own, and would outlive the main process.
+    # Each worker runs in a separate session and would outlive the main process.
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGKILL)
     os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -13,11 +13,6 @@ from lab.demo import fleet
 from lab.demo.fleet import Fleet
 
 
-@pytest.fixture(scope="session")
-def inventory(request) -> str:
-    return request.config.option.ansible_inventory
-
-
 @pytest.fixture(scope="module")
 def site(inventory) -> Fleet:
     return fleet.read(inventory)

@@ -37,7 +37,7 @@ def hold(port: int, file: Path) -> None:
             state["echoed"] += not state["ended"]
             file.with_suffix(".new").write_text(json.dumps(state))
             file.with_suffix(".new").rename(file)
-            time.sleep(0.05)
+            time.sleep(0.05)  # a client's pause between two lines of its session
 
 
 def storm(port: int, seconds: float) -> Counter[str]:
@@ -45,7 +45,7 @@ def storm(port: int, seconds: float) -> Counter[str]:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         answered[who(port)] += 1
-        time.sleep(0.005)
+        time.sleep(0.005)  # a client's pause between two requests
     return answered
 
 

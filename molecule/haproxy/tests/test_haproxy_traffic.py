@@ -94,7 +94,7 @@ def eventually(what: Callable[[], object], wanted: object, seconds: float = PATI
     end = time.monotonic() + seconds
     while (found := what()) != wanted:
         assert time.monotonic() < end, f"{found!r} instead of {wanted!r} after {seconds} s"
-        time.sleep(0.1)
+        time.sleep(0.1)  # between two looks; the deadline ends them
 
 
 def who(host, port: int) -> str:

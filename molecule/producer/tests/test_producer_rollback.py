@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import testinfra
 from playing import play
 from rollouts import newsroom_with, programs_of
 
@@ -16,16 +15,6 @@ from newsroom.celery import app as jobs
 jobs.conf.broker_transport_options = {"visibility_timeout": 3600}
 app = Flask("newsroom")
 """
-
-
-@pytest.fixture
-def inventory(request) -> str:
-    return request.config.option.ansible_inventory
-
-
-@pytest.fixture
-def fleet(inventory, fleet_inputs) -> dict:
-    return {name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in fleet_inputs}
 
 
 def test_web_servers_that_break_the_promise_hand_back(host, inventory, fleet, tmp_path):

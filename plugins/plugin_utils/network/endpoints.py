@@ -56,7 +56,7 @@ def readers(host: Host, entry: Listens | Dials) -> Iterator[Callable[[str], Any]
 
 
 def value_at(mapping: dict[str, Any], path: str) -> Any:
-    """The value at a path of keys with dots between them; None where there is none.
+    """The value at a path of keys with dots between them; None if nothing is there.
 
     >>> value_at({"check": {"port": 8008}}, "check.port"), value_at({"bind": ""}, "check.port")
     (8008, None)

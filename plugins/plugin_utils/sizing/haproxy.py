@@ -47,7 +47,7 @@ def _line(section: str, key: str, value: Any) -> str:
 
 
 def haproxy_maxconn(listeners: list[Listener]) -> int:
-    """Connections of the whole process: the sum over its listeners, so that none takes another's."""
+    """Connections of the whole process: the sum over its listeners, so no listener takes another's."""
     return sum(_maxconn(listener) for listener in listeners) or MAXCONN
 
 
