@@ -32,6 +32,7 @@ image: setup  ## Build the image of a blank host anew (DEBIAN="12 13")
 
 lab: setup  ## Start the hosts of inventories/lab that do not stand yet
 	@$(SUDO) $(BIN)/python -m lab.image $(DEBIAN)
+	@$(SUDO) $(BIN)/python -m lab.keys
 	@$(SUDO) $(PLAY) lab/create.yml
 
 secrets: setup  ## Generate the secrets that INVENTORY lacks
@@ -91,6 +92,9 @@ molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/b
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
 	@$(BIN)/python -m lab.ci verify --inventory $(INVENTORY)
 
+promises: setup  ## List what the kit promises and which command asks for it (ROLE=rabbitmq: one role)
+	@$(BIN)/python -m lab.promises $(ROLE)
+
 exposure: setup  ## Scan every host of the lab from everywhere, against the declared flows (build/exposure.html)
 	@$(SUDO) $(BIN)/python -m lab.exposure --inventory $(INVENTORY)
 
@@ -136,9 +140,8 @@ lock: setup  ## Resolve each requirements.in into its requirements.txt, with has
 release: setup  ## Build the collection's artifact of the last commit, the same bytes each time (build/*.tar.gz)
 	@$(BIN)/python -m lab.release
 
-docs: setup  ## Write the roles' READMEs and docs/promises.md anew
+docs: setup  ## Write the roles' READMEs again, from their argument specs
 	@$(BIN)/python -m lab.readmes
-	@$(BIN)/python -m lab.promises
 
 format: setup  ## Lay the Python code out
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

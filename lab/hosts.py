@@ -12,7 +12,6 @@ import json
 import os
 import re
 import resource
-import secrets
 import shutil
 import subprocess
 import time
@@ -25,6 +24,7 @@ import yaml
 
 from lab import places
 from lab.image import build
+from lab.keys import BECOME_PASSWORD, KEY, make_keys
 from lab.machine import REPOSITORY, STATE, Refusal, install_packages, podman
 from lab.verbs import serve
 
@@ -32,10 +32,7 @@ PREFIX = "grunnfjell-"
 NETWORK = ipaddress.ip_network("10.77.0.0/24")
 INSIDE_NETWORK = "grunnfjell-inside"
 INSIDE = ipaddress.ip_network("10.79.0.0/24")
-KEY = STATE / "id_ed25519"
 KNOWN_HOSTS = STATE / "known_hosts"
-# Generated like the key; Ansible takes it from ANSIBLE_BECOME_PASSWORD_FILE.
-BECOME_PASSWORD = STATE / "become-password"
 # What the last creation took; the demo reports it.
 CREATED = STATE / "created.json"
 # Generous: a host boots in under a second, but five of them on a busy CI machine share two cores.
@@ -314,21 +311,12 @@ def write_created(created: dict[str, object]) -> None:
     draft.replace(CREATED)
 
 
-def make_key() -> None:
-    if not KEY.exists():
-        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "grunnfjell-lab", "-f", str(KEY)]
-        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-    if not BECOME_PASSWORD.exists():
-        BECOME_PASSWORD.touch(mode=0o600)
-        BECOME_PASSWORD.write_text(secrets.token_urlsafe(16) + "\n", encoding="utf-8")
-
-
 def prepare(hosts: list[Host]) -> dict[str, object]:
     """Everything that comes before a container is made; answers which ones are to be made and how."""
     if sentences := check(hosts):
         raise Refusal("\n".join(sentences))
     install_packages()
-    make_key()
+    make_keys()
     places.write()
     present = containers()
     lives = {container.checkout for container in present if (Path(container.checkout) / "lab").is_dir()}

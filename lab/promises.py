@@ -1,8 +1,7 @@
-"""Count what the kit promises, and write docs/promises.md.
+"""Print what the kit promises, and which command asks a running service for it: `make promises`, `make promises ROLE=rabbitmq`.
 
-A promise is a testinfra test: it asks a running service, and its name is the sentence. A test with several parameters is one
-promise. What is refused is a promise too: one for each wrong inventory. Tests of single functions, without a host, hold up the
-arithmetic behind the promises; they are none.
+A promise is a testinfra test, and its name is the sentence. A test with several parameters is one promise; so is each wrong
+inventory that is refused. Unit tests are not promises.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from pathlib import Path
 from lab.ci.steps import VERIFIED
 from lab.machine import REPOSITORY
 
-PAGE = REPOSITORY / "docs/promises.md"
 # Scenarios that carry no role's name.
 TITLES = {"default": "The whole site", "cloud": "Cloud images", "kvm": "Virtual machines"}
 # Folders with a make target, which makes their hosts too.
@@ -110,48 +108,25 @@ def refusals(home: Path) -> list[str]:
     return list(dict.fromkeys(rows))
 
 
-def anchored(promise: Promise) -> str:
-    name = promise.file.relative_to(REPOSITORY)
-    return f"[`{name.name}`](../{name})"
-
-
-def page() -> str:
-    kept, refused = scenarios(REPOSITORY), refusals(REPOSITORY)
-    sums = {name: (len({p.sentence for p in promises}), len(promises)) for name, promises in kept.items()}
-    total = sum(promises for promises, _ in sums.values()) + len(refused)
-    tests = sum(count for _, count in sums.values()) + len(refused)
-    lines = [
-        "<!-- Written by `make docs`: the names of the tests are the promises. -->",
-        "",
-        "# Promises",
-        "",
-        f"The kit makes **{total} promises**, kept by {tests} tests. A promise is what a running service is asked, or a wrong",
-        "inventory that is refused before any host changes; a test that runs with several values counts once.",
-        "",
-        '`make verify INVENTORY=inventories/NAME` asks a running fleet for those marked "live fleet"; the others stop, kill or',
-        'fill a service, or need hosts made for them. "Scenario" is `molecule test -s` of the role.',
-        "",
-        "| of | promises | tests |",
-        "|---|---:|---:|",
-    ]
-    for name, (promises, count) in sums.items():
-        title = TITLES.get(name, name)
-        anchor = title.lower().replace(" ", "-")
-        lines.append(f"| [{title}](#{anchor}) | {promises} | {count} |" if promises else f"| {title} | 0 | 0 |")
-    lines += [f"| [Refused](#refused) | {len(refused)} | {len(refused)} |", f"| **all** | **{total}** | **{tests}** |"]
+def listing(only: str = "") -> Iterator[str]:
+    """The lines to print: each role's promises with where they are asked, then the counts; `only` names one role or scenario."""
+    kept = scenarios(REPOSITORY)
+    if only and only not in kept:
+        raise SystemExit(f"ROLE={only}: no such role or scenario; there is {', '.join(kept)}")
     for name, promises in kept.items():
-        if not promises:
-            continue
-        lines += ["", f"## {TITLES.get(name, name)}", "", "| promise | kept by | asked on |", "|---|---|---|"]
-        lines += [f"| {promise.sentence} | {anchored(promise)} | {promise.asked} |" for promise in promises]
-    lines += ["", "## Refused", "", "Before any host changes, each with a sentence that names what to edit:", ""]
-    lines += [f"* {row}" for row in refused]
-    return "\n".join(lines) + "\n"
+        if only in ("", name):
+            yield f"{TITLES.get(name, name)}: {len(promises)} promises"
+            yield from (f"  {promise.sentence}  ({promise.asked}: {promise.file.name})" for promise in promises)
+            yield ""
+    if not only:
+        refused = refusals(REPOSITORY)
+        yield f"Refused before any host changes, each with a sentence that names what to edit: {len(refused)}"
+        yield from (f"  {row}" for row in refused)
+        yield f"\n{sum(map(len, kept.values())) + len(refused)} promises"
 
 
 def main() -> None:
-    PAGE.write_text(page(), encoding="utf-8")
-    print(f"wrote {PAGE.relative_to(REPOSITORY)}")
+    print(*listing(*sys.argv[1:]), sep="\n")
 
 
 if __name__ == "__main__":

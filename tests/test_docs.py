@@ -1,4 +1,4 @@
-"""The pages that are written by a tool say what the code says, and a promise is counted as it is made."""
+"""The generated pages say what the code says, and each promise names the command that asks for it."""
 
 import doctest
 from pathlib import Path
@@ -17,14 +17,19 @@ def test_the_readme_of_a_role_says_what_its_specs_say(role: str) -> None:
     assert path.read_text(encoding="utf-8") == readmes.readme(role), f"roles/{role}/README.md {STALE}"
 
 
-def test_the_page_of_promises_is_the_tests_own() -> None:
-    assert promises.PAGE.read_text(encoding="utf-8") == promises.page(), f"docs/promises.md {STALE}"
-
-
-def test_every_scenario_makes_a_promise() -> None:
+def test_every_scenario_makes_a_promise_and_each_is_asked_by_a_command() -> None:
     kept = promises.scenarios(REPOSITORY)
     homes = {path.parents[1].name for path in REPOSITORY.glob("molecule/*/tests/*.py")}
     assert homes and all(kept[home] for home in homes)
+    assert [promise for some in kept.values() for promise in some if not promise.asked] == []
+
+
+def test_make_promises_lists_one_role_or_all_and_refuses_a_role_that_does_not_exist() -> None:
+    one, all_of_them = list(promises.listing("pki")), list(promises.listing())
+    assert one[0].startswith("pki: ") and set(one) < set(all_of_them)
+    assert all_of_them[-1].endswith(" promises") and any(line.startswith("Refused ") for line in all_of_them)
+    with pytest.raises(SystemExit, match="ROLE=pkj: no such role or scenario; there is .*pki"):
+        list(promises.listing("pkj"))
 
 
 def test_a_name_reads_as_the_sentence_that_it_is() -> None:

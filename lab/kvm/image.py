@@ -8,8 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lab.hosts import KEY, make_key
 from lab.image import Progress, definition, digest, write_overlay
+from lab.keys import KEY, make_keys
 from lab.kvm.machine import STATE
 from lab.machine import REPOSITORY, Refusal
 
@@ -76,7 +76,7 @@ def files_of_a_machine(gateway: str) -> dict[str, str]:
 
 def build(release: str, gateway: str) -> Path:
     """The image's directory, with disk.raw, vmlinuz and initrd.img; built anew when its definition changed."""
-    make_key()
+    make_keys()
     command, files = definition(release, own_kernel=KERNEL)
     files |= FIRST_IMAGE
     late = files_of_a_machine(gateway)
