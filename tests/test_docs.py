@@ -28,7 +28,7 @@ def test_make_promises_lists_one_role_or_all_and_refuses_a_role_that_does_not_ex
     one, all_of_them = list(promises.listing("pki")), list(promises.listing())
     assert one[0].startswith("pki: ") and set(one) < set(all_of_them)
     assert all_of_them[-1].endswith(" promises") and any(line.startswith("Refused ") for line in all_of_them)
-    with pytest.raises(SystemExit, match="ROLE=pkj: no such role or scenario; there is .*pki"):
+    with pytest.raises(SystemExit, match=r"ROLE=pkj: no such role or scenario; there is .*pki"):
         list(promises.listing("pkj"))
 
 
