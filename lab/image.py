@@ -33,6 +33,7 @@ PACKAGES = (
     "ca-certificates",
     "dbus",
     "iproute2",
+    "kmod",
     "nftables",
     "openssh-server",
     "procps",

@@ -93,10 +93,25 @@ def carrying(pattern: str, inventory: str) -> list[str]:
     return [pattern] if groups is None else [f"ansible://{group}" for group in ([groups] if isinstance(groups, str) else groups)]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """After an edit of a scenario's inventory only what an edit can change is asked again."""
-    if len(read()) > 3:
-        items[:] = [item for item in items if not item.get_closest_marker("once")]
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what does not apply: here, to this host, or again after an edit of a scenario's inventory."""
+    edited = len(read()) > 3
+    left_out = [item for item in items if (edited and item.get_closest_marker("once")) or not applies(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
+def applies(item: pytest.Item) -> bool:
+    if item.get_closest_marker("scenario") and not os.environ.get("MOLECULE_SCENARIO_NAME"):
+        return False
+    host = item.callspec.params.get("_testinfra_host") if hasattr(item, "callspec") else None
+    if host is None:
+        return True
+    runner, name = host.backend.ansible_runner, host.backend.get_hostname()
+    if item.get_closest_marker("one_host") and name != min(runner.get_hosts()):
+        return False
+    variables = runner.get_variables(name)
+    return all(marker.args[0](variables) for marker in item.iter_markers("only_on"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,7 +14,7 @@ from lab.machine import REPOSITORY
 ROLES = sorted({path.name for path in (REPOSITORY / "roles").iterdir()} - {"topology", "residency"})
 # The folders of tests that `make verify` asks a fleet.
 VERIFIED = [*ROLES, "default"]
-KVM_TESTS = "molecule/kvm/tests"
+KVM_TESTS = ("molecule/kvm/tests", "molecule/shared/tests/test_confinement.py")
 
 
 def tool(name: str, *arguments: str) -> Callable[[str], list[str]]:
@@ -44,7 +44,7 @@ def real_job(inventory: str) -> list[str]:
 
 
 def guests_tests(inventory: str) -> list[str]:
-    return [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", f"--junitxml={BUILD / 'junit-kvm.xml'}", KVM_TESTS]
+    return [str(BIN / "pytest"), "-q", f"--ansible-inventory={inventory}", f"--junitxml={BUILD / 'junit-kvm.xml'}", *KVM_TESTS]
 
 
 def guests_work(inventory: str) -> list[str]:

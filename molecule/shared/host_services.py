@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import Service, carried, declared, services
@@ -15,6 +15,11 @@ def services_of(variables: Mapping[str, Any]) -> list[Service]:
     """The services that the inventory puts on a host, from the host's variables."""
     own = carried(variables["topology_roles"], variables["group_names"])
     return [service for role, service in services().items() if role in own]
+
+
+def carries(role: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether the inventory puts a role on a host, for `pytest.mark.only_on`."""
+    return lambda variables: role in carried(variables["topology_roles"], variables["group_names"])
 
 
 def log_commands(service: Service) -> list[str]:

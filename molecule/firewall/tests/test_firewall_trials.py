@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import time
@@ -16,11 +15,12 @@ import paramiko
 import pytest
 import testinfra
 from playing import Played, play
-from ways import PORTS, TABLE, declared, reached
+from ways import PORTS, TABLE, reached
 
 testinfra_hosts = ["ansible://all"]
 
-pytestmark = pytest.mark.disruptive
+# They lock hosts, reboot them, move a name.
+pytestmark = [pytest.mark.disruptive, pytest.mark.scenario]
 
 PLAYBOOK = "playbooks/firewall.yml"
 # Without counters, without the addresses of names, and without what takes older connections over: a minute after the first rules
@@ -30,13 +30,7 @@ FILES = "/etc/grunnfjell/firewall/* /var/lib/grunnfjell/firewall/loaded"
 
 
 @pytest.fixture(scope="module")
-def in_its_scenario() -> None:
-    if os.environ.get("MOLECULE_SCENARIO_NAME") != "firewall":
-        pytest.skip("locks hosts, reboots them, moves a name: for the scenario's own hosts")
-
-
-@pytest.fixture(scope="module")
-def hosts(in_its_scenario, fleet_inputs, request) -> dict[str, Any]:
+def hosts(fleet_inputs, request) -> dict[str, Any]:
     inventory = request.config.option.ansible_inventory
     return {name: testinfra.get_host(f"ansible://{name}", ansible_inventory=inventory) for name in fleet_inputs}
 
@@ -118,9 +112,8 @@ def test_a_rule_that_somebody_put_in_by_hand_is_taken_out(host, name, put_right)
 
 
 @pytest.mark.once
-def test_a_name_leads_to_its_present_address_and_keeps_it_without_a_resolver(host, inputs, controller, outside, in_its_scenario):
-    if not declared(inputs, {"reports.internal"}):
-        pytest.skip("no way of this host leads to a name")
+@pytest.mark.only_on(lambda variables: "reports.internal" in str(variables.get("topology_flows_extra")))
+def test_a_name_leads_to_its_present_address_and_keeps_it_without_a_resolver(host, inputs, controller, outside):
     hosts, look_up = host.check_output("cat /etc/hosts"), "systemctl start grunnfjell-firewall-names.service"
     assert host.check_output("systemctl is-active grunnfjell-firewall-names.timer") == "active"
     try:
@@ -152,7 +145,7 @@ def reboot(name: str, address: str) -> None:
 
 
 @pytest.mark.once
-def test_a_reboot_keeps_it(host, name, inputs, in_its_scenario):
+def test_a_reboot_keeps_it(host, name, inputs):
     before, addresses = rules_and_files(host), addresses_of_names(host)
     reboot(name, inputs["topology_address"])
     shown = "systemctl show --property=ActiveEnterTimestampMonotonic --value "
@@ -162,9 +155,7 @@ def test_a_reboot_keeps_it(host, name, inputs, in_its_scenario):
 
 
 @pytest.mark.once
-def test_a_boot_whose_rules_nft_refuses_lets_administrators_in_and_nobody_else(
-    host, name, inputs, controller, outside, request, in_its_scenario
-):
+def test_a_boot_whose_rules_nft_refuses_lets_administrators_in_and_nobody_else(host, name, inputs, controller, outside, request):
     before = rules_and_files(host)
     host.check_output(
         "echo 'add rule inet grunnfjell output meta skuid nobody-of-this-name accept' >> /etc/grunnfjell/firewall/rules.nft"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 
 import pytest
-from host_services import services_of
+from host_services import carries, services_of
 
 testinfra_hosts = ["ansible://all"]
 
@@ -54,9 +54,8 @@ def test_each_service_is_held_and_accounted_in_a_cgroup_v2_of_its_own(host, serv
         assert int(host.check_output(f"cat '/sys/fs/cgroup{group}/pids.current'")) > 0
 
 
+@pytest.mark.only_on(carries("supervisor"))
 def test_every_process_of_the_programs_is_in_supervisords_cgroup(host, services):
-    if "supervisor.service" not in services:
-        pytest.skip("no program runs here")
     pids = host.check_output("pgrep -f '^/opt/[^ ]*/venv/bin/python'").split()
     held = set(host.check_output("find /sys/fs/cgroup/system.slice/supervisor.service -name cgroup.procs -exec cat {} +").split())
     assert pids

@@ -35,12 +35,6 @@ def name(host) -> str:
 
 
 @pytest.fixture(scope="module")
-def in_its_scenario() -> None:
-    if not IN_ITS_SCENARIO:
-        pytest.skip("shows, spoils and changes identities of nobody's: for the scenario's own hosts")
-
-
-@pytest.fixture(scope="module")
 def declared(host, inputs, name) -> dict[str, dict[str, Any]]:
     """What the host is to show of itself: the scenario's hosts by their inventory, all others by the roles that they carry."""
     if IN_ITS_SCENARIO:
@@ -56,7 +50,7 @@ def declared(host, inputs, name) -> dict[str, dict[str, Any]]:
 
 
 @pytest.fixture
-def shows(host, in_its_scenario):
+def shows(host):
     """A server on the host that shows an identity, as often as a test asks for one."""
     started = []
 
@@ -92,6 +86,7 @@ def address(inputs, host) -> str:
     return host.backend.ansible_runner.get_variables(host.backend.get_hostname())["ansible_host"]
 
 
+@pytest.mark.scenario
 def test_a_host_is_believed_by_its_name_and_its_address_and_believes_the_fleet(shows, authority, address, name):
     shows("journal")
     context = authority.context(authority.issue("client"))
@@ -107,6 +102,7 @@ def test_a_host_is_believed_by_its_name_and_its_address_and_believes_the_fleet(s
 
 
 @pytest.mark.once
+@pytest.mark.scenario
 def test_a_host_is_not_believed_by_another_name(shows, authority, address):
     shows("journal")
     for server_name in ("10.77.0.253", "other.example.no"):
@@ -115,6 +111,7 @@ def test_a_host_is_not_believed_by_another_name(shows, authority, address):
 
 
 @pytest.mark.once
+@pytest.mark.scenario
 def test_a_host_of_another_authority_is_not_believed(shows, authority, address, tmp_path):
     shows("journal")
     with pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"):
@@ -122,6 +119,7 @@ def test_a_host_of_another_authority_is_not_believed(shows, authority, address, 
 
 
 @pytest.mark.once
+@pytest.mark.scenario
 @pytest.mark.parametrize("who", ["nobody", "a stranger", "one whose certificate ran out"])
 def test_a_host_does_not_believe(shows, authority, address, tmp_path, who):
     shows("journal")
@@ -167,7 +165,8 @@ def serials(host, declared) -> dict[str, str]:
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_a_certificate_is_replaced_before_it_runs_out_and_who_shows_it_is_told(host, request, declared, name, in_its_scenario):
+@pytest.mark.scenario
+def test_a_certificate_is_replaced_before_it_runs_out_and_who_shows_it_is_told(host, request, declared, name):
     host.check_output("rm -f /run/told-journal /run/told-door")
     before = serials(host, declared)
     run(request, "--limit", name, "-e", "pki_days=500", "-e", "pki_renew_days=400")
@@ -179,9 +178,8 @@ def test_a_certificate_is_replaced_before_it_runs_out_and_who_shows_it_is_told(h
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_a_spoiled_key_is_replaced_and_whoever_could_not_be_told_is_told_by_the_next_run(
-    host, request, declared, name, in_its_scenario
-):
+@pytest.mark.scenario
+def test_a_spoiled_key_is_replaced_and_whoever_could_not_be_told_is_told_by_the_next_run(host, request, declared, name):
     """As after a run that was cut off between the switch of the files and the reload."""
     before = serials(host, declared)
     host.check_output(f"rm -f /run/told-journal; touch {HOME}/.untold/journal")
@@ -203,10 +201,9 @@ def first_authority(request):
 @pytest.mark.once
 @pytest.mark.disruptive
 @pytest.mark.scenario
+@pytest.mark.one_host
 def test_an_authority_in_its_last_year_still_issues_until_its_own_end(host, name, request, declared, first_authority):
     """Review finding 9."""
-    if name != sorted(host.backend.ansible_runner.get_hosts())[0]:
-        pytest.skip("each run is over all hosts, and one of them is asked")
     short = new_authority("short", datetime.now(UTC) - timedelta(days=365 * AUTHORITY_YEARS - 200))
     edited = {
         "pki_authorities": {"short": short},
@@ -229,7 +226,7 @@ def test_an_authority_in_its_last_year_still_issues_until_its_own_end(host, name
 
 
 @pytest.fixture
-def peers(host, request, in_its_scenario):
+def peers(host, request):
     """Both hosts of the scenario, each coming to the other all the time; ends with what came of it."""
     inventory = request.config.option.ansible_inventory
     names = host.backend.ansible_runner.get_hosts()
@@ -247,9 +244,9 @@ def peers(host, request, in_its_scenario):
 
 @pytest.mark.once
 @pytest.mark.disruptive
+@pytest.mark.scenario
+@pytest.mark.one_host
 def test_an_authority_changes_in_three_runs_and_no_handshake_fails(host, name, request, peers, first_authority):
-    if name != sorted(host.backend.ansible_runner.get_hosts())[0]:
-        pytest.skip("asked of all hosts at once, from the first of them")
     issuer = f"openssl x509 -noout -issuer -in {HOME}/guest/certificate.pem"
     first = host.check_output(issuer)
     steps = [("first", ["first", "second"]), ("second", ["first", "second"]), ("second", ["second"])]

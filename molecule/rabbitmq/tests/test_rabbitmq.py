@@ -62,9 +62,8 @@ def test_publishers_are_held_back_while_what_is_in_memory_still_fits_the_disk(st
 
 
 @pytest.mark.once
+@pytest.mark.only_on(lambda variables: variables.get("rabbitmq_require_native_code", True))
 def test_the_broker_runs_as_native_code(ctl, inputs):
-    if not inputs["rabbitmq_require_native_code"]:
-        pytest.skip("rabbitmq_require_native_code: false demands none")
     assert ctl("eval", "erlang:system_info(emu_flavor).") == "jit"
 
 
@@ -212,9 +211,8 @@ def test_the_plugins_are_those_declared_and_no_other(host, inputs):
 
 
 @pytest.mark.once
+@pytest.mark.only_on(lambda variables: "channel_max" in variables.get("rabbitmq_parameters", {}))
 def test_a_key_that_the_role_does_not_name_is_in_force(ctl, inputs):
-    if "channel_max" not in inputs["rabbitmq_parameters"]:
-        pytest.skip("rabbitmq_parameters does not name channel_max")
     assert in_force(ctl, "rabbit", "channel_max") == inputs["rabbitmq_parameters"]["channel_max"]
 
 

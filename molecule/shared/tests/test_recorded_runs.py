@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from host_services import UNITS
+from host_services import UNITS, carries
 
 testinfra_hosts = ["ansible://all"]
 
@@ -40,9 +40,8 @@ def test_a_second_run_restarts_no_service(host, runs):
     assert {service: at for service, at in since.items() if at > began} == {}
 
 
+@pytest.mark.only_on(carries("supervisor"))
 def test_a_second_run_restarts_no_program(host, runs):
-    if not host.exists("supervisorctl"):
-        pytest.skip("no supervisord keeps a program here")
     now, pids = float(host.check_output("date +%s.%N")), host.check_output("supervisorctl pid all").split()
     running = [pid for pid in pids if pid != "0"]
     declared = host.run("grep -Ehs '^.(fcgi-)?program:' /etc/supervisor/conf.d/*.conf").stdout.split()
