@@ -1,7 +1,7 @@
 """The habits of a provider's cloud image, added to the blank host: what `lab_flavour: cloud` means in an inventory.
 
 An account `debian` with sudo instead of root, SSH on another port, cloud-init's drop-in for sshd, package sources behind lists of
-mirrors, umask 077 by PAM, chrony, an active ufw, and a package manager that is busy for the first minute.
+mirrors, umask 077 by PAM, chrony, an active ufw, a monitoring agent, and a package manager that is busy for the first minute.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ TIME_SERVER = "10.77.0.1"
 # Seconds for which dpkg's lock is held after the first boot: longer than Ansible takes to reach its first package.
 LOCK_SECONDS = 60
 
-PACKAGES = ("chrony", "iptables", "libcap2-bin", "libpam-runtime", "ufw")
+PACKAGES = ("chrony", "iptables", "libcap2-bin", "libpam-runtime", "openssl", "ufw")
 
 FIRST_BOOT_UNIT = f"""\
 [Unit]
@@ -30,20 +30,37 @@ ExecStart=/usr/bin/python3 /usr/local/lib/first-boot-upgrade.py {LOCK_SECONDS}
 WantedBy=multi-user.target
 """
 
+# The rule that matters: an agent of the provider, which has to be declared in the inventory when the kit's firewall takes over.
+AGENT_PORT = 9100
+UFW_RULES = (f"allow {SSH_PORT}/tcp", f"allow from 10.79.0.1 to any port {AGENT_PORT} proto tcp")
+AGENT_UNIT = f"""\
+[Unit]
+Description=The provider's monitoring agent
+
+[Service]
+User=nobody
+RuntimeDirectory=provider-agent
+WorkingDirectory=%t/provider-agent
+ExecStartPre=/usr/bin/openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=agent -keyout key.pem -out certificate.pem
+ExecStart=/usr/bin/openssl s_server -accept {AGENT_PORT} -cert certificate.pem -key key.pem -tls1_3 -www -quiet
+Restart=always
+
+[Install]
+WantedBy=multi-user.target
+"""
+
 FILES = {
     # What cloud-init writes where a provider sets a password.
     "etc/ssh/sshd_config.d/50-cloud-init.conf": "PasswordAuthentication yes\n",
     "etc/ssh/sshd_config.d/20-provider.conf": f"Port {SSH_PORT}\n",
     "etc/sudoers.d/90-cloud-init-users": f"{ACCOUNT} ALL=(ALL) NOPASSWD:ALL\n",
     "etc/systemd/system/first-boot-upgrade.service": FIRST_BOOT_UNIT,
+    "etc/systemd/system/provider-agent.service": AGENT_UNIT,
     # A container's clock is the machine's: chronyd may run there, and leaves the clock alone.
     "etc/systemd/system/chrony.service.d/lab.conf": "[Unit]\nConditionCapability=\n[Service]\nEnvironmentFile=/etc/chrony-lab\n",
     "etc/chrony-lab": 'DAEMON_OPTS="-F 0 -x"\n',
     "usr/local/lib/first-boot-upgrade.py": (REPOSITORY / "lab/guest/first-boot-upgrade.py").read_text(encoding="utf-8"),
 }
-
-# The rule that matters: an agent of the provider, which has to be declared in the inventory when the kit's firewall takes over.
-UFW_RULES = (f"allow {SSH_PORT}/tcp", "allow from 10.79.0.1 to any port 9100 proto tcp")
 
 
 def source_files(sources: list[str]) -> dict[str, str]:
@@ -83,7 +100,7 @@ HOOKS = tuple(
         "chmod 0440 /etc/sudoers.d/90-cloud-init-users",
         "for stack in session session-noninteractive; do "
         "echo session optional pam_umask.so umask=0077 >> /etc/pam.d/common-$stack; done",
-        "systemctl enable first-boot-upgrade.service",
+        "systemctl enable first-boot-upgrade.service provider-agent.service",
         *(f"ufw {rule}" for rule in UFW_RULES),
         f'sed -i "s/^pool .*/server {TIME_SERVER} iburst/" /etc/chrony/chrony.conf',
         "sed -i s/^ENABLED=.*/ENABLED=yes/ /etc/ufw/ufw.conf",
