@@ -18,6 +18,8 @@ else
     write_keys "$account" "/home/$account" "$key"
     # As cloud-init closes root's login.
     write_keys root /root "command=\"echo 'Please login as the user \\\"$account\\\" rather than the user \\\"root\\\".';exit 142\" $key"
+    # As cloud-init names the host to itself, before anybody else does.
+    grep -q '^127.0.1.1' /etc/hosts || { hosts=$(cat /etc/hosts); printf '127.0.1.1 %s\n%s\n' "$(hostname)" "$hosts" > /etc/hosts; }
     if [ -n "$password" ]; then
         echo "$account:$password" | chpasswd
         echo "$account ALL=(ALL) ALL" > /etc/sudoers.d/90-cloud-init-users

@@ -58,7 +58,8 @@ def other_versions(data_dir: Path, config_dir: Path, version: str) -> Iterator[s
         empty = f"drop the empty one (pg_dropcluster --stop {version} main)" if upgraded else f"install postgresql-{version}"
         yield (
             f"{cluster} holds data of PostgreSQL {other}, and this Debian's is {version}, which would start beside it and empty. "
-            f"To keep the data, {empty}, then run pg_upgradecluster -v {version} {other} {cluster.name}; "
+            f"To keep the data, {empty}, then run pg_upgradecluster -v {version} {other} {cluster.name} and "
+            f"switch checksums on (docs/hardening.md has the commands); "
             f"to lose it, run pg_dropcluster --stop {other} {cluster.name}."
         )
 

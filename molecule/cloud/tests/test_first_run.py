@@ -21,6 +21,9 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
 apt-get -qq -y install --no-install-recommends postgresql-17
 pg_upgradecluster -v 17 15 main
+pg_ctlcluster 17 main stop
+runuser -u postgres -- /usr/lib/postgresql/17/bin/pg_checksums --enable -D /var/lib/postgresql/17/main
+pg_ctlcluster 17 main start
 """
 LOCK_AGAIN = """
 rm /var/lib/first-boot-upgrade
