@@ -92,6 +92,9 @@ molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/b
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises
 	@$(BIN)/python -m lab.ci verify --inventory $(INVENTORY)
 
+proof: setup  ## Run TARGET=drill (or another) and record its result in docs/proof.json and README.md; without it, the table
+	@$(BIN)/python -m lab.proof $(TARGET)
+
 promises: setup  ## List what the kit promises and which command asks for it (ROLE=rabbitmq: one role)
 	@$(BIN)/python -m lab.promises $(ROLE)
 

@@ -23,7 +23,7 @@ XML = """<nmaprun>
 <extraports state="filtered" count="65533"/>
 <port protocol="tcp" portid="22"><state state="open" reason="syn-ack"/></port>
 <port protocol="tcp" portid="25"><state state="closed" reason="reset"/></port>
-<port protocol="tcp" portid="51611"><state state="open" reason="syn"/></port></ports></host>
+<port protocol="tcp" portid="51611"><state state="open" reason="split-handshake-syn"/></port></ports></host>
 <host><address addr="10.77.0.31" addrtype="ipv4"/><ports><port protocol="udp" portid="53"><state state="open|filtered"/></port>
 <port protocol="udp" portid="123"><state state="open|filtered"/></port></ports></host>
 </nmaprun>"""

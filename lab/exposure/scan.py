@@ -71,7 +71,7 @@ def parse(report: str) -> dict[str, dict[tuple[str, int], str]]:
             (str(port.get("protocol")), int(port.get("portid", 0))): str(port.find("state").get("state"))
             for port in host.iter("port")
             # Two hosts that scan each other may meet: one takes the other's own SYN for an open port (TCP's simultaneous open).
-            if port.find("state").get("reason") != "syn"
+            if port.find("state").get("reason") != "split-handshake-syn"
         }
     return found
 

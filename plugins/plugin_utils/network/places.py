@@ -38,6 +38,8 @@ KINDS = {
     "administrators": Kind("in", (), ("tcp",), False),
     # Without ports: what the producers listen on.
     "clients": Kind("in", (), ("tcp",), False),
+    # What asks an agent on each host how the host is, as Prometheus does.
+    "monitoring": Kind("in", None, ("tcp",), False),
     "package_mirror": Kind("out", (80, 443), ("tcp",), True),
     "time_server": Kind("out", (123,), ("udp",), True),
     # A name that is looked up tells who is talked to, so that a resolver is no public matter.
