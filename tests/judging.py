@@ -5,8 +5,6 @@ of jobs as JSON on stdin, each with `arguments`, `environment` and `output` (a f
 one ends.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import os

@@ -1,7 +1,5 @@
 """ansible-playbook in a terminal that a test can read: what is on the screen, and every byte that came."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import pty

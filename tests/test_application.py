@@ -146,10 +146,7 @@ ALL = {
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (
-            "acks_on_failure=True acks_on_timeout=False",
-            "sets acks_on_failure=True, but the promise needs False",
-        ),
+        ("acks_on_failure=True acks_on_timeout=False", "sets acks_on_failure=True, but the promise needs False"),
         ("acks_on_failure=False acks_on_timeout=True", "sets acks_on_timeout=True, but the promise needs False"),
         ("acks_on_failure_or_timeout=True", "sets acks_on_failure_or_timeout=True, but the promise needs False"),
         ("time_limit=7200", "sets time_limit=7200, but the promise needs more than 0 and at most 540 (task_time_limit)"),
@@ -169,14 +166,8 @@ def test_each_option_of_a_task_is_held_against_the_promise(options: str, said: s
     [
         ({"implementation": PREFORK, "timeouts": [510, 540]}, ""),
         ({"implementation": PREFORK, "timeouts": [30.0, 540]}, ""),
-        (
-            {"implementation": PREFORK, "timeouts": [510, 7200]},
-            "ends a task after 7200 s (time_limit)",
-        ),
-        (
-            {"implementation": PREFORK, "timeouts": [0, 540]},
-            "ends a task after 0 s (soft_time_limit)",
-        ),
+        ({"implementation": PREFORK, "timeouts": [510, 7200]}, "ends a task after 7200 s (time_limit)"),
+        ({"implementation": PREFORK, "timeouts": [0, 540]}, "ends a task after 0 s (soft_time_limit)"),
         ({"implementation": "celery.concurrency.thread:TaskPool"}, "its pool is celery.concurrency.thread:TaskPool"),
     ],
 )
@@ -201,10 +192,7 @@ def test_transport_options_without_confirms_are_refused(options: object) -> None
     [
         ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": False, "expires": None}, ""),
         ({"queue_arguments": None}, "the queue mail is classic, but the promise needs quorum (task_default_queue_type)"),
-        (
-            {"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": True},
-            "sets no_ack=True, but the promise needs",
-        ),
+        ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": True}, "sets no_ack=True, but the promise needs"),
         ({"queue_arguments": {"x-queue-type": "quorum"}, "expires": 60.0}, "sets expires=60.0"),
     ],
 )

@@ -1,7 +1,5 @@
 """The auditors' verdicts: what counts as weak, as failed, as said; and the way by which they reach a port."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer

@@ -1,7 +1,5 @@
 """What a person sees of a run, at a terminal and in a log. Real runs of ansible-playbook on this machine."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import termios

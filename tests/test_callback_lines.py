@@ -1,7 +1,5 @@
 """The lines that the callback prints, without a run."""
 
-from __future__ import annotations
-
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress import ending
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.faults import Fault, failure, unreachable

@@ -1,7 +1,5 @@
 """The account's own parts: who connects to whom, what a host's memory goes to, what the table and the file say."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

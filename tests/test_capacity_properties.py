@@ -3,8 +3,6 @@
 The sums are made anew here, from the inputs alone, so that a part that the account forgets is missed.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.line import Line

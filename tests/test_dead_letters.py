@@ -1,7 +1,5 @@
 """A dead letter on its way back: what it keeps, what it loses, where it goes."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import socket

@@ -1,7 +1,5 @@
 """What the demo makes of what it saw. No host: a run's answers are given."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What breaks the promise in a row of the drill, and what the report says of it."""
 
-from __future__ import annotations
-
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict, replace

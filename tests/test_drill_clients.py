@@ -1,7 +1,5 @@
 """How the drill's clients behave. No fleet: producers are small servers of this test."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import ssl

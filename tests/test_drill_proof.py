@@ -1,7 +1,5 @@
 """What the drill makes of what the database holds of each accepted key."""
 
-from __future__ import annotations
-
 import pytest
 
 from lab.drill import proof

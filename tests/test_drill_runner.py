@@ -1,7 +1,5 @@
 """How a row runs: a fleet of this test's making, whose database has done every accepted job as soon as it is asked."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from contextlib import contextmanager

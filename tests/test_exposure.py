@@ -1,7 +1,5 @@
 """The scan's pure parts: what nmap said, what the flows mean, and the difference."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

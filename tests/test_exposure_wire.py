@@ -1,7 +1,5 @@
 """What a recorder could read: streams put together from packets, secrets in every form, TLS told from what only looks like it."""
 
-from __future__ import annotations
-
 import base64
 import json
 import struct

@@ -1,7 +1,5 @@
 """Role firewall without a host: what becomes of flows, of names that come and go, of a listing."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import shutil

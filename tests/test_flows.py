@@ -1,7 +1,5 @@
 """Who may talk to whom follows from the inventory's inputs, and from nothing else."""
 
-from __future__ import annotations
-
 import doctest
 from dataclasses import replace
 from typing import Any
@@ -93,11 +91,7 @@ def test_a_producer_on_loopback_has_no_clients_outside() -> None:
 
 def test_a_place_is_reached_by_its_protocols_and_ports() -> None:
     found = {way[1:] for way in ways(flows(fleet())) if way[0] in ("resolver", "exchange_point") and way[1] == "db1"}
-    assert found == {
-        ("db1", "resolver", "udp", 53),
-        ("db1", "resolver", "tcp", 53),
-        ("db1", "exchange", "icmp", 0),
-    }
+    assert found == {("db1", "resolver", "udp", 53), ("db1", "resolver", "tcp", 53), ("db1", "exchange", "icmp", 0)}
 
 
 def test_a_place_that_is_a_host_of_the_fleet_is_that_host() -> None:
@@ -211,11 +205,7 @@ def test_a_host_whose_name_no_dns_would_take_is_an_end() -> None:
 
 
 BALANCED = [
-    {
-        "bind": "127.0.0.1:5000",
-        "servers": {"db1": "10.0.0.2:5432", "db2": "[fd00::2]:5432"},
-        "check": {"port": 8008},
-    },
+    {"bind": "127.0.0.1:5000", "servers": {"db1": "10.0.0.2:5432", "db2": "[fd00::2]:5432"}, "check": {"port": 8008}},
     {"bind": "127.0.0.1:5001", "servers": {"broker1": "10.0.0.1:5671", "here": "127.0.0.1:9"}},
     "no mapping",
 ]

@@ -1,7 +1,5 @@
 """The arithmetic and the rules of role haproxy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

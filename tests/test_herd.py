@@ -1,7 +1,5 @@
 """What the herd makes of what it saw. No fleet."""
 
-from __future__ import annotations
-
 import re
 import sys
 import xml.etree.ElementTree as ElementTree

@@ -1,7 +1,5 @@
 """Role host without a host: whom SSH would shut out, and a file that its reader refuses."""
 
-from __future__ import annotations
-
 import grp
 import os
 import pwd

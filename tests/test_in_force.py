@@ -1,7 +1,5 @@
 """A file that was written is read by what runs, by this run or by the next. Review finding 4."""
 
-from __future__ import annotations
-
 import grp
 import os
 import pwd

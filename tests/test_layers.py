@@ -1,7 +1,5 @@
 """Who may import whom. A package may import what is below it in the order of docs/architecture.md, never what is above."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

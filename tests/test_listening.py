@@ -1,7 +1,5 @@
 """Where a server listens, out of the kernel's tables. Review finding 15."""
 
-from __future__ import annotations
-
 import socket
 
 import pytest

@@ -1,7 +1,5 @@
 """The harness of the mutants: what counts as caught, and what a fault leaves behind. Review finding H5."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

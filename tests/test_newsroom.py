@@ -1,7 +1,5 @@
 """The example application's own judgement: keys, tokens, paths, files, settings. No host, and none of its dependencies."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

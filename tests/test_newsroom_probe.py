@@ -1,7 +1,5 @@
 """newsroom's probe: a film that is one, and a sentence for each way in which a job may not come back."""
 
-from __future__ import annotations
-
 import os
 import struct
 import subprocess

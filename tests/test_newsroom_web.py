@@ -3,8 +3,6 @@
 It runs on its own lock in an environment of its own, which uv builds once in build/. The broker is in memory, or away.
 """
 
-from __future__ import annotations
-
 import hashlib
 import http.client
 import json

@@ -1,7 +1,5 @@
 """Role pgbouncer without a host: descriptors, addresses, settings, and what needs a restart."""
 
-from __future__ import annotations
-
 import csv
 import io
 

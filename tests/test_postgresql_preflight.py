@@ -1,7 +1,5 @@
 """What stands against a PostgreSQL is refused before anything is changed. Review finding 20."""
 
-from __future__ import annotations
-
 import pytest
 
 # Modules import their helper as Ansible names it on a host.

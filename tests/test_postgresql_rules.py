@@ -1,7 +1,5 @@
 """Role postgresql without a host: sizes, access rules, and the plan from what stands to what is declared."""
 
-from __future__ import annotations
-
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.grunnfjell.platform.plugins.module_utils import psql

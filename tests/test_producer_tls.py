@@ -1,7 +1,5 @@
 """gunicorn with the kit's TLS: a renewed certificate is served at the next connection, and nothing else is spoken."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import socket

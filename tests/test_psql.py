@@ -1,7 +1,5 @@
 """How a module asks PostgreSQL and PgBouncer, with a stand-in for psql. Review finding 2."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from pathlib import Path

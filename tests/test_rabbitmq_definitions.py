@@ -236,12 +236,7 @@ def test_a_diff_without_a_change_is_empty():
 names = st.sampled_from(["a", "b", "c"])
 
 
-@given(
-    st.lists(names, unique=True),
-    st.lists(names, unique=True),
-    st.lists(names, unique=True),
-    st.lists(names, unique=True),
-)
+@given(st.lists(names, unique=True), st.lists(names, unique=True), st.lists(names, unique=True), st.lists(names, unique=True))
 def test_from_any_declaration_to_any_other_in_one_step(old_vhosts, old_users, new_vhosts, new_users):
     def declaration(vhosts, users):
         return changed_params(

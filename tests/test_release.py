@@ -1,7 +1,5 @@
 """`make release`: what the artifact holds, that a commit has one artifact, and that it works where it is installed."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """Pages for people come from templates/reports: no markup in Python, nothing unescaped, nothing to load."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -4,13 +4,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils.outside import resolvers, time_servers
-from ansible_collections.grunnfjell.platform.plugins.modules.residency_observed import (
-    firewall,
-    is_name,
-    mounts,
-    remote,
-    routes,
-)
+from ansible_collections.grunnfjell.platform.plugins.modules.residency_observed import firewall, is_name, mounts, remote, routes
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.places import (
     faults,

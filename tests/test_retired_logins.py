@@ -1,7 +1,5 @@
 """What a service says of a login that is to go, or that went. The tools are stand-ins here; the drill asks the services."""
 
-from __future__ import annotations
-
 import subprocess
 
 import pytest

@@ -4,8 +4,6 @@ The model is a fleet that is always in the midst of something: a run may have re
 next look is taken, it may be cut off anywhere, and the next run finds nothing but the vault.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """What the roles declare in meta/service.yml is whole, and names inputs that exist."""
 
-from __future__ import annotations
-
 import doctest
 from pathlib import Path
 from typing import Any

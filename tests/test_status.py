@@ -1,7 +1,5 @@
 """What the status makes of the hosts' answers."""
 
-from __future__ import annotations
-
 import copy
 import subprocess
 import time

@@ -1,7 +1,5 @@
 """A login's umask of 077, as hardened images and sudo have it, keeps no service from its files. Review finding 14."""
 
-from __future__ import annotations
-
 import ast
 import grp
 import io

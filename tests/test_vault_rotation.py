@@ -1,7 +1,5 @@
 """The steps of a rotation in the vault itself, as playbooks/rotation_vault.yml takes them, without a service."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """`make verify` on a fleet at work reads, and changes, restarts and creates nothing but the one job. Review finding 3."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

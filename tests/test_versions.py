@@ -1,7 +1,5 @@
 """Which version of the kit runs, which one last ran on a host, and that an older one does not follow a newer one."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
