@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import refusals
@@ -58,3 +59,15 @@ HOSTS = {
 def refused(**changes: Change) -> list[str]:
     """What topology refuses of the fleet with these changes."""
     return refusals(Fleet(changed(HOSTS, changes), ROLES, ("newsroom",), GROUPS), SUPPORTED, APART)
+
+
+def end(name: str, *addresses: str, kind: str = "host") -> dict[str, Any]:
+    """An end of a flow, as role topology hands it to the other roles."""
+    return {"kind": kind, "name": name, "addresses": list(addresses)}
+
+
+def flow(
+    source: dict, destination: dict, port: int | None, purpose: str = "amqp", protocol: str = "tcp", user: str = ""
+) -> dict[str, Any]:
+    ends = {"source": source, "destination": destination}
+    return ends | {"purpose": purpose, "protocol": protocol, "port": port, "reason": "", "user": user}

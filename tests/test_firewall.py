@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils import firewall_program as program
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network import ruleset as rules
+from fleets import end, flow
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -19,16 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 ROOT = Path(__file__).parents[1]
 
 
-def end(name: str, *addresses: str, kind: str = "host") -> dict[str, Any]:
-    return {"kind": kind, "name": name, "addresses": list(addresses)}
-
-
 ME = end("web1", "10.0.0.4")
-
-
-def flow(source, destination, port: int | None, purpose: str = "amqp", protocol: str = "tcp", user: str = "") -> dict[str, Any]:
-    ends = {"source": source, "destination": destination}
-    return ends | {"purpose": purpose, "protocol": protocol, "port": port, "reason": "", "user": user}
 
 
 def table_of(*flows: dict[str, Any], host: str = "web1") -> dict[str, Any]:
