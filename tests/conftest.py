@@ -1,10 +1,15 @@
 """Fixtures of several test files, and how properties are tried: the same examples every time, however slow the machine is."""
 
+import hashlib
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from lab.machine import REPOSITORY
 
 settings.register_profile("grunnfjell", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("grunnfjell")
@@ -20,3 +25,16 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def environment() -> Path:
+    """The locked Python environment of examples/newsroom, which uv builds once in build/."""
+    lock = REPOSITORY / "examples/newsroom/requirements.txt"
+    folder = REPOSITORY / "build" / f"newsroom-{hashlib.sha256(lock.read_bytes()).hexdigest()[:12]}"
+    if not (folder / "ready").exists():
+        uv = Path(sys.executable).parent / "uv"
+        subprocess.run([uv, "venv", "-q", "--clear", "-p", sys.executable, folder], check=True)
+        subprocess.run([uv, "pip", "install", "-q", "-p", folder / "bin/python", "--require-hashes", "-r", lock], check=True)
+        (folder / "ready").touch()
+    return folder
