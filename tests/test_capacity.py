@@ -18,7 +18,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery_
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.postgresql import postgresql_bytes
 from fleets import POOL as POOL_SIZES
 from fleets import ROLES, Change, changed, with_inputs
-from test_wrong_inventories import judge
+from test_wrong_inventories import run_rows
 
 POOL = POOL_SIZES | {
     "pgbouncer_max_client_conn": 1000,
@@ -234,9 +234,9 @@ def test_the_playbook_prints_the_account_of_a_fleet_that_does_not_fit(tmp_path) 
         "vars": {"postgresql": {"postgresql_max_connections": 60}},
         "play": ("playbooks/plan.yml", "--extra-vars", f"topology_plan_file={report}"),
     }
-    verdict = judge({"too small": row}, tmp_path)["too small"]
-    assert verdict.returncode != 0, verdict.said
-    assert "THIS FLEET DOES NOT FIT" in verdict.said and "connections to PostgreSQL" in verdict.said, verdict.said
-    assert "changed=0" in verdict.said and "changed=1" not in verdict.said
+    run = run_rows({"too small": row}, tmp_path)["too small"]
+    assert run.returncode != 0, run.output
+    assert "THIS FLEET DOES NOT FIT" in run.output and "connections to PostgreSQL" in run.output, run.output
+    assert "changed=0" in run.output and "changed=1" not in run.output
     data = json.loads(report.read_text())
     assert data["workers_that_fit"] == 0 and "may open 81 connections to db1, which grants 57" in data["stopped_by"]
