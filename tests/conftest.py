@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,17 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / path
 
     return write
+
+
+@pytest.fixture
+def zombie() -> Iterator[int]:
+    """The number of a process that ended and is not waited for."""
+    child = subprocess.Popen(["true"])
+    with Path(f"/proc/{child.pid}/stat").open(encoding="utf-8") as stat:
+        while " Z " not in stat.read():
+            stat.seek(0)
+    yield child.pid
+    child.wait()
 
 
 @pytest.fixture(scope="session")
