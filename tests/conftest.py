@@ -5,8 +5,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded
 from hypothesis import HealthCheck, settings
 
 from lab.machine import REPOSITORY
@@ -25,6 +27,24 @@ def write(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / path
 
     return write
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Any]]]:
+    """Sets what the commands of a module answer; returns the calls, a list that grows."""
+    calls: list[dict[str, Any]] = []
+
+    def set_answer(returncode: int = 0, out: str = "", err: str = "", error: Exception | None = None) -> list[dict[str, Any]]:
+        def run(argv: list[str], timeout: float, stdin: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
+            calls.append({"argv": argv, "timeout": timeout, "stdin": stdin, **options})
+            if error:
+                raise error
+            return subprocess.CompletedProcess(argv, returncode, out, err)
+
+        monkeypatch.setattr(bounded, "run", run)
+        return calls
+
+    return set_answer
 
 
 @pytest.fixture

@@ -1,16 +1,12 @@
 """A service reads each written file, in this run or in the next. Review finding 4."""
 
-import grp
-import os
-import pwd
 from pathlib import Path
 
 import pytest
+from accounts import GROUP, OWNER
 from ansible_collections.grunnfjell.platform.plugins.module_utils import in_force
 from ansible_collections.grunnfjell.platform.plugins.module_utils.whole_files import Invalid
 from ansible_collections.grunnfjell.platform.plugins.modules import managed_files
-
-OWNER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
 
 
 class Host:

@@ -1,6 +1,5 @@
 """The host's part of role pki in a directory with real keys: what it holds after each step and after an interrupted one."""
 
-import grp
 import os
 import shutil
 from datetime import UTC, datetime
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accounts import GROUP
 from ansible_collections.grunnfjell.platform.plugins.module_utils import pki_files
 from ansible_collections.grunnfjell.platform.plugins.modules import pki_identity
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import (
@@ -23,7 +23,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 FIRST, SECOND = new_authority("first"), new_authority("second")
-GROUP = grp.getgrgid(os.getgid()).gr_name
 IDENTITIES = {"broker": {"group": GROUP, "unit": "no-such-unit.service"}, "client": {"group": GROUP}}
 
 
