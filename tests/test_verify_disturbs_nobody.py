@@ -72,17 +72,11 @@ def test_a_line_that_only_reads_is_not_found(tmp_path, line):
 
 
 def test_a_disturbance_is_found_in_fixtures_helpers_constants_and_marks(tmp_path):
-    assert scan(
-        tmp_path / "a", "import pytest\ndef test_it(stopped): ...", conftest="def stopped(host): host.run('rm x')"
-    )
-    assert scan(
-        tmp_path / "b", "from helper import work\ndef test_it(): work()", helper="def work(host): host.run('rm x')"
-    )
+    assert scan(tmp_path / "a", "import pytest\ndef test_it(stopped): ...", conftest="def stopped(host): host.run('rm x')")
+    assert scan(tmp_path / "b", "from helper import work\ndef test_it(): work()", helper="def work(host): host.run('rm x')")
     assert scan(tmp_path / "c", "WORK = 'touch x'\ndef test_it(host): host.run(WORK)")
     assert scan(tmp_path / "d", "@pytest.mark.parametrize('do', [lambda c: c.delete('q')])\ndef test_it(do): do()")
-    assert scan(
-        tmp_path / "e", "def used(host): host.run('rm x')\n@pytest.mark.usefixtures('used')\ndef test_it(): ..."
-    )
+    assert scan(tmp_path / "e", "def used(host): host.run('rm x')\n@pytest.mark.usefixtures('used')\ndef test_it(): ...")
 
 
 @pytest.mark.parametrize("mark", ["@pytest.mark.disruptive", "@pytest.mark.job"])
