@@ -1,6 +1,4 @@
-"""ansible-playbook in a terminal that a test can read: what is on the screen, and every byte that came."""
-
-from __future__ import annotations
+"""ansible-playbook in a terminal that a test can read: the screen, and every byte of the output."""
 
 import fcntl
 import os
@@ -27,7 +25,7 @@ class Screen:
     def __init__(self, columns: int) -> None:
         self.columns = columns
         self.lines: list[str] = [""]
-        self.continued: set[int] = set()  # the rows that go on from the one above
+        self.continued: set[int] = set()  # rows that continue the row above
         self.row = self.column = 0
 
     def feed(self, text: str) -> None:
@@ -77,7 +75,7 @@ class Screen:
 
 
 class Session:
-    """One command with a terminal of its own, which it controls: a Ctrl-C typed into it interrupts the command."""
+    """A command with a terminal that it controls: a typed Ctrl-C interrupts the command."""
 
     def __init__(self, command: Sequence[str | Path], columns: int, cwd: Path, environment: Mapping[str, str]) -> None:
         self._master, self._terminal = pty.openpty()
@@ -128,7 +126,7 @@ class Session:
         read = self._rest + os.read(self._master, 65536)
         text = read.decode(errors="ignore")
         self._rest = read[len(text.encode()) :]
-        # A sequence that has not come whole waits for its end.
+        # An incomplete sequence waits for its end.
         if (start := text.rfind("\033")) >= 0 and not SEQUENCE.match(text, start):
             self._rest = text[start:].encode() + self._rest
             text = text[:start]
@@ -139,7 +137,7 @@ class Session:
 
 @dataclass
 class Kit:
-    """A playbook in a directory of its own. Its first task waits for the file `gate`."""
+    """A playbook in a separate directory. Its first task waits for the file `gate`."""
 
     home: Path
 

@@ -1,11 +1,9 @@
-"""The verdict on a host: for every measured value, and for every record that may lie on it."""
+"""The acceptance of a host: the verdict on each measured value, and the records of earlier measurements."""
 
 import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-
-# Ansible finds the kit's module_utils through ansible.cfg, on a host inside the module's own archive.
 from ansible_collections.grunnfjell.platform.plugins.modules import acceptance_measures
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.acceptance import (
     MEASURES,
@@ -35,28 +33,20 @@ LIMITS = {
     "acceptance_steal_max": 0.05,
     "acceptance_round_trip_max": 2,
 }
-GOOD = {
-    "virtualization": "kvm",
-    "cpus": 2,
-    "memory": 4 * GIB,
-    "disk": 40 * GIB,
-    "own_name": "192.0.2.11",
-    "iops": 5000,
-    "fsync": 10,
-    "steal": 0.05,
-    "exchange": 2,
+# Each measure on its limit, and beyond it.
+VALUES = {
+    "virtualization": ("kvm", "lxc"),
+    "cpus": (2, 1),
+    "memory": (4 * GIB, GIB),
+    "disk": (40 * GIB, GIB),
+    "own_name": ("192.0.2.11", "nothing"),
+    "iops": (5000, 180),
+    "fsync": (10, 41.5),
+    "steal": (0.05, 0.31),
+    "exchange": (2, 19),
 }
-BAD = {
-    "virtualization": "lxc",
-    "cpus": 1,
-    "memory": GIB,
-    "disk": GIB,
-    "own_name": "nothing",
-    "iops": 180,
-    "fsync": 41.5,
-    "steal": 0.31,
-    "exchange": 19,
-}
+GOOD = {name: good for name, (good, _) in VALUES.items()}
+BAD = {name: bad for name, (_, bad) in VALUES.items()}
 METHOD = {"directory": "/var/lib", "seconds": 10}
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MACHINE = "a" * 32
@@ -65,21 +55,24 @@ spoiled = st.sets(st.sampled_from(NAMES))
 
 
 def verdicts(measures, exceptions=None, errors=None):
-    return {one.measure: one for one in judge("db1", measures, errors or {}, LIMITS, exceptions or {})}
+    return {finding.measure: finding for finding in judge("db1", measures, errors or {}, LIMITS, exceptions or {})}
 
 
-def test_a_host_on_every_limit_is_what_was_paid_for():
-    assert {one.verdict for one in verdicts(GOOD).values()} == {"accepted"}
-    assert set(GOOD) == set(BAD) == set(NAMES)
+def with_verdict(findings, verdict):
+    return {name for name, finding in findings.items() if finding.verdict == verdict}
+
+
+def test_a_host_on_every_limit_is_accepted():
+    assert with_verdict(verdicts(GOOD), "accepted") == set(VALUES) == set(NAMES)
 
 
 @given(spoiled, st.sets(st.sampled_from(NAMES)))
-def test_exactly_what_falls_short_without_an_exception_is_refused(bad, excepted):
-    found = verdicts(GOOD | {name: BAD[name] for name in bad}, dict.fromkeys(excepted, "on purpose"))
-    assert {name for name, one in found.items() if one.verdict == "refused"} == bad - excepted
-    assert {name for name, one in found.items() if one.verdict == "excepted"} == bad & excepted
-    assert {name for name, one in found.items() if one.needed} == bad & excepted
-    assert len(refused(list(found.values()))) == len(bad - excepted)
+def test_exactly_the_values_beyond_a_limit_without_an_exception_are_refused(bad, excepted):
+    findings = verdicts(GOOD | {name: BAD[name] for name in bad}, dict.fromkeys(excepted, "on purpose"))
+    assert with_verdict(findings, "refused") == bad - excepted
+    assert with_verdict(findings, "excepted") == bad & excepted
+    assert {name for name, finding in findings.items() if finding.needed} == bad & excepted
+    assert len(refused(list(findings.values()))) == len(bad - excepted)
 
 
 @given(st.sampled_from([m for m in MEASURES if m.name in ("iops", "fsync", "steal", "exchange", "cpus")]), st.floats(0, 1e6))
@@ -90,16 +83,16 @@ def test_a_number_is_refused_exactly_beyond_its_limit(measure, value):
 
 
 @given(spoiled)
-def test_what_was_not_measured_is_refused_and_says_why(missing):
+def test_a_missing_measurement_is_refused_with_its_error(missing):
     measures = {name: value for name, value in GOOD.items() if name not in missing}
-    found = verdicts(measures, errors=dict.fromkeys(missing, "fio: nobody home"))
-    assert {name for name, one in found.items() if one.verdict == "refused"} == missing
-    assert all("not measured: fio: nobody home" in found[name].sentence for name in missing)
+    findings = verdicts(measures, errors=dict.fromkeys(missing, "fio: nobody home"))
+    assert with_verdict(findings, "refused") == missing
+    assert all("not measured: fio: nobody home" in findings[name].sentence for name in missing)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_refusal_names_value_limit_remedy_and_the_way_out(name):
-    measure = next(one for one in MEASURES if one.name == name)
+def test_a_refusal_names_value_limit_remedy_and_exception(name):
+    measure = next(measure for measure in MEASURES if measure.name == name)
     sentence = verdicts(GOOD | {name: BAD[name]})[name].sentence
     assert sentence.startswith(f"db1: {measure.what} is {measure.show(BAD[name])}, and must be ")
     assert measure.limit in sentence and measure.remedy in sentence and measure.demand(LIMITS.get(measure.limit)) in sentence
@@ -115,26 +108,27 @@ def test_the_sentence_of_a_slow_disk():
 
 
 @pytest.mark.parametrize("reason", ["", "  ", None, True, 1, [], {}])
-def test_an_exception_without_a_reason_is_none(reason):
+def test_an_exception_without_a_reason_is_refused(reason):
     assert verdicts(GOOD | {"iops": 1}, {"iops": reason})["iops"].verdict == "refused"
     assert "without a reason" in " ".join(problems({"iops": reason}, "192.0.2.1"))
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), words.filter(str.strip)))
-def test_an_inventory_whose_exceptions_have_reasons_is_sound(exceptions):
+def test_exceptions_with_reasons_are_valid(exceptions):
     assert problems(exceptions, "192.0.2.1") == []
     assert bool(problems(exceptions, "")) == ("exchange" not in exceptions)
 
 
 @pytest.mark.parametrize("name", ["cpus", "memory", "disk"])
-def test_what_the_inventory_does_not_claim_is_not_judged_and_said_so(name):
-    measure = next(one for one in MEASURES if one.name == name)
-    (found,) = (one for one in judge("db1", BAD, {}, LIMITS | {measure.limit: 0}, {}) if one.measure == name)
-    assert (found.verdict, found.demanded, found.value) == ("unclaimed", "nothing: the inventory claims nothing", BAD[name])
+def test_a_value_that_the_inventory_does_not_claim_is_reported_as_unclaimed(name):
+    measure = next(measure for measure in MEASURES if measure.name == name)
+    findings = judge("db1", BAD, {}, LIMITS | {measure.limit: 0}, {})
+    (finding,) = (finding for finding in findings if finding.measure == name)
+    assert (finding.verdict, finding.demanded, finding.value) == ("unclaimed", "nothing: the inventory claims nothing", BAD[name])
 
 
 @given(st.integers(1, 2**45), st.floats(0, 0.3))
-def test_the_kernel_s_share_is_granted_and_no_more(claimed, tolerance):
+def test_the_kernel_may_take_its_share_and_no_more(claimed, tolerance):
     assert claimed * 0.69 <= paid(claimed, tolerance) <= claimed
 
 
@@ -143,7 +137,7 @@ def record(**changes):
 
 
 @given(st.floats(-1000, 1000))
-def test_a_record_stands_for_its_days_and_not_before_it_was_made(days):
+def test_a_record_is_valid_for_its_days_and_not_before_it_was_made(days):
     later = (NOW + timedelta(days=days)).isoformat()
     assert stands(record(), later, MACHINE, METHOD, 365) == (
         timedelta(0) <= datetime.fromisoformat(later) - NOW <= timedelta(days=365)
@@ -157,13 +151,13 @@ def test_a_record_stands_for_its_days_and_not_before_it_was_made(days):
         {"measured_at": None}, {"measured_at": "2026-11-25T12:00:00"}, {"method": None},
     ],
 )  # fmt: skip
-def test_a_record_of_another_machine_or_measured_otherwise_does_not_stand(changed):
+def test_a_record_of_another_machine_or_method_is_invalid(changed):
     assert stands(record(), NOW.isoformat(), MACHINE, METHOD, 365)
     assert not stands(record(**changed), NOW.isoformat(), MACHINE, METHOD, 365)
 
 
 @pytest.mark.parametrize("nothing", [None, [], "", 3, {}])
-def test_what_is_no_record_does_not_stand(nothing):
+def test_anything_but_a_record_is_invalid(nothing):
     assert not stands(nothing, NOW.isoformat(), MACHINE, METHOD, 365)
 
 
@@ -172,10 +166,10 @@ def test_a_machine_without_an_identity_has_no_record():
 
 
 @given(spoiled)
-def test_a_record_is_read_back_as_it_was_judged(bad):
+def test_a_record_is_read_back_as_it_was_written(bad):
     measures = GOOD | {name: BAD[name] for name in bad}
-    told = {"now": NOW.isoformat(), "machine_id": MACHINE}
-    kept = json.loads(json.dumps(record_of(told, METHOD, list(verdicts(measures).values()), measures, {})))
+    facts = {"now": NOW.isoformat(), "machine_id": MACHINE}
+    kept = json.loads(json.dumps(record_of(facts, METHOD, list(verdicts(measures).values()), measures, {})))
     assert stands(kept, NOW.isoformat(), MACHINE, METHOD, 1)
     assert kept["accepted"] == (not bad)
     assert {name: kept["measures"][name] for name in RECORDED} == {name: measures[name] for name in RECORDED}
@@ -185,9 +179,9 @@ def test_a_record_is_read_back_as_it_was_judged(bad):
 
 
 def host_of(measures, exceptions):
-    findings = [vars(one) for one in verdicts(measures, exceptions).values()]
+    findings = [vars(finding) for finding in verdicts(measures, exceptions).values()]
     return {
-        "accepted": not any(one["sentence"] for one in findings),
+        "accepted": not any(finding["sentence"] for finding in findings),
         "findings": findings,
         "machine_id": MACHINE,
         "measured_at": NOW.isoformat(),
@@ -200,7 +194,7 @@ def test_every_exception_and_every_refusal_is_in_the_report(bad, excepted, reaso
     hosts = {"db1": host_of(GOOD | {name: BAD[name] for name in bad}, dict.fromkeys(excepted, reason)), "web1": host_of(GOOD, {})}
     report = fleet_report("inventories/shop", NOW.isoformat(), hosts)
     assert report["accepted"] == (not bad - excepted)
-    assert {one["measure"] for one in report["exceptions"]} == excepted
+    assert {exception["measure"] for exception in report["exceptions"]} == excepted
     assert len(report["refused"]) == len(bad - excepted)
     assert text(report).count("exception ") - text(report).count("exception is needed") == len(excepted)
     assert page(report).count(">db1</td>") == 1 + len(excepted)
@@ -214,7 +208,7 @@ def test_a_host_that_was_not_measured_fails_the_report():
     assert not fleet_report("inventories/shop", NOW.isoformat(), {})["accepted"]
 
 
-def test_a_reason_cannot_write_into_the_page():
+def test_a_reason_is_escaped_in_the_page():
     report = fleet_report("x", NOW.isoformat(), {"db1": host_of(BAD, {"iops": "<script>alert(1)</script>"})})
     assert "<script>" not in page(report) and "&lt;script&gt;" in page(report)
 
@@ -227,12 +221,12 @@ def stat(*fields):
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=8, max_size=8))
-def test_steal_is_the_share_of_what_passed(passed):
-    share = acceptance_measures.stolen(stat(*[7] * 8), stat(*(7 + each for each in passed)))
+def test_steal_is_its_share_of_the_time_that_passed(passed):
+    share = acceptance_measures.stolen(stat(*[7] * 8), stat(*(7 + ticks for ticks in passed)))
     assert share == (passed[7] / sum(passed) if sum(passed) else 0)
 
 
-def test_a_job_behind_a_line_of_talk_is_found():
+def test_a_job_after_a_line_of_text_is_found():
     out = 'fio: this is new\n{"jobs": [{"error": 0, "read": {"iops": 5.5}}]}'
     assert acceptance_measures.job_of(0, out, "")["read"]["iops"] == 5.5
 
@@ -241,12 +235,12 @@ def test_a_job_behind_a_line_of_talk_is_found():
     ("returncode", "out"),
     [(1, '{"jobs": [{"error": 22}]}'), (0, '{"jobs": [{"error": 22}]}'), (0, ""), (0, "[]")],
 )  # fmt: skip
-def test_a_job_that_failed_says_why(returncode, out):
+def test_a_failed_job_gives_its_reason(returncode, out):
     with pytest.raises(acceptance_measures.NotMeasured, match="no O_DIRECT"):
         acceptance_measures.job_of(returncode, out, "fio: no O_DIRECT")
 
 
-def test_the_oldest_records_go_and_the_newest_is_read(tmp_path, monkeypatch):
+def test_the_oldest_records_are_removed_and_the_newest_is_read(tmp_path, monkeypatch):
     def write(file):
         tmp_path.mkdir(exist_ok=True)
         (tmp_path / file.path).write_text(file.content)
@@ -260,19 +254,19 @@ def test_the_oldest_records_go_and_the_newest_is_read(tmp_path, monkeypatch):
     assert acceptance_measures.newest(tmp_path) == {"measured_at": "2026-11-29T12:00:00+00:00"}
 
 
-def test_a_directory_that_does_not_stand_yet_is_measured_above(tmp_path):
+def test_a_directory_that_does_not_exist_yet_is_measured_at_its_parent(tmp_path):
     assert acceptance_measures.nearest(str(tmp_path / "a/b")) == str(tmp_path)
     assert acceptance_measures.disk_bytes(str(tmp_path / "a/b")) == acceptance_measures.disk_bytes(str(tmp_path)) > 0
 
 
 @given(st.binary(min_size=16, max_size=16))
-def test_a_packet_with_its_checksum_sums_to_nothing(packet):
+def test_a_packet_with_its_checksum_sums_to_zero(packet):
     packet = packet[:2] + b"\0\0" + packet[4:]
     whole = packet[:2] + acceptance_measures.checksum(packet).to_bytes(2, "big") + packet[4:]
     assert acceptance_measures.checksum(whole) == 0
 
 
-def test_a_refused_connection_is_a_round_trip_and_silence_is_none():
+def test_a_refused_connection_is_a_round_trip_and_silence_is_not():
     assert 0 < acceptance_measures.exchange("127.0.0.1", 1) < 1000
     with pytest.raises(acceptance_measures.NotMeasured, match="is empty"):
         acceptance_measures.exchange("", 0)

@@ -1,6 +1,4 @@
-"""The auditors' verdicts: what counts as weak, as failed, as said; and the way by which they reach a port."""
-
-from __future__ import annotations
+"""The audit: what counts as weak, as failed and as an exposed secret, and how the auditors reach a port."""
 
 import asyncio
 import threading
@@ -32,7 +30,7 @@ def test_a_suite_without_forward_secrecy_or_authentication_is_weak(name, weak):
     assert tls.weak_suite(name) is weak
 
 
-def answer(**changes):
+def scan_of(**changes):
     done = {"status": "COMPLETED", "error_reason": None}
     scan = {
         f"{protocol}_cipher_suites": {**done, "result": {"accepted_cipher_suites": []}}
@@ -52,7 +50,7 @@ NOT_ASKED = {"status": "ERROR", "error_reason": "CONNECTIVITY_ISSUE", "result": 
 
 
 @pytest.mark.parametrize(
-    ("changes", "found"),
+    ("changes", "weaknesses"),
     [
         ({}, []),
         ({"tls_1_0_cipher_suites": accepting("TLS_RSA_WITH_AES_128_CBC_SHA")}, ["tls_1_0 is spoken"]),
@@ -65,21 +63,21 @@ NOT_ASKED = {"status": "ERROR", "error_reason": "CONNECTIVITY_ISSUE", "result": 
         ({"robot": NOT_ASKED}, ["robot: CONNECTIVITY_ISSUE"]),
     ],
 )
-def test_what_is_weak_and_what_could_not_be_asked_both_count(changes, found):
-    assert tls.weaknesses(answer(**changes)) == found
+def test_weak_protocols_and_failed_scans_both_count(changes, weaknesses):
+    assert tls.weaknesses(scan_of(**changes)) == weaknesses
 
 
-def test_the_auditors_own_certificate_is_the_authoritys_and_is_gone_afterwards():
-    held = new_authority("first")
-    with guest.identity({"first": held}) as ((certificate, key),):
+def test_the_auditor_has_a_certificate_of_the_authority_and_removes_it_afterwards():
+    authority = new_authority("first")
+    with guest.identity({"first": authority}) as ((certificate, key),):
         shown = certificate_of(certificate.read_text())
-        shown.verify_directly_issued_by(certificate_of(held["certificate"]))
+        shown.verify_directly_issued_by(certificate_of(authority["certificate"]))
         assert serialization.load_pem_private_key(key.read_bytes(), None).public_key() == shown.public_key()
         assert key.parent.stat().st_mode & 0o077 == 0
     assert not key.exists()
 
 
-def test_a_failure_of_ssh_audit_is_a_failure_and_a_warning_none():
+def test_a_failure_of_ssh_audit_counts_and_a_warning_does_not():
     report = {
         "kex": [{"algorithm": "ecdh-sha2-nistp256", "notes": {"fail": ["suspected curve"], "warn": ["not post-quantum"]}}],
         "mac": [{"algorithm": "umac-64@openssh.com", "notes": {"warn": ["small tag"]}}],
@@ -87,9 +85,11 @@ def test_a_failure_of_ssh_audit_is_a_failure_and_a_warning_none():
     assert ssh.failures(report) == ["kex ecdh-sha2-nistp256: suspected curve"]
 
 
-def test_lynis_tells_its_index_and_what_it_found():
-    read = lynis.read_report("lynis_version=3.1.4\nsuggestion[]=SSH-7408|Consider it|Port (set 22 to )|-|\nhardening_index=83\n")
-    assert (read.index, read.version, read.suggestions) == (83, "3.1.4", ["SSH-7408 Consider it (Port (set 22 to ))"])
+def test_the_report_of_lynis_is_read():
+    report = lynis.read_report(
+        "lynis_version=3.1.4\nsuggestion[]=SSH-7408|Consider it|Port (set 22 to )|-|\nhardening_index=83\n"
+    )
+    assert (report.index, report.version, report.suggestions) == (83, "3.1.4", ["SSH-7408 Consider it (Port (set 22 to ))"])
     assert lynis.read_report("").index == 0
 
 
@@ -97,7 +97,7 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY--
 
 
 @pytest.mark.parametrize(
-    ("output", "found"),
+    ("output", "names"),
     [
         ("nothing of it", []),
         ('password: it\'s "long" enough', ["passwords.newsroom"]),
@@ -108,22 +108,22 @@ KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY--
         ("-----BEGIN CERTIFICATE-----\npublic-certificate", []),
     ],
 )
-def test_a_secret_is_found_as_it_is_and_as_json_writes_it(output, found):
+def test_a_secret_is_found_in_plain_and_encoded_output(output, names):
     vault = {
         "passwords": {"newsroom": 'it\'s "long" enough'},
         "authority": {"key": KEY, "certificate": "-----BEGIN CERTIFICATE-----\npublic-certificate\n"},
     }
-    assert secrets.said(vault, output) == found
+    assert secrets.said(vault, output) == names
 
 
-def test_a_host_owes_tls_where_a_declared_flow_of_work_ends():
+def test_a_host_must_use_tls_where_a_declared_flow_of_an_application_ends():
     flow = {"purpose": "amqp", "protocol": "tcp", "port": 5671, "destination": {"kind": "host", "name": "broker1"}}
     ssh_flow = {**flow, "purpose": "ssh", "port": 22}
     host = {"name": "broker1", "flows": [flow, ssh_flow, {**flow, "destination": {"name": "broker2"}, "port": 5672}]}
     assert owed_ports(host) == {5671}
 
 
-def test_only_a_listener_on_loopback_is_out_of_reach():
+def test_only_listeners_on_loopback_are_unreachable():
     listening = ["0.0.0.0:22", "[::]:22", "*:80", "127.0.0.1:6432", "127.0.0.53%lo:53", "[::1]:25", "10.77.0.11:5671"]
     assert reachable_ports(listening, "10.77.0.11") == [("10.77.0.11", port) for port in (22, 80, 5671)]
 
@@ -150,26 +150,20 @@ def verdict(**changes):
         ({"secrets_said": ["x.y"]}, "Ansible's output holds the secret x.y"),
     ],
 )
-def test_each_verdict_that_must_not_be_is_an_objection(changes, objection):
+def test_each_bad_result_is_an_objection(changes, objection):
     assert objections(verdict()) == []
     assert objections(verdict(**changes)) == [objection]
     assert "\na " in table(verdict(**changes))
 
 
-def test_the_table_has_a_line_for_each_port_and_each_auditors_figure_beside_its_limit():
+def test_the_table_has_each_port_and_each_figure_with_its_limit():
     ports = [
         {"host": "db1", "port": 5432, "begins": "postgres", "weak": []},
         {"host": "db1", "port": 80, "begins": None, "weak": ["a"]},
     ]
-    told = {
-        "hosts": ["a", "db1"],
-        "tls": ports,
-        "tls_weak": 1,
-        "lynis": {"a": {"index": 80}},
-        "lynis_index": 80,
-        "seconds": {"tls": 3.2},
-    }
-    assert table(told).splitlines() == [
+    report = {"hosts": ["a", "db1"], "tls": ports, "tls_weak": 1, "seconds": {"tls": 3.2}}
+    report |= {"lynis": {"a": {"index": 80}}, "lynis_index": 80}
+    assert table(report).splitlines() == [
         "host  ssh-audit fails  lynis index  port  speaks                weak",
         "a                   -           80     -                           -",
         "db1                 -            -  5432  PostgreSQL, then TLS     0",
@@ -193,29 +187,24 @@ class Echo(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_port_of_the_host_is_reached_through_its_session():
-    """Several connections at once, more bytes than a frame, a port where nobody listens: by the very program of the host."""
+def test_a_port_of_a_host_is_reached_through_its_ssh_session():
+    """The program of the host: parallel connections, more bytes than a frame, a port without a listener."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     body = bytes(range(256)) * 1200
 
-    async def post(port):
-        reading, writing = await asyncio.open_connection("127.0.0.1", port)
-        writing.write(b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
-        said = await reading.read()
-        writing.close()
-        return said.partition(b"\r\n\r\n")[2]
-
-    async def silent(port):
-        reading, writing = await asyncio.open_connection("127.0.0.1", port)
-        said = await reading.read()
-        writing.close()
-        return said
+    async def answer(port, request=b""):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        response = await reader.read()
+        writer.close()
+        return response.partition(b"\r\n\r\n")[2] if request else response
 
     async def everything():
         async with relay([]) as through:
             port, nowhere = await through.port("127.0.0.1", server.server_port), await through.port("127.0.0.1", 1)
-            return await asyncio.wait_for(asyncio.gather(*(post(port) for _ in range(5)), silent(nowhere)), 20)
+            request = b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+            return await asyncio.wait_for(asyncio.gather(*(answer(port, request) for _ in range(5)), answer(nowhere)), 20)
 
     try:
         *bodies, nothing = asyncio.run(everything())

@@ -1,4 +1,4 @@
-"""Other firewalls on a host are seen, and refused where they and the kit's would break each other. Review finding 29."""
+"""Other firewalls on a host are found, and refused where they conflict with the kit's. Review finding 29."""
 
 import json
 
@@ -29,9 +29,9 @@ def ruleset(*entries: dict) -> str:
     return json.dumps({"nftables": [{"metainfo": {}}, *entries]})
 
 
-def test_base_chains_of_others_are_told_with_policy_rules_and_owner():
+def test_other_base_chains_are_reported_with_policy_rules_and_owner():
     own = ("inet", "grunnfjell")
-    found = of_nftables(
+    chains = of_nftables(
         ruleset(
             chain("INPUT", "input", policy="drop"),
             chain("ufw-user-input"),
@@ -43,16 +43,16 @@ def test_base_chains_of_others_are_told_with_policy_rules_and_owner():
             rule("in", {"counter": {}}, {"reject": {}}, table=("inet", "firewalld")),
         )
     )
-    assert found == [
+    assert chains == [
         {**INPUT, "policy": "drop", "owner": "ufw"},
         {"chain": "inet firewalld in", "hook": "input", "policy": "accept", "rules": 2, "closes": True, "owner": "firewalld"},
     ]
 
 
 def test_a_rule_that_drops_some_packets_closes_nothing():
-    """As fail2ban's, which drops those whom it has banned."""
-    (found,) = of_nftables(ruleset(chain("INPUT", "input"), rule("INPUT", {"match": {}}, {"drop": None})))
-    assert found == {**INPUT, "rules": 1}
+    """For example those of fail2ban."""
+    (base_chain,) = of_nftables(ruleset(chain("INPUT", "input"), rule("INPUT", {"match": {}}, {"drop": None})))
+    assert base_chain == {**INPUT, "rules": 1}
 
 
 SAVED = """*nat
@@ -71,18 +71,18 @@ COMMIT
 """
 
 
-def test_iptables_own_words_are_read_as_well():
-    found = of_iptables(SAVED, "ip")
-    assert [(one["chain"], one["policy"], one["rules"], one["closes"], one["owner"]) for one in found] == [
+def test_the_output_of_iptables_save_is_read_too():
+    chains = of_iptables(SAVED, "ip")
+    assert [tuple(chain[key] for key in ("chain", "policy", "rules", "closes", "owner")) for chain in chains] == [
         ("ip filter INPUT", "drop", 0, False, "Docker"),
         ("ip filter FORWARD", "accept", 1, False, "Docker"),
         ("ip filter OUTPUT", "accept", 2, True, "Docker"),
     ]
 
 
-def test_jumps_to_empty_chains_are_no_rules():
-    """As `ufw disable` leaves them: the refusal must not outlive its remedy."""
-    (found,) = of_nftables(
+def test_jumps_to_empty_chains_do_not_count_as_rules():
+    """`ufw disable` leaves them behind, and the refusal must end with its remedy."""
+    (base_chain,) = of_nftables(
         ruleset(
             chain("FORWARD", "forward"),
             chain("ufw-before-forward"),
@@ -91,9 +91,9 @@ def test_jumps_to_empty_chains_are_no_rules():
             rule("ufw-before-forward", {"jump": {"target": "ufw-user-forward"}}),
         )
     )
-    assert found == {**FORWARD, "owner": "ufw"}
+    assert base_chain == {**FORWARD, "owner": "ufw"}
     saved = SAVED.replace("-A DOCKER-USER -j RETURN\n", "")
-    assert [one["rules"] for one in of_iptables(saved, "ip")] == [0, 0, 2]
+    assert [chain["rules"] for chain in of_iptables(saved, "ip")] == [0, 0, 2]
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,8 @@ def test_jumps_to_empty_chains_are_no_rules():
         ("{}", "nat\n", {"nft"}),
     ],
 )
-def test_iptables_is_asked_only_where_nft_does_not_see_it(tmp_path, nft, legacy, asked):
-    (tmp_path / "proc/net").mkdir(parents=True)
-    (tmp_path / "proc/net/ip_tables_names").write_text(legacy)
+def test_iptables_is_asked_only_where_nft_does_not_see_it(tmp_path, write, nft, legacy, asked):
+    write("proc/net/ip_tables_names", legacy)
     called = []
 
     def run(*argv: str) -> str:
@@ -119,18 +118,18 @@ def test_iptables_is_asked_only_where_nft_does_not_see_it(tmp_path, nft, legacy,
 
 
 def sentences(*chains: dict, **inputs: object) -> list[str]:
-    one = Host("db1", frozenset({"firewall"}), (), "10.0.0.1", inputs=dict(inputs), measured={"base_chains": list(chains)})
-    fleet = Fleet({"db1": one}, {})
+    host = Host("db1", frozenset({"firewall"}), (), "10.0.0.1", inputs=dict(inputs), measured={"base_chains": list(chains)})
+    fleet = Fleet({"db1": host}, {})
     return [*other_firewalls(fleet), *firewall_waivers_unsound(fleet)]
 
 
-def test_chains_that_let_everything_pass_disturb_nobody():
-    """Whoever once listed iptables' rules has them."""
+def test_chains_that_accept_everything_are_not_refused():
+    """Listing the rules of iptables creates such chains."""
     assert sentences(FORWARD, INPUT, OUTPUT) == []
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("chain", "sentence_part"),
     [
         ({**INPUT, "policy": "drop"}, "the firewall's chain 'ip filter INPUT' drops what it does not know"),
         ({**OUTPUT, "closes": True}, "the firewall's chain 'inet x out' drops what it does not know"),
@@ -138,15 +137,15 @@ def test_chains_that_let_everything_pass_disturb_nobody():
         ({**FORWARD, "policy": "drop"}, "forwards packets of others, and the kit's firewall forwards none"),
     ],
 )
-def test_chains_that_break_a_fleet_are_refused_by_name(found, said):
-    (sentence,) = sentences(found)
-    assert said in sentence and f"firewall_waivers: {{{found['chain']}: <reason>}}" in sentence
-    assert sentences(found, firewall_waivers={found["chain"]: "it lets our ports in too"}) == []
-    assert sentences(found, firewall_state="absent") == []
+def test_chains_that_break_a_fleet_are_refused_by_name(chain, sentence_part):
+    (sentence,) = sentences(chain)
+    assert sentence_part in sentence and f"firewall_waivers: {{{chain['chain']}: <reason>}}" in sentence
+    assert sentences(chain, firewall_waivers={chain["chain"]: "it lets our ports in too"}) == []
+    assert sentences(chain, firewall_state="absent") == []
 
 
 def test_an_active_ufw_is_refused_once_with_its_remedy():
-    """It has four chains that close, and one command ends them all."""
+    """It has four closing chains, and one command removes them all."""
     (sentence,) = sentences(
         {**INPUT, "policy": "drop", "owner": "ufw"}, {**FORWARD, "policy": "drop", "rules": 3, "owner": "ufw"}
     )

@@ -1,6 +1,4 @@
-"""What a person sees of a run, at a terminal and in a log. Real runs of ansible-playbook on this machine."""
-
-from __future__ import annotations
+"""What a person sees of a run in a terminal and in a log: real runs of ansible-playbook on this machine."""
 
 import re
 import subprocess
@@ -16,11 +14,11 @@ HOSTS = ["broker1", "database1", "worker1", "worker2", "worker3"]
 INVENTORY = "[all]\n" + "\n".join(HOSTS) + "\n[all:vars]\nansible_connection=local\n"
 SENTENCES = ["This fleet cannot work:", '- worker1 has 1 GiB of "memory", and needs 2 GiB.', "", "Edit hosts.yml."]
 PLAYBOOK = """
-- name: Stand up the brokers
+- name: Set up the brokers
   hosts: all
   gather_facts: false
   roles: [rabbitmq]
-- name: Judge the fleet
+- name: Check the fleet
   hosts: all
   gather_facts: false
   tasks:
@@ -71,7 +69,7 @@ def kit(tmp_path: Path) -> Kit:
 
 @dataclass
 class Watched:
-    """A whole run at a terminal. during: the screen while the first task ran; after: all that is left of it at the end."""
+    """A run in a terminal. during: the screen while the first task ran; after: the screen at the end."""
 
     returncode: int
     during: str
@@ -105,7 +103,7 @@ def section(text: str, title: str) -> list[str]:
 
 
 def test_each_host_has_its_line_while_a_task_runs(watched: Watched) -> None:
-    assert re.search(r"Play 1 of 2 · \d+ s · Stand up the br", watched.during)
+    assert re.search(r"Play 1 of 2 · \d+ s · Set up the brok", watched.during)
     assert re.search(r"░+ 0 of 5 hosts · rabbitmq: Ins", watched.during)
     for host in HOSTS:
         assert re.search(rf"^  {host} +\d+ s  running$", watched.during, re.MULTILINE), watched.during
@@ -142,7 +140,7 @@ def test_the_log_file_has_the_default_output(watched: Watched) -> None:
     assert "running" not in watched.log and "FAILED ***" in watched.log
 
 
-def test_where_hosts_do_not_wait_for_each_other_each_shows_its_tasks(tmp_path: Path) -> None:
+def test_with_strategy_free_each_host_shows_its_tasks(tmp_path: Path) -> None:
     free = """
 - hosts: all
   gather_facts: false
@@ -184,7 +182,7 @@ SECRETS = """
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_secret_is_never_printed(tmp_path: Path, terminal: bool) -> None:
-    """ansible-core 2.19 prints the message of a task with no_log as an error of its own."""
+    """ansible-core 2.19 prints the message of a task with no_log as a separate error."""
     kit, log = lay_out(tmp_path, SECRETS), tmp_path / "log"
     if terminal:
         session = kit.session(ANSIBLE_LOG_PATH=str(log))
@@ -200,20 +198,16 @@ def test_a_secret_is_never_printed(tmp_path: Path, terminal: bool) -> None:
 def test_a_pipe_gets_the_default_output_and_then_the_ending(piped: subprocess.CompletedProcess, kit: Kit) -> None:
     kit.open_gate()
     default = kit.pipe("--forks=1", ANSIBLE_STDOUT_CALLBACK="ansible.builtin.default")
-    place = re.search(r"Origin: (\S+)/site.yml", piped.stdout)
-    assert place
-    ours = piped.stdout.replace(place[1], str(kit.home)).splitlines()
+    origin = re.search(r"Origin: (\S+)/site.yml", piped.stdout)
+    assert origin
+    ours = piped.stdout.replace(origin[1], str(kit.home)).splitlines()
     theirs = default.stdout.splitlines()
     assert ours[: len(theirs)] == theirs
     assert next(line for line in ours[len(theirs) :] if line).startswith("CHANGES")
     failed = section(piped.stdout, "FAILED")
     assert failed[0].startswith("worker1, worker2: Let some hosts refuse (site.yml:")
     assert failed[1:5] == [f"  {sentence}".rstrip() for sentence in SENTENCES]
-    assert [line.split("  ")[-1] for line in section(piped.stdout, "TIME")] == [
-        "Stand up the brokers",
-        "Judge the fleet",
-        "in all",
-    ]
+    assert [line.split("  ")[-1] for line in section(piped.stdout, "TIME")] == ["Set up the brokers", "Check the fleet", "in all"]
 
 
 SMALL = "- hosts: broker1\n  gather_facts: false\n  tasks:\n    - ansible.builtin.raw: sleep 0.6\n"
@@ -223,7 +217,7 @@ SMALL = "- hosts: broker1\n  gather_facts: false\n  tasks:\n    - ansible.builti
     ("arguments", "settings", "moves"),
     [([], {}, True), (["-v"], {}, False), ([], {"CI": "true"}, False), ([], {"TERM": "dumb"}, False)],
 )
-def test_a_terminal_without_a_person_gets_the_default_output(tmp_path: Path, arguments, settings, moves) -> None:
+def test_a_terminal_that_nobody_watches_gets_the_default_output(tmp_path: Path, arguments, settings, moves) -> None:
     session = lay_out(tmp_path, SMALL).session(*arguments, **settings)
     assert session.end() == 0
     assert ("\033[A" in session.raw) == moves
@@ -233,14 +227,14 @@ def test_a_terminal_without_a_person_gets_the_default_output(tmp_path: Path, arg
 
 
 @pytest.mark.parametrize(("settings", "colours"), [({"NO_COLOR": "1"}, False), ({"ANSIBLE_FORCE_COLOR": "1"}, True)])
-def test_colours_are_left_out_where_they_are_not_wanted(tmp_path: Path, settings, colours) -> None:
+def test_colours_follow_the_environment(tmp_path: Path, settings, colours) -> None:
     session = lay_out(tmp_path, SMALL).session(**settings)
     assert session.end() == 0
     assert "\033[A" in session.raw and bool(re.search(r"\033\[[0-9;]*m", session.raw)) == colours
     session.close()
 
 
-def test_an_interrupt_leaves_a_sane_terminal_and_says_what_had_failed(tmp_path: Path) -> None:
+def test_an_interrupt_restores_the_terminal_and_names_what_had_failed(tmp_path: Path) -> None:
     tasks = """
 - hosts: all
   gather_facts: false
@@ -274,7 +268,7 @@ def test_an_unreachable_host_gets_a_plain_sentence(tmp_path: Path) -> None:
     ), done.stdout
 
 
-def test_a_question_is_not_drawn_over(tmp_path: Path) -> None:
+def test_the_live_area_does_not_cover_a_question(tmp_path: Path) -> None:
     question = SMALL + "    - ansible.builtin.pause: {prompt: Go on?}\n    - ansible.builtin.raw: sleep 0.6\n"
     session = lay_out(tmp_path, question).session()
     # Ansible discards what was typed before it reads keys one by one.

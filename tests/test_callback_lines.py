@@ -1,7 +1,5 @@
 """The lines that the callback prints, without a run."""
 
-from __future__ import annotations
-
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress import ending
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.progress.faults import Fault, failure, unreachable
@@ -25,7 +23,7 @@ def test_the_live_area_is_for_a_person_at_a_terminal(environment, terminal, verb
     assert wanted(environment, terminal, verbosity) == live
 
 
-def test_a_task_is_shown_by_its_own_name() -> None:
+def test_a_task_is_shown_without_the_name_of_the_collection() -> None:
     assert short_name("grunnfjell.platform.rabbitmq : Install the packages") == "rabbitmq: Install the packages"
     assert short_name("rabbitmq : Install the packages") == "rabbitmq: Install the packages"
     assert short_name("Wait for : something") == "Wait for : something"
@@ -67,14 +65,14 @@ def test_the_bar_counts_the_hosts_that_wait_for_a_fork() -> None:
     assert "0 of 30 hosts" in lines_of(record, 100, 10, 1)[1][0]
 
 
-def test_hosts_that_do_not_take_part_are_not_counted() -> None:
+def test_hosts_that_a_play_leaves_out_are_not_counted() -> None:
     record = record_of(30, limit=20)
     for n in range(3):
         record.start_host(f"host{n}", "t", "", 0)
     assert "0 of 3 hosts" in lines_of(record, 100, 10, 1)[1][0]
 
 
-def test_a_host_that_goes_on_at_its_own_pace_shows_its_tasks() -> None:
+def test_a_host_that_does_not_wait_for_others_shows_its_tasks() -> None:
     record = record_of(2, limit=20)
     record.play.free, record.play.known = True, frozenset({"t", "u"})
     for host in ("host0", "host1"):
@@ -136,5 +134,5 @@ def test_what_stopped_a_task_is_a_sentence(result: dict, sentence: str) -> None:
 
 
 def test_of_what_ssh_prints_only_the_reason_is_kept() -> None:
-    told = "Task failed: Failed to connect to the host via ssh: Warning: added\r\nroot@h: Permission denied (publickey)."
-    assert unreachable({"msg": told}).startswith("The host cannot be reached: root@h: Permission denied (publickey). Check")
+    message = "Task failed: Failed to connect to the host via ssh: Warning: added\r\nroot@h: Permission denied (publickey)."
+    assert unreachable({"msg": message}).startswith("The host cannot be reached: root@h: Permission denied (publickey). Check")

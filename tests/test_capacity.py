@@ -1,6 +1,4 @@
-"""The account's own parts: who connects to whom, what a host's memory goes to, what the table and the file say."""
-
-from __future__ import annotations
+"""The parts of the plan: who connects to whom, what uses a host's memory, what the table and the file show."""
 
 import json
 from dataclasses import replace
@@ -9,6 +7,7 @@ import pytest
 from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_consumers import address, consumers_of
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.clients import broker_connections, database_connections
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.connections import connections_of
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.line import Line
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.plan import Plan, as_data, plan
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.room import lines
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.table import WIDTH, table
@@ -17,14 +16,11 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.units im
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.strangers import strangers
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery_worker import Program, worker_program
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.postgresql import postgresql_bytes
-from test_wrong_inventories import judge
+from fleets import POOL as POOL_SIZES
+from fleets import ROLES, Change, changed, with_inputs
+from test_wrong_inventories import run_rows
 
-ROLES = {role: (role,) for role in ("rabbitmq", "postgresql", "pgbouncer", "celery_worker", "producer")}
-POOL = {
-    "pgbouncer_pools": 1,
-    "pgbouncer_default_pool_size": 20,
-    "pgbouncer_reserve_pool_size": 5,
-    "pgbouncer_auth_max_user_connections": 2,
+POOL = POOL_SIZES | {
     "pgbouncer_max_client_conn": 1000,
     "pgbouncer_listen_port": 6432,
     "pgbouncer_databases": {"*": {"host": "10.0.0.2", "port": 5432}},
@@ -36,31 +32,35 @@ WORKER = {
 }
 
 
-def host(name: str, place: str, *roles: str, memory: int = 2048, **inputs: object) -> Host:
+def make_host(name: str, address: str, *roles: str, memory: int = 2048, **inputs: object) -> Host:
     applications = ("newsroom",) if {"celery_worker", "producer"} & set(roles) else ()
     resources = {"memory_bytes": memory * MIB, "cpus": 2, "descriptors_max": 20000}
-    return Host(name, frozenset(roles), applications, place, name, "Debian", "13", inputs, measured=resources)
+    return Host(name, frozenset(roles), applications, address, name, "Debian", "13", inputs, measured=resources)
 
 
-def fleet(**changes: Host) -> Fleet:
-    server = {"postgresql_max_connections": 111, "postgresql_superuser_reserved_connections": 3}
-    hosts = {
-        "broker1": host("broker1", "10.0.0.1", "rabbitmq", rabbitmq_nofile=65536),
-        "db1": host("db1", "10.0.0.2", "postgresql", **server),
-        "worker1": host("worker1", "10.0.0.3", "celery_worker", "pgbouncer", **WORKER, **POOL),
-        "worker2": host("worker2", "10.0.0.4", "celery_worker", "pgbouncer", **WORKER, **POOL),
-        "web1": host("web1", "10.0.0.5", "producer", "pgbouncer", producer_workers=2, producer_threads=16, **POOL),
-    } | changes
-    return Fleet(hosts, ROLES, ("newsroom",))
+HOSTS = {
+    host.name: host
+    for host in (
+        make_host("broker1", "10.0.0.1", "rabbitmq", rabbitmq_nofile=65536),
+        make_host("db1", "10.0.0.2", "postgresql", postgresql_max_connections=111, postgresql_superuser_reserved_connections=3),
+        make_host("worker1", "10.0.0.3", "celery_worker", "pgbouncer", **WORKER, **POOL),
+        make_host("worker2", "10.0.0.4", "celery_worker", "pgbouncer", **WORKER, **POOL),
+        make_host("web1", "10.0.0.5", "producer", "pgbouncer", producer_workers=2, producer_threads=16, **POOL),
+    )
+}
 
 
-def made(**changes: Host) -> Plan:
+def fleet(**changes: Change) -> Fleet:
+    return Fleet(changed(HOSTS, changes), ROLES, ("newsroom",))
+
+
+def plan_of(**changes: Change) -> Plan:
     return plan(fleet(**changes), [], [])
 
 
-def line(name: str, what: str, **changes: Host):
-    (found,) = [each for each in lines(fleet(**changes)) if each.name == (name, what)]
-    return found
+def line_of(host: str, what: str, **changes: Change) -> Line:
+    (line,) = [line for line in lines(fleet(**changes)) if line.name == (host, what)]
+    return line
 
 
 @pytest.mark.parametrize(
@@ -82,78 +82,70 @@ def test_a_program_counts_as_celery_reads_its_arguments(arguments: list[str], pr
 
 def test_numbers_given_as_text_count_as_numbers() -> None:
     text = {**WORKER, "celery_worker_concurrency": "4"}
-    assert database_connections(host("w", "10.0.0.9", "celery_worker", **text)) == 4
+    assert database_connections(make_host("w", "10.0.0.9", "celery_worker", **text)) == 4
 
 
 def test_every_task_and_every_web_thread_is_a_client() -> None:
-    assert line("worker1", "clients of PgBouncer").used == 4
-    assert line("web1", "clients of PgBouncer").used == 32
+    assert line_of("worker1", "clients of PgBouncer").used == 4
+    assert line_of("web1", "clients of PgBouncer").used == 32
 
 
 def test_a_central_bouncer_has_the_clients_of_all_and_the_fleet_its_pools_once() -> None:
-    central = host("db1", "10.0.0.2", "postgresql", "pgbouncer", postgresql_max_connections=50,
-                   postgresql_superuser_reserved_connections=3, **POOL)  # fmt: skip
-    place = {"application_database_host": "10.0.0.2", "application_database_port": 6432}
-    others = {
-        name: replace(one, roles=one.roles - {"pgbouncer"}, inputs={**one.inputs, **place})
-        for name, one in fleet().hosts.items()
-        if name in ("worker1", "worker2", "web1")
-    }
-    assert line("db1", "clients of PgBouncer", db1=central, **others).used == 40
-    assert line("db1", "connections to PostgreSQL", db1=central, **others).used == 27
-    (room,) = made(db1=central, **others).rooms
+    central = make_host("db1", "10.0.0.2", "postgresql", "pgbouncer", postgresql_max_connections=50,
+                        postgresql_superuser_reserved_connections=3, **POOL)  # fmt: skip
+    database = {"application_database_host": "10.0.0.2", "application_database_port": 6432}
+    hosts = {"db1": central}
+    for name in ("worker1", "worker2", "web1"):
+        hosts[name] = with_inputs(replace(HOSTS[name], roles=HOSTS[name].roles - {"pgbouncer"}), **database)
+    assert line_of("db1", "clients of PgBouncer", **hosts).used == 40
+    assert line_of("db1", "connections to PostgreSQL", **hosts).used == 27
+    (room,) = plan_of(**hosts).rooms
     assert room.workers == (1000 - 40) // 4 and room.stopped_by.what == "clients of PgBouncer"
 
 
 def test_programs_that_go_past_pgbouncer_count_against_the_server() -> None:
     direct = {"application_database_host": "10.0.0.2", "application_database_port": 5432, "postgresql_port": 5432}
-    worker = replace(fleet().hosts["worker1"], inputs={**fleet().hosts["worker1"].inputs, **direct})
-    assert line("db1", "connections to PostgreSQL", worker1=worker).used == 3 * 27 + 4
+    assert line_of("db1", "connections to PostgreSQL", worker1=direct).used == 3 * 27 + 4
 
 
 def test_a_bouncer_beyond_loopback_needs_memory_for_the_tls_of_its_clients() -> None:
-    def used(**more: object) -> int:
-        return line(
-            "worker1", "memory", worker1=host("worker1", "10.0.0.3", "celery_worker", "pgbouncer", **WORKER, **POOL, **more)
-        ).used
-
-    assert used(pgbouncer_client_tls_sslmode="verify-ca") - used(pgbouncer_client_tls_sslmode="disable") == 1000 * 32 * 1024
+    with_tls, without = (
+        line_of("worker1", "memory", worker1={"pgbouncer_client_tls_sslmode": mode}).used for mode in ("verify-ca", "disable")
+    )
+    assert with_tls - without == 1000 * 32 * 1024
 
 
 def test_a_database_s_own_pool_size_counts_where_it_is_larger() -> None:
     databases = {"*": {"host": "10.0.0.2"}, "archive": {"host": "10.0.0.2", "pool_size": 50}}
-    assert connections_of(host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_databases": databases})) == 50 + 5 + 2
+    assert connections_of(make_host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_databases": databases})) == 50 + 5 + 2
 
 
 def test_the_cap_of_a_database_counts_where_the_inventory_sets_one() -> None:
-    assert connections_of(host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_max_db_connections": 60})) == 60
+    assert connections_of(make_host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_max_db_connections": 60})) == 60
 
 
 def test_a_drained_worker_returns_its_share_and_is_no_measure_of_the_next() -> None:
-    one = fleet().hosts["worker1"]
-    gone = replace(one, inputs={**one.inputs, "celery_worker_state": "drained"})
-    assert line("db1", "connections to PostgreSQL", worker1=gone).used == 2 * 27
-    (room,) = made(worker1=gone).rooms
+    drained = {"celery_worker_state": "drained"}
+    assert line_of("db1", "connections to PostgreSQL", worker1=drained).used == 2 * 27
+    (room,) = plan_of(worker1=drained).rooms
     assert (room.like, room.workers) == ("worker2", 2)
 
 
 def test_the_second_reserve_of_postgresql_is_reserved_too() -> None:
-    server = fleet().hosts["db1"]
-    more = replace(server, inputs={**server.inputs, "postgresql_parameters": {"reserved_connections": 8}})
-    assert line("db1", "connections to PostgreSQL", db1=more).limit == 100
+    server = {"postgresql_parameters": {"reserved_connections": 8}}
+    assert line_of("db1", "connections to PostgreSQL", db1=server).limit == 100
 
 
 def test_a_bouncer_that_serves_more_applications_than_its_pools_are_counted_for_is_refused() -> None:
-    other = replace(fleet().hosts["web1"], applications=("mails",))
-    other = replace(other, inputs={**other.inputs, "application_database_host": "10.0.0.3"})
-    named = replace(fleet().hosts["worker1"], inputs={**fleet().hosts["worker1"].inputs, "application_database_host": "10.0.0.3"})
-    over = line("worker1", "pairs of user and database", web1=other, worker1=named)
+    database = {"application_database_host": "10.0.0.3"}
+    web1 = with_inputs(replace(HOSTS["web1"], applications=("mails",)), **database)
+    over = line_of("worker1", "pairs of user and database", web1=web1, worker1=database)
     assert over.left == -1 and "Set pgbouncer_pools to 2" in over.refusal
 
 
 def test_broker_connections_are_those_that_were_counted_on_running_hosts() -> None:
-    assert broker_connections(fleet().hosts["worker1"]) == 3 + 4
-    assert broker_connections(fleet().hosts["web1"]) == 2 * 10
+    assert broker_connections(HOSTS["worker1"]) == 3 + 4
+    assert broker_connections(HOSTS["web1"]) == 2 * 10
 
 
 @pytest.mark.parametrize(
@@ -165,63 +157,60 @@ def test_sizes_are_read_as_postgresql_reads_them(size: object, expected: int) ->
 
 def test_work_mem_of_every_connection_must_fit_the_database_host() -> None:
     sized = {"postgresql_shared_buffers": "512MB", "postgresql_maintenance_work_mem": "64MB"}
-    server = fleet().hosts["db1"]
-    fits = replace(server, inputs={**server.inputs, **sized, "postgresql_work_mem": "4MB"})
-    assert line("db1", "memory", db1=fits).left >= 0
-    over = line("db1", "memory", db1=replace(fits, inputs={**fits.inputs, "postgresql_work_mem": "64MB"}))
+    assert line_of("db1", "memory", db1={**sized, "postgresql_work_mem": "4MB"}).left >= 0
+    over = line_of("db1", "memory", db1={**sized, "postgresql_work_mem": "64MB"})
     assert over.left < 0 and "111 connections × (work_mem 64 MiB + 3 MiB)" in over.refusal and "2048 MiB" in over.refusal
 
 
 def test_a_database_beside_a_program_is_told_to_size_itself_by_less() -> None:
     sizes = {"shared_buffers": "512MB", "work_mem": "16MB", "maintenance_work_mem": "64MB"}
-    server = fleet().hosts["db1"].inputs | {f"postgresql_{key}": size for key, size in sizes.items()}
+    server = HOSTS["db1"].inputs | {f"postgresql_{key}": size for key, size in sizes.items()}
     web = {"producer_workers": 2, "producer_threads": 16, "producer_process_memory_bytes": 64 * MIB}
-    over = line("db1", "memory", db1=host("db1", "10.0.0.2", "postgresql", "producer", **server, **web))
+    over = line_of("db1", "memory", db1=make_host("db1", "10.0.0.2", "postgresql", "producer", **server, **web))
     assert over.left < 0 and over.refusal.endswith("lower postgresql_memory_bytes, by which it sizes itself.")
 
 
 def test_a_host_that_was_not_measured_is_not_judged_by_its_memory() -> None:
-    blind = replace(fleet().hosts["worker1"], measured={})
-    assert not [each for each in lines(fleet(worker1=blind)) if each.name == ("worker1", "memory")]
-    assert plan(fleet(worker1=blind), [], []).not_measured == ("worker1",)
+    unmeasured = replace(HOSTS["worker1"], measured={})
+    assert not [line for line in lines(fleet(worker1=unmeasured)) if line.name == ("worker1", "memory")]
+    assert plan_of(worker1=unmeasured).not_measured == ("worker1",)
 
 
 def test_the_plan_names_how_many_fit_and_what_stops_the_next() -> None:
-    told = as_data(made())
-    assert told["workers_that_fit"] == 1
-    assert told["stopped_by"] == "connections to PostgreSQL of db1: 135 would be needed, and there are 108"
-    json.dumps(told)
+    data = as_data(plan_of())
+    assert data["workers_that_fit"] == 1
+    assert data["stopped_by"] == "connections to PostgreSQL of db1: 135 would be needed, and there are 108"
+    json.dumps(data)
 
 
 def test_a_fleet_that_does_not_fit_has_room_for_nobody_and_says_why() -> None:
-    told = as_data(plan(fleet(), ["db1 is too small. Raise it."], None))
-    assert (told["workers_that_fit"], told["stopped_by"]) == (0, "db1 is too small. Raise it.")
-    assert "THIS FLEET DOES NOT FIT" in table(plan(fleet(), ["db1 is too small. Raise it."], None))
+    refused = plan(fleet(), ["db1 is too small. Raise it."], None)
+    assert (as_data(refused)["workers_that_fit"], as_data(refused)["stopped_by"]) == (0, "db1 is too small. Raise it.")
+    assert "THIS FLEET DOES NOT FIT" in table(refused)
 
 
 def test_the_table_answers_first_and_is_narrow_and_a_hundred_hosts_are_one_row() -> None:
-    model = fleet().hosts["worker1"]
-    many = {f"w{n}": replace(model, name=f"w{n}", address=f"10.1.0.{n}") for n in range(100)}
-    said = table(made(**many))
-    assert said.startswith("This fleet fits. Room for no more worker") or "Room for" in said.splitlines()[0]
-    assert max(map(len, said.splitlines())) <= WIDTH
-    assert len(said.splitlines()) < 80
+    workers = {f"w{n}": replace(HOSTS["worker1"], name=f"w{n}", address=f"10.1.0.{n}") for n in range(100)}
+    rows = table(plan_of(**workers)).splitlines()
+    assert rows[0].startswith("This fleet fits. Room for no more worker") or "Room for" in rows[0]
+    assert max(map(len, rows)) <= WIDTH
+    assert len(rows) < 80
 
 
 NODE = {"vhost": "newsroom", "queue": "celery-worker@worker1.celery.pidbox", "address": "10.0.0.3"}
 
 
 def test_workers_of_the_inventory_are_no_strangers() -> None:
-    own = [NODE, {"vhost": "newsroom", "queue": "newsroom", "address": "10.0.0.3"}]
+    workers = [NODE, {"vhost": "newsroom", "queue": "newsroom", "address": "10.0.0.3"}]
     operators = [{"vhost": "newsroom", "queue": queue, "address": "10.9.9.9"}
                  for queue in ("dead_letters", "celeryev.1234", "1234.reply.celery.pidbox")]  # fmt: skip
-    assert strangers(fleet(), own + operators) == []
+    assert strangers(fleet(), workers + operators) == []
 
 
 def test_a_worker_that_no_line_names_is_named_with_its_address() -> None:
     elsewhere = {"vhost": "newsroom", "address": "10.0.0.9"}
-    told = [NODE, elsewhere | {"queue": "celery-mail@worker9.celery.pidbox"}, elsewhere | {"queue": "newsroom"}]
-    (sentence,) = strangers(fleet(), told)
+    consumers = [NODE, elsewhere | {"queue": "celery-mail@worker9.celery.pidbox"}, elsewhere | {"queue": "newsroom"}]
+    (sentence,) = strangers(fleet(), consumers)
     assert sentence.startswith("celery-mail@worker9 at 10.0.0.9 consumes in the virtual host newsroom")
 
 
@@ -231,11 +220,11 @@ def test_a_program_that_left_its_host_is_named_though_its_host_is_known() -> Non
 
 
 def test_consumers_are_told_by_the_address_of_their_connection() -> None:
-    told = consumers_of(
+    consumers = consumers_of(
         "v", [{"queue_name": "q", "channel_pid": "c1"}, {"queue_name": "r", "channel_pid": "gone"}],
         [{"pid": "c1", "connection": "k1"}], [{"pid": "k1", "peer_host": [10, 0, 0, 9]}],
     )  # fmt: skip
-    assert told == [{"vhost": "v", "queue": "q", "address": "10.0.0.9"}, {"vhost": "v", "queue": "r", "address": ""}]
+    assert consumers == [{"vhost": "v", "queue": "q", "address": "10.0.0.9"}, {"vhost": "v", "queue": "r", "address": ""}]
     assert address([0, 0, 0, 0, 0, 0, 0, 1]) == "::1"
 
 
@@ -245,9 +234,9 @@ def test_the_playbook_prints_the_account_of_a_fleet_that_does_not_fit(tmp_path) 
         "vars": {"postgresql": {"postgresql_max_connections": 60}},
         "play": ("playbooks/plan.yml", "--extra-vars", f"topology_plan_file={report}"),
     }
-    verdict = judge({"too small": row}, tmp_path)["too small"]
-    assert verdict.returncode != 0, verdict.said
-    assert "THIS FLEET DOES NOT FIT" in verdict.said and "connections to PostgreSQL" in verdict.said, verdict.said
-    assert "changed=0" in verdict.said and "changed=1" not in verdict.said
-    told = json.loads(report.read_text())
-    assert told["workers_that_fit"] == 0 and "may open 81 connections to db1, which grants 57" in told["stopped_by"]
+    run = run_rows({"too small": row}, tmp_path)["too small"]
+    assert run.returncode != 0, run.output
+    assert "THIS FLEET DOES NOT FIT" in run.output and "connections to PostgreSQL" in run.output, run.output
+    assert "changed=0" in run.output and "changed=1" not in run.output
+    data = json.loads(report.read_text())
+    assert data["workers_that_fit"] == 0 and "may open 81 connections to db1, which grants 57" in data["stopped_by"]

@@ -1,4 +1,4 @@
-"""The order of `make test`: what runs beside Molecule's scenarios, what is left out, and what counts."""
+"""The order of `make test`: which steps run in parallel with Molecule, which are left out, and how they count."""
 
 import json
 import subprocess
@@ -7,27 +7,28 @@ import sys
 import pytest
 
 from lab.ci import __main__ as ci
-from lab.ci import counts, scenarios, steps
+from lab.ci import counts as ci_counts
+from lab.ci import scenarios, steps
 from lab.ci.counts import Count
 from lab.ci.running import LAST_LINES, Step, excerpt
 
 
-def step(name: str, part: str, code: str = "", **more) -> Step:
+def make_step(name: str, part: str, code: str = "", **more) -> Step:
     return Step(name, part, lambda inventory: [sys.executable, "-c", code], **more)
 
 
 @pytest.fixture
-def judged(monkeypatch, tmp_path):
-    """Run CI upon some steps; answers build/test.json and how it ended."""
-    for module in (ci, counts, scenarios):
+def ci_run(monkeypatch, tmp_path):
+    """Runs CI with some steps; returns build/test.json and the exit status."""
+    for module in (ci, ci_counts, scenarios):
         monkeypatch.setattr(module, "BUILD", tmp_path)
     monkeypatch.setattr(scenarios, "scenarios", lambda: ["one", "two"])
     monkeypatch.setattr(scenarios, "run_scenario", lambda name: Count(passed=1))
     monkeypatch.setattr(ci, "show_logs", lambda: None)
 
-    def run(*those: Step) -> tuple[dict[str, dict], int]:
-        monkeypatch.setattr(ci, "STEPS", those)
-        monkeypatch.setattr(ci, "DEFAULT_PARTS", tuple(each.part for each in those))
+    def run(*chosen: Step) -> tuple[dict[str, dict], int]:
+        monkeypatch.setattr(ci, "STEPS", chosen)
+        monkeypatch.setattr(ci, "DEFAULT_PARTS", tuple(step.part for step in chosen))
         monkeypatch.setattr(sys, "argv", ["ci"])
         with pytest.raises(SystemExit) as ended:
             ci.main()
@@ -36,42 +37,42 @@ def judged(monkeypatch, tmp_path):
     return run
 
 
-MOLECULE = step("molecule", "molecule")
+MOLECULE = make_step("molecule", "molecule")
 
 
-def test_what_bears_it_runs_beside_the_scenarios_and_the_rest_afterwards(judged, tmp_path):
+def test_steps_that_allow_it_run_in_parallel_with_the_scenarios_and_the_rest_afterwards(ci_run, tmp_path):
     after = f"import pathlib; assert pathlib.Path({str(tmp_path / 'molecule/demo.log')!r}).exists()"
-    told, code = judged(MOLECULE, step("demo", "demo", beside=True), step("drill", "drill", after))
-    assert (set(told), code) == ({"molecule one", "molecule two", "demo", "drill"}, 0)
-    assert all(count["passed"] == 1 for count in told.values())
+    counts, code = ci_run(MOLECULE, make_step("demo", "demo", beside=True), make_step("drill", "drill", after))
+    assert (set(counts), code) == ({"molecule one", "molecule two", "demo", "drill"}, 0)
+    assert all(count["passed"] == 1 for count in counts.values())
 
 
-def test_without_scenarios_nothing_is_aside(judged, tmp_path):
-    told, code = judged(step("demo", "demo", beside=True), step("verify", "verify", beside=True, needs="demo"))
-    assert (set(told), code) == ({"demo", "verify"}, 0)
+def test_without_scenarios_no_step_runs_in_parallel(ci_run, tmp_path):
+    counts, code = ci_run(make_step("demo", "demo", beside=True), make_step("verify", "verify", beside=True, needs="demo"))
+    assert (set(counts), code) == ({"demo", "verify"}, 0)
     assert not (tmp_path / "molecule").exists()
 
 
 @pytest.mark.parametrize("with_scenarios", [(MOLECULE,), ()])
-def test_what_needs_a_step_that_failed_is_left_out_and_counts_as_failed(judged, with_scenarios):
-    failing = step("demo", "demo", "raise SystemExit(1)", beside=True)
-    told, code = judged(
-        *with_scenarios, failing, step("verify", "verify", beside=True, needs="demo"), step("job", "v", needs="demo")
+def test_a_step_that_needs_a_failed_one_is_left_out_and_counts_as_failed(ci_run, with_scenarios):
+    failing = make_step("demo", "demo", "raise SystemExit(1)", beside=True)
+    counts, code = ci_run(
+        *with_scenarios, failing, make_step("verify", "verify", beside=True, needs="demo"), make_step("job", "v", needs="demo")
     )
     assert code == 1
-    assert [told[name]["failed"] for name in ("demo", "verify", "job")] == [1, 1, 1]
-    assert told["verify"]["seconds"] == 0
+    assert [counts[name]["failed"] for name in ("demo", "verify", "job")] == [1, 1, 1]
+    assert counts["verify"]["seconds"] == 0
 
 
-def test_every_step_comes_after_what_it_needs_and_the_drill_has_the_machine_for_itself():
-    names = [each.name for each in steps.STEPS]
-    for each in steps.STEPS:
-        assert not each.needs or names.index(each.needs) < names.index(each.name)
-    # Its limits of recovery are seconds.
-    assert not any(each.beside for each in steps.STEPS if each.part in ("drill", "kvm", "operations"))
+def test_each_step_follows_those_that_it_needs_and_the_drill_runs_alone():
+    names = [step.name for step in steps.STEPS]
+    for step in steps.STEPS:
+        assert not step.needs or names.index(step.needs) < names.index(step.name)
+    # Their limits of recovery are seconds.
+    assert not any(step.beside for step in steps.STEPS if step.part in ("drill", "kvm", "operations"))
 
 
-def test_the_reason_of_a_failure_is_shown_though_a_journal_follows_it():
+def test_the_reason_of_a_failure_is_shown_even_before_a_long_journal():
     journal = [f"line {number}" for number in range(3 * LAST_LINES)]
     shown = excerpt(["before", "E   assert 1 == 2", "FAILED molecule/x/test_x.py::test_it", *journal])
     assert shown == ["E   assert 1 == 2", "FAILED molecule/x/test_x.py::test_it", "[...]", *journal[-LAST_LINES:]]
@@ -81,13 +82,13 @@ def test_a_short_log_is_shown_once():
     assert excerpt(["E   assert 1 == 2", "1 failed"]) == ["E   assert 1 == 2", "1 failed"]
 
 
-def test_a_step_that_should_leave_a_report_and_left_none_counts_as_failed(judged, tmp_path):
+def test_a_step_without_its_report_counts_as_failed(ci_run, tmp_path):
     """Review finding H9."""
-    told, code = judged(step("unit", "unit", report=tmp_path / "junit.xml"))
-    assert (told["unit"]["failed"], told["unit"]["passed"], code) == (1, 0, 1)
+    counts, code = ci_run(make_step("unit", "unit", report=tmp_path / "junit.xml"))
+    assert (counts["unit"]["failed"], counts["unit"]["passed"], code) == (1, 0, 1)
 
 
-def test_a_scenario_that_asked_nothing_counts_as_failed(monkeypatch, tmp_path):
+def test_a_scenario_without_tests_counts_as_failed(monkeypatch, tmp_path):
     """Review finding H9."""
     (tmp_path / "molecule").mkdir()
     monkeypatch.setattr(scenarios, "BUILD", tmp_path)

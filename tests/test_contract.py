@@ -1,4 +1,4 @@
-"""The contract of the roles is mechanical: what defaults offer, argument specs explain, and the role reads."""
+"""Every default of a role is explained in its argument specs and read by the role."""
 
 import re
 import shutil
@@ -13,10 +13,10 @@ from lab.readmes import unit_of
 
 ROOT = Path(__file__).resolve().parents[1]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
-# What may read a role's inputs: the role itself, the plugins that judge the fleet, and the job with which verify ends.
+# Readers of a role's inputs: the role, the plugins that check the fleet, and the job at the end of verify.
 READERS = ("tasks/*.yml", "handlers/*.yml", "vars/*.yml", "defaults/*.yml", "templates/**/*.j2")
 JOB = ROOT / "molecule/producer/tests/test_job.py"
-JUDGES = "\n".join(
+PLUGINS = "\n".join(
     path.read_text() for path in (*(ROOT / "plugins/plugin_utils").rglob("*.py"), ROOT / "plugins/action/topology.py", JOB)
 )
 # What a role sets for others to read.
@@ -44,7 +44,7 @@ def sources(role: str, roles: Path = ROOT / "roles") -> dict[str, str]:
     """The texts that may read the role's inputs, by file, without comments."""
     home = roles / role
     # Role topology reads some constants of every role by their pattern, __<role>_packages for one.
-    texts = {"judges": JUDGES.replace("{role}", role)}
+    texts = {"plugins": PLUGINS.replace("{role}", role)}
     for path in (path for pattern in READERS for path in home.glob(pattern)):
         lines = (line.split(" #")[0] for line in path.read_text().splitlines() if not line.lstrip().startswith("#"))
         texts[str(path.relative_to(home))] = "\n".join(lines)
@@ -58,34 +58,34 @@ def unreached(names: list[str], texts: dict[str, str]) -> list[str]:
 
 
 def faults(role: str, roles: Path = ROOT / "roles") -> list[str]:
-    """Sentences for everything in which a role breaks the contract between defaults, specs and what reads them."""
+    """A sentence for each breach of the contract between defaults, specs and readers."""
     spec, defaults = options(role, roles), load(role, "defaults/main.yml", roles)
     text = (roles / role / "defaults/main.yml").read_text()
-    found = [f"{name} is in defaults/main.yml, but not in meta/argument_specs.yml" for name in defaults if name not in spec]
+    problems = [f"{name} is in defaults/main.yml, but not in meta/argument_specs.yml" for name in defaults if name not in spec]
     for name, option in spec.items():
         if name not in defaults and not re.search(rf"^#\s+{name}\b", text, re.MULTILINE):
-            found.append(f"{name} has no default, and no comment of defaults/main.yml names it")
-        # A derived default stands in defaults alone, as the expression with its reason.
+            problems.append(f"{name} has no default, and no comment of defaults/main.yml names it")
+        # A derived default is only in defaults, as an expression with its reason.
         if name in defaults and "{{" not in yaml.safe_dump(defaults[name]) and option.get("default") != defaults[name]:
-            found.append(f"{name} is {defaults[name]!r} by default, but its spec says {option.get('default')!r}")
+            problems.append(f"{name} is {defaults[name]!r} by default, but its spec says {option.get('default')!r}")
         if not name.startswith(f"{role}_"):
-            found.append(f"{name} is outside the role's namespace")
-    # A value that only a dead internal reads reaches nothing either.
+            problems.append(f"{name} is outside the role's namespace")
+    # A value that only an unread internal reads has no effect either.
     internals = list(load(role, "vars/main.yml", roles))
     dead = unreached([*spec, *internals], sources(role, roles))
-    found += [f"nothing reads {name}" for name in dead if name not in OUTPUTS]
+    problems += [f"nothing reads {name}" for name in dead if name not in OUTPUTS]
     for name, option in with_nested(spec):
         description = option.get("description", "")
         sentence = description if isinstance(description, str) else " ".join(description)
         if not option.get("type"):
-            found.append(f"{name} has no type")
+            problems.append(f"{name} has no type")
         if option.get("type") == "list" and not option.get("elements"):
-            found.append(f"{name} is a list of unknown elements")
+            problems.append(f"{name} is a list of unknown elements")
         if not sentence.rstrip().endswith("."):
-            found.append(f"{name} is not described in a sentence")
+            problems.append(f"{name} is not described in a sentence")
         if option.get("type") in ("int", "float") and not unit_of(option):
-            found.append(f"{name} is a number whose description opens with no unit: {sentence}")
-    return found
+            problems.append(f"{name} is a number whose description opens with no unit: {sentence}")
+    return problems
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -95,13 +95,13 @@ def test_defaults_specs_and_readers_of_a_role_agree(role: str) -> None:
 
 @pytest.fixture
 def copies(tmp_path: Path) -> Path:
-    """The roles, for a test to spoil."""
+    """A copy of the roles that a test may change."""
     shutil.copytree(ROOT / "roles", tmp_path / "roles")
     return tmp_path / "roles"
 
 
 def declare(copies: Path, name: str, default: str, option: dict[str, Any]) -> None:
-    """Give the role host one more input, in its defaults and its specs."""
+    """Give the role host another input, in its defaults and its specs."""
     home = copies / "host"
     with (home / "defaults/main.yml").open("a") as defaults:
         defaults.write(f"\n{default}\n")
@@ -113,19 +113,19 @@ def declare(copies: Path, name: str, default: str, option: dict[str, Any]) -> No
 KNOB = {"type": "int", "default": 1, "description": "Number of knobs."}
 
 
-def test_a_knob_that_something_reads_is_welcome(copies: Path) -> None:
+def test_an_input_that_is_read_is_accepted(copies: Path) -> None:
     declare(copies, "host_knob", "host_knob: 1", KNOB)
     with (copies / "host/tasks/main.yml").open("a") as tasks:
         tasks.write("- name: Turn the knob\n  ansible.builtin.debug:\n    var: host_knob\n")
     assert faults("host", copies) == []
 
 
-def test_a_knob_that_reaches_nothing_is_refused(copies: Path) -> None:
+def test_an_input_that_nothing_reads_is_refused(copies: Path) -> None:
     declare(copies, "host_knob", "host_knob: 1  # host_knob is read by nobody", KNOB)
     assert faults("host", copies) == ["nothing reads host_knob"]
 
 
-def test_a_knob_that_only_a_dead_internal_reads_is_refused(copies: Path) -> None:
+def test_an_input_that_only_an_unread_internal_reads_is_refused(copies: Path) -> None:
     declare(copies, "host_knob", "host_knob: 1", KNOB)
     with (copies / "host/vars/main.yml").open("a") as constants:
         constants.write('__host_turns: "{{ host_knob }}"\n')
@@ -148,9 +148,9 @@ def test_a_knob_that_only_a_dead_internal_reads_is_refused(copies: Path) -> None
         ("host_knob: []", {"type": "list", "default": [], "description": "Knobs."}, "host_knob is a list of unknown elements"),
     ],
 )
-def test_a_knob_that_is_declared_badly_is_refused(copies: Path, default: str, option: dict[str, Any], fault: str) -> None:
+def test_an_input_that_is_declared_badly_is_refused(copies: Path, default: str, option: dict[str, Any], fault: str) -> None:
     declare(copies, "host_knob", default, option)
-    assert [found for found in faults("host", copies) if found.startswith(fault)]
+    assert any(sentence.startswith(fault) for sentence in faults("host", copies))
 
 
 def test_a_default_that_no_spec_explains_is_refused(copies: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_default_that_no_spec_explains_is_refused(copies: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_role_says_what_it_does_and_what_a_change_disturbs(role: str) -> None:
+def test_a_role_describes_its_effect_and_what_a_change_disturbs(role: str) -> None:
     main = load(role, "meta/argument_specs.yml")["argument_specs"]["main"]
     assert main["short_description"] and not main["short_description"].endswith(".")
     what, disturbs = main["description"]
@@ -185,15 +185,15 @@ def test_no_role_names_an_inventory_group_or_an_address() -> None:
     groups = {group for group in hosts if group not in ROLES}  # a role may share its name with the group that carries it
     for role in ROLES:
         for path, text in sources(role).items():
-            if path == "judges":
+            if path == "plugins":
                 continue
-            found = [group for group in groups if re.search(rf"groups\[['\"]{group}|\b{group}\b", text)]
-            assert not found, f"roles/{role}/{path} names the group {found}"
+            named = [group for group in groups if re.search(rf"groups\[['\"]{group}|\b{group}\b", text)]
+            assert not named, f"roles/{role}/{path} names the group {named}"
             addresses = [a for a in re.findall(r"\b\d+\.\d+\.\d+\.\d+\b", text) if not a.startswith(("127.", "0.", "4.0.5"))]
             assert not addresses, f"roles/{role}/{path} names the address {addresses}"
 
 
-def test_every_log_of_a_program_is_turned_over_and_goes() -> None:
+def test_every_log_of_a_program_is_rotated_and_removed() -> None:
     """Review finding 22: a role with a directory of logs lists them for role host, whose defaults hold the same ones."""
     inputs = {role: name for role in ROLES for name in options(role) if name.endswith("_log_directory")}
     assert set(inputs) >= {"celery_worker", "producer"}
@@ -205,19 +205,19 @@ def test_every_log_of_a_program_is_turned_over_and_goes() -> None:
     assert bound["host_logs_turned_daily"] == "{{ topology_program_logs }}"
 
 
-def test_playbooks_read_as_a_table_of_contents() -> None:
+def test_playbooks_are_as_short_as_a_table_of_contents() -> None:
     for path in (ROOT / "site.yml", *(ROOT / "playbooks").glob("*.yml")):
         assert len(path.read_text().splitlines()) <= 40, path.name
 
 
-def test_the_lab_is_one_more_inventory() -> None:
-    """What the lab proves is what the example says: its variables are the example's own files, but for its surroundings."""
+def test_the_lab_uses_the_variables_of_the_example() -> None:
+    """The lab tests the example: only the variables of its surroundings are its own files."""
     own = [path for path in (ROOT / "inventories/lab/group_vars").rglob("*") if path.is_file() and not path.is_symlink()]
     inside = [path for path in own if not any(parent.is_symlink() for parent in path.parents)]
     assert {path.name for path in inside} <= {"connection.yml", "vault.yml", "lab.yml", "places.yml"}
 
 
-def test_no_expression_writes_a_back_reference_twice() -> None:
+def test_no_back_reference_has_two_backslashes() -> None:
     r"""In a block scalar Jinja gets both backslashes of '\\1', and the value holds \1 instead of the group."""
-    found = [path for path in ROOT.glob("roles/*/*/*.yml") if re.search(r"regex_replace'?.*\\\\[0-9]", path.read_text())]
-    assert found == []
+    doubled = [path for path in ROOT.glob("roles/*/*/*.yml") if re.search(r"regex_replace'?.*\\\\[0-9]", path.read_text())]
+    assert doubled == []

@@ -1,6 +1,4 @@
-"""A dead letter on its way back: what it keeps, what it loses, where it goes."""
-
-from __future__ import annotations
+"""The replay of a dead letter: what it keeps, what it loses, where it goes."""
 
 import base64
 import contextlib
@@ -78,14 +76,14 @@ def test_every_type_of_header_is_read_and_kept_byte_for_byte(kind):
     st.dictionaries(st.text(max_size=20), st.sampled_from([raw for raw, _ in VALUES.values()]), max_size=8),
     st.sets(st.sampled_from([name for name, _ in amqp_wire.PROPERTIES if name != "headers"])),
 )
-def test_a_messages_properties_survive_the_wire(headers, names):
+def test_the_properties_of_a_message_are_read_as_they_were_sent(headers, names):
     sizes = {"short": short("blå"), "octet": b"\x02", "longlong": struct.pack(">Q", 7)}
     properties = {name: sizes[kind] for name, kind in amqp_wire.PROPERTIES if name in names}
     back = unpacked_properties(packed_properties(Message(b"", properties, headers)))
     assert (back.properties, back.headers) == (properties, headers)
 
 
-def test_a_letter_is_reborn_without_its_death_and_with_all_else():
+def test_a_replayed_letter_loses_the_headers_of_its_death_and_nothing_else():
     own = {"id": text("a"), "task": text("t"), "retries": b"I\0\0\0\1"}
     death = dict.fromkeys(("x-death", "x-first-death-queue", "x-last-death-queue", "x-delivery-count", "CC"), DEATH)
     properties = {
@@ -100,7 +98,7 @@ def test_a_letter_is_reborn_without_its_death_and_with_all_else():
 
 
 class Broker:
-    """A queue of dead letters, and every step that is taken with it."""
+    """A queue of dead letters that records every step."""
 
     def __init__(self, letters: list[Message], refuses: tuple[str, ...] = ()) -> None:
         self.letters, self.refuses, self.steps = letters, refuses, []
@@ -132,7 +130,7 @@ def result() -> dict:
     return {"replayed": [], "kept": []}
 
 
-def test_a_letter_leaves_the_dead_only_once_its_new_life_is_confirmed():
+def test_a_letter_is_acknowledged_only_after_its_replay_is_confirmed():
     broker, out = Broker([letter(1), letter(2)], refuses=("id1",)), result()
     replay(broker, "v", 2, PARAMS, out)
     assert broker.steps == [("confirmed", "id2", "shop"), ("acked", 2), ("finished",)]
@@ -140,19 +138,19 @@ def test_a_letter_leaves_the_dead_only_once_its_new_life_is_confirmed():
     assert out["kept"] == [{"vhost": "v", "id": "id1", "why": "shop: no queue took it: NO_ROUTE"}]
 
 
-def test_only_the_chosen_go_and_no_more_than_the_limit():
+def test_only_the_chosen_letters_are_replayed_up_to_the_limit():
     broker, out = Broker([letter(1), letter(2), letter(3)]), result()
     replay(broker, "v", 3, PARAMS | {"everything": False, "ids": ["id2", "id3"], "limit": 1}, out)
     assert out["replayed"] == [{"vhost": "v", "id": "id2"}]
 
 
-def test_no_letter_is_met_twice_in_one_replay():
+def test_one_replay_handles_each_letter_once():
     broker, out = Broker([letter(1), letter(1), letter(1)]), result()
     replay(broker, "v", 1, PARAMS, out)
     assert len(out["replayed"]) == 1
 
 
-def test_a_letter_that_a_worker_would_throw_away_is_kept():
+def test_an_expired_letter_is_kept():
     broker, out = Broker([letter(1, expires="2020-01-01T00:00:00+00:00")]), result()
     replay(broker, "v", 1, PARAMS, out)
     assert out["replayed"] == [] and "its own deadline passed" in out["kept"][0]["why"]
@@ -160,50 +158,43 @@ def test_a_letter_that_a_worker_would_throw_away_is_kept():
 
 
 def test_letters_are_chosen_by_id_task_or_all():
-    one = letter(1)
-    assert chosen(one, ["id1"], "", False) and chosen(one, [], "shop.mail", False) and chosen(one, [], "", True)
-    assert not chosen(one, ["id2"], "", False) and not chosen(one, [], "shop", False) and not chosen(one, [], "", False)
+    message = letter(1)
+    for choice in ((["id1"], "", False), ([], "shop.mail", False), ([], "", True)):
+        assert chosen(message, *choice)
+    for choice in ((["id2"], "", False), ([], "shop", False), ([], "", False)):
+        assert not chosen(message, *choice)
     assert not chosen(Message(), [], "", False)
 
 
-def test_home_is_where_it_died_last():
+def test_a_letter_returns_to_the_queue_where_it_died_last():
     assert home([{"queue": "mail"}, {"queue": "celery_delayed_4"}], None) == "mail"
     assert home([{"queue": "celery_delayed_4"}], "mail") == "mail"
     assert home([], None) is None
 
 
-def seen(**more) -> dict:
+def peeked(**more) -> dict:
     deaths = [{"queue": "shop", "reason": "delivery_limit", "count": 2, "time": 1795528526}]
-    return {
-        "id": "a",
-        "task": "t",
-        "retries": 0,
-        "expires": None,
-        "origin": "gen1@web1",
-        "x-last-death-queue": None,
-        "deaths": deaths,
-        "argsrepr": "('Kari',)",
-        "kwargsrepr": "{}",
-    } | more
+    job = {"id": "a", "task": "t", "retries": 0, "expires": None, "argsrepr": "('Kari',)", "kwargsrepr": "{}"}
+    return {**job, "origin": "gen1@web1", "x-last-death-queue": None, "deaths": deaths, **more}
 
 
-def test_what_a_task_was_called_with_is_told_only_on_demand():
-    hidden = told("v", seen(), show_arguments=False)
+def test_arguments_of_a_task_are_shown_only_on_demand():
+    hidden = told("v", peeked(), show_arguments=False)
     assert (hidden["reason"], hidden["queue"], hidden["count"]) == ("delivery_limit", "shop", 2)
     assert "Kari" not in str(hidden)
-    assert told("v", seen(), show_arguments=True)["args"] == "('Kari',)"
+    assert told("v", peeked(), show_arguments=True)["args"] == "('Kari',)"
 
 
-def test_where_the_headers_are_redacted_the_body_tells_on_demand():
+def test_where_headers_are_redacted_the_body_is_shown_on_demand():
     body = base64.b64encode(b'[["Kari"], {"n": 1}, {"chain": null}]').decode()
-    redacted = seen(argsrepr="[redacted]", kwargsrepr="[redacted]", body=body)
+    redacted = peeked(argsrepr="[redacted]", kwargsrepr="[redacted]", body=body)
     assert told("v", redacted, show_arguments=True)["args"] == "['Kari']"
     assert told("v", redacted, show_arguments=True)["kwargs"] == "{'n': 1}"
     assert "Kari" not in str(told("v", redacted, show_arguments=False))
-    assert told("v", seen(body=base64.b64encode(b"\x80").decode()), show_arguments=True)["args"] == "('Kari',)"
+    assert told("v", peeked(body=base64.b64encode(b"\x80").decode()), show_arguments=True)["args"] == "('Kari',)"
 
 
-def test_the_exception_comes_from_the_log_and_its_text_only_on_demand():
+def test_the_exception_is_read_from_the_log_and_its_text_shown_only_on_demand():
     log = [
         "[...: ERROR/ForkPoolWorker-1] Task shop.mail[a] raised unexpected: ValueError('no such customer: Kari')",
         "[...: ERROR/ForkPoolWorker-1] Task shop.mail[b] raised unexpected: KeyError('x')",
@@ -215,15 +206,15 @@ def test_the_exception_comes_from_the_log_and_its_text_only_on_demand():
     assert causes(log, {"a"}, show_arguments=True) == {"a": "ValueError('no such customer: Kari')"}
 
 
-def test_the_logs_are_those_of_supervisords_sections(tmp_path):
+def test_the_logs_are_those_of_the_sections_of_supervisord(tmp_path):
     for name in ("worker.err.log", "worker.err.log.1", "other.err.log"):
         (tmp_path / name).touch()
     sections = f"[program:celery-worker]\nstdout_logfile={tmp_path}/worker.log\nstderr_logfile={tmp_path}/worker.err.log\n"
     assert sorted(log.name for log in error_logs(sections)) == ["worker.err.log", "worker.err.log.1"]
 
 
-def test_the_report_reads_like_a_list():
-    letters = with_causes([told("v", seen(), False)], [{}, {"a": "ValueError"}])
+def test_the_report_is_a_readable_list():
+    letters = with_causes([told("v", peeked(), False)], [{}, {"a": "ValueError"}])
     report = {"action": "list", "totals": {"v": 7}, "letters": letters, "replayed": [], "kept": []}
     assert render(report).splitlines() == [
         "7 dead letters, 1 shown.",
@@ -239,13 +230,13 @@ def test_the_report_reads_like_a_list():
     assert render(replayed).splitlines() == ["1 replayed, 6 left as they were.", "  v  b  was kept: w"]
 
 
-def test_a_queue_that_would_destroy_its_letters_is_left_alone():
+def test_a_queue_that_would_destroy_its_letters_is_refused():
     refuse_unsafe({"vhost": "v", "delivery_limit": None, "ttl": None})
     with pytest.raises(Refusal, match="v/dead_letters has a delivery limit of 20"):
         refuse_unsafe({"vhost": "v", "delivery_limit": 20, "ttl": None})
 
 
-def test_the_way_in_is_the_hosts_own():
+def test_the_replay_connects_on_the_host_itself():
     plain = {"protocol": "amqp", "address": "0.0.0.0", "port": 5672}
     tls = {"protocol": "amqp/ssl", "address": "10.0.0.11", "port": 5671}
     assert endpoint([tls, plain])["address"] == "127.0.0.1"
@@ -255,10 +246,10 @@ def test_the_way_in_is_the_hosts_own():
 
 
 @pytest.mark.parametrize("shown", ["broker", "neighbour"])
-def test_of_all_certificates_the_brokers_own_is_believed(tmp_path, shown):
-    """A real handshake: whoever else of the fleet took the broker's port is not given the operator's password."""
-    made = new_authority("first")
-    authority = Authority(made["certificate"], made["key"], tmp_path)
+def test_only_the_certificate_of_the_broker_is_trusted(tmp_path, shown):
+    """A real handshake: another host of the fleet on the broker's port does not get the operator's password."""
+    pair = new_authority("first")
+    authority = Authority(pair["certificate"], pair["key"], tmp_path)
     pairs = {name: authority.issue(name) for name in ("broker", "neighbour")}
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.bundle)
     server.load_cert_chain(*pairs[shown])
@@ -272,17 +263,13 @@ def test_of_all_certificates_the_brokers_own_is_believed(tmp_path, shown):
 
     serving = Thread(target=serve)
     serving.start()
-    with ours:
-        if shown == "broker":
-            with context.wrap_socket(ours) as wrapped:
-                assert wrapped.recv(5) == b"hello"
-        else:
-            with pytest.raises(ssl.SSLCertVerificationError):
-                context.wrap_socket(ours)
+    refused = contextlib.nullcontext() if shown == "broker" else pytest.raises(ssl.SSLCertVerificationError)
+    with ours, refused, context.wrap_socket(ours) as wrapped:
+        assert wrapped.recv(5) == b"hello"
     serving.join(10)
 
 
 @given(st.text())
-def test_no_name_gets_out_of_its_expression(name):
+def test_no_name_escapes_its_quotes_in_an_erlang_expression(name):
     quoted = erlang_binary(name)
     assert quoted.count('"') == 2 and quoted.isascii()

@@ -1,18 +1,17 @@
 """The generated pages say what the code says, and each promise names the command that asks for it."""
 
 import doctest
-from pathlib import Path
 
 import pytest
 
 from lab import promises, readmes
 from lab.machine import REPOSITORY
 
-STALE = "is not what the code says: make docs"
+STALE = "is out of date: make docs"
 
 
 @pytest.mark.parametrize("role", readmes.ROLES)
-def test_the_readme_of_a_role_says_what_its_specs_say(role: str) -> None:
+def test_the_readme_of_a_role_is_up_to_date(role: str) -> None:
     path = REPOSITORY / "roles" / role / "README.md"
     assert path.read_text(encoding="utf-8") == readmes.readme(role), f"roles/{role}/README.md {STALE}"
 
@@ -32,21 +31,20 @@ def test_make_promises_lists_one_role_or_all_and_refuses_a_role_that_does_not_ex
         list(promises.listing("pkj"))
 
 
-def test_a_name_reads_as_the_sentence_that_it_is() -> None:
+def test_the_name_of_a_test_becomes_a_sentence() -> None:
     assert doctest.testmod(promises).attempted
     assert doctest.testmod(promises).failed == 0
 
 
-def test_a_promise_counts_once_and_says_where_it_is_asked(tmp_path: Path) -> None:
-    file = tmp_path / "molecule/rabbitmq/tests/test_broker.py"
-    file.parent.mkdir(parents=True)
-    file.write_text(
+def test_a_promise_counts_once_and_names_where_it_is_tested(write) -> None:
+    file = write(
+        "molecule/rabbitmq/tests/test_broker.py",
         "import pytest\n"
         "@pytest.mark.parametrize('port', [1, 2])\n"
         "def test_it_answers(port): ...\n"
         "@pytest.mark.disruptive\n"
         "def test_it_comes_back(): ...\n"
-        "def helper(): ...\n"
+        "def helper(): ...\n",
     )
     assert [(promise.sentence, promise.asked) for promise in promises.promises_in(file)] == [
         ("It answers.", "scenario, lab, live fleet"),
@@ -67,11 +65,11 @@ def test_a_promise_counts_once_and_says_where_it_is_asked(tmp_path: Path) -> Non
         ("default", set(), ["lab", "live fleet"]),
     ],
 )
-def test_nobody_is_told_of_a_live_fleet_that_is_never_asked(folder, marked, places) -> None:
+def test_a_promise_names_a_live_fleet_only_if_it_is_tested_there(folder, marked, places) -> None:
     assert promises.asked_on(folder, marked) == places
 
 
-def test_a_name_in_a_sentence_is_code_and_nothing_else_is_markdown() -> None:
+def test_names_in_a_sentence_become_code_and_the_rest_is_escaped() -> None:
     assert readmes.prose("A change of host_journal_* or __<role>_x, e.g. 3 * 4 | 5 <b>.") == (
         "A change of `host_journal_*` or `__<role>_x`, e.g. 3 \\* 4 \\| 5 \\<b>."
     )

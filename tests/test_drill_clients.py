@@ -1,6 +1,4 @@
-"""How the drill's clients behave. No fleet: producers are small servers of this test."""
-
-from __future__ import annotations
+"""The clients of the drill, against small servers of this test instead of a fleet."""
 
 import itertools
 import json
@@ -23,7 +21,7 @@ from lab.drill import load
 from lab.drill.ledger import Job, Ledger
 
 
-def test_the_rate_is_bounded_and_lost_time_is_not_made_up():
+def test_the_rate_has_a_maximum_and_lost_time_is_not_caught_up():
     now = [0.0]
     waits = load.due(10.0, lambda: now[0])
     assert [round(next(waits), 6) for _ in range(3)] == [0.1, 0.2, 0.3]
@@ -34,7 +32,7 @@ def test_the_rate_is_bounded_and_lost_time_is_not_made_up():
 
 @cache
 def identity() -> ssl.SSLContext:
-    """A producer's, which the lab's clients believe."""
+    """A TLS identity that the clients of the lab trust."""
     with tempfile.TemporaryDirectory() as folder:
         names = ["-subj", "/CN=web1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"]
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
@@ -47,13 +45,13 @@ def identity() -> ssl.SSLContext:
 
 @contextmanager
 def producer(name: str, *statuses: int) -> Iterator[tuple[Host, list[dict]]]:
-    """Answers with these, one after the other, and goes on with the last; 0 closes the connection without a word."""
-    seen: list[dict] = []
+    """Answers with these statuses in turn and repeats the last; 0 closes the connection without an answer."""
+    requests: list[dict] = []
     answers = itertools.chain(statuses, itertools.repeat(statuses[-1]))
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             if status := next(answers):
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
@@ -67,7 +65,7 @@ def producer(name: str, *statuses: int) -> Iterator[tuple[Host, list[dict]]]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        yield Host(name, ("producers",), "127.0.0.1", "root", "", "ledger", f"127.0.0.1:{server.server_port}", "", ""), seen
+        yield Host(name, ("producers",), "127.0.0.1", "root", "", "ledger", f"127.0.0.1:{server.server_port}", "", ""), requests
     finally:
         server.shutdown()
         thread.join()
@@ -81,11 +79,11 @@ def test_a_job_that_is_not_accepted_goes_to_the_next_producer_with_the_same_key(
     with producer("web1", answer) as (first, at_first), producer("web2", 202) as (second, at_second):
         load.send(job, [first, second], ledger)
     assert at_first == at_second == [{"key": job.key, "number": 7, "seconds": 0.5, "poison": False}]
-    assert [(each.job, each.producer, each.posts) for each in ledger.accepted] == [(job, "web2", 2)]
+    assert [(accepted.job, accepted.producer, accepted.posts) for accepted in ledger.accepted] == [(job, "web2", 2)]
     assert len(ledger.refusals) == 1 and not ledger.given_up
 
 
-def test_a_job_that_nobody_takes_is_given_up_and_never_counts_as_accepted(monkeypatch):
+def test_a_job_that_no_producer_accepts_is_given_up_and_not_counted_as_accepted(monkeypatch):
     monkeypatch.setattr(load, "AGAIN_S", 0.0)
     monkeypatch.setattr(load, "PERSISTENCE_S", 0.05)
     ledger, job = Ledger(), Job(7, 0.5)
@@ -94,18 +92,18 @@ def test_a_job_that_nobody_takes_is_given_up_and_never_counts_as_accepted(monkey
     assert ledger.given_up == [job] and not ledger.accepted
 
 
-def test_clients_number_their_jobs_on_and_stop_with_their_block():
+def test_clients_number_their_jobs_and_stop_with_their_block():
     ledger, numbers = Ledger(), itertools.count(1)
-    with producer("web1", 202) as (only, seen), load.Clients([only], 200.0, ledger, numbers, seed=1):
+    with producer("web1", 202) as (only, requests), load.Clients([only], 200.0, ledger, numbers, seed=1):
         end = time.monotonic() + 30
         while len(ledger.accepted) < 20 and time.monotonic() < end:
             time.sleep(0.01)  # between two looks; the deadline ends them
-    assert sorted(each.job.number for each in ledger.accepted)[:20] == list(range(1, 21))
-    assert len({each["key"] for each in seen}) == len(seen) == len(ledger.accepted)
+    assert sorted(accepted.job.number for accepted in ledger.accepted)[:20] == list(range(1, 21))
+    assert len({request["key"] for request in requests}) == len(requests) == len(ledger.accepted)
 
 
-def test_a_client_that_dies_is_known_to_its_row(monkeypatch):
-    """Review finding H6: the thread was gone without a word, and the row went on with fewer clients."""
+def test_a_client_that_dies_is_recorded(monkeypatch):
+    """Review finding H6: the thread ended silently, and the row went on with fewer clients."""
 
     def post(*_: object) -> int:
         raise ValueError("unforeseen")

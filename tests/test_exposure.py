@@ -1,10 +1,9 @@
-"""The scan's pure parts: what nmap said, what the flows mean, and the difference."""
-
-from __future__ import annotations
+"""The scan without a network: the report of nmap, what the flows mean, and the difference."""
 
 import json
 
 import pytest
+from fleets import end, flow
 
 from lab.exposure import __main__ as exposure
 from lab.exposure import judging, report, scan
@@ -29,16 +28,12 @@ XML = """<nmaprun>
 </nmaprun>"""
 
 
-def flow(source: dict, destination: dict, port: int | None = 5671, protocol: str = "tcp", purpose: str = "amqp") -> dict:
-    return {"purpose": purpose, "protocol": protocol, "port": port, "source": source, "destination": destination}
+BROKER, WORKER = (end(name, address) for name, address in HOSTS.items())
+FLOW = Reached("worker1", "broker1", "tcp", 5671)
 
 
-def host(name: str) -> dict:
-    return {"kind": "host", "name": name, "addresses": [HOSTS[name]]}
-
-
-def place(name: str, *addresses: str) -> dict:
-    return {"kind": "place", "name": name, "addresses": list(addresses)}
+def site(name: str, *addresses: str) -> dict:
+    return end(name, *addresses, kind="place")
 
 
 def test_a_report_of_nmap_is_read_by_address():
@@ -48,37 +43,37 @@ def test_a_report_of_nmap_is_read_by_address():
     }
 
 
-def test_a_host_that_nmap_gave_up_on_is_no_closed_host():
+def test_a_host_that_nmap_gave_up_on_does_not_count_as_closed():
     with pytest.raises(Refusal, match=r"gave up on 10\.77\.0\.11"):
         scan.parse(XML.replace("<host>", '<host timedout="true">', 1))
 
 
-def test_a_silent_udp_port_counts_as_open_where_somebody_listens():
-    found = {"broker1": scan.parse(XML)["10.77.0.11"], "worker1": scan.parse(XML)["10.77.0.31"]}
-    assert scan.reached("outside", found, {"worker1": {123}}) == {
+def test_a_silent_udp_port_counts_as_open_where_a_program_listens():
+    ports = {"broker1": scan.parse(XML)["10.77.0.11"], "worker1": scan.parse(XML)["10.77.0.31"]}
+    assert scan.reached("outside", ports, {"worker1": {123}}) == {
         Reached("outside", "broker1", "tcp", 22),
         Reached("outside", "worker1", "udp", 123),
     }
 
 
-def test_a_listener_on_loopback_is_reached_by_nobody():
-    said = """UNCONN 0 0 127.0.0.1:323 0.0.0.0:*
+def test_a_listener_on_loopback_cannot_be_reached():
+    listing = """UNCONN 0 0 127.0.0.1:323 0.0.0.0:*
 UNCONN 0 0 [::1]:323 [::]:*
 UNCONN 0 0 0.0.0.0:5355 0.0.0.0:*
 UNCONN 0 0 [fe80::1]%eth0:546 [::]:*
 """
-    assert scan.udp_listeners(said) == {5355, 546}
+    assert scan.udp_listeners(listing) == {5355, 546}
 
 
-def test_a_flow_is_declared_for_the_hosts_that_it_names_and_for_nobody_else():
-    flows = judging.read([flow(host("worker1"), host("broker1"))])
-    assert judging.expand(flows, POINTS, HOSTS) == {Reached("worker1", "broker1", "tcp", 5671): "amqp"}
+def test_a_flow_is_declared_only_for_its_hosts():
+    flows = judging.read([flow(WORKER, BROKER, 5671)])
+    assert judging.expand(flows, POINTS, HOSTS) == {FLOW: "amqp"}
 
 
-def test_a_place_is_whoever_has_its_address_whatever_it_is_called():
+def test_a_site_is_any_point_with_its_addresses():
     everywhere = [
-        flow(place("worker1", "10.77.0.1"), host("broker1"), 22, purpose="ssh"),
-        flow(place("office", "10.77.0.0/24"), host("worker1"), 80, purpose="http"),
+        flow(site("worker1", "10.77.0.1"), BROKER, 22, purpose="ssh"),
+        flow(site("office", "10.77.0.0/24"), WORKER, 80, purpose="http"),
     ]
     assert judging.expand(judging.read(everywhere), POINTS, HOSTS) == {
         Reached("controller", "broker1", "tcp", 22): "ssh",
@@ -88,64 +83,64 @@ def test_a_place_is_whoever_has_its_address_whatever_it_is_called():
     }
 
 
-def test_what_leaves_the_fleet_or_has_no_port_opens_nothing():
+def test_flows_out_of_the_fleet_or_without_a_port_open_nothing():
     flows = [
-        flow(host("worker1"), place("mirror", "192.0.2.1", "mirror.example.org"), 443),
-        flow(host("worker1"), host("broker1"), None, "icmp"),
+        flow(WORKER, site("mirror", "192.0.2.1", "mirror.example.org"), 443),
+        flow(WORKER, BROKER, None, protocol="icmp"),
     ]
     assert judging.expand(judging.read(flows), POINTS, HOSTS) == {}
 
 
-def test_two_reasons_for_one_way_are_both_told_and_a_repeated_line_once():
-    flows = [flow(host("worker1"), host("broker1"))] * 2 + [flow(host("worker1"), host("broker1"), purpose="extra")]
+def test_a_flow_with_two_purposes_names_both_and_each_once():
+    flows = [flow(WORKER, BROKER, 5671)] * 2 + [flow(WORKER, BROKER, 5671, "extra")]
     assert list(judging.expand(judging.read(flows), POINTS, HOSTS).values()) == ["amqp; extra"]
 
 
-def test_the_difference_goes_both_ways_and_reaches_the_report():
-    way, open_way, closed_way = (Reached("worker1", "broker1", "tcp", port) for port in (5671, 5672, 22))
-    verdict = Verdict({way: "amqp", closed_way: "ssh"}, {way, open_way})
+def test_the_report_has_undeclared_and_missing_flows():
+    undeclared, closed = (Reached("worker1", "broker1", "tcp", port) for port in (5672, 22))
+    verdict = Verdict({FLOW: "amqp", closed: "ssh"}, {FLOW, undeclared})
     conditions = {"began": "now", "took_s": 1.0, "scanner": "nmap", "udp_ports": [], "ipv6": {"worker1": ""}, "stranger": "x"}
-    all_of_it = report.report_data(verdict, conditions, None)
-    assert [each["port"] for each in all_of_it["undeclared"]] == [5672]
-    assert [each["port"] for each in all_of_it["missing"]] == [22]
-    assert {"declared", "open", "undeclared", "missing", "conditions"} == set(all_of_it)
-    page = report.page(all_of_it, verdict, list(POINTS), list(HOSTS))
+    data = report.report_data(verdict, conditions, None)
+    assert [flow["port"] for flow in data["undeclared"]] == [5672]
+    assert [flow["port"] for flow in data["missing"]] == [22]
+    assert {"declared", "open", "undeclared", "missing", "conditions"} == set(data)
+    page = report.page(data, verdict, list(POINTS), list(HOSTS))
     assert "5672 ✗" in page and "(22)" in page and "Flows open but not declared: 1; declared but not open: 1." in page
     assert "not over IPv6 (no address: worker1)" in page
 
 
-def test_a_scan_that_did_not_see_what_is_declared_fails():
+def test_a_scan_that_misses_a_declared_flow_fails():
     """Review finding H7: a scan that saw nothing at all passed."""
-    way = Reached("worker1", "broker1", "tcp", 5671)
-    assert exposure.faults(Verdict({way: "amqp"}, set()), None, "")
-    assert exposure.faults(Verdict({}, {way}), None, "")
-    assert exposure.faults(Verdict({way: "amqp"}, {way}), None, "tcpdump is missing")
-    assert exposure.faults(Verdict({way: "amqp"}, {way}), {"readable": ["a password"]}, "")
-    assert not exposure.faults(Verdict({way: "amqp"}, {way}), {"readable": []}, "")
+    sound = Verdict({FLOW: "amqp"}, {FLOW})
+    assert exposure.faults(Verdict({FLOW: "amqp"}, set()), None, "")
+    assert exposure.faults(Verdict({}, {FLOW}), None, "")
+    assert exposure.faults(sound, None, "tcpdump is missing")
+    assert exposure.faults(sound, {"readable": ["a password"]}, "")
+    assert not exposure.faults(sound, {"readable": []}, "")
 
 
-def test_a_udp_port_is_scanned_where_anything_listens_or_a_flow_names_it(monkeypatch):
-    """Review finding H7: a listener on a UDP port that is not well known was seen by nobody."""
+def test_a_udp_port_is_scanned_where_a_program_listens_or_a_flow_names_it(monkeypatch):
+    """Review finding H7: a listener on an uncommon UDP port went unseen."""
     commands = []
     monkeypatch.setattr(scan, "run", lambda point, command, targets: commands.append(command) or {})
-    way = Reached("worker1", "broker1", "udp", 40001)
-    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {"broker1": {40000}}, {way})
+    udp_flow = Reached("worker1", "broker1", "udp", 40001)
+    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {"broker1": {40000}}, {udp_flow})
     (ports,) = (argument for argument in commands[0] if argument.startswith("-p"))
     assert {*map(int, ports.removeprefix("-p").split(","))} == {*scan.UDP_PORTS, 40000, 40001}
 
 
-def test_only_the_labs_own_hosts_are_scanned():
+def test_only_hosts_of_the_lab_are_scanned():
     assert network_of(["10.77.0.11"]) == "grunnfjell" and network_of(["10.79.0.11"]) == "grunnfjell-inside"
     with pytest.raises(Refusal, match=r"192\.0\.2\.1: only hosts of the lab"):
         network_of(["10.77.0.11", "192.0.2.1"])
 
 
-def test_all_ports_are_scanned_without_waiting_for_ever():
+def test_all_ports_are_scanned_with_a_timeout():
     command = scan.tcp_command(["10.77.0.11"])
     assert "-p-" in command and "--host-timeout" in command
 
 
-def test_a_scan_that_overlooked_what_is_declared_is_done_anew_and_slower(monkeypatch):
+def test_a_scan_that_misses_a_declared_flow_is_repeated_more_slowly(monkeypatch):
     paces, answers = [], [set(), {("tcp", 22)}, {("tcp", 5671)}]
 
     def run(point, command, targets):
@@ -155,32 +150,32 @@ def test_a_scan_that_overlooked_what_is_declared_is_done_anew_and_slower(monkeyp
         return {"broker1": dict.fromkeys(answers[len(paces) - 1], "open")}
 
     monkeypatch.setattr(scan, "run", run)
-    found = exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {}, {Reached("worker1", "broker1", "tcp", 5671)})
-    # What was seen once is open, whichever look saw it.
-    assert {way.port for way in found} == {22, 5671}
+    reached = exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {}, {FLOW})
+    # A port that any of the scans saw is open.
+    assert {flow.port for flow in reached} == {22, 5671}
     assert paces == [10_000, 5_000, 2_500]
 
 
-def test_a_scan_that_saw_what_is_declared_is_done_once(monkeypatch):
+def test_a_scan_that_saw_every_declared_flow_runs_once(monkeypatch):
     looks = []
     monkeypatch.setattr(
         scan, "run", lambda point, command, targets: looks.append(command) or {"broker1": {("tcp", 5671): "open"}}
     )
-    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {}, {Reached("worker1", "broker1", "tcp", 5671)})
+    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {}, {FLOW})
     assert len(looks) == 2  # TCP and UDP
 
 
-def test_what_answers_by_ipv6_is_declared_by_nothing(monkeypatch):
+def test_no_flow_declares_an_answer_over_ipv6(monkeypatch):
     links = {name: Link("eth0", f"fe80::{number}") for number, name in enumerate(POINTS, start=1)}
     monkeypatch.setattr(
         scan, "run", lambda point, command, targets: {"broker1": {("tcp", 22): "open"}} if "-6" in command else {}
     )
-    found = exposure.look(Point("outside", POINTS["outside"]), HOSTS, links, {}, set())
-    assert found == {Reached("outside", "broker1", "tcp6", 22)}
-    assert Verdict({Reached("outside", "broker1", "tcp", 22): "ssh"}, found).undeclared == [*found]
+    reached = exposure.look(Point("outside", POINTS["outside"]), HOSTS, links, {}, set())
+    assert reached == {Reached("outside", "broker1", "tcp6", 22)}
+    assert Verdict({Reached("outside", "broker1", "tcp", 22): "ssh"}, reached).undeclared == [*reached]
 
 
-def test_an_address_of_the_link_goes_with_the_device_it_is_reached_by(monkeypatch):
+def test_a_link_local_address_is_scanned_with_its_device(monkeypatch):
     commands = []
     monkeypatch.setattr(scan, "run", lambda point, command, targets: commands.append((command, targets)) or {})
     links = dict.fromkeys(POINTS, Link("podman1", "")) | {
@@ -201,7 +196,7 @@ def test_an_address_of_the_link_goes_with_the_device_it_is_reached_by(monkeypatc
         ([], Link("eth0", "")),
     ],
 )
-def test_an_address_is_scanned_when_the_machine_uses_it(ipv6, expected):
-    mine = {"family": "inet", "scope": "global", "local": HOSTS["broker1"]}
-    said = json.dumps([{"ifname": "lo", "addr_info": []}, {"ifname": "eth0", "addr_info": [mine, *ipv6]}])
-    assert link_in(said, HOSTS["broker1"]) == expected
+def test_a_link_local_address_is_scanned_once_it_is_in_use(ipv6, expected):
+    ipv4 = {"family": "inet", "scope": "global", "local": HOSTS["broker1"]}
+    links = json.dumps([{"ifname": "lo", "addr_info": []}, {"ifname": "eth0", "addr_info": [ipv4, *ipv6]}])
+    assert link_in(links, HOSTS["broker1"]) == expected

@@ -1,17 +1,18 @@
-"""Role firewall without a host: what becomes of flows, of names that come and go, of a listing."""
-
-from __future__ import annotations
+"""Role firewall without a host: rules from flows, addresses of names, the fingerprint of a listing."""
 
 import ipaddress
 import json
 import shutil
 import subprocess
+import threading
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils import firewall_program as program
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network import ruleset as rules
+from fleets import end, flow
 from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -19,16 +20,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 ROOT = Path(__file__).parents[1]
 
 
-def end(name: str, *addresses: str, kind: str = "host") -> dict[str, Any]:
-    return {"kind": kind, "name": name, "addresses": list(addresses)}
-
-
 ME = end("web1", "10.0.0.4")
 
 
-def flow(source, destination, port: int | None, purpose: str = "amqp", protocol: str = "tcp", user: str = "") -> dict[str, Any]:
-    ends = {"source": source, "destination": destination}
-    return ends | {"purpose": purpose, "protocol": protocol, "port": port, "reason": "", "user": user}
+def table_of(*flows: dict[str, Any], host: str = "web1") -> dict[str, Any]:
+    return rules.firewall_table(list(flows), host)
 
 
 def opened(table: dict[str, Any], chain: str) -> list[str]:
@@ -36,46 +32,44 @@ def opened(table: dict[str, Any], chain: str) -> list[str]:
 
 
 def test_each_direction_has_its_own_rules() -> None:
-    table = rules.firewall_table([flow(ME, end("broker1", "10.0.0.1"), 5671), flow(end("worker1", "10.0.0.3"), ME, 8000)], "web1")
+    table = table_of(flow(ME, end("broker1", "10.0.0.1"), 5671), flow(end("worker1", "10.0.0.3"), ME, 8000))
     assert opened(table, "output") == ["ip daddr { 10.0.0.1 } tcp dport { 5671 }"]
     assert opened(table, "input") == ["ip saddr { 10.0.0.3 } tcp dport { 8000 }"]
 
 
-def test_what_is_for_one_user_is_shut_to_the_others() -> None:
-    way = flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root")
-    assert opened(rules.firewall_table([way], "web1"), "output") == ["ip daddr { 10.0.0.2 } tcp dport { 5432 } meta skuid root"]
-    there = rules.firewall_table([flow(end("web1", "10.0.0.4"), end("db1", "10.0.0.2"), 5432, user="root")], "db1")
+def test_a_flow_of_one_user_is_closed_to_other_users() -> None:
+    only_flow = flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root")
+    assert opened(table_of(only_flow), "output") == ["ip daddr { 10.0.0.2 } tcp dport { 5432 } meta skuid root"]
+    there = table_of(flow(end("web1", "10.0.0.4"), end("db1", "10.0.0.2"), 5432, user="root"), host="db1")
     assert opened(there, "input") == ["ip saddr { 10.0.0.4 } tcp dport { 5432 }"]
 
 
-def test_a_place_that_is_named_as_the_host_is_not_the_host() -> None:
-    way = flow(end("web1", "192.0.2.1", kind="place"), end("db1", "10.0.0.2"), 1)
-    assert rules.firewall_table([way], "web1")["output"] == [] != rules.firewall_table([way], "db1")["input"]
+def test_a_site_with_the_name_of_the_host_is_not_the_host() -> None:
+    only_flow = flow(end("web1", "192.0.2.1", kind="place"), end("db1", "10.0.0.2"), 1)
+    assert table_of(only_flow)["output"] == [] != table_of(only_flow, host="db1")["input"]
 
 
-def test_ports_that_the_same_peers_share_are_one_rule() -> None:
+def test_ports_of_the_same_peers_share_one_rule() -> None:
     mirror = end("debian", "192.0.2.1", kind="place")
-    table = rules.firewall_table([flow(ME, mirror, port, "package_mirror") for port in (80, 443)], "web1")
+    table = table_of(*(flow(ME, mirror, port, "package_mirror") for port in (80, 443)))
     assert opened(table, "output") == ["ip daddr { 192.0.2.1 } tcp dport { 80, 443 }"]
 
 
-def test_both_families_have_their_rule() -> None:
-    place = end("operations", "198.51.100.0/24", "2001:db8::/32", kind="place")
-    assert opened(rules.firewall_table([flow(place, ME, 22, "ssh")], "web1"), "input") == [
+def test_each_address_family_has_a_rule() -> None:
+    site = end("operations", "198.51.100.0/24", "2001:db8::/32", kind="place")
+    assert opened(table_of(flow(site, ME, 22, "ssh")), "input") == [
         "ip saddr { 198.51.100.0/24 } tcp dport { 22 }",
         "ip6 saddr { 2001:db8::/32 } tcp dport { 22 }",
     ]
 
 
-def test_everybody_is_a_family() -> None:
-    place = end("world", "0.0.0.0/0", kind="place")
-    assert opened(rules.firewall_table([flow(place, ME, 443, "http")], "web1"), "input") == [
-        "meta nfproto ipv4 tcp dport { 443 }"
-    ]
+def test_all_addresses_are_written_as_their_family() -> None:
+    site = end("world", "0.0.0.0/0", kind="place")
+    assert opened(table_of(flow(site, ME, 443, "http")), "input") == ["meta nfproto ipv4 tcp dport { 443 }"]
 
 
 def test_a_name_becomes_two_sets() -> None:
-    table = rules.firewall_table([flow(ME, end("mail", "mail.example.net", kind="place"), 25, "mail_relay")], "web1")
+    table = table_of(flow(ME, end("mail", "mail.example.net", kind="place"), 25, "mail_relay"))
     assert table["names"] == {"mail_relay_tcp_0": ["mail.example.net"]}
     assert opened(table, "output") == [
         "ip daddr @mail_relay_tcp_0_4 tcp dport { 25 }",
@@ -84,27 +78,27 @@ def test_a_name_becomes_two_sets() -> None:
 
 
 def test_a_ping_opens_no_port() -> None:
-    table = rules.firewall_table([flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp")], "web1")
+    table = table_of(flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp"))
     assert [rule["match"] for rule in table["output"]] == ["ip daddr { 192.0.2.1 } icmp type echo-request"]
 
 
-def test_a_server_is_told_of_the_connections_that_a_host_has_lost() -> None:
-    table = rules.firewall_table([flow(ME, end("broker1", "10.0.0.1"), 5671), flow(end("worker1", "10.0.0.3"), ME, 8000)], "web1")
+def test_servers_get_a_reset_for_connections_that_the_host_lost() -> None:
+    table = table_of(flow(ME, end("broker1", "10.0.0.1"), 5671), flow(end("worker1", "10.0.0.3"), ME, 8000))
     assert table["strays"] == ["ip saddr { 10.0.0.1 } tcp sport { 5671 }"]
 
 
-def test_administrators_need_no_other_rule_to_come_in() -> None:
-    place = end("operations", "198.51.100.0/24", kind="place")
-    table = rules.firewall_table([flow(place, ME, 22, "ssh"), flow(end("worker1", "10.0.0.3"), ME, 8000)], "web1")
+def test_administrators_have_rules_that_depend_on_no_other_flow() -> None:
+    site = end("operations", "198.51.100.0/24", kind="place")
+    table = table_of(flow(site, ME, 22, "ssh"), flow(end("worker1", "10.0.0.3"), ME, 8000))
     assert table["administrators"] == [
         "ip saddr { 198.51.100.0/24 } icmp type echo-request",
         "ip saddr { 198.51.100.0/24 } tcp dport { 22 }",
     ]
 
 
-def test_a_long_list_of_peers_is_still_a_comment() -> None:
+def test_a_long_list_of_peers_fits_a_comment() -> None:
     others = [flow(end(f"worker{number}", f"10.0.1.{number}"), ME, 5671) for number in range(60)]
-    (rule,) = (rule for rule in rules.firewall_table(others, "web1")["input"] if rule["comment"] != "ping")
+    (rule,) = (rule for rule in table_of(*others)["input"] if rule["comment"] != "ping")
     assert len(rule["comment"]) <= 128
 
 
@@ -117,38 +111,36 @@ networks = st.builds(
 @given(st.lists(networks, min_size=1, max_size=8), st.integers(0, 2**32 - 1))
 def test_collapsed_networks_hold_the_same_addresses_and_do_not_overlap(given: list[str], bits: int) -> None:
     address = ipaddress.ip_address(bits)
-    found = [ipaddress.ip_network(each) for each in rules.collapsed(given)["4"]]
-    assert any(address in each for each in found) == any(address in ipaddress.ip_network(each) for each in given)
-    assert not any(one.overlaps(other) for one in found for other in found if one is not other)
+    collapsed = [ipaddress.ip_network(network) for network in rules.collapsed(given)["4"]]
+    assert any(address in network for network in collapsed) == any(address in ipaddress.ip_network(text) for text in given)
+    assert not any(network.overlaps(other) for network, other in permutations(collapsed, 2))
 
 
-# The program of the host.
+# The program on the host.
 
 
-def test_a_name_that_nobody_finds_keeps_what_it_had() -> None:
-    seen = {"mirror": {"192.0.2.1": 0.0}}
-    assert program.remember(seen, {}, ["mirror"], now=1e9) == seen
+def test_a_name_that_no_longer_resolves_keeps_its_addresses() -> None:
+    known = {"mirror": {"192.0.2.1": 0.0}}
+    assert program.remember(known, {}, ["mirror"], now=1e9) == known
 
 
-def test_an_address_that_a_name_had_within_a_day_stays() -> None:
-    seen = {"mirror": {"192.0.2.1": 1000.0, "192.0.2.2": 1000.0 - program.KEPT_SECONDS}}
-    known = program.remember(seen, {"mirror": ["192.0.2.3"]}, ["mirror"], now=1001.0)
-    assert known == {"mirror": {"192.0.2.1": 1000.0, "192.0.2.3": 1001.0}}
+def test_an_address_that_a_name_had_within_a_day_stays_open() -> None:
+    before = {"mirror": {"192.0.2.1": 1000.0, "192.0.2.2": 1000.0 - program.KEPT_SECONDS}}
+    after = program.remember(before, {"mirror": ["192.0.2.3"]}, ["mirror"], now=1001.0)
+    assert after == {"mirror": {"192.0.2.1": 1000.0, "192.0.2.3": 1001.0}}
 
 
-def test_a_name_that_is_declared_no_longer_is_forgotten() -> None:
+def test_a_name_that_left_the_inventory_is_forgotten() -> None:
     assert program.remember({"gone": {"192.0.2.1": 1.0}}, {}, [], now=2.0) == {}
 
 
-def test_a_dead_resolver_is_not_waited_for() -> None:
-    import threading
-
+def test_a_dead_resolver_delays_no_other_name() -> None:
     never = threading.Event()
-    found = program.look_up(
+    addresses = program.look_up(
         ["dead", "alive"], lambda name: never.wait(5) or [] if name == "dead" else ["192.0.2.1"], patience=0.3
     )
     never.set()
-    assert found == {"alive": ["192.0.2.1"]}
+    assert addresses == {"alive": ["192.0.2.1"]}
 
 
 def test_addresses_go_into_the_set_of_their_family() -> None:
@@ -168,23 +160,23 @@ def listing(*entries: dict[str, Any]) -> str:
 RULE = {"rule": {"chain": "input", "handle": 4, "expr": [{"counter": {"packets": 1, "bytes": 2}}, {"accept": None}]}}
 
 
-def test_counters_handles_and_addresses_of_names_are_no_difference() -> None:
+def test_counters_handles_and_addresses_of_names_do_not_change_the_fingerprint() -> None:
     later = {"rule": {"chain": "input", "handle": 9, "expr": [{"counter": {"packets": 7, "bytes": 9}}, {"accept": None}]}}
     taken_over = {"rule": {"chain": "older", "handle": 2, "expr": [{"accept": None}]}}
-    one = listing(RULE, {"set": {"name": "m_4", "handle": 1, "elem": ["192.0.2.1"]}})
-    other = listing(taken_over, later, {"set": {"name": "m_4", "handle": 3}})
-    assert program.fingerprint_of(one) == program.fingerprint_of(other)
+    before = listing(RULE, {"set": {"name": "m_4", "handle": 1, "elem": ["192.0.2.1"]}})
+    after = listing(taken_over, later, {"set": {"name": "m_4", "handle": 3}})
+    assert program.fingerprint_of(before) == program.fingerprint_of(after)
 
 
 @pytest.mark.parametrize(
     "entry", [{"rule": {"chain": "input", "expr": [{"drop": None}]}}, {"rule": {"chain": "output", "expr": RULE["rule"]["expr"]}}]
 )
-def test_another_rule_is_a_difference(entry: dict[str, Any]) -> None:
+def test_another_rule_changes_the_fingerprint(entry: dict[str, Any]) -> None:
     assert program.fingerprint_of(listing(RULE)) != program.fingerprint_of(listing(RULE, entry))
 
 
 @pytest.mark.parametrize("file", ["rules.nft.j2", "fallback.nft.j2"])
-def test_nft_itself_takes_what_is_rendered(file: str) -> None:
+def test_nft_accepts_the_rendered_rules(file: str) -> None:
     if not shutil.which("unshare") or not shutil.which("nft"):
         pytest.skip("nft is not on this machine")
     flows = [
@@ -195,7 +187,7 @@ def test_nft_itself_takes_what_is_rendered(file: str) -> None:
         flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp"),
         flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root"),
     ]
-    table = rules.firewall_table(flows, "web1")
+    table = table_of(*flows)
     jinja = Environment(
         loader=FileSystemLoader(ROOT / "roles/firewall/templates"),
         undefined=StrictUndefined,
@@ -211,5 +203,5 @@ def test_nft_itself_takes_what_is_rendered(file: str) -> None:
         ["unshare", "--net", "--map-root-user", "nft", "-c", "-f", "-"], input=text, capture_output=True, text=True, check=False
     )
     if "Operation not permitted" in done.stderr and "unshare" in done.stderr:
-        pytest.skip("this machine grants no network of its own")
+        pytest.skip("this machine allows no separate network")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Inputs are held against the roles' contracts before any host changes."""
+"""Inputs are checked against the contracts of the roles before any host changes."""
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.contract import broken_specs, out_of_range, unknown_inputs
@@ -6,7 +6,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.contract
 SPEC = {"worker_concurrency": {"type": "int"}, "worker_app": {"type": "str", "required": True}}
 
 
-def test_inputs_that_fit_raise_nothing() -> None:
+def test_valid_inputs_are_accepted() -> None:
     assert list(broken_specs("w1", "worker", SPEC, {"worker_concurrency": 4, "worker_app": "a"})) == []
 
 
@@ -27,8 +27,8 @@ def test_a_wrong_type_is_named() -> None:
     ],
 )
 def test_a_wrong_type_is_named_in_plain_words(option: dict, value: object, sentence: str) -> None:
-    (found,) = broken_specs("w1", "worker", {"x": option}, {"x": value})
-    assert found.startswith(f"w1: {sentence}") and "_Ansible" not in found and "class" not in found
+    (problem,) = broken_specs("w1", "worker", {"x": option}, {"x": value})
+    assert problem.startswith(f"w1: {sentence}") and "_Ansible" not in problem and "class" not in problem
 
 
 def test_a_missing_input_is_named() -> None:
@@ -37,7 +37,7 @@ def test_a_missing_input_is_named() -> None:
 
 
 @pytest.mark.parametrize("value", [1, 4, 512])
-def test_a_number_in_range_passes(value: int) -> None:
+def test_a_number_in_range_is_accepted(value: int) -> None:
     assert (
         list(out_of_range("w1", {"worker_concurrency": {"min": 1, "max": 512, "why": "w."}}, {"worker_concurrency": value})) == []
     )
@@ -50,6 +50,6 @@ def test_a_number_out_of_range_is_named_with_its_limits(value: int) -> None:
     assert f"worker_concurrency is {value}, but must be at least 1 and at most 512" in sentence
 
 
-def test_an_input_of_no_role_is_named_with_the_nearest() -> None:
+def test_an_unknown_input_is_named_with_the_most_similar_one() -> None:
     (sentence,) = unknown_inputs("w1", {"worker_concurency", "other"}, ["worker"], {"worker_concurrency"})
     assert "worker_concurency is an input of no role" in sentence and "Did you mean worker_concurrency?" in sentence

@@ -1,4 +1,4 @@
-"""A release is named after its content, and every kind of source gives its hosts the same archive."""
+"""A release is named after its content, and every kind of source gives the hosts the same archive."""
 
 import socket
 import subprocess
@@ -30,7 +30,7 @@ def identity(source: dict[str, str]) -> str:
     return source_of(source, "requirements.txt").identity
 
 
-def test_the_identity_follows_the_content_alone(project: Path, tmp_path: Path) -> None:
+def test_the_identity_depends_only_on_the_content(project: Path, tmp_path: Path) -> None:
     first = identity({"directory": str(project)})
     (project / "__pycache__").mkdir()
     (project / "__pycache__/x.pyc").write_text("left out")
@@ -39,7 +39,7 @@ def test_the_identity_follows_the_content_alone(project: Path, tmp_path: Path) -
     assert identity({"directory": str(project)}) != first
 
 
-def test_an_executable_bit_is_content(project: Path) -> None:
+def test_an_executable_bit_counts_as_content(project: Path) -> None:
     first = identity({"directory": str(project)})
     (project / "shop/celery.py").chmod(0o755)
     assert identity({"directory": str(project)}) != first
@@ -54,7 +54,7 @@ def test_the_same_content_packs_to_the_same_bytes(project: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
-def test_an_archive_gives_what_is_in_its_only_directory(kind: str, project: Path, tmp_path: Path) -> None:
+def test_an_archive_is_unpacked_without_its_only_directory(kind: str, project: Path, tmp_path: Path) -> None:
     archive = tmp_path / f"project.{kind}"
     if kind == "tar":
         with tarfile.open(archive, "w:gz") as file:
@@ -66,7 +66,7 @@ def test_an_archive_gives_what_is_in_its_only_directory(kind: str, project: Path
     assert packed({"archive": str(archive)}, tmp_path) == ["requirements.txt", "shop/celery.py"]
 
 
-def test_a_wheel_comes_with_the_lock_beside_it(project: Path, tmp_path: Path) -> None:
+def test_a_wheel_is_packed_with_its_lock_file(project: Path, tmp_path: Path) -> None:
     (project / "shop-1.0-py3-none-any.whl").write_bytes(b"wheel")
     wheel = {"wheel": str(project / "shop-1.0-py3-none-any.whl")}
     assert packed(wheel, tmp_path) == ["requirements.txt", "shop-1.0-py3-none-any.whl"]
@@ -75,7 +75,7 @@ def test_a_wheel_comes_with_the_lock_beside_it(project: Path, tmp_path: Path) ->
         identity(wheel)
 
 
-def test_git_is_named_after_its_commit(project: Path, tmp_path: Path) -> None:
+def test_a_release_from_git_is_named_after_its_commit(project: Path, tmp_path: Path) -> None:
     def git(*argv: str) -> str:
         identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
         return subprocess.run(["git", "-C", project, *identity, *argv], check=True, capture_output=True, text=True).stdout.strip()
@@ -94,7 +94,7 @@ def test_git_is_named_after_its_commit(project: Path, tmp_path: Path) -> None:
     assert source_of({"git": str(project), "version": "main"}, "requirements.txt").commit == commit
 
 
-def test_a_source_that_moves_during_a_run_stops_it(project: Path) -> None:
+def test_a_source_that_changes_during_a_run_stops_it(project: Path) -> None:
     """Review finding 35: a push, or an edit, between two hosts."""
     first = source_of({"directory": str(project)}, "requirements.txt")
     refuse_change(first, first.identity)
@@ -106,12 +106,12 @@ def test_a_source_that_moves_during_a_run_stops_it(project: Path) -> None:
 
 @pytest.fixture
 def silent_server():
-    """Takes connections and says nothing."""
+    """Accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_server_that_says_nothing_is_given_up(silent_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_given_up(silent_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Review finding 39."""
     monkeypatch.setattr("ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.source.SILENT_SECONDS", 0.2)
     monkeypatch.setattr("ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.source.GIT_SECONDS", 1)
@@ -131,12 +131,12 @@ def test_a_server_that_says_nothing_is_given_up(silent_server: str, tmp_path: Pa
         ({}, "names none of directory, archive, wheel and git"),
     ],
 )
-def test_a_source_that_is_not_there_is_refused_with_what_to_edit(source: dict[str, str], sentence: str) -> None:
+def test_a_missing_source_is_refused_with_what_to_edit(source: dict[str, str], sentence: str) -> None:
     with pytest.raises(SourceError, match=sentence):
         identity(source)
 
 
-def test_an_archive_that_is_not_the_declared_one_is_refused(tmp_path: Path) -> None:
+def test_an_archive_with_another_checksum_is_refused(tmp_path: Path) -> None:
     archive = tmp_path / "a.tar.gz"
     archive.write_bytes(b"something else")
     with pytest.raises(SourceError, match="has the SHA-256"):

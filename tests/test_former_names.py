@@ -8,10 +8,10 @@ def warned(**inputs: object) -> list[str]:
     return list(former_names(Fleet({"mq1": Host("mq1", frozenset({"rabbitmq"}), inputs=inputs)}, {"rabbitmq": ("rabbitmq",)})))
 
 
-def test_a_former_name_is_warned_of() -> None:
+def test_a_former_name_is_warned_about() -> None:
     (sentence,) = warned(rabbitmq_hipe_compile=False, rabbitmq_require_native_code=False)
     assert sentence.startswith("rabbitmq_hipe_compile is now rabbitmq_require_native_code. Rename it in the inventory:")
 
 
-def test_the_name_of_today_is_not() -> None:
+def test_the_present_name_is_not_warned_about() -> None:
     assert warned(rabbitmq_require_native_code=False) == []

@@ -1,7 +1,5 @@
 """The arithmetic and the rules of role haproxy."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +41,14 @@ def test_a_check_over_https_asks_for_its_path_and_verifies_each_server_by_name()
     ]
 
 
-def test_a_check_without_a_path_is_a_handshake_and_none_is_a_connection() -> None:
+def test_a_check_without_a_path_is_a_handshake_and_no_check_is_a_connection() -> None:
     (*_, server) = haproxy.haproxy_listen_sections([BROKER], "/crt")["broker"]
     assert server == f"server mq1 10.0.0.11:5671 check-ssl verify required verifyhost mq1 ca-file {AUTHORITIES} crt /crt"
     plain = {key: value for key, value in BROKER.items() if key != "check"}
     assert haproxy.haproxy_listen_sections([plain], "/crt")["broker"][-1] == "server mq1 10.0.0.11:5671"
 
 
-def test_the_process_takes_what_all_its_listeners_take() -> None:
+def test_the_process_has_the_sum_of_its_listeners() -> None:
     assert haproxy.haproxy_maxconn([DATABASE, BROKER]) == 1200
     assert haproxy.haproxy_maxconn([]) == haproxy.MAXCONN
     host = Host("web1", inputs={"haproxy_listeners": [DATABASE, BROKER], "haproxy_mworker_max_reloads": 2})
@@ -68,7 +66,7 @@ def test_the_defaults_of_an_entry_are_those_of_the_argument_specs() -> None:
     assert entry["check"]["options"]["status"]["default"] == haproxy.STATUS
 
 
-def test_settings_are_the_role_s_and_then_the_operator_s() -> None:
+def test_settings_of_the_operator_follow_those_of_the_role() -> None:
     own = {"mode": "tcp", "option tcplog": True}
     given = {"defaults": {"timeout queue": "5s"}, "global": {"mode": "http"}}
     assert haproxy.haproxy_settings(own, given, "defaults") == ["mode tcp", "option tcplog", "timeout queue 5s"]
@@ -87,7 +85,7 @@ def test_a_wrong_setting_is_refused(added: dict[str, Any], sentence: str) -> Non
         haproxy.haproxy_settings({"mode": "tcp"}, {"defaults": added}, "defaults")
 
 
-def test_sound_listeners_are_not_refused() -> None:
+def test_valid_listeners_are_not_refused() -> None:
     assert haproxy.haproxy_problems([DATABASE, BROKER]) == []
     assert haproxy.haproxy_problems("no list") == haproxy.haproxy_problems(["no mapping"]) == []
 
@@ -117,6 +115,6 @@ def test_sound_listeners_are_not_refused() -> None:
         ({"check": {"ca_file": AUTHORITIES, "port": 0}}, "the check of 'database' has port 0"),
     ],
 )
-def test_a_wrong_listener_is_refused_by_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+def test_a_wrong_listener_is_refused_with_one_sentence(changes: dict[str, Any], sentence: str) -> None:
     (problem,) = haproxy.haproxy_problems([DATABASE | changes, BROKER])
     assert sentence in problem and problem.endswith(".")

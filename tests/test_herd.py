@@ -1,6 +1,4 @@
-"""What the herd makes of what it saw. No fleet."""
-
-from __future__ import annotations
+"""The thundering herd's figures, verdict and page, without a fleet."""
 
 import re
 import sys
@@ -26,21 +24,21 @@ RUN = figures.Run(
     failed=[], refusals=[], backends=[(1000.2, 0.0), (1002.3, 60.0), (1002.6, 75.0), (1004.0, 40.0)],
     server_processes=[(1000.2, 0.0), (1002.6, 80.0)],
 )  # fmt: skip
-TURNED_AWAY = replace(
+REFUSED = replace(
     RUN, name=DIRECT.name, done=[1002.1, 1003.0, 1009.0, 1012.1], failed=[Failed(1002.5, evidence.NO_PLACE)] * 3,
     refusals=[1002.5] * 3, backends=[(1002.3, 197.0)],
 )  # fmt: skip
 FACTS = {"cap": 108, "granted": 197, "refusal": "240 may come, and 197 are <granted>.", "conditions": "Each job opens one."}
 
 
-def told(bouncer: figures.Run = RUN, direct: figures.Run = TURNED_AWAY, asked: int = 4) -> dict:
+def report_of(bouncer: figures.Run = RUN, direct: figures.Run = REFUSED, asked: int = 4) -> dict:
     return report.told(bouncer, direct, FACTS, began=1000.0, asked=asked)
 
 
 # What tasks and PostgreSQL wrote
 
 
-def test_a_job_tells_how_long_it_waited_or_why_it_was_turned_away():
+def test_a_job_records_how_long_it_waited_or_why_it_was_refused():
     finished, failed = evidence.parse(
         [
             "1000.5\tdone\t3.5\t1.25\t4",
@@ -57,7 +55,7 @@ def test_a_job_tells_how_long_it_waited_or_why_it_was_turned_away():
     }  # fmt: skip
 
 
-def test_the_server_s_log_is_read_in_its_own_time():
+def test_the_log_of_the_server_is_read_in_utc():
     assert evidence.moment("2026-11-24 17:30:29.250 UTC") == pytest.approx(1795541429.25)
     with pytest.raises(ValueError, match="CET"):
         evidence.moment("2026-11-24 17:30:29.250 CET")
@@ -66,16 +64,16 @@ def test_the_server_s_log_is_read_in_its_own_time():
 # Figures and time lines
 
 
-def test_the_rate_is_that_of_the_work_and_the_drain_counts_from_the_waking():
-    found = figures.figures(RUN)
-    assert found["jobs_per_s"] == 1.5  # three more jobs within the two seconds after the first
-    assert found["drain_s"] == 4.1
-    assert found["peak_backends"] == 75 and found["peak_server_processes"] == 80
-    assert found["transaction_ms"] == {"p50": 1.0, "p99": 3.0}
-    assert found["database_ms"] == {"p50": 6.0, "p99": 8.0}
+def test_the_rate_counts_the_work_and_the_drain_counts_from_the_start():
+    result = figures.figures(RUN)
+    assert result["jobs_per_s"] == 1.5  # three more jobs within the two seconds after the first
+    assert result["drain_s"] == 4.1
+    assert result["peak_backends"] == 75 and result["peak_server_processes"] == 80
+    assert result["transaction_ms"] == {"p50": 1.0, "p99": 3.0}
+    assert result["database_ms"] == {"p50": 6.0, "p99": 8.0}
 
 
-def test_a_herd_that_did_nothing_has_figures_too():
+def test_a_run_without_jobs_has_figures_too():
     nothing = replace(RUN, done=[], finished=[], backends=[], count=COUNT | {"done": 0, "lost": 4})
     assert figures.figures(nothing)["jobs_per_s"] == 0.0
     assert figures.time_line(nothing)["left"] == [4]
@@ -86,7 +84,7 @@ def test_the_time_line_has_a_value_for_each_second_or_none():
     assert line["backends"] == [0, None, 75, None, 40]
     assert line["done"] == [0, 0, 2, 1, 1] and line["left"] == [4, 4, 2, 1, 0]
     assert line["transaction_p99_ms"] == [None, None, 0.0, 1.0, 2.0]
-    assert figures.time_line(TURNED_AWAY)["failed"][2] == 3
+    assert figures.time_line(REFUSED)["failed"][2] == 3
 
 
 @given(st.lists(st.floats(0, 500), max_size=60))
@@ -101,15 +99,15 @@ def test_no_sample_is_higher_than_the_peaks(samples):
     assert max(value or 0 for value in figures.peaks(samples, 1000.0, 5)) == max(count for _, count in samples)
 
 
-# What must show
+# The verdict
 
 
-def broken(bouncer: figures.Run = RUN, direct: figures.Run = TURNED_AWAY, asked: int = 4) -> list[str]:
-    return [line["says"] for line in told(bouncer, direct, asked)["verdict"] if not line["holds"]]
+def broken(bouncer: figures.Run = RUN, direct: figures.Run = REFUSED, asked: int = 4) -> list[str]:
+    return [line["says"] for line in report_of(bouncer, direct, asked)["verdict"] if not line["holds"]]
 
 
-def test_a_herd_as_it_should_be_is_kept():
-    assert broken() == [] and told()["kept"] is True
+def test_a_sound_run_keeps_the_promise():
+    assert broken() == [] and report_of()["kept"] is True
 
 
 @pytest.mark.parametrize(
@@ -125,20 +123,20 @@ def test_a_herd_as_it_should_be_is_kept():
         ({}, {"count": COUNT | {"double_effects": 2}}, "2 effects happened twice"),
     ],
 )
-def test_each_breach_is_a_sentence_and_breaks_the_whole(bouncer, direct, says):
-    found = broken(replace(RUN, **bouncer), replace(TURNED_AWAY, **direct))
-    assert len(found) == 1 and says in found[0]
-    assert told(replace(RUN, **bouncer), replace(TURNED_AWAY, **direct))["kept"] is False
+def test_each_breach_is_a_sentence_and_breaks_the_promise(bouncer, direct, says):
+    (sentence,) = broken(replace(RUN, **bouncer), replace(REFUSED, **direct))
+    assert says in sentence
+    assert report_of(replace(RUN, **bouncer), replace(REFUSED, **direct))["kept"] is False
 
 
-def test_fewer_jobs_than_were_asked_for_prove_nothing():
+def test_a_run_with_fewer_jobs_than_requested_breaks_the_promise():
     assert "of 20,000 that were sent" in broken(asked=20_000)[0]
 
 
 def test_slower_counts_as_worse_where_nothing_failed():
-    slow = replace(TURNED_AWAY, failed=[], refusals=[])
+    slow = replace(REFUSED, failed=[], refusals=[])
     assert "jobs per second instead of" in figures.degraded(figures.figures(RUN), figures.figures(slow))
-    waiting = replace(RUN, finished=[replace(each, connect_ms=900.0) for each in RUN.finished])
+    waiting = replace(RUN, finished=[replace(job, connect_ms=900.0) for job in RUN.finished])
     assert "waited 0.9 s for its database" in figures.degraded(figures.figures(RUN), figures.figures(waiting))
 
 
@@ -146,19 +144,19 @@ def test_slower_counts_as_worse_where_nothing_failed():
 
 
 def test_the_page_is_one_file_that_loads_nothing():
-    text = page.page(told())
+    text = page.page(report_of())
     assert not re.search(r"https?:|src=|href=|url\(|@import|<script", text)
     assert "197 are &lt;granted&gt;" in text and "Every check holds." in text
     drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(drawings) == 6
     for drawing in drawings:
         ElementTree.fromstring(drawing)
-    assert "A check failed." in page.page(told(asked=20_000))
+    assert "A check failed." in page.page(report_of(asked=20_000))
 
 
 def test_the_file_has_the_promised_figures():
     wanted = {"peak_backends", "failed_connections", "jobs_per_s", "transaction_ms", "drain_s"}
-    assert all(wanted <= set(arm) for arm in told()["arms"])
+    assert all(wanted <= set(arm) for arm in report_of()["arms"])
 
 
 @given(st.floats(0.1, 1e6))
@@ -179,28 +177,28 @@ def test_a_gap_cuts_the_line():
     assert plot.stretches([1.0, None, 2.0, 3.0]) == [[(0, 1.0)], [(2, 2.0), (3, 3.0)]]
 
 
-# Settings against each other
+# Comparison of settings
 
 
-def test_a_median_is_of_each_figure_on_its_own():
+def test_a_median_is_taken_of_each_figure():
     runs = [figures.figures(RUN) | {"jobs_per_s": rate, "connect_ms": {"p50": rate, "p99": 1.0}} for rate in (10.0, 30.0, 20.0)]
-    found = sweep.median(runs)
+    median = sweep.median(runs)
     assert sweep.median([runs[0] | {"failed_connections": failed} for failed in (0, 28, 0)])["failed_connections"] == 28
-    assert found["jobs_per_s"] == 20.0 and found["connect_ms"] == {"p50": 20.0, "p99": 1.0} and found["name"] == RUN.name
+    assert median["jobs_per_s"] == 20.0 and median["connect_ms"] == {"p50": 20.0, "p99": 1.0} and median["name"] == RUN.name
 
 
-def test_the_arms_of_a_sweep_are_told_apart_and_differ_in_what_they_say():
+def test_the_arms_of_a_sweep_have_different_names_and_settings():
     for arms in sweep.SWEEPS.values():
         assert len({arm.name for arm in arms}) == len(arms)
         assert len({(*arm.extra_vars, arm.stagger_s) for arm in arms}) == len(arms)
 
 
-# The application's side: a line for each run, and none without a file to write to
+# The application writes a line for each run, if it has a file to write to
 
 
 @pytest.fixture
 def ledger(monkeypatch, tmp_path):
-    """ledger.book and ledger.watch, with psycopg as far as they ask for it."""
+    """ledger.book and ledger.watch with the parts of psycopg that they use."""
     opened: list[SimpleNamespace] = []
 
     class Connection(SimpleNamespace):
@@ -230,11 +228,11 @@ def ledger(monkeypatch, tmp_path):
         sys.modules.pop(name, None)
 
 
-def test_a_job_opens_a_connection_of_its_own_and_closes_it(ledger):
+def test_each_job_opens_a_connection_and_closes_it(ledger):
     for _ in range(2):
         with ledger.book.opened() as db:
             assert not db.closed
-    assert [each.closed for each in ledger.opened] == [True, True]
+    assert [connection.closed for connection in ledger.opened] == [True, True]
 
 
 def test_a_process_that_keeps_its_connection_opens_another_only_after_trouble(ledger, monkeypatch):
@@ -247,10 +245,10 @@ def test_a_process_that_keeps_its_connection_opens_another_only_after_trouble(le
         raise RuntimeError
     with ledger.book.opened():
         pass
-    assert [each.closed for each in ledger.opened] == [True, False]
+    assert [connection.closed for connection in ledger.opened] == [True, False]
 
 
-def test_what_is_told_is_a_line_that_the_herd_reads(ledger, monkeypatch, tmp_path):
+def test_the_lines_of_the_application_are_read_by_the_report(ledger, monkeypatch, tmp_path):
     ledger.watch.tell("done", 1.0, 2.0, 3.0)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(ledger.watch, "FILE", str(tmp_path / "watch"))

@@ -1,12 +1,7 @@
-"""Role host without a host: whom SSH would shut out, and a file that its reader refuses."""
-
-from __future__ import annotations
-
-import grp
-import os
-import pwd
+"""Role host without a host: who may log in with SSH, and a file that its reader refuses."""
 
 import pytest
+from accounts import GROUP, OWNER
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.grunnfjell.platform.plugins.module_utils.whole_files import Invalid, ManagedFile, write_files
@@ -16,7 +11,7 @@ from lab.machine import REPOSITORY
 
 
 @pytest.mark.parametrize(("user", "users"), [("root", []), ("admin", ["alice", "bob"])])
-def test_accounts_that_come_by_key_are_welcome(user, users):
+def test_accounts_with_keys_are_accepted(user, users):
     assert host.ssh_problems(user, users, False) == []
 
 
@@ -34,7 +29,7 @@ def test_accounts_that_come_by_key_are_welcome(user, users):
         ("root", ["a b"], False, "'a b', which is no account"),
     ],
 )
-def test_an_inventory_that_would_shut_itself_out_is_refused(user, users, password, says):
+def test_an_inventory_that_would_lock_out_its_account_is_refused(user, users, password, says):
     (sentence,) = host.ssh_problems(user, users, password)
     assert says in sentence
 
@@ -43,7 +38,7 @@ TIME = {"name": "time", "kind": "time_server", "addresses": ["192.0.2.1", "ntp.e
 
 
 @pytest.mark.parametrize(
-    ("places", "roles", "asked"),
+    ("sites", "roles", "servers"),
     [
         ([], [], []),
         ([TIME], ["rabbitmq"], ["192.0.2.1", "ntp.example.org"]),
@@ -51,49 +46,50 @@ TIME = {"name": "time", "kind": "time_server", "addresses": ["192.0.2.1", "ntp.e
         ([TIME | {"addresses": ["192.0.2.0/24", "192.0.2.9/32"]}], [], ["192.0.2.9"]),
         ([TIME | {"roles": ["postgresql"]}], ["rabbitmq"], []),
         ([TIME | {"roles": ["postgresql"]}], ["host", "postgresql"], ["192.0.2.1", "ntp.example.org"]),
-        # What topology refuses is no reason for this to break off first, with a worse sentence.
+        # Topology refuses these with a better sentence.
         ([TIME | {"addresses": "192.0.2.1"}, "time", None], [], []),
         ("time", [], []),
     ],
 )
-def test_the_declared_time_servers_of_a_host_are_asked(places, roles, asked):
-    assert host.time_servers(places, roles) == asked
+def test_the_declared_time_servers_of_a_host_are_asked(sites, roles, servers):
+    assert host.time_servers(sites, roles) == servers
 
 
 def test_a_file_that_its_reader_refuses_is_not_put_in_place(tmp_path):
-    me = pwd.getpwuid(os.getuid())
     path = tmp_path / "settings"
-
-    def wanted(content):
-        group = grp.getgrgid(os.getgid()).gr_name
-        return ManagedFile(str(path), content, me.pw_name, group, 0o644, validate="grep -q good %s")
-
-    assert write_files([wanted("good\n")], check_mode=False).changed == [str(path)]
+    good, bad = (
+        ManagedFile(str(path), content, OWNER, GROUP, 0o644, validate="grep -q good %s") for content in ("good\n", "bad\n")
+    )
+    assert write_files([good], check_mode=False).changed == [str(path)]
     with pytest.raises(Invalid, match="was not put in place, since grep refuses it"):
-        write_files([wanted("bad\n")], check_mode=False)
+        write_files([bad], check_mode=False)
     assert path.read_text() == "good\n" and list(tmp_path.iterdir()) == [path]
 
 
-def test_files_that_were_refused_later_are_put_back_as_they_were(tmp_path):
-    me, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
+def test_files_that_were_refused_later_are_restored(tmp_path):
     changed, new, same = (tmp_path / name for name in ("changed", "new", "same"))
     changed.write_text("before\n")
     same.write_text("after\n")
-    files = [ManagedFile(str(path), "after\n", me, group, 0o644) for path in (changed, new, same)]
+    files = [ManagedFile(str(path), "after\n", OWNER, GROUP, 0o644) for path in (changed, new, same)]
     written = write_files(files, check_mode=False)
     written.restore(files)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"changed": "before\n", "same": "after\n"}
 
 
-def test_sshd_is_asked_for_every_account_that_may_come_and_for_one_that_may_not():
-    """Review findings 24 and 34: and for the port that they come to, since a Match block may name it."""
+def constant(name: str, **variables):
+    """A constant of the role's vars/main.yml, templated with these variables."""
     loader = DataLoader()
-    variables = loader.load_from_file(str(REPOSITORY / "roles/host/vars/main.yml"), trusted_as_template=True)
-    variables |= {"host_ssh_user": "debian", "host_ssh_users": ["alice"], "host_ssh_tcp_forwarding": False}
-    variables |= {"ansible_facts": {"resources": {"controller": "192.0.2.9", "ssh_port": 2222}}}
-    effective = Templar(loader, variables).template(variables["__host_ssh_effective"])
-    asked = {f"sshd -T -C host=grunnfjell,addr=192.0.2.9,lport=2222,user={user}" for user in ("alice", "debian", "nobody")}
-    assert set(effective["commands"]) == asked
+    constants = loader.load_from_file(str(REPOSITORY / "roles/host/vars/main.yml"), trusted_as_template=True)
+    return Templar(loader, constants | variables).template(constants[name])
+
+
+def test_sshd_is_asked_about_every_permitted_account_and_one_other():
+    """Review findings 24 and 34: with the port of the connection, which a Match block may name."""
+    inputs = {"host_ssh_user": "debian", "host_ssh_users": ["alice"], "host_ssh_tcp_forwarding": False}
+    facts = {"resources": {"controller": "192.0.2.9", "ssh_port": 2222}}
+    effective = constant("__host_ssh_effective", ansible_facts=facts, **inputs)
+    commands = {f"sshd -T -C host=grunnfjell,addr=192.0.2.9,lport=2222,user={user}" for user in ("alice", "debian", "nobody")}
+    assert set(effective["commands"]) == commands
     assert {"permitrootlogin no", "allowusers alice", "allowusers debian", "passwordauthentication no"} <= set(effective["lines"])
 
 
@@ -106,11 +102,8 @@ def test_sshd_is_asked_for_every_account_that_may_come_and_for_one_that_may_not(
         ([], ["ca-certificates", "chrony"], "chrony", ["ca-certificates", "chrony"]),
     ],
 )
-def test_a_time_client_that_the_image_brought_is_not_removed(installed, packages, client, needed):
-    """Review finding 25: to install systemd-timesyncd is to remove chrony."""
-    loader = DataLoader()
-    variables = loader.load_from_file(str(REPOSITORY / "roles/host/vars/main.yml"), trusted_as_template=True)
-    variables |= {"host_packages": packages, "ansible_facts": {"installed_packages": installed}}
-    templar = Templar(loader, variables)
-    assert templar.template(variables["__host_time_client"]) == client
-    assert sorted(templar.template(variables["__host_packages_needed"])) == needed
+def test_a_time_client_of_the_image_is_not_removed(installed, packages, client, needed):
+    """Review finding 25: installing systemd-timesyncd would remove chrony."""
+    variables = {"host_packages": packages, "ansible_facts": {"installed_packages": installed}}
+    assert constant("__host_time_client", **variables) == client
+    assert sorted(constant("__host_packages_needed", **variables)) == needed

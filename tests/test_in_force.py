@@ -1,22 +1,16 @@
-"""A file that was written is read by what runs, by this run or by the next. Review finding 4."""
+"""A service reads each written file, in this run or in the next. Review finding 4."""
 
-from __future__ import annotations
-
-import grp
-import os
-import pwd
 from pathlib import Path
 
 import pytest
+from accounts import GROUP, OWNER
 from ansible_collections.grunnfjell.platform.plugins.module_utils import in_force
 from ansible_collections.grunnfjell.platform.plugins.module_utils.whole_files import Invalid
 from ansible_collections.grunnfjell.platform.plugins.modules import managed_files
 
-OWNER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
-
 
 class Host:
-    """A directory with a configuration, and a daemon that copies the configuration when it is reloaded."""
+    """A directory with a configuration, and a daemon that copies it when it is reloaded."""
 
     def __init__(self, home: Path) -> None:
         self.conf, self.daemon, self.broken = home / "conf", home / "daemon", home / "broken"
@@ -52,7 +46,7 @@ def test_a_written_file_is_read_once(host):
     assert host.reloads == 1
 
 
-def test_a_reader_that_failed_is_asked_again_by_the_next_run(host):
+def test_a_reload_that_failed_is_repeated_by_the_next_run(host):
     host.run()
     host.content = "newer"
     host.broken.touch()
@@ -66,7 +60,7 @@ def test_a_reader_that_failed_is_asked_again_by_the_next_run(host):
 
 
 def test_final_files_on_a_host_without_a_record_are_read(host):
-    """As a former release of the kit left them when its run was cut off."""
+    """An earlier release of the kit left them when its run was interrupted."""
     host.conf.write_text("new")
     host.conf.chmod(0o644)
     host.daemon.write_text("old")
@@ -74,8 +68,8 @@ def test_final_files_on_a_host_without_a_record_are_read(host):
     assert host.daemon.read_text() == "new"
 
 
-def test_a_run_cut_off_while_it_puts_a_strangers_edit_right_is_completed(host):
-    """The record is of the very content that the file gets back; only its removal tells that somebody read another one."""
+def test_an_interrupted_run_that_was_undoing_a_manual_edit_is_completed(host):
+    """The record has the content that the file gets back; only its removal shows that another content was read."""
     host.run()
     host.conf.write_text("edited by hand")
     host.daemon.write_text("edited by hand")
@@ -87,7 +81,7 @@ def test_a_run_cut_off_while_it_puts_a_strangers_edit_right_is_completed(host):
     assert host.daemon.read_text() == "new"
 
 
-def test_a_file_refused_beside_one_that_was_written_keeps_nobody_from_reading_that_one(host):
+def test_a_refused_file_does_not_keep_the_previous_content_from_being_read(host):
     host.validate = "true %s"
     host.run()
     host.content, host.validate = "refused", "false %s"
@@ -97,7 +91,7 @@ def test_a_file_refused_beside_one_that_was_written_keeps_nobody_from_reading_th
     assert host.run()["written"] == [] and host.daemon.read_text() == "new"
 
 
-def test_check_mode_predicts_and_has_nothing_read(host):
+def test_check_mode_predicts_and_reloads_nothing(host):
     assert host.run(check_mode=True)["applied"] == [str(host.conf)]
     assert not host.conf.exists() and not host.daemon.exists() and not in_force.RECORDS.exists()
     host.run()
@@ -111,7 +105,7 @@ def test_one_command_runs_once_for_all_of_its_files(host, tmp_path):
     assert all(in_force.is_read(reader) for reader in readers)
 
 
-def test_what_another_file_overrules_is_refused_by_name_and_not_reloaded(host):
+def test_a_setting_that_another_file_overrides_is_refused_by_name_and_not_reloaded(host):
     """Review finding 24: sshd_config without Include, or with a Match block."""
     host.effective = {"commands": ["echo passwordauthentication yes"], "lines": ["passwordauthentication no"], "hint": "Edit it."}
     with pytest.raises(in_force.NotInForce) as refused:
@@ -119,7 +113,7 @@ def test_what_another_file_overrules_is_refused_by_name_and_not_reloaded(host):
     assert "says `passwordauthentication no`, but" in str(refused.value)
     assert "answers `passwordauthentication yes`. Edit it. Nothing was reloaded." in str(refused.value)
     assert host.reloads == 0
-    # As long as it is so, and once it is mended.
+    # Until it is corrected.
     with pytest.raises(in_force.NotInForce):
         host.run()
     host.effective["commands"] = ["echo passwordauthentication no"]
@@ -127,29 +121,29 @@ def test_what_another_file_overrules_is_refused_by_name_and_not_reloaded(host):
 
 
 @pytest.fixture
-def asked(host) -> Host:
-    """A daemon that says what it has read."""
+def queried(host) -> Host:
+    """A daemon that shows what it has read."""
     host.running = {"command": f"cat - {host.daemon}", "input": "show\n", "line": "new", "seconds": 1, "hint": "Restart it."}
     return host
 
 
-def test_a_service_that_can_be_asked_is_asked_and_needs_no_record(asked):
-    assert asked.run(check_mode=True)["applied"] == [str(asked.conf)]
-    asked.run()
-    assert asked.run()["changed"] is False and asked.reloads == 1
+def test_a_service_that_can_be_queried_needs_no_record(queried):
+    assert queried.run(check_mode=True)["applied"] == [str(queried.conf)]
+    queried.run()
+    assert queried.run()["changed"] is False and queried.reloads == 1
     assert not list(in_force.RECORDS.iterdir())
-    asked.daemon.write_text("restarted with something else")
-    assert asked.run(check_mode=True)["applied"] == [str(asked.conf)]
-    asked.run()
-    assert asked.daemon.read_text() == "new" and asked.reloads == 2
+    queried.daemon.write_text("restarted with something else")
+    assert queried.run(check_mode=True)["applied"] == [str(queried.conf)]
+    queried.run()
+    assert queried.daemon.read_text() == "new" and queried.reloads == 2
 
 
-def test_a_service_that_did_not_read_its_file_is_not_believed(asked):
-    asked.running["line"] = "newer"
+def test_a_service_that_still_shows_the_old_content_after_a_reload_is_an_error(queried):
+    queried.running["line"] = "newer"
     with pytest.raises(in_force.NotInForce, match=r"ran, but after 1 s what runs has not read .*Restart it\."):
-        asked.run()
+        queried.run()
 
 
-def test_a_service_that_is_not_installed_has_read_nothing(asked):
-    asked.running["command"] = "/nonexistent/client"
-    assert asked.run(check_mode=True)["applied"] == [str(asked.conf)]
+def test_a_service_that_is_not_installed_has_read_nothing(queried):
+    queried.running["command"] = "/nonexistent/client"
+    assert queried.run(check_mode=True)["applied"] == [str(queried.conf)]

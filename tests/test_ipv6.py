@@ -1,4 +1,4 @@
-"""A fleet by IPv6: addresses stand in brackets before a port, and count by what they are and not by how they are spelt.
+"""A fleet by IPv6: addresses are in brackets before a port, and count by their value, not their spelling.
 
 Review finding 18.
 """
@@ -23,7 +23,7 @@ def test_a_broker_is_found_by_the_port_of_its_address():
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "same"),
+    ("first", "second", "same"),
     [
         ("fd00::11", "fd00:0:0:0:0:0:0:11", True),
         ("FD00::11", "fd00::11", True),
@@ -33,42 +33,40 @@ def test_a_broker_is_found_by_the_port_of_its_address():
         ("10.0.0.1", None, False),
     ],
 )
-def test_an_address_is_one_however_it_is_spelt(one, other, same):
-    assert same_address(one, other) is same
+def test_spellings_of_an_address_are_the_same_address(first, second, same):
+    assert same_address(first, second) is same
 
 
 def fleet(**addresses: str) -> Fleet:
     return Fleet({name: Host(name, frozenset({"rabbitmq"}), (), address) for name, address in addresses.items()}, {})
 
 
-def test_a_host_is_found_and_told_from_others_by_its_address_in_any_spelling():
-    one = fleet(broker1="fd00::11", web1="fd00::41")
-    assert one.at("fd00:0::11", one.hosts["web1"]) is one.hosts["broker1"]
-    one.hosts["broker1"].inputs["rabbitmq_listeners_ssl"] = ["[fd00:0::11]:5671"]
-    assert accepts(one.hosts["broker1"], "rabbitmq", "fd00::11", 5671)
+def test_a_host_is_found_by_any_spelling_of_its_address():
+    two_hosts = fleet(broker1="fd00::11", web1="fd00::41")
+    broker1 = two_hosts.hosts["broker1"]
+    assert two_hosts.at("fd00:0::11", two_hosts.hosts["web1"]) is broker1
+    broker1.inputs["rabbitmq_listeners_ssl"] = ["[fd00:0::11]:5671"]
+    assert accepts(broker1, "rabbitmq", "fd00::11", 5671)
     assert list(one_machine_twice(fleet(broker1="fd00::11", broker2="fd00:0::11")))
 
 
 @pytest.mark.parametrize("text", ["[fd00::41]:8000", "fd00::41:8000"])
-def test_the_port_is_what_follows_the_last_colon(text):
+def test_the_port_follows_the_last_colon(text):
     assert split_place(text) == ("fd00::41", 8000)
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888"])
 def test_a_public_address_may_be_waived_with_a_reason(address):
-    one = fleet(broker1=address)
-    (sentence,) = addresses_for_others(one)
+    public = fleet(broker1=address)
+    (sentence,) = addresses_for_others(public)
     assert "a public address" in sentence and "topology_waivers: {public_address: <reason>}" in sentence
-    one.hosts["broker1"].inputs["topology_waivers"] = {"public_address": "the provider has no private network"}
-    assert list(addresses_for_others(one)) == []
+    public.hosts["broker1"].inputs["topology_waivers"] = {"public_address": "the provider has no private network"}
+    assert list(addresses_for_others(public)) == []
 
 
-def test_a_broker_s_listener_is_written_without_the_brackets_that_rabbitmq_does_not_read():
+def test_the_listeners_of_a_broker_are_written_without_brackets_which_rabbitmq_does_not_read():
     template = (ROOT / "roles/rabbitmq/templates/etc/rabbitmq/rabbitmq.conf.j2").read_text()
     head = template[: template.index("ssl_options")]
-    text = (
-        jinja2.Environment(trim_blocks=True)
-        .from_string(head)
-        .render(rabbitmq_listeners_ssl=["[fd00::11]:5671", "10.0.0.11:5671"])
-    )
+    listeners = ["[fd00::11]:5671", "10.0.0.11:5671"]
+    text = jinja2.Environment(trim_blocks=True).from_string(head).render(rabbitmq_listeners_ssl=listeners)
     assert text.split()[-6:] == ["listeners.ssl.1", "=", "fd00::11:5671", "listeners.ssl.2", "=", "10.0.0.11:5671"]

@@ -1,6 +1,4 @@
-"""Who may import whom. A package may import what is below it in the order of docs/architecture.md, never what is above."""
-
-from __future__ import annotations
+"""A package may import only packages below it in the order of docs/architecture.md."""
 
 import ast
 from collections.abc import Iterator
@@ -18,20 +16,20 @@ ROWS = [
     {"plugins.plugin_utils.sizing"},
     {"plugins.plugin_utils.fleet"},
 ]
-# What runs on a host knows nothing of the control node.
+# Code of the hosts does not import code of the control node.
 HOST_ROWS = [{"plugins.modules"}, {"plugins.module_utils"}]
 # The collection never imports what tests it.
 ABOVE = {"lab", "molecule", "tests"}
 
 
 def package_of(module: str) -> str:
-    """The package whose row counts: of plugin_utils its part, of everything else the folder below plugins."""
+    """The package that has a row: a part of plugin_utils, or a folder of plugins."""
     parts = module.split(".")
     return ".".join(parts[:3] if parts[:2] == ["plugins", "plugin_utils"] else parts[:2])
 
 
 def imports(path: Path, root: Path = ROOT) -> Iterator[tuple[int, str]]:
-    """Line and absolute module, from the repository's root, of each import of the kit's own code."""
+    """Line and module, from the root of the repository, of each import of the kit's code."""
     package = path.relative_to(root).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):
@@ -50,7 +48,7 @@ def imports(path: Path, root: Path = ROOT) -> Iterator[tuple[int, str]]:
 
 def violations(root: Path = ROOT) -> list[str]:
     """A sentence for each import that goes up or sideways."""
-    found = []
+    sentences = []
     for rows in (ROWS, HOST_ROWS):
         rank = {package: number for number, row in enumerate(rows) for package in row}
         for package in rank:
@@ -58,8 +56,8 @@ def violations(root: Path = ROOT) -> list[str]:
                 for line, module in imports(path, root):
                     target = package_of(module)
                     if target != package and rank.get(target, -1) <= rank[package]:
-                        found.append(f"{path.relative_to(root)}:{line} imports {module}, which is not below {package}")
-    return found
+                        sentences.append(f"{path.relative_to(root)}:{line} imports {module}, which is not below {package}")
+    return sentences
 
 
 def test_every_import_goes_down() -> None:
@@ -67,7 +65,7 @@ def test_every_import_goes_down() -> None:
 
 
 def test_every_package_has_its_row() -> None:
-    """A new folder of Python under plugins/ has to be given its place here."""
+    """A new package under plugins/ needs a row here."""
     packages = {package_of(".".join(path.relative_to(ROOT).parent.parts)) for path in (ROOT / "plugins").rglob("*.py")}
     assert packages - {"plugins.plugin_utils"} == set().union(*ROWS, *HOST_ROWS)
 
@@ -83,21 +81,19 @@ def test_every_package_has_its_row() -> None:
         ("plugins/action/topology.py", "import lab.machine"),
     ],
 )
-def test_an_import_that_goes_up_is_found(tmp_path: Path, file: str, line: str) -> None:
-    path = tmp_path / file
-    path.parent.mkdir(parents=True)
-    path.write_text(f"{line}\n")
+def test_an_import_that_goes_up_is_found(tmp_path: Path, write, file: str, line: str) -> None:
+    write(file, f"{line}\n")
     assert len(violations(tmp_path)) == 1
 
 
-def test_nobody_bends_the_import_path() -> None:
-    """`make setup` links the checkout where Python looks; a program that reaches past that breaks in the artifact."""
-    bent = ("sys.path." + "insert", "sys.path." + "append", "__path__." + "append")
-    found = [
+def test_no_code_changes_the_import_path() -> None:
+    """`make setup` links the checkout into Python's path; code that changes the path would break in the artifact."""
+    words = ("sys.path." + "insert", "sys.path." + "append", "__path__." + "append")
+    changes = [
         f"{path.relative_to(ROOT)}: {word}"
         for top in ("plugins", "lab", "molecule", "tests", "roles", "examples")
         for path in (ROOT / top).rglob("*.py")
-        for word in bent
+        for word in words
         if word in path.read_text(encoding="utf-8")
     ]
-    assert found == []
+    assert changes == []

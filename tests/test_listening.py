@@ -1,12 +1,8 @@
-"""Where a server listens, out of the kernel's tables. Review finding 15."""
-
-from __future__ import annotations
+"""Where a server listens, from the tables of the kernel. Review finding 15."""
 
 import socket
 
 import pytest
-
-# Modules import their helper as Ansible names it on a host.
 from ansible_collections.grunnfjell.platform.plugins.module_utils import listening
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -25,7 +21,7 @@ REST = " 00000000:00000000 00:00000000 00000000 0 0 1\n"
         ("localhost,fd00::22", ["fd00::22"]),
     ],
 )
-def test_an_address_is_deaf_where_nothing_listens_at_the_port(tmp_path, monkeypatch, wanted, deaf):
+def test_an_address_is_deaf_if_nothing_listens_on_the_port(tmp_path, monkeypatch, wanted, deaf):
     monkeypatch.setattr(listening, "has", lambda item: True)
     four, six = tmp_path / "tcp", tmp_path / "tcp6"
     # 127.0.0.1 and 10.0.0.22 listen at 5432; 10.0.0.21 at another port, and as a client's connection (01).
@@ -40,7 +36,7 @@ def test_an_address_is_deaf_where_nothing_listens_at_the_port(tmp_path, monkeypa
     assert listening.deaf_addresses(wanted, 5432, (str(four), str(six))) == deaf
 
 
-def test_this_kernels_own_tables_are_read_and_what_the_host_does_not_have_is_not_asked_for():
+def test_the_tables_of_this_kernel_are_read_without_addresses_of_other_hosts():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert listening.listening(port) == {"127.0.0.1"}

@@ -1,6 +1,4 @@
-"""The harness of the mutants: what counts as caught, and what a fault leaves behind. Review finding H5."""
-
-from __future__ import annotations
+"""The harness of the mutants: what counts as caught, and what a fault leaves on the hosts. Review finding H5."""
 
 import json
 import subprocess
@@ -24,7 +22,7 @@ PASSED, FAILED, NONE = Answer("passed"), Answer("failed", "assert 1 == 2"), Answ
 
 ASKED = """
 import pytest
-from helper import lost, one
+from helper import lost, only
 
 @pytest.fixture
 def broken():
@@ -42,7 +40,7 @@ def test_fails(): pytest.fail("it may not")
 def test_expects_a_refusal():
     with pytest.raises(OSError): pass
 def test_counts_what_it_unpacks(): (sentence,) = []
-def test_in_a_helper_that_unpacks(): one([])
+def test_in_a_helper_that_unpacks(): only([])
 def test_loses_its_connection(): lost()
 def test_has_a_broken_fixture(broken): pass
 def test_has_a_fixture_that_breaks_afterwards(broken_afterwards): pass
@@ -53,7 +51,7 @@ def test_asserts_on(): pass
 """
 HELPER = """
 def lost(): raise RuntimeError("ssh: connection closed")
-def one(items): (item,) = items
+def only(items): (item,) = items
 """
 VERDICTS = {
     "test_passes": "passed",
@@ -76,17 +74,8 @@ VERDICTS = {
 def report_of(directory: Path, test: str) -> str:
     (directory / "test_asked.py").write_text(test)
     (directory / "helper.py").write_text(HELPER)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--rootdir=.",
-        "--junitxml=report.xml",
-        "test_asked.py",
-    ]
+    options = ["-q", "-p", "no:cacheprovider", "--rootdir=.", "--junitxml=report.xml"]
+    command = [sys.executable, "-m", "pytest", *options, "test_asked.py"]
     subprocess.run(command, cwd=directory, capture_output=True, check=False)
     return (directory / "report.xml").read_text()
 
@@ -102,8 +91,8 @@ def test_only_an_assertion_of_the_named_test_is_a_failure(report, name, verdict)
 
 
 def test_a_test_that_cannot_be_imported_has_failed_nothing(tmp_path):
-    said = answer(report_of(tmp_path, "import nothing_of_this_name\ndef test_passes(): pass"), "test_asked.py::test_passes")
-    assert said.verdict == "none" and "collection failure" in said.message
+    result = answer(report_of(tmp_path, "import nothing_of_this_name\ndef test_passes(): pass"), "test_asked.py::test_passes")
+    assert result.verdict == "none" and "collection failure" in result.message
 
 
 def test_a_pytest_that_wrote_no_report_has_failed_nothing():
@@ -112,7 +101,7 @@ def test_a_pytest_that_wrote_no_report_has_failed_nothing():
 
 @dataclass
 class Rehearsed:
-    """A scratch copy whose converges and answers are given, each in turn; `did` is what was done, and whether broken."""
+    """A scratch copy with prepared results of converges and tests; `did`: the actions, each on a fault or a sound role."""
 
     brings: list[bool]
     answers: list[Answer]
@@ -155,19 +144,19 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_fault_is_caught_by_its_test_or_by_the_sentence_foreseen_and_nothing_else(case):
+def test_only_its_test_or_the_expected_refusal_catches_a_fault(case):
     fault, brings, answers, output, caught = CASES[case]
     verdict = try_fault(Rehearsed(list(brings), list(answers), output), fault)
     assert verdict.caught == caught and bool(verdict.by) >= caught
 
 
-def test_the_sound_role_is_brought_and_asked_after_each_fault():
+def test_after_each_fault_the_sound_role_is_converged_and_tested():
     hosts = Rehearsed([True] * 3, [FAILED, FAILED, PASSED])
     assert try_fault(hosts, FAULT).rebuilt
     assert hosts.did == ["bring fault", "ask fault", "bring sound", "ask sound", "bring blank sound", "ask sound"]
 
 
-def test_a_survivor_shows_all_that_a_person_needs(capsys):
+def test_a_missed_fault_is_printed_with_its_details(capsys):
     try_fault(Rehearsed([True, True], [PASSED, PASSED]), FAULT)
     printed = capsys.readouterr().out
     for part in ("MISSED", "the fault's words", FAULT.file, "'right'", "'wrong'", FAULT.test, "what the test printed"):
@@ -189,14 +178,14 @@ def copied(tmp_path, monkeypatch):
     return scratch.Scratch(faults.UNIT)
 
 
-def test_what_runs_in_the_copy_imports_the_copy(copied):
-    """The collection that .venv holds is the sound one: no fault would ever be met."""
-    import_it = "import ansible_collections.grunnfjell.platform.plugins.plugin_utils.value as value; print(value.VALUE)"
+def test_commands_in_the_copy_import_the_copy(copied):
+    """The collection in .venv is the sound one, which would hide every fault."""
+    script = "import ansible_collections.grunnfjell.platform.plugins.plugin_utils.value as value; print(value.VALUE)"
     fault = Fault("", "plugins/plugin_utils/value.py", "right", "wrong", "")
     for _ in range(2):  # each within a second, and no version longer than the other
-        assert copied.run(sys.executable, "-c", import_it).output == "right\n"
+        assert copied.run(sys.executable, "-c", script).output == "right\n"
         with copied.broken(fault):
-            assert copied.run(sys.executable, "-c", import_it).output == "wrong\n"
+            assert copied.run(sys.executable, "-c", script).output == "wrong\n"
     assert (scratch.REPOSITORY / fault.file).read_text() == "VALUE = 'right'\n"
 
 
@@ -214,7 +203,7 @@ def test_a_fault_fits_exactly_once():
             faults.mutate(text, FAULT)
 
 
-def test_a_test_that_is_missing_or_not_alone_is_refused(tmp_path):
+def test_a_missing_or_ambiguous_test_is_refused(tmp_path):
     tests = tmp_path / "molecule/x/tests"
     tests.mkdir(parents=True)
     (tests / "test_one.py").write_text("def test_right_or_not(): ...")
@@ -243,13 +232,13 @@ def test_the_record_has_the_commit_the_date_and_the_figures_of_each_role(tmp_pat
     assert entry["date"] and [fault["caught_by"] for fault in entry["faults"]] == ["assert 1 == 2", None]
 
 
-def test_every_fault_has_its_turn_in_a_share():
-    asked = faults.faults_of(faults.UNIT)
-    shares = [program.in_turn(asked, f"{number:x}", 8) for number in range(8)]
-    assert sorted(fault.fault for share in shares for fault in share) == sorted(fault.fault for fault in asked)
-    assert program.in_turn(asked, "c0ffee", 1) == asked
+def test_every_fault_belongs_to_one_share():
+    unit_faults = faults.faults_of(faults.UNIT)
+    shares = [program.in_turn(unit_faults, f"{number:x}", 8) for number in range(8)]
+    assert sorted(fault.fault for share in shares for fault in share) == sorted(fault.fault for fault in unit_faults)
+    assert program.in_turn(unit_faults, "c0ffee", 1) == unit_faults
 
 
-def test_every_role_has_its_turn_in_the_rotation():
+def test_every_role_occurs_in_the_rotation():
     roles = faults.roles()
     assert {program.in_rotation(roles, f"{number:x}") for number in range(len(roles))} == set(roles)

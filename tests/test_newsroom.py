@@ -1,6 +1,4 @@
-"""The example application's own judgement: keys, tokens, paths, files, settings. No host, and none of its dependencies."""
-
-from __future__ import annotations
+"""The parts of the example application without dependencies: keys, tokens, paths, files, settings."""
 
 import os
 import shutil
@@ -18,7 +16,7 @@ TOKEN = "0123456789abcdef"
 KEY = "01a20d2b-3cd1-798c-885a-1eb797deb2e0"
 
 
-def test_a_key_carries_the_moment_of_acceptance():
+def test_a_key_contains_the_time_of_acceptance():
     key = keys.new_key(now=1_795_517_974.123)
     assert keys.is_key(key)
     assert keys.accepted_at(key) == datetime.fromtimestamp(1_795_517_974.123, UTC)
@@ -35,7 +33,7 @@ def test_keys_of_one_moment_differ():
 
 
 @pytest.mark.parametrize("text", ["", "x", KEY.upper(), KEY + "\n", "../" + KEY, KEY.replace("-", ""), KEY.replace("-7", "-4")])
-def test_what_is_no_key_is_known(text):
+def test_invalid_keys_are_recognised(text):
     assert not keys.is_key(text)
 
 
@@ -54,22 +52,22 @@ def test_what_is_no_key_is_known(text):
         ("Bearer blåbær", False),
     ],
 )
-def test_only_the_token_opens(header, allowed):
+def test_only_the_token_is_accepted(header, allowed):
     assert auth.allows(header, TOKEN) is allowed
 
 
-def test_the_header_that_workers_send_opens():
+def test_the_header_of_workers_is_accepted():
     assert auth.allows(auth.header(TOKEN)["Authorization"], TOKEN)
 
 
 @given(key=st.text(), name=st.text())
-def test_no_name_leads_out_of_the_folder(key, name):
+def test_no_path_leads_out_of_the_folder(key, name):
     with pytest.raises(FileNotFoundError):
         files.Store(Path("/srv")).path(key, name)
 
 
 @pytest.mark.parametrize("name", ["../upload", "upload/..", "", ".", "/etc/passwd", "video.mp4\x00"])
-def test_a_key_with_a_strange_name_leads_nowhere(name):
+def test_an_invalid_name_is_not_found(name):
     with pytest.raises(FileNotFoundError):
         files.Store(Path("/srv")).path(KEY, name)
 
@@ -84,18 +82,18 @@ def test_a_name_keeps_its_first_content(tmp_path):
     assert not list(store.incoming.iterdir())
 
 
-def test_what_failed_midway_leaves_nothing(tmp_path):
+def test_an_upload_that_fails_leaves_nothing(tmp_path):
     store = files.Store(tmp_path)
     with pytest.raises(files.TooLarge), store.receive() as received:
         files.write([b"x" * 10, b"x"], received, limit=10)
     assert not list(store.incoming.iterdir())
 
 
-def test_exactly_the_limit_is_taken(tmp_path):
+def test_exactly_the_limit_is_accepted(tmp_path):
     assert files.write([b"x" * 10], tmp_path / "file", limit=10) == 10
 
 
-def test_a_forgotten_job_is_gone(tmp_path):
+def test_a_forgotten_job_is_removed(tmp_path):
     store = files.Store(tmp_path)
     with store.receive() as received:
         store.keep(received, KEY, files.UPLOAD)
@@ -103,7 +101,7 @@ def test_a_forgotten_job_is_gone(tmp_path):
     assert not store.path(KEY, files.UPLOAD).parent.exists()
 
 
-def test_sweeping_takes_only_what_is_old(tmp_path):
+def test_sweeping_removes_only_old_folders(tmp_path):
     for name, age in (("old", 100), ("new", 0)):
         folder = tmp_path / name
         folder.mkdir()
@@ -130,7 +128,7 @@ def test_the_environment_decides():
         ({"NEWSROOM_TOKEN": TOKEN, "NEWSROOM_FFMPEG_THREADS": "0"}, "NEWSROOM_FFMPEG_THREADS"),
     ],
 )
-def test_an_environment_that_does_not_fit_is_refused_by_name(environment, named):
+def test_an_invalid_setting_is_refused_by_name(environment, named):
     with pytest.raises(settings.SettingsError, match=named):
         settings.load(environment)
 
@@ -142,7 +140,7 @@ def test_the_token_is_in_no_message():
 
 
 @pytest.mark.parametrize(
-    ("ended", "stderr", "error", "said"),
+    ("status", "stderr", "error", "message"),
     [
         (1, "[mov @ 0x1] moov atom not found\nu: Invalid data found\n", media.NotPlayable, "Invalid data found"),
         (1, "Format not on whitelist 'mov'\n/srv/u: Invalid argument\n", media.NotPlayable, "not taken"),
@@ -158,18 +156,18 @@ def test_the_token_is_in_no_message():
         (-9, "", media.OutOfMemory, "-9"),
     ],
 )
-def test_a_bad_upload_and_a_bad_moment_are_told_apart(monkeypatch, ended, stderr, error, said):
-    """Review finding 27. The host's trouble ended as the video's: failed for good, though the next host could do it."""
+def test_invalid_videos_and_failures_of_the_host_are_distinguished(monkeypatch, status, stderr, error, message):
+    """Review finding 27. A failure of the host failed the job for good, though another host could do it."""
 
     def run(command, **_):
-        return subprocess.CompletedProcess(command, ended, "", stderr)
+        return subprocess.CompletedProcess(command, status, "", stderr)
 
     monkeypatch.setattr(subprocess, "run", run)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         media.probe(Path("/srv/u"))
 
 
-def test_a_file_without_a_picture_is_no_video(monkeypatch):
+def test_a_file_without_a_picture_is_not_a_video(monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0, '{"format": {}}', ""))
     with pytest.raises(media.NotPlayable, match="no moving picture"):
         media.probe(Path("/srv/u"))
@@ -190,8 +188,8 @@ def test_a_video_is_made_within_the_bounds(film, tmp_path):
     assert media.probe(tmp_path / "video.mp4").width == 320
 
 
-def test_a_picture_that_would_take_gigabytes_is_no_video(film, tmp_path, monkeypatch):
-    """Review finding 28. By the size that its header announces; ffmpeg itself refuses to decode it, whatever ffprobe was told."""
+def test_a_picture_that_would_need_gigabytes_is_not_a_video(film, tmp_path, monkeypatch):
+    """Review finding 28. By the size in its header; ffmpeg refuses to decode it, whatever ffprobe reports."""
     assert media.CAUTIOUS[-2:] == ["-max_pixels", str(64 * 1024 * 1024)]
     monkeypatch.setattr(media, "MAX_PIXELS", 320 * 240 - 1)
     with pytest.raises(media.NotPlayable, match="too large: 320 × 240"):
@@ -201,8 +199,8 @@ def test_a_picture_that_would_take_gigabytes_is_no_video(film, tmp_path, monkeyp
         media.make_video(film, tmp_path / "video.mp4", threads=1)
 
 
-def test_ffmpeg_gets_no_more_memory_than_its_bound(film, tmp_path, monkeypatch):
-    """Review finding 28. Refused memory is told apart from a video that cannot be read."""
+def test_ffmpeg_gets_no_more_memory_than_its_limit(film, tmp_path, monkeypatch):
+    """Review finding 28. Refused memory is distinguished from an unreadable video."""
     prlimit, _, *rest = media.BOUNDED
     monkeypatch.setattr(media, "BOUNDED", [prlimit, f"--as={300 * 1024**2}", *rest])
     huge = tmp_path / "huge.mp4"

@@ -1,6 +1,4 @@
-"""newsroom's probe: a film that is one, and a sentence for each way in which a job may not come back."""
-
-from __future__ import annotations
+"""newsroom's probe: its film is a video, and each reason why a job does not return is a sentence."""
 
 import os
 import struct
@@ -9,22 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_newsroom_web import APPLICATION, TOKEN, Server, environment, serve
-
-__all__ = ["environment"]  # the fixture, for pytest to find
-
 from newsroom import probe
+from newsroom_server import APPLICATION, TOKEN, Server, serve
 
 
 def chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
     while body:
         name, size = body[:4], struct.unpack("<I", body[4:8])[0]
-        assert len(body) >= 8 + size, f"{name!r} says that it is longer than it is"
+        assert len(body) >= 8 + size, f"{name!r} is shorter than its header says"
         yield name, body[8 : 8 + size]
         body = body[8 + size + size % 2 :]
 
 
-def test_the_film_is_an_avi_with_as_many_pictures_as_it_says() -> None:
+def test_the_film_is_an_avi_with_as_many_pictures_as_its_header_says() -> None:
     ((name, riff),) = chunks(probe.film())
     assert (name, riff[:4]) == (b"RIFF", b"AVI ")
     header, movie = (body for name, body in chunks(riff[4:]))
@@ -46,13 +41,13 @@ def run(environment: Path, port: int, *arguments: str) -> subprocess.CompletedPr
     return subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False, cwd="/")
 
 
-def test_a_job_that_nobody_works_on_is_given_up_in_time(environment: Path, server: Server) -> None:
+def test_the_probe_gives_up_a_job_that_no_worker_takes(environment: Path, server: Server) -> None:
     done = run(environment, server.port, "--deadline=1")
     assert done.returncode == 1 and done.stdout == ""
     assert "was accepted, and after 1 s it is" in done.stderr, done.stderr
     assert any(name.endswith("/upload") for name in server.stored()), "the film never reached the producer"
 
 
-def test_a_producer_that_is_not_there_is_named(environment: Path) -> None:
+def test_a_producer_that_does_not_answer_is_named(environment: Path) -> None:
     done = run(environment, 1)
     assert done.returncode == 1 and "http://127.0.0.1:1 does not answer" in done.stderr, done.stderr

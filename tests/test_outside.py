@@ -1,6 +1,4 @@
-"""Servers that a host is set up to use: read from its own settings, and refused where its firewall would shut them."""
-
-from pathlib import Path
+"""Servers that a host uses: read from its settings, and refused where its firewall would block them."""
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils.outside import (
@@ -18,54 +16,49 @@ OTHER = "https" + "://u:p@other.test:8443/x/"
 PROXY = "http" + "://proxy.test:3128"
 
 
-def write(root: Path, path: str, text: str) -> None:
-    (root / path).parent.mkdir(parents=True, exist_ok=True)
-    (root / path).write_text(text)
-
-
 def host_with(targets: str = "", dump: str = "", states: str = ""):
     answers = {"apt-get": targets, "apt-config": dump, "systemctl": states}
     return lambda *argv: answers[argv[0]]
 
 
-def servers(found: list[dict]) -> set[tuple[str, int, str, bool]]:
-    return {(one["address"], one["port"], one["file"], one["direct"]) for one in found}
+def fields(servers: list[dict]) -> set[tuple[str, int, str, bool]]:
+    return {(server["address"], server["port"], server["file"], server["direct"]) for server in servers}
 
 
-def test_package_sources_are_those_that_apt_itself_reads(tmp_path):
+def test_package_sources_are_those_that_apt_itself_reads(tmp_path, write):
     """Review finding 23: Debian's cloud images keep their servers in a list of mirrors."""
-    write(tmp_path, "etc/apt/mirrors/debian.list", f"# ours\n{MIRROR}\tpriority:1\n\n{OTHER}\n")
+    write("etc/apt/mirrors/debian.list", f"# ours\n{MIRROR}\tpriority:1\n\n{OTHER}\n")
     targets = "mirror+file:/etc/apt/mirrors/debian.list/ /etc/apt/sources.list.d/debian.sources:1\n"
     targets += f"{OTHER} /etc/apt/sources.list.d/x.list:2\nfile:/srv/packages/ /etc/apt/sources.list:1\n"
-    found = apt_sources(tmp_path, host_with(targets))
-    assert servers(found) == {
+    servers = apt_sources(tmp_path, host_with(targets))
+    assert fields(servers) == {
         ("mirror.test", 80, "/etc/apt/mirrors/debian.list", True),
         ("other.test", 8443, "/etc/apt/mirrors/debian.list", True),
         ("other.test", 8443, "/etc/apt/sources.list.d/x.list", True),
     }
-    assert "u:p" not in str(found)
+    assert "u:p" not in str(servers)
 
 
-def test_behind_a_proxy_the_host_goes_to_the_proxy_alone(tmp_path):
-    """https takes the proxy of http unless it has one, and DIRECT is none."""
+def test_behind_a_proxy_the_host_uses_only_the_proxy(tmp_path):
+    """https takes the proxy of http unless it has one, and DIRECT is not a proxy."""
     targets = f"{MIRROR} a:1\n{OTHER} a:2\n"
-    found = servers(apt_sources(tmp_path, host_with(targets, f'Acquire::http::Proxy "{PROXY}";\n')))
-    assert found == {("mirror.test", 80, "a", False), ("other.test", 8443, "a", False)} | {
-        ("proxy.test", 3128, "apt's Acquire::*::Proxy", True)
-    }
-    dump = f'Acquire::http::Proxy "{PROXY}";\nAcquire::http::Proxy::mirror.test "DIRECT";\nAcquire::https::Proxy "DIRECT";\n'
-    assert {one["address"] for one in apt_sources(tmp_path, host_with(targets, dump)) if one["direct"]} == {
+    dump = f'Acquire::http::Proxy "{PROXY}";\n'
+    assert fields(apt_sources(tmp_path, host_with(targets, dump))) == {
+        ("mirror.test", 80, "a", False), ("other.test", 8443, "a", False), ("proxy.test", 3128, "apt's Acquire::*::Proxy", True)
+    }  # fmt: skip
+    dump += 'Acquire::http::Proxy::mirror.test "DIRECT";\nAcquire::https::Proxy "DIRECT";\n'
+    assert {server["address"] for server in apt_sources(tmp_path, host_with(targets, dump)) if server["direct"]} == {
         "mirror.test", "other.test", "proxy.test"
     }  # fmt: skip
     assert apt_proxies("") == {}
 
 
 @pytest.mark.parametrize(
-    ("files", "environment", "found"),
+    ("files", "environment", "servers"),
     [
         ({}, {}, {("", 443, True)}),
         ({"etc/pip.conf": f"[global]\nindex-url = {OTHER}\n"}, {}, {("other.test", 8443, True)}),
-        # The strongest counts: of the user's file and the host's, of the environment and a file.
+        # The user's file overrides the host's, and the environment every file.
         ({"etc/pip.conf": f"[global]\nindex-url = {OTHER}\n", "root/.config/pip/pip.conf": f"[install]\nindex_url = {MIRROR}\n"},
          {}, {("mirror.test", 80, True)}),
         ({"root/.pip/pip.conf": f"[global]\nindex-url = {OTHER}\n"}, {"PIP_INDEX_URL": MIRROR}, {("mirror.test", 80, True)}),
@@ -76,25 +69,25 @@ def test_behind_a_proxy_the_host_goes_to_the_proxy_alone(tmp_path):
         ({"etc/pip.conf": "no section\n"}, {}, {("", 443, True)}),
     ],
 )  # fmt: skip
-def test_the_package_index_is_the_one_that_pip_would_use(tmp_path, files, environment, found):
-    """Review finding 23: its default is in no file, and ~/.config/pip is pip's present place."""
+def test_the_package_index_is_the_one_that_pip_would_use(tmp_path, write, files, environment, servers):
+    """Review finding 23: the default is in no file, and pip now reads ~/.config/pip."""
     for path, text in files.items():
-        write(tmp_path, path, text)
-    assert {(one["address"], one["port"], one["direct"]) for one in pip_sources(tmp_path, environment)} == found
+        write(path, text)
+    assert {(server["address"], server["port"], server["direct"]) for server in pip_sources(tmp_path, environment)} == servers
 
 
-def test_units_that_are_active_are_told_from_the_others():
+def test_active_units_are_told_from_the_others():
     assert active_units(["a", "b", "c"], host_with(states="inactive\nactive\nfailed\n")) == {"b"}
 
 
 def test_a_host_is_measured_whatever_it_lacks(tmp_path):
-    found = measured(tmp_path, lambda *argv: "")
-    assert found["resolvers"] == found["apt"] == found["time_servers"] == []
+    outside_servers = measured(tmp_path, lambda *argv: "")
+    assert outside_servers["resolvers"] == outside_servers["apt"] == outside_servers["time_servers"] == []
 
 
 # --- Refused ------------------------------------------------------------------------------------------------------------
 
-SEEN = {
+OBSERVED = {
     "resolvers": ["127.0.0.53", "198.51.100.2", "fe80::1%eth0"],
     "apt": [{"address": "mirror.test", "port": 80, "file": "/etc/apt/sources.list", "direct": True}],
     "pip": [{"address": "", "port": 443, "file": "pip's default", "direct": True}],
@@ -109,11 +102,11 @@ SITES = [
 ]
 
 
-def sentences(*without: str, roles: tuple[str, ...] = ("application",), seen: dict | None = None, **inputs) -> list[str]:
+def sentences(*without: str, roles: tuple[str, ...] = ("application",), observed: dict | None = None, **inputs) -> list[str]:
     sites = [site for site in SITES if site["name"] not in without]
-    one = Host("db1", frozenset({"firewall", *roles}), (), "10.0.0.1", inputs={"topology_places": sites, **inputs})
-    one.measured.update({"outside": SEEN | (seen or {})})
-    return list(outside.undeclared_servers(Fleet({"db1": one}, {})))
+    host = Host("db1", frozenset({"firewall", *roles}), (), "10.0.0.1", inputs={"topology_places": sites, **inputs})
+    host.measured.update({"outside": OBSERVED | (observed or {})})
+    return list(outside.undeclared_servers(Fleet({"db1": host}, {})))
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +119,7 @@ def test_a_host_whose_servers_are_declared_is_not_refused():
 
 
 @pytest.mark.parametrize(
-    ("site", "said", "line"),
+    ("site", "server", "line"),
     [
         ("resolver", "its resolver is 198.51.100.2",
          '{name: resolver-198-51-100-2, kind: resolver, addresses: [198.51.100.2], country: "??"}'),
@@ -137,14 +130,13 @@ def test_a_host_whose_servers_are_declared_is_not_refused():
         ("time", "its clock is set by time.test", '{name: time, kind: time_server, addresses: [time.test], country: "??"}'),
     ],
 )  # fmt: skip
-def test_a_server_that_no_site_declares_is_refused_with_the_line_to_add(site, said, line):
-    """Review finding 19: the firewall would shut it before the release is built."""
+def test_a_server_that_no_site_declares_is_refused_with_the_line_to_add(site, server, line):
+    """Review finding 19: the firewall would block it before the release is built."""
     sentence = "".join(sentences(site)[:1])
-    assert said in sentence and line in sentence and "topology_places" in sentence
+    assert server in sentence and line in sentence and "topology_places" in sentence
 
 
-def test_a_site_that_is_everywhere_holds_a_name_too():
-    """Whose addresses nobody knows here."""
+def test_a_site_that_covers_all_addresses_covers_names_too():
     everywhere = {"name": "all", "kind": "package_mirror", "addresses": ["0.0.0.0/0"], "country": "NO"}
     assert sentences(topology_places=[everywhere, *(site for site in SITES if site["name"] in ("resolver", "time"))]) == []
 
@@ -154,14 +146,14 @@ def test_only_a_host_that_builds_a_release_needs_an_index():
 
 
 def test_a_host_that_keeps_no_time_needs_no_time_server():
-    """A container's clock is its machine's."""
-    assert sentences("time", seen={"time_servers": []}, host_packages=["ca-certificates"]) == []
-    (sentence,) = sentences("time", seen={"time_servers": []}, host_packages=["systemd-timesyncd"])
+    """A container has the clock of its machine."""
+    assert sentences("time", observed={"time_servers": []}, host_packages=["ca-certificates"]) == []
+    (sentence,) = sentences("time", observed={"time_servers": []}, host_packages=["systemd-timesyncd"])
     assert "its clock needs a time server" in sentence
 
 
-def test_a_flow_declared_otherwise_counts_and_a_host_without_the_firewall_needs_none():
+def test_another_declared_flow_counts_and_a_host_without_the_firewall_needs_none():
     """A resolver or a proxy may be a host of the fleet, or a flow of topology_flows_extra."""
     extra = [{"to": "198.51.100.2", "ports": [53], "protocol": "udp", "reason": "x"}]
-    assert not [one for one in sentences("resolver", topology_flows_extra=extra) if "198.51.100.2" in one]
+    assert not [sentence for sentence in sentences("resolver", topology_flows_extra=extra) if "198.51.100.2" in sentence]
     assert sentences("resolver", "packages", "index", "time", firewall_state="absent") == []

@@ -1,7 +1,5 @@
 """Role pgbouncer without a host: descriptors, addresses, settings, and what needs a restart."""
 
-from __future__ import annotations
-
 import csv
 import io
 
@@ -16,7 +14,7 @@ counts = st.integers(min_value=1, max_value=20000)
 
 
 @given(counts, counts, st.integers(min_value=0, max_value=1000), st.integers(min_value=1, max_value=50))
-def test_every_client_and_every_pool_finds_a_descriptor(clients, size, reserve, pools):
+def test_every_client_and_every_pool_has_a_descriptor(clients, size, reserve, pools):
     limit = pgbouncer.pgbouncer_descriptors(clients, size, reserve, pools)
     needed = clients + (size + reserve) * pools
     assert needed < limit
@@ -24,25 +22,25 @@ def test_every_client_and_every_pool_finds_a_descriptor(clients, size, reserve, 
     assert limit & (limit - 1) == 0
 
 
-def test_the_articles_thousand_clients_get_two_thousand_descriptors():
+def test_a_thousand_clients_get_two_thousand_descriptors():
     assert pgbouncer.pgbouncer_descriptors(1000, 20, 5, 1) == 2048
-    # A little more of anything is no restart.
+    # A few more of anything need no restart.
     assert pgbouncer.pgbouncer_descriptors(1200, 40, 10, 4) == 2048
 
 
 @pytest.mark.parametrize("numbers", [(0, 20, 5, 1), (1000, 0, 5, 1), (1000, 20, -1, 1), (1000, 20, 5, 0)])
-def test_numbers_that_serve_nobody_are_refused(numbers):
+def test_numbers_below_their_minimum_are_refused(numbers):
     with pytest.raises(AnsibleFilterError, match="must be at least 1"):
         pgbouncer.pgbouncer_descriptors(*numbers)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.77.0.5", "192.168.1.1,127.0.0.1", ["10.0.0.1", "fd00::1"], ""])
-def test_loopback_and_private_addresses_are_welcome(address):
+def test_loopback_and_private_addresses_are_accepted(address):
     assert pgbouncer.pgbouncer_public_addresses(address) == []
 
 
 @pytest.mark.parametrize("address", ["*", "0.0.0.0", "::", "8.8.8.8", "db.example.org", "2a00:1450::1"])
-def test_everything_else_is_refused_even_beside_a_private_one(address):
+def test_any_other_address_is_refused_even_with_a_private_one(address):
     assert pgbouncer.pgbouncer_public_addresses(address) == [address]
     assert pgbouncer.pgbouncer_public_addresses(["127.0.0.1", address]) == [address]
 
@@ -58,26 +56,26 @@ def test_everything_else_is_refused_even_beside_a_private_one(address):
         ("db.example.org", "verify-ca"),
     ],
 )
-def test_clients_beyond_loopback_show_a_certificate(address, mode):
+def test_clients_beyond_loopback_need_a_certificate(address, mode):
     assert pgbouncer.pgbouncer_client_tls(address) == mode
     assert pgbouncer.pgbouncer_problems(address or "127.0.0.1", "verify-ca") == [] or address == "db.example.org"
-    told = pgbouncer.pgbouncer_problems(address, "disable")
-    assert any("plain text" in sentence for sentence in told) == (mode != "disable")
+    problems = pgbouncer.pgbouncer_problems(address, "disable")
+    assert any("plain text" in problem for problem in problems) == (mode != "disable")
 
 
 @pytest.mark.parametrize(
     ("ignored", "wrong"), [([], False), (["extra_float_digits"], True), (["extra_float_digits", "options"], False)]
 )
 def test_a_list_of_ignored_parameters_without_options_is_refused(ignored, wrong):
-    told = pgbouncer.pgbouncer_problems("127.0.0.1", "disable", ignored)
-    assert any("CVE-2026-107349" in sentence for sentence in told) == wrong
+    problems = pgbouncer.pgbouncer_problems("127.0.0.1", "disable", ignored)
+    assert any("CVE-2026-107349" in problem for problem in problems) == wrong
 
 
-def test_an_empty_list_is_no_line():
+def test_an_empty_list_is_left_out():
     assert pgbouncer.pgbouncer_settings({"ignore_startup_parameters": [], "pool_mode": "session"}, {}) == {"pool_mode": "session"}
 
 
-def test_a_key_has_one_home_and_a_release_only_keys_that_it_knows():
+def test_a_key_is_set_once_and_only_where_the_release_knows_it():
     own = {"pool_mode": "transaction", "max_prepared_statements": 200}
     assert pgbouncer.pgbouncer_settings(own, {"log_stats": False}, ["max_prepared_statements"]) == {
         "log_stats": "0",
@@ -87,7 +85,7 @@ def test_a_key_has_one_home_and_a_release_only_keys_that_it_knows():
         pgbouncer.pgbouncer_settings(own, {"pool_mode": "session"})
 
 
-def test_auth_user_stands_in_each_database_and_never_for_all():
+def test_auth_user_is_set_in_each_database_and_never_globally():
     databases = {"*": {"host": "10.0.0.1", "port": 5432}, "a": {"host": "10.0.0.2", "application_name": "it's a name"}}
     assert pgbouncer.pgbouncer_database_lines(databases, "asker") == {
         "*": "auth_user=asker host=10.0.0.1 port=5432",
@@ -95,7 +93,7 @@ def test_auth_user_stands_in_each_database_and_never_for_all():
     }
 
 
-def test_a_database_that_nobody_declared_leads_nowhere_and_asks_nobody():
+def test_an_undeclared_database_leads_nowhere_and_has_no_auth_user():
     lines = pgbouncer.pgbouncer_database_lines({"a": {"host": "10.0.0.2"}}, "asker")
     assert lines == {"*": "host=/nonexistent", "a": "auth_user=asker host=10.0.0.2"}
 
@@ -117,11 +115,11 @@ log_connections,0,1,yes
         ({"unix_socket_dir": "/run/a", "pool_mode": "transaction", "server_login_retry": "1.0", "log_connections": "no"}, [], []),
         ({"unix_socket_dir": "/run/a", "pool_mode": "session", "listen_port": "6432"}, ["pool_mode"], []),
         ({"unix_socket_dir": "/run/a", "listen_port": "6433", "unix_socket_mode": "0777"}, [], ["listen_port"]),
-        # What left the file goes back to its default, and that too needs the restart.
+        # A key that left the file returns to its default, which needs the restart too.
         ({}, [], ["unix_socket_dir"]),
     ],
 )
-def test_a_restart_follows_only_from_what_pgbouncer_calls_unchangeable(wanted, soft, hard):
+def test_only_keys_that_pgbouncer_cannot_change_at_run_time_need_a_restart(wanted, soft, hard):
     running = {row["key"]: row for row in csv.DictReader(io.StringIO(CONFIG))}
     assert pgbouncer_service.differing(running, wanted) == (soft, hard)
 
@@ -132,7 +130,7 @@ def test_the_soft_limit_of_descriptors_is_read():
     assert pgbouncer_service.descriptor_limit("") == 0
 
 
-def test_the_twin_hears_nobody():
+def test_the_twin_listens_on_no_network():
     twin = pgbouncer_service.twin_ini("[pgbouncer]\nlisten_addr = 10.0.0.1\n", "/tmp/x")
     assert twin.rindex("listen_addr =\n") > twin.rindex("listen_addr = 10.0.0.1")
     assert "unix_socket_dir = /tmp/x" in twin
@@ -146,5 +144,5 @@ def test_the_twin_hears_nobody():
         ({"*": {"pool_size": 10, "reserve_pool": 9}}, 20 + 9 + 2),
     ],
 )
-def test_the_pools_of_two_logins_are_together_no_larger_than_that_of_one(databases, connections):
+def test_the_pools_of_two_logins_together_are_no_larger_than_that_of_one(databases, connections):
     assert pgbouncer.pgbouncer_database_connections(databases, 20, "5", 2) == connections

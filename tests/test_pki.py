@@ -1,9 +1,11 @@
-"""The authority's arithmetic: what it signs holds, and what is no longer good is noticed."""
+"""The authority signs valid certificates, and notices those that must be renewed."""
 
+import base64
 import contextlib
 import ssl
 import tempfile
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
@@ -35,11 +37,8 @@ AUTHORITY = authority_of(**FIRST)
 
 def request(key: ec.EllipticCurvePrivateKey | None = None) -> str:
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    return (
-        builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
-        .public_bytes(serialization.Encoding.PEM)
-        .decode()
-    )
+    signing_request = builder.sign(key or ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return signing_request.public_bytes(serialization.Encoding.PEM).decode()
 
 
 def issue(days: int = 90, names: tuple[str, ...] = ("worker1", "10.0.0.31"), now: datetime = NOW) -> str:
@@ -47,16 +46,14 @@ def issue(days: int = 90, names: tuple[str, ...] = ("worker1", "10.0.0.31"), now
 
 
 @pytest.mark.parametrize("name", ["worker1", "10.0.0.31"])
-def test_what_the_authority_signs_is_verified_by_the_rules_of_the_web(name: str) -> None:
-    """The strictest reader that is at hand: RFC 5280 and the browsers' baseline."""
-    from ipaddress import ip_address
-
+def test_signed_certificates_are_valid_by_the_rules_of_the_web(name: str) -> None:
+    """The strictest reader available: RFC 5280 and the browsers' baseline."""
     subject = x509.DNSName(name) if name.isalnum() else x509.IPAddress(ip_address(name))
     store = Store([AUTHORITY.certificate])
     PolicyBuilder().store(store).time(NOW).build_server_verifier(subject).verify(certificate_of(issue()), [])
 
 
-def test_a_good_certificate_stays() -> None:
+def test_a_valid_certificate_is_kept() -> None:
     assert due(issue(), AUTHORITY, "worker1", ["worker1", "10.0.0.31"], 30, NOW) is None
 
 
@@ -71,21 +68,19 @@ def test_a_good_certificate_stays() -> None:
         ("nothing", FIRST, ["worker1"], "it cannot be read"),
     ],
 )
-def test_a_certificate_is_due(certificate: str, authority: dict, names: list[str], why: str) -> None:
+def test_a_certificate_is_renewed_with_the_reason(certificate: str, authority: dict, names: list[str], why: str) -> None:
     assert due(certificate, authority_of(**authority), "worker1", names, 30, NOW) == why
 
 
-def test_another_authority_by_the_same_name_is_another() -> None:
+def test_another_authority_of_the_same_name_is_another_authority() -> None:
     again = new_authority("first", NOW)
     assert due(issue(), authority_of(**again), "worker1", ["worker1", "10.0.0.31"], 30, NOW) == "another authority issued it"
 
 
-def test_a_request_that_its_key_did_not_sign_is_not_served() -> None:
+def test_a_request_that_its_key_did_not_sign_is_refused() -> None:
     lines = request().splitlines()
     body = bytearray(x509.load_pem_x509_csr("\n".join(lines).encode()).public_bytes(serialization.Encoding.DER))
     body[-1] ^= 1
-    import base64
-
     forged = f"{lines[0]}\n{base64.b64encode(bytes(body)).decode()}\n{lines[-1]}\n"
     with pytest.raises((PkiError, ValueError)):
         signed(AUTHORITY, forged, "worker1", "application", ["worker1"], 90, NOW)
@@ -95,10 +90,10 @@ def pem_of(key) -> str:
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 
 
-def own(
+def provided(
     key, ca: bool = True, until: datetime = NOW + timedelta(days=3650), without: str = "", signer=None, issuer: str = "own"
 ) -> dict[str, str]:
-    """An authority that somebody brings along; signer: the key of another authority that signed it."""
+    """An authority that an operator provides; signer: the key of another authority that signed it."""
     name, by = (x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)]) for text in ("own", issuer))
     builder = (
         x509.CertificateBuilder().subject_name(name).issuer_name(by).public_key(key.public_key()).serial_number(1)
@@ -118,18 +113,18 @@ UNFIT = [
     ({"certificate": FIRST["certificate"], "key": SECOND["key"]}, "has a key that does not belong to its certificate"),
     ({"certificate": "nothing", "key": FIRST["key"]}, "has a certificate that cannot be read"),
     ({"certificate": FIRST["certificate"], "key": "nothing"}, "has a key that cannot be read"),
-    (own(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, and must have 3072 at least"),
-    (own(ec.generate_private_key(ec.SECP192R1())), "neither RSA nor of an elliptic curve of 256 bits at least"),
-    (own(EC_KEY, ca=False), "may not sign others"),
-    (own(EC_KEY, until=NOW - timedelta(days=7)), "ran out 7 days ago"),
-    # Review finding 21: what a company gives out, and what Debian 13's Python refuses.
-    (own(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, and must have one that signs itself"),
-    (own(EC_KEY, signer=ROOT_KEY), "another authority signed, and must have one that signs itself"),
+    (provided(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, and must have 3072 at least"),
+    (provided(ec.generate_private_key(ec.SECP192R1())), "neither RSA nor of an elliptic curve of 256 bits at least"),
+    (provided(EC_KEY, ca=False), "may not sign others"),
+    (provided(EC_KEY, until=NOW - timedelta(days=7)), "ran out 7 days ago"),
+    # Review finding 21: authorities that companies issue, and that Debian 13's Python refuses.
+    (provided(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, and must have one that signs itself"),
+    (provided(EC_KEY, signer=ROOT_KEY), "another authority signed, and must have one that signs itself"),
     ({**FIRST, "certificate": FIRST["certificate"] + SECOND["certificate"]}, "has 2 certificates, and must have the one"),
-    (own(EC_KEY, without="subjectKeyIdentifier"), "has a certificate without a subjectKeyIdentifier"),
-    (own(EC_KEY, without="keyUsage"), "has a certificate without keyCertSign in its keyUsage"),
-    (own(EC_KEY, without="keyCertSign"), "has a certificate without keyCertSign in its keyUsage"),
-    (own(EC_KEY, without="critical"), "has a certificate whose basicConstraints are not critical"),
+    (provided(EC_KEY, without="subjectKeyIdentifier"), "has a certificate without a subjectKeyIdentifier"),
+    (provided(EC_KEY, without="keyUsage"), "has a certificate without keyCertSign in its keyUsage"),
+    (provided(EC_KEY, without="keyCertSign"), "has a certificate without keyCertSign in its keyUsage"),
+    (provided(EC_KEY, without="critical"), "has a certificate whose basicConstraints are not critical"),
 ]  # fmt: skip
 
 
@@ -145,7 +140,7 @@ def fleet(measured: dict | None = None, **inputs) -> Fleet:
     return Fleet({"worker1": host}, {"pki": ("all",)})
 
 
-def test_an_authority_as_make_secrets_makes_it_is_fit() -> None:
+def test_an_authority_of_make_secrets_is_accepted() -> None:
     assert list(authorities_unfit(fleet())) == []
 
 
@@ -155,9 +150,9 @@ def test_an_unfit_authority_is_refused(authority: dict[str, str], says: str) -> 
 
 
 @pytest.mark.parametrize("key", [EC_KEY, rsa.generate_private_key(65537, 3072)])
-def test_an_authority_of_one_s_own_is_verified_by_the_strictest_reader_of_a_host(key) -> None:
-    """Review finding 21: by a handshake as Debian 13's Python makes it."""
-    held = own(key)
+def test_a_provided_authority_is_accepted_by_the_strictest_client_of_a_host(key) -> None:
+    """Review finding 21: with a handshake like that of Debian 13's Python."""
+    held = provided(key)
     host_key = ec.generate_private_key(ec.SECP256R1())
     certificate = signed(authority_of(**held), request(host_key), "worker1", "application", ["worker1"], 90, NOW)
     client = ssl.create_default_context(cadata=held["certificate"])
@@ -171,7 +166,7 @@ def test_an_authority_of_one_s_own_is_verified_by_the_strictest_reader_of_a_host
 
 
 def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> bool:
-    """Both ends in memory; raises what one of them holds against the other."""
+    """Both ends in memory; raises the error of the end that refuses the other."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [client.wrap_bio(to_client, to_server, server_hostname=name), server.wrap_bio(to_server, to_client, server_side=True)]
     for _ in range(10):
@@ -182,12 +177,12 @@ def handshake(client: ssl.SSLContext, server: ssl.SSLContext, name: str) -> bool
     return not ends
 
 
-SHORT = own(EC_KEY, until=NOW + timedelta(days=100))
+SHORT = provided(EC_KEY, until=NOW + timedelta(days=100))
 WAY_OUT = [("short", ["short", "second"]), ("second", ["short", "second"]), ("second", ["second"])]
 
 
 @pytest.mark.parametrize(("issues", "trusted"), [("short", ["short"]), *WAY_OUT])
-def test_the_last_year_of_an_authority_refuses_nobody_the_way_out(issues: str, trusted: list[str]) -> None:
+def test_an_authority_can_be_replaced_in_its_last_year(issues: str, trusted: list[str]) -> None:
     """Review finding 9: the three steps of docs/tls.md, and the runs before them."""
     inputs = {"pki_authorities": {"short": SHORT, "second": SECOND}, "pki_authority": issues, "pki_authorities_trusted": trusted}
     assert list(authorities_unfit(fleet(**inputs))) == []
@@ -197,21 +192,18 @@ def test_the_last_year_of_an_authority_refuses_nobody_the_way_out(issues: str, t
     )
 
 
-def test_an_authority_that_ran_out_can_still_be_changed() -> None:
-    """Review finding 9: by the way that the refusal names."""
-    late = own(EC_KEY, until=NOW - timedelta(days=7))
+def test_an_expired_authority_can_still_be_replaced() -> None:
+    """Review finding 9: as the refusal says."""
+    late = provided(EC_KEY, until=NOW - timedelta(days=7))
     held = {"pki_authorities": {"first": late, "second": SECOND}}
     (sentence,) = authorities_unfit(fleet(**held))
     assert "-e pki_authority_lost=true" in sentence
-    seen = {
-        "trusted": [fingerprint(certificate_of(late["certificate"]))],
-        "issuers": [fingerprint(certificate_of(late["certificate"]))],
-    }
-    changed = fleet(seen, **held, pki_authority="second", pki_authorities_trusted=["second"], pki_authority_lost=True)
+    observed = dict.fromkeys(("trusted", "issuers"), (fingerprint(certificate_of(late["certificate"])),))
+    changed = fleet(observed, **held, pki_authority="second", pki_authorities_trusted=["second"], pki_authority_lost=True)
     assert [*authorities_unfit(changed), *fleet_parted(changed)] == []
 
 
-def test_a_certificate_ends_with_its_authority_and_is_not_made_again_by_every_run() -> None:
+def test_a_certificate_ends_with_its_authority_and_is_not_renewed_by_every_run() -> None:
     """Review finding 9."""
     authority = authority_of(**SHORT)
     certificate = signed(authority, request(), "worker1", "application", ["worker1"], 365, NOW)
@@ -231,26 +223,26 @@ def test_a_certificate_ends_with_its_authority_and_is_not_made_again_by_every_ru
         ({"pki_renew_days": 365}, "every run would replace every certificate"),
     ],
 )
-def test_inputs_that_do_not_go_together_are_refused(inputs: dict, says: str) -> None:
+def test_contradicting_inputs_are_refused(inputs: dict, says: str) -> None:
     assert says in " ".join(authorities_unfit(fleet(**inputs)))
 
 
-ONE, TWO = (fingerprint(certificate_of(each["certificate"])) for each in (FIRST, SECOND))
+ONE, TWO = (fingerprint(certificate_of(authority["certificate"])) for authority in (FIRST, SECOND))
 STEPS = [
-    # What a host has before each of the three runs of a change, and what the inventory says in it.
+    # What a host has before each of the three runs of a change, and the inventory of that run.
     ({"trusted": [ONE], "issuers": [ONE]}, "first", ["first", "second"]),
     ({"trusted": [ONE, TWO], "issuers": [ONE]}, "second", ["first", "second"]),
     ({"trusted": [ONE, TWO], "issuers": [TWO]}, "second", ["second"]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("seen", "issues", "trusted"), [*STEPS, ({}, "second", ["second"])])
-def test_an_authority_changes_in_three_steps(seen: dict, issues: str, trusted: list[str]) -> None:
-    assert list(fleet_parted(fleet(seen, pki_authority=issues, pki_authorities_trusted=trusted))) == []
+@pytest.mark.parametrize(("observed", "issues", "trusted"), [*STEPS, ({}, "second", ["second"])])
+def test_an_authority_changes_in_three_steps(observed: dict, issues: str, trusted: list[str]) -> None:
+    assert list(fleet_parted(fleet(observed, pki_authority=issues, pki_authorities_trusted=trusted))) == []
 
 
 @pytest.mark.parametrize(
-    ("seen", "issues", "trusted", "says"),
+    ("observed", "issues", "trusted", "says"),
     [
         (STEPS[0][0], "second", ["first", "second"], "does not believe the authority 'second' yet"),
         (STEPS[0][0], "second", ["second"], "does not believe the authority 'second' yet"),
@@ -258,9 +250,9 @@ def test_an_authority_changes_in_three_steps(seen: dict, issues: str, trusted: l
     ],
 )
 def test_two_steps_at_once_are_refused_unless_the_authority_is_lost(
-    seen: dict, issues: str, trusted: list[str], says: str
+    observed: dict, issues: str, trusted: list[str], says: str
 ) -> None:
     inputs = {"pki_authority": issues, "pki_authorities_trusted": trusted}
-    assert says in " ".join(fleet_parted(fleet(seen, **inputs)))
-    assert list(fleet_parted(fleet(seen, **inputs, pki_authority_lost=True))) == []
-    assert list(fleet_parted(fleet(seen, **inputs, pki_authority_lost="yes"))) == []
+    assert says in " ".join(fleet_parted(fleet(observed, **inputs)))
+    assert list(fleet_parted(fleet(observed, **inputs, pki_authority_lost=True))) == []
+    assert list(fleet_parted(fleet(observed, **inputs, pki_authority_lost="yes"))) == []

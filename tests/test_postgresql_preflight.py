@@ -1,16 +1,12 @@
-"""What stands against a PostgreSQL is refused before anything is changed. Review finding 20."""
-
-from __future__ import annotations
+"""A PostgreSQL that cannot work is refused before anything is changed. Review finding 20."""
 
 import pytest
-
-# Modules import their helper as Ansible names it on a host.
 from ansible_collections.grunnfjell.platform.plugins.modules import postgresql_preflight as preflight
 
 
 @pytest.fixture
 def host(tmp_path):
-    """A cluster on a host: its data, and how it starts."""
+    """Creates the files of a cluster: its data and its start.conf."""
     data, etc = tmp_path / "lib", tmp_path / "etc"
 
     def cluster(version: str, start: str | None = "auto"):
@@ -24,27 +20,27 @@ def host(tmp_path):
     return cluster
 
 
-def test_a_blank_host_and_one_of_the_releases_own_version_are_not_refused(host):
+def test_a_blank_host_and_the_version_of_the_release_are_not_refused(host):
     assert host.refusals() == []
     host("17")
     assert host.refusals() == []
 
 
 @pytest.mark.parametrize("start", ["auto", "manual", None])
-def test_data_of_an_older_version_is_not_left_behind_an_empty_server(host, start):
+def test_data_of_an_older_version_is_refused(host, start):
     host("13", start)
     (sentence,) = host.refusals()
     assert "holds data of PostgreSQL 13" in sentence and "pg_upgradecluster -v 17 13 main" in sentence
 
 
-def test_an_empty_cluster_beside_the_data_is_named_as_what_goes_first(host):
+def test_an_empty_cluster_next_to_older_data_must_be_dropped_first(host):
     host("13")
     host("17")
     (sentence,) = host.refusals()
     assert "pg_dropcluster --stop 17 main" in sentence
 
 
-def test_what_an_upgrade_left_for_the_way_back_is_in_nobodys_way(host):
+def test_the_old_cluster_of_an_upgrade_is_not_refused(host):
     host("13", "manual")
     host("17")
     assert host.refusals() == []
@@ -54,7 +50,7 @@ def test_what_an_upgrade_left_for_the_way_back_is_in_nobodys_way(host):
     ("held", "ours", "refused"),
     [(["news"], False, False), (["news", "books"], False, True), (["news", "books"], True, False), ([], False, False)],
 )
-def test_databases_that_nobody_declared_are_not_shut_out_unasked(tmp_path, held, ours, refused):
+def test_undeclared_databases_are_refused_before_they_lose_their_access(tmp_path, held, ours, refused):
     if ours:
         (tmp_path / "grunnfjell_hba.conf").touch()
     sentences = list(preflight.undeclared_databases(tmp_path, held, ["news"]))

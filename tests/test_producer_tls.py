@@ -1,6 +1,4 @@
-"""gunicorn with the kit's TLS: a renewed certificate is served at the next connection, and nothing else is spoken."""
-
-from __future__ import annotations
+"""gunicorn with the kit's TLS: it serves a renewed certificate on the next connection, and only modern TLS."""
 
 import http.client
 import os
@@ -15,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.modules import platform_status, supervisor_handover
-from test_newsroom_web import environment  # noqa: F401  (a fixture)
 
-OURS = Path(__file__).parents[1] / "roles/application/files/etc/application"
+from lab.machine import REPOSITORY
+
+CONFIGURATION = REPOSITORY / "roles/application/files/etc/application"
 APP = """
 def app(environ, start):
     start('200 OK', [('Content-Length', '5')])
@@ -25,7 +24,7 @@ def app(environ, start):
 """
 
 
-def make(directory: Path) -> str:
+def issue(directory: Path) -> str:
     """A certificate that is its own authority; returns its serial number."""
     directory.mkdir()
     names = ["-subj", "/CN=web1", "-addext", "subjectAltName=IP:127.0.0.1"]
@@ -41,7 +40,7 @@ class Server:
     folder: Path
     serials: list[str]
 
-    def turn(self, name: str) -> None:
+    def present(self, name: str) -> None:
         new = self.folder / "new"
         new.symlink_to(name)
         new.replace(self.folder / "identity")
@@ -61,9 +60,9 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def server(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:  # noqa: F811
+def server(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("tls")
-    serials = [make(folder / name) for name in ("first", "second")]
+    serials = [issue(folder / name) for name in ("first", "second")]
     (folder / "bundle.pem").write_text("".join((folder / name / "certificate.pem").read_text() for name in ("first", "second")))
     (folder / "identity").symlink_to("first")
     (folder / "served.py").write_text(APP)
@@ -77,25 +76,25 @@ def server(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 stdout=log,
                 stderr=log,
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": f"{OURS}:{folder}"},
+                env=os.environ | {"PYTHONPATH": f"{CONFIGURATION}:{folder}"},
             )
         try:
-            found = Server(listening.getsockname()[1], folder, serials)
+            started = Server(listening.getsockname()[1], folder, serials)
             end = time.monotonic() + 30
             while True:
                 try:
-                    found.ask()
+                    started.ask()
                     break
                 except OSError:
                     assert process.poll() is None and time.monotonic() < end, (folder / "log").read_text()
                     time.sleep(0.1)  # between two looks; the deadline ends them
-            yield found
+            yield started
         finally:
             process.terminate()
             process.wait()
 
 
-def test_a_renewed_certificate_is_served_at_the_next_connection_and_no_request_is_refused(server: Server) -> None:
+def test_a_renewed_certificate_is_served_on_the_next_connection_and_no_request_fails(server: Server) -> None:
     answers: list[tuple[int, str]] = []
     over = threading.Event()
 
@@ -104,52 +103,52 @@ def test_a_renewed_certificate_is_served_at_the_next_connection_and_no_request_i
             answers.append(server.ask())
 
     clients = [threading.Thread(target=client) for _ in range(2)]
-    for each in clients:
-        each.start()
+    for thread in clients:
+        thread.start()
     try:
         for name, serial in (("second", server.serials[1]), ("first", server.serials[0])):
-            # Both clients are at it before it turns.
-            wanted, end = len(answers) + 4, time.monotonic() + 10
-            while len(answers) < wanted and time.monotonic() < end:
+            # Both clients are connecting before the certificate changes.
+            enough, end = len(answers) + 4, time.monotonic() + 10
+            while len(answers) < enough and time.monotonic() < end:
                 time.sleep(0.01)  # between two looks; the deadline ends them
-            server.turn(name)
+            server.present(name)
             assert server.ask() == (200, serial)
     finally:
         over.set()
-        for each in clients:
-            each.join()
+        for thread in clients:
+            thread.join()
     assert {status for status, _ in answers} == {200}
     assert {serial for _, serial in answers} == set(server.serials)
 
 
-def test_a_certificate_that_cannot_be_read_leaves_the_one_before_it_in_service(server: Server) -> None:
+def test_after_an_unreadable_certificate_the_previous_one_is_still_served(server: Server) -> None:
     server.ask()
     (server.folder / "broken").mkdir()
     (server.folder / "broken/certificate.pem").write_text("half of it")
-    server.turn("broken")
+    server.present("broken")
     try:
         assert server.ask() == (200, server.serials[0])
     finally:
-        server.turn("first")
+        server.present("first")
 
 
-def test_a_new_web_server_is_known_by_its_certificate_before_a_client_meets_it(server: Server) -> None:
-    bundle, stranger = str(server.folder / "bundle.pem"), str(server.folder / "second/certificate.pem")
+def test_a_new_web_server_is_verified_before_clients_reach_it(server: Server) -> None:
+    bundle, other = str(server.folder / "bundle.pem"), str(server.folder / "second/certificate.pem")
     assert supervisor_handover.answers(server.port, "/", bundle, "127.0.0.1")
     assert not supervisor_handover.answers(server.port, "/", bundle, "10.0.0.4"), "another name"
-    assert not supervisor_handover.answers(server.port, "/", stranger, "127.0.0.1"), "another authority"
+    assert not supervisor_handover.answers(server.port, "/", other, "127.0.0.1"), "another authority"
     assert not supervisor_handover.answers(server.port, "/"), "plain HTTP"
     assert not supervisor_handover.answers(server.port, "/", "/nonexistent", "127.0.0.1")
 
 
-def test_status_believes_only_a_producer_that_shows_who_it_is(server: Server) -> None:
+def test_status_trusts_only_a_producer_with_a_valid_certificate(server: Server) -> None:
     url = f"https://127.0.0.1:{server.port}/"
     assert platform_status.answers(url, str(server.folder / "bundle.pem"))["ok"]
-    told = platform_status.answers(url, str(server.folder / "second/certificate.pem"))
-    assert not told["ok"] and "certificate verify failed" in told["error"]
+    answer = platform_status.answers(url, str(server.folder / "second/certificate.pem"))
+    assert not answer["ok"] and "certificate verify failed" in answer["error"]
 
 
-def test_plain_http_gets_no_answer_of_the_application(server: Server) -> None:
+def test_plain_http_gets_no_answer_from_the_application(server: Server) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     try:
         connection.request("POST", "/", b"a film")
@@ -165,7 +164,7 @@ def test_plain_http_gets_no_answer_of_the_application(server: Server) -> None:
     ("version", "ciphers"),
     [(ssl.TLSVersion.TLSv1_1, "ALL:@SECLEVEL=0"), (ssl.TLSVersion.TLSv1_2, "AES128-SHA:AES256-GCM-SHA384")],
 )
-def test_neither_an_old_version_nor_a_weak_cipher_is_spoken(server: Server, version: ssl.TLSVersion, ciphers: str) -> None:
+def test_old_versions_and_weak_ciphers_are_refused(server: Server, version: ssl.TLSVersion, ciphers: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers(ciphers)

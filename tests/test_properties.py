@@ -1,4 +1,4 @@
-"""What the arithmetic and the quoting of filters and plugins keep for every value, not only for those that came to mind."""
+"""Properties of the arithmetic and the quoting of filters and plugins, for any value."""
 
 import configparser
 import ipaddress
@@ -24,18 +24,18 @@ from hypothesis import strategies as st
 from lab.promises import sentence
 
 words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
-# Characters that some file takes for its own come often, all others now and then.
+# Characters with a meaning in some file are frequent, all others rare.
 lines = st.text(st.sampled_from("%'\"\\ =;#$(){}sx") | st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"]), max_size=30)
 names = st.from_regex(r"[a-z][a-z0-9_]{0,15}", fullmatch=True)
 counts = st.integers(min_value=1, max_value=5000)
 addresses = st.ip_addresses(v=4) | st.ip_addresses(v=6)
 
 
-# Who may connect where.
+# Access.
 
 
 @given(st.lists(addresses.map(str), min_size=1, max_size=6))
-def test_a_bouncer_may_listen_exactly_where_no_stranger_comes(listen: list[str]) -> None:
+def test_a_bouncer_may_listen_only_on_private_addresses(listen: list[str]) -> None:
     refused = pgbouncer.pgbouncer_public_addresses(listen)
     assert refused == pgbouncer.pgbouncer_public_addresses(",".join(listen))
     for address in listen:
@@ -44,7 +44,7 @@ def test_a_bouncer_may_listen_exactly_where_no_stranger_comes(listen: list[str])
 
 
 @given(st.lists(addresses, min_size=1, max_size=8), addresses)
-def test_exactly_the_named_addresses_may_connect_to_postgresql(clients: list, stranger: object) -> None:
+def test_exactly_the_named_addresses_may_connect_to_postgresql(clients: list, other: object) -> None:
     rules = postgresql.postgresql_hba_rules([{"name": "shop", "owner": "shop"}], [str(client) for client in clients])
     networks = [ipaddress.ip_network(rule["address"]) for rule in rules]
 
@@ -52,7 +52,7 @@ def test_exactly_the_named_addresses_may_connect_to_postgresql(clients: list, st
         return any(address in network for network in networks if network.version == address.version)
 
     assert all(admitted(client) for client in clients)
-    assert admitted(stranger) == (stranger in clients)
+    assert admitted(other) == (other in clients)
 
 
 @given(st.lists(names, unique=True, max_size=5))
@@ -63,13 +63,13 @@ def test_no_application_gets_anything_of_another(applications: list[str]) -> Non
         assert user["tags"] == [] and [permission["vhost"] for permission in user["permissions"]] == [user["name"]]
 
 
-# What a value goes through on its way into a file.
+# Quoting.
 
 
 @given(st.dictionaries(names, lines.filter(str.strip), min_size=1, max_size=4))
-def test_a_connection_string_survives_the_way_through_pgbouncers_file(parts: dict[str, str]) -> None:
+def test_a_connection_string_is_read_from_the_file_of_pgbouncer_as_it_was_written(parts: dict[str, str]) -> None:
     line = pgbouncer.pgbouncer_database_lines({"shop": parts}, "asker")["shop"]
-    found: dict[str, str] = {}
+    parsed: dict[str, str] = {}
     rest = line
     while rest:
         key, _, rest = rest.partition("=")
@@ -85,13 +85,13 @@ def test_a_connection_string_survives_the_way_through_pgbouncers_file(parts: dic
                 value, rest = value + "'", rest[1:]
         else:
             value, _, rest = rest.partition(" ")
-        found[key.strip()] = value
+        parsed[key.strip()] = value
         rest = rest.lstrip(" ")
-    assert found == {"auth_user": "asker", **parts}
+    assert parsed == {"auth_user": "asker", **parts}
 
 
 @given(st.lists(lines, min_size=1, max_size=5))
-def test_supervisord_starts_a_program_with_the_arguments_that_were_meant(argv: list[str]) -> None:
+def test_supervisord_starts_a_program_with_exactly_its_arguments(argv: list[str]) -> None:
     command = supervisor_command(argv)
     # supervisord expands %(name)s and %%, then splits as a shell does.
     assert shlex.split(command % {}) == argv
@@ -104,7 +104,9 @@ def test_supervisord_starts_a_program_with_the_arguments_that_were_meant(argv: l
     st.lists(addresses.filter(lambda a: a.version == 4).map(str), min_size=1, max_size=3),
     st.integers(1, 65535),
 )
-def test_a_broker_address_gives_back_what_went_in(user: str, password: str, vhost: str, hosts: list[str], port: int) -> None:
+def test_a_broker_address_is_read_back_as_it_was_written(
+    user: str, password: str, vhost: str, hosts: list[str], port: int
+) -> None:
     for url, host in zip(broker_url(hosts, port, user, password, vhost).split(";"), hosts, strict=True):
         parts = urlsplit(url)
         assert (parts.scheme, parts.hostname, parts.port) == ("pyamqp", host, port)
@@ -112,7 +114,7 @@ def test_a_broker_address_gives_back_what_went_in(user: str, password: str, vhos
 
 
 @given(addresses)
-def test_an_address_in_erlangs_words_is_the_same_address(address: object) -> None:
+def test_an_address_in_erlang_is_the_same_address(address: object) -> None:
     numbers = [int(number) for number in rabbitmq.rabbitmq_erlang_address(str(address)).strip("{}").split(",")]
     width = 8 if address.version == 4 else 16
     assert len(numbers) == (4 if address.version == 4 else 8)
@@ -123,7 +125,7 @@ def test_an_address_in_erlangs_words_is_the_same_address(address: object) -> Non
 
 
 @given(st.dictionaries(names, st.integers() | st.booleans() | words, min_size=1, max_size=5), st.lists(names, max_size=3))
-def test_a_release_gets_every_setting_that_it_knows_and_no_other(own: dict, unknown: list[str]) -> None:
+def test_a_release_gets_exactly_the_settings_that_it_knows(own: dict, unknown: list[str]) -> None:
     settings = pgbouncer.pgbouncer_settings(own, {}, unknown)
     assert set(settings) == set(own) - set(unknown) and list(settings) == sorted(settings)
     text = "[pgbouncer]\n" + "".join(f"{key} = {value}\n" for key, value in settings.items())
@@ -140,7 +142,7 @@ def test_a_release_gets_every_setting_that_it_knows_and_no_other(own: dict, unkn
 def test_timers_are_refused_exactly_when_one_does_not_end_before_the_next(seconds: list[int]) -> None:
     worker = Host("w", frozenset({"celery_worker"}), inputs=dict(zip(TASK_TIMERS, seconds, strict=True)))
     refused = list(timers_out_of_order(Fleet({"w": worker}, {})))
-    assert bool(refused) == any(one >= after for one, after in pairwise(seconds))
+    assert bool(refused) == any(timer >= following for timer, following in pairwise(seconds))
 
 
 @given(st.integers(-100, 100) | st.floats(-100, 100), st.none() | st.integers(-100, 100), st.none() | st.integers(-100, 100))
@@ -171,22 +173,22 @@ def test_a_release_that_is_current_or_in_use_is_never_removed(releases: list[str
     assert gone <= set(releases) - used - {current}
     assert len(set(releases) - gone) >= min(keep, len(releases))
     assert len(set(releases) - gone - used - {current}) < keep
-    # No release stays that is older than one that went, unless it is needed.
+    # Every kept release is newer than the removed ones, or needed.
     newest_gone = max((moment for moment, name in ready if name in gone), default=-1.0)
     assert all(name in gone | used | {current} for moment, name in ready if moment < newest_gone)
 
 
 @given(st.lists(names, unique=True, min_size=1, max_size=4), st.integers(1, 64))
-def test_every_program_is_a_node_of_its_own_with_a_log_of_its_own(programs: list[str], concurrency: int) -> None:
-    made = worker_programs(
+def test_each_program_is_a_separate_node_with_a_separate_log(programs: list[str], concurrency: int) -> None:
+    nodes = worker_programs(
         [{"name": f"celery-{name}"} for name in programs], "worker1", "shop.celery", ["shop"], concurrency, "INFO"
     )
     for key in ("name", "node", "log"):
-        assert len({program[key] for program in made}) == len(programs)
-    assert all(f"--concurrency={concurrency}" in program["argv"] for program in made)
+        assert len({program[key] for program in nodes}) == len(programs)
+    assert all(f"--concurrency={concurrency}" in program["argv"] for program in nodes)
 
 
 @given(st.from_regex(r"test_[a-z]+(_[a-z]+){0,8}", fullmatch=True))
 def test_a_promise_is_one_sentence(name: str) -> None:
-    said = sentence(name)
-    assert said[0].isupper() and said.endswith(".") and "_" not in said and "  " not in said
+    text = sentence(name)
+    assert text[0].isupper() and text.endswith(".") and "_" not in text and "  " not in text

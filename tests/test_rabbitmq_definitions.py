@@ -1,4 +1,4 @@
-"""What a broker holds is what was declared, and a second look changes nothing."""
+"""A broker gets exactly what is declared, and a second run changes nothing."""
 
 import copy
 import json
@@ -44,21 +44,20 @@ def converge(params, have, version="4.0.5"):
     return changed, list(definitions.prunes(want, have))
 
 
-def changed_params(**changes):
-    return {**PARAMS, **changes}
+@pytest.fixture
+def have():
+    """The definitions of a broker that was converged once."""
+    return broker_after({}, converge(PARAMS, {})[0])
 
 
-def test_a_hash_that_a_real_broker_made_is_recognised():
-    assert definitions.password_matches(
-        "guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"}
-    )
-    assert not definitions.password_matches(
-        "Guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"}
-    )
+def test_a_hash_of_a_real_broker_is_recognised():
+    user = {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"}
+    assert definitions.password_matches("guest", user)
+    assert not definitions.password_matches("Guest", user)
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.binary(min_size=4, max_size=4))
-def test_a_hash_matches_its_own_password_only(password, other, salt):
+def test_a_hash_matches_only_its_password(password, other, salt):
     user = definitions.rabbitmq_cli.password_hash(password, salt)
     assert definitions.password_matches(password, user)
     assert definitions.password_matches(other, user) is (other == password)
@@ -67,7 +66,7 @@ def test_a_hash_matches_its_own_password_only(password, other, salt):
 @pytest.mark.parametrize(
     "user", [{}, {"password_hash": ""}, {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_md5"}]
 )
-def test_a_user_without_a_sound_hash_matches_nothing(user):
+def test_a_user_without_a_valid_hash_matches_nothing(user):
     assert not definitions.password_matches("guest", user)
 
 
@@ -79,24 +78,21 @@ def test_a_second_run_changes_nothing(version):
     assert converge(PARAMS, broker_after({}, changed), version) == ({}, [])
 
 
-def test_a_new_password_changes_the_user_alone():
-    have = broker_after({}, converge(PARAMS, {})[0])
-    changed, removals = converge(changed_params(user_passwords={"shop": "another horse"}), have)
+def test_a_new_password_changes_only_the_user(have):
+    changed, removals = converge(PARAMS | {"user_passwords": {"shop": "another horse"}}, have)
     assert [*changed] == ["users"]
     assert removals == []
 
 
-def test_a_tag_more_changes_the_user_alone_and_keeps_the_password():
-    have = broker_after({}, converge(PARAMS, {})[0])
-    params = changed_params(users=[{**PARAMS["users"][0], "tags": ["monitoring", "administrator"]}])
+def test_a_new_tag_changes_only_the_user_and_keeps_the_password(have):
+    params = PARAMS | {"users": [{**PARAMS["users"][0], "tags": ["monitoring", "administrator"]}]}
     changed, _ = converge(params, have)
     assert [*changed] == ["users"]
     assert changed["users"][0]["tags"] == "administrator,monitoring"
     assert definitions.password_matches("correct horse battery", changed["users"][0])
 
 
-def test_guest_and_whatever_else_is_not_declared_goes():
-    have = broker_after({}, converge(PARAMS, {})[0])
+def test_guest_and_everything_undeclared_is_removed(have):
     have["users"].append({"name": "guest", "tags": ["administrator"], "password_hash": EXPORTED_HASH})
     have["permissions"] += [
         {"user": "guest", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"},
@@ -108,7 +104,7 @@ def test_guest_and_whatever_else_is_not_declared_goes():
     have["policies"].append({"vhost": "/", "name": "old", "pattern": "", "apply-to": "all", "priority": 0, "definition": {}})
     changed, removals = converge(PARAMS, have)
     assert changed == {}
-    # What goes with its user or its virtual host needs no deletion of its own.
+    # The broker deletes the rest with its user or its virtual host.
     assert removals == [
         ("policies", ("shop", "old")),
         ("permissions", ("shop", "radio")),
@@ -117,14 +113,12 @@ def test_guest_and_whatever_else_is_not_declared_goes():
     ]
 
 
-def test_queues_of_a_declared_virtual_host_are_never_deleted():
-    have = broker_after({}, converge(PARAMS, {})[0])
+def test_queues_of_a_declared_virtual_host_are_never_deleted(have):
     have["queues"].append({"vhost": "shop", "name": "old", "durable": True, "auto_delete": False, "arguments": {}})
     assert converge(PARAMS, have) == ({}, [])
 
 
-def test_dead_letters_of_another_type_are_refused_by_name():
-    have = broker_after({}, converge(PARAMS, {})[0])
+def test_dead_letters_of_another_type_are_refused_by_name(have):
     have["queues"][0]["arguments"] = {"x-queue-type": "classic"}
     with pytest.raises(definitions.Refusal, match="'shop' has queue 'dead_letters'"):
         converge(PARAMS, have)
@@ -132,11 +126,11 @@ def test_dead_letters_of_another_type_are_refused_by_name():
 
 def test_a_user_without_a_password_is_refused_by_name():
     with pytest.raises(definitions.Refusal, match="'shop' has no password"):
-        converge(changed_params(user_passwords={}), {})
+        converge(PARAMS | {"user_passwords": {}}, {})
 
 
-def test_a_virtual_host_in_use_is_kept_unless_it_is_named_twice():
-    """Review finding 32: a queue that cannot tell its number of messages is not empty."""
+def test_a_virtual_host_in_use_is_removed_only_when_it_is_also_declared_as_removed():
+    """Review finding 32: a queue of unknown length is not empty."""
     in_use = {"full": (3, 0), "served": (0, 2), "silent": None, "idle": (0, 0), "doomed": (9, 9)}
     sentences = list(definitions.held_back([*in_use], ["doomed"], in_use.__getitem__))
     assert [re.findall("'(.+?)'", sentence)[0] for sentence in sentences] == ["full", "served", "silent"]
@@ -146,11 +140,11 @@ def test_a_virtual_host_in_use_is_kept_unless_it_is_named_twice():
 
 
 def policies(version, **changes):
-    return {policy["name"]: policy for policy in definitions.wanted(changed_params(**changes), version)["policies"]}
+    return {policy["name"]: policy for policy in definitions.wanted(PARAMS | changes, version)["policies"]}
 
 
 @pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
-def test_every_work_queue_has_a_limit_and_a_target_that_loses_nothing(version):
+def test_every_work_queue_has_a_delivery_limit_and_dead_letters_without_loss(version):
     definition = policies(version, delivery_limit=7)["work"]["definition"]
     assert definition == {
         "delivery-limit": 7,
@@ -160,7 +154,7 @@ def test_every_work_queue_has_a_limit_and_a_target_that_loses_nothing(version):
     }
 
 
-def test_dead_letters_may_be_looked_at_any_number_of_times():
+def test_dead_letters_may_be_read_any_number_of_times():
     # 3.10 has no limit by itself, and refuses -1.
     assert "dead_letters" not in policies("3.10.8")
     assert policies("4.0.5")["dead_letters"]["definition"] == {"delivery-limit": -1}
@@ -168,7 +162,7 @@ def test_dead_letters_may_be_looked_at_any_number_of_times():
 
 
 @pytest.mark.parametrize("queue", ["newsroom", "celery", "video.high", "dead_letters_of_mine", "w"])
-def test_a_work_queue_is_under_the_policy(queue):
+def test_the_policy_covers_a_work_queue(queue):
     assert re.search(definitions.WORK_QUEUES, queue)
 
 
@@ -185,14 +179,14 @@ def test_a_work_queue_is_under_the_policy(queue):
         "amq.gen-JzTY20BRgKO-HjmUJj0wLg",
     ],
 )
-def test_celerys_own_queues_are_not(queue):
+def test_the_policy_leaves_out_internal_queues_of_celery(queue):
     assert not re.search(definitions.WORK_QUEUES, queue)
 
 
 @pytest.mark.parametrize(
     "thing", ["newsroom", "celery_delayed_27", "celery_delayed_delivery", "x.celery.pidbox", "amq.default", "reply.celery.pidbox"]
 )
-def test_an_application_may_use_what_celery_makes(thing):
+def test_an_application_may_use_what_celery_creates(thing):
     assert re.search(definitions.PERMITTED, thing)
 
 
@@ -200,35 +194,26 @@ def test_an_application_may_not_touch_its_dead_letters():
     assert not re.search(definitions.PERMITTED, "dead_letters")
 
 
-def test_a_declared_policy_for_queues_keeps_the_promise_unless_it_says_otherwise():
+def test_a_declared_policy_for_queues_keeps_the_promised_limits_that_it_does_not_set():
     given_policy = {"vhost": "shop", "name": "short", "pattern": "^short", "definition": {"max-length": 10, "delivery-limit": 3}}
     policy = policies("4.0.5", policies=[given_policy])["short"]
     assert policy["definition"] == {**definitions.TO_DEAD_LETTERS, "max-length": 10, "delivery-limit": 3}
     assert policy["priority"] == 1
-    exchange = policies("4.0.5", policies=[{**given_policy, "apply_to": "exchanges", "definition": {"alternate-exchange": "x"}}])[
-        "short"
-    ]
-    assert exchange["definition"] == {"alternate-exchange": "x"}
+    given_policy |= {"apply_to": "exchanges", "definition": {"alternate-exchange": "x"}}
+    assert policies("4.0.5", policies=[given_policy])["short"]["definition"] == {"alternate-exchange": "x"}
 
 
-def test_no_diff_shows_a_password_or_a_hash():
-    have = broker_after({}, converge(PARAMS, {})[0])
-    params = changed_params(user_passwords={"shop": "another horse"})
+def test_no_diff_shows_a_password_or_a_hash(have):
+    params = PARAMS | {"user_passwords": {"shop": "another horse"}}
     want = definitions.wanted(params, "4.0.5")
     changed = definitions.upserts(want, have)
     text = json.dumps(definitions.difference(want, have, changed))
     assert "password of shop: (set anew)" in text
-    for secret in (
-        "another horse",
-        "correct horse battery",
-        have["users"][0]["password_hash"],
-        changed["users"][0]["password_hash"],
-    ):
-        assert secret not in text
+    hashes = (definition["users"][0]["password_hash"] for definition in (have, changed))
+    assert not [secret for secret in ("another horse", "correct horse battery", *hashes) if secret in text]
 
 
-def test_a_diff_without_a_change_is_empty():
-    have = broker_after({}, converge(PARAMS, {})[0])
+def test_a_diff_without_a_change_is_empty(have):
     difference = definitions.difference(definitions.wanted(PARAMS, "4.0.5"), have, {})
     assert difference["before"] == difference["after"]
 
@@ -236,24 +221,19 @@ def test_a_diff_without_a_change_is_empty():
 names = st.sampled_from(["a", "b", "c"])
 
 
-@given(
-    st.lists(names, unique=True),
-    st.lists(names, unique=True),
-    st.lists(names, unique=True),
-    st.lists(names, unique=True),
-)
-def test_from_any_declaration_to_any_other_in_one_step(old_vhosts, old_users, new_vhosts, new_users):
+@given(st.lists(names, unique=True), st.lists(names, unique=True), st.lists(names, unique=True), st.lists(names, unique=True))
+def test_one_run_leads_from_any_declaration_to_any_other(old_vhosts, old_users, new_vhosts, new_users):
     def declaration(vhosts, users):
-        return changed_params(
-            vhosts=[{"name": name} for name in vhosts],
-            users=[{"name": name, "tags": [], "permissions": [{"vhost": vhost} for vhost in vhosts]} for name in users],
-            user_passwords={name: f"password of {name}" for name in users},
-        )
+        return PARAMS | {
+            "vhosts": [{"name": name} for name in vhosts],
+            "users": [{"name": name, "tags": [], "permissions": [{"vhost": vhost} for vhost in vhosts]} for name in users],
+            "user_passwords": {name: f"password of {name}" for name in users},
+        }
 
     have = broker_after({}, converge(declaration(old_vhosts, old_users), {})[0])
     changed, removals = converge(declaration(new_vhosts, new_users), have)
     after = broker_after(have, changed, removals)
-    # The broker deletes with a user or a virtual host what hangs on it.
+    # The broker deletes permissions and policies with their user or virtual host.
     for kind in ("permissions", "policies"):
         after[kind] = [t for t in after.get(kind, []) if t["vhost"] in new_vhosts and t.get("user", "a") in [*new_users, "a"]]
     after["permissions"] = [t for t in after["permissions"] if t["user"] in new_users]
@@ -262,10 +242,9 @@ def test_from_any_declaration_to_any_other_in_one_step(old_vhosts, old_users, ne
 
 @pytest.mark.parametrize("check_mode", [True, False])
 @pytest.mark.parametrize("disabled", [["stream_queue", "khepri_db"], ["khepri_db"]])
-def test_the_flag_that_dead_letters_need_is_enabled_and_no_other(monkeypatch, disabled, check_mode):
+def test_only_the_feature_flag_that_dead_letters_need_is_enabled(monkeypatch, have, disabled, check_mode):
     """Review finding 37."""
     calls = []
-    have = broker_after({}, converge(PARAMS, {})[0])
     monkeypatch.setattr(definitions, "installed", lambda: True)
     monkeypatch.setattr(definitions, "read", lambda: {"definitions": have, "flavour": "jit", "flags": disabled})
     monkeypatch.setattr(definitions.rabbitmq_cli, "call", lambda *arguments: calls.append(arguments))

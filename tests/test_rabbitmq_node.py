@@ -1,4 +1,4 @@
-"""Which node a host's broker is, and whether it has read its files."""
+"""The node name of a broker, and whether it has read its files."""
 
 import hashlib
 import os
@@ -25,15 +25,15 @@ def with_data(data_dir: Path, *names: str) -> Path:
         ([], None, OLD, WANTED),
         ([], OLD, OLD, WANTED),
         ([WANTED], WANTED, WANTED, WANTED),
-        # Older than NODENAME: named after the host, which may have been renamed while the broker runs.
+        # From before NODENAME was set: named after the host, which may have been renamed since.
         ([OLD], None, OLD, OLD),
         ([OLD], OLD, "rabbit@renamed", OLD),
-        # Named by hand to keep it.
+        # Set by hand to keep the data.
         ([WANTED], None, "rabbit@renamed", WANTED),
         ([OLD, WANTED], OLD, OLD, OLD),
     ],
 )
-def test_the_node_is_the_one_whose_data_the_host_has(tmp_path, present, written, current, name):
+def test_the_node_is_the_one_whose_data_is_on_the_host(tmp_path, present, written, current, name):
     """Review finding 1."""
     assert node.resolve(with_data(tmp_path, *present), WANTED, written, current) == name
 
@@ -46,13 +46,13 @@ def test_the_node_is_the_one_whose_data_the_host_has(tmp_path, present, written,
         ([OLD, WANTED], None, f"holds the data of {WANTED} and {OLD}"),
     ],
 )
-def test_no_node_starts_empty_beside_data(tmp_path, present, written, says):
+def test_no_empty_node_starts_next_to_data(tmp_path, present, written, says):
     """Review finding 1."""
     with pytest.raises(node.Unclear, match=says):
         node.resolve(with_data(tmp_path, *present), WANTED, written, written or "rabbit@renamed")
 
 
-def test_the_node_that_runs_is_known_by_its_process(tmp_path, monkeypatch):
+def test_the_running_node_is_known_by_its_process(tmp_path, monkeypatch):
     with_data(tmp_path, OLD, WANTED)
     (tmp_path / "mnesia" / f"{OLD}.pid").write_text("4711\n")
     (tmp_path / "mnesia" / f"{WANTED}.pid").write_text("47")
@@ -80,12 +80,12 @@ def test_the_name_in_the_environment_file_is_read_as_rabbitmq_reads_it(tmp_path,
 
 
 @pytest.mark.parametrize("name", ["rabbit", "rabbit@", "rab bit@broker1", "rabbit@bröker", "rabbit@a@b"])
-def test_a_name_that_erlang_would_not_take_is_refused(tmp_path, name):
+def test_a_name_that_erlang_would_refuse_is_refused(tmp_path, name):
     with pytest.raises(node.Unclear, match="which is not name@host"):
         node.node_of(tmp_path, name)
 
 
-def test_a_restart_is_due_for_content_and_not_for_a_files_time(tmp_path):
+def test_a_restart_is_due_for_new_content_and_not_for_a_new_time(tmp_path):
     """Review finding 31."""
     file, note = tmp_path / "rabbitmq.conf", tmp_path / "files"
     file.write_text("heartbeat = 20\n")
@@ -102,13 +102,13 @@ def test_a_restart_is_due_for_content_and_not_for_a_files_time(tmp_path):
     ("state", "reload", "due"),
     [("active", "yes", True), ("active", "no", False), ("inactive", "yes", False), (None, None, False)],
 )
-def test_a_restart_is_due_where_systemd_has_older_units_and_the_broker_runs(monkeypatch, state, reload, due):
+def test_a_restart_is_due_when_a_running_broker_has_an_outdated_unit(monkeypatch, state, reload, due):
     answers = {"ActiveState": state, "NeedDaemonReload": reload}
     monkeypatch.setattr(node, "show", lambda unit, name: {name: answers[name]} if answers[name] else {})
     assert node.restart_due([]) is due
 
 
-def test_what_an_expression_logs_is_not_its_answer(monkeypatch):
+def test_the_log_of_an_expression_is_not_its_answer(monkeypatch):
     printed = '23:02:49.043 [error] You have set a key, but there is no <<setting>> of that name.\n<<"eyJh\n"  "IjoxfQ==">>\n'
     monkeypatch.setattr(rabbitmq_cli, "call", lambda *_, **__: printed)
     assert rabbitmq_cli.ask("x") == {"a": 1}

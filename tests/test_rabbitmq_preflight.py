@@ -1,4 +1,4 @@
-"""What stands against a broker is said before anything is changed."""
+"""A broker that cannot work is refused before anything is changed."""
 
 import socket
 
@@ -34,11 +34,9 @@ def test_a_sound_declaration_is_not_refused():
         ("newline-0123456789abcdef\n", "white space"),
     ],
 )
-def test_a_cookie_that_cannot_work_is_refused_and_not_shown(cookie, says):
+def test_a_cookie_that_cannot_work_is_refused_without_showing_it(cookie, says):
     (sentence,) = preflight.cookie_refusals(cookie)
-    assert says in sentence
-    assert "rabbitmq_erlang_cookie" in sentence
-    assert cookie not in sentence
+    assert says in sentence and "rabbitmq_erlang_cookie" in sentence and cookie not in sentence
 
 
 @pytest.mark.parametrize(
@@ -72,7 +70,7 @@ def test_a_listener_on_loopback_is_not_refused():
     assert list(preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)) == []
 
 
-def test_a_port_that_another_program_has_is_refused_and_our_own_is_not():
+def test_a_port_of_another_program_is_refused_and_that_of_the_broker_is_not():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         (sentence,) = preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)
@@ -105,15 +103,13 @@ def test_ipv6_listeners_are_read():
     assert preflight.split_listener("[fd00::1]:5671") == ("fd00::1", 5671)
 
 
-def test_a_disk_that_cannot_hold_the_limit_is_refused_with_both_numbers(tmp_path):
+def test_a_disk_smaller_than_the_limit_is_refused_with_both_numbers(tmp_path):
     assert list(preflight.disk_refusals(tmp_path / "not" / "there", 1)) == []
     (sentence,) = preflight.disk_refusals(tmp_path / "not" / "there", 2**60)
-    assert str(2**60) in sentence
-    assert "free" in sentence
-    assert "rabbitmq_disk_free_limit" in sentence
+    assert str(2**60) in sentence and "free" in sentence and "rabbitmq_disk_free_limit" in sentence
 
 
-def test_a_broker_with_data_is_judged_by_the_whole_disk(tmp_path):
+def test_a_broker_with_data_is_checked_against_the_whole_disk(tmp_path):
     (tmp_path / "mnesia").mkdir()
     (sentence,) = preflight.disk_refusals(tmp_path, 2**60)
     assert "in all" in sentence
@@ -129,7 +125,7 @@ FLAGS_OF_4_0 = "[classic_mirrored_queue_version,\n message_containers,\n 'rabbit
     ("flags", "series", "refused"),
     [(FLAGS_OF_3_10, "4.0", True), (FLAGS_OF_4_0, "4.0", False), (FLAGS_OF_3_10, "3.10", False), (None, "4.0", False)],
 )
-def test_data_of_3_x_is_refused_under_4_x_with_the_way_that_works(tmp_path, flags, series, refused):
+def test_data_of_3_x_is_refused_under_4_x_with_a_remedy(tmp_path, flags, series, refused):
     (tmp_path / "mnesia").mkdir()
     if flags is not None:
         (tmp_path / "mnesia" / "rabbit@mq-1-feature_flags").write_text(flags)
@@ -140,7 +136,7 @@ def test_data_of_3_x_is_refused_under_4_x_with_the_way_that_works(tmp_path, flag
 
 
 @pytest.mark.parametrize("path", ["rabbitmq.config", "advanced.config", "conf.d/90-mine.conf"])
-def test_a_file_that_silently_wins_is_refused(tmp_path, path):
+def test_a_file_that_silently_overrides_the_configuration_is_refused(tmp_path, path):
     file = tmp_path / "etc/rabbitmq" / path
     file.parent.mkdir(parents=True)
     assert list(preflight.configuration_refusals(tmp_path)) == []
@@ -149,7 +145,7 @@ def test_a_file_that_silently_wins_is_refused(tmp_path, path):
     assert f"/etc/rabbitmq/{path}" in sentence
 
 
-def test_a_virtual_host_that_left_with_work_in_it_is_refused():
+def test_removing_a_virtual_host_with_messages_is_refused():
     def refused(*removed, usage=(3, 0)):
         return list(preflight.removal_refusals({"shop", "old"}, [{"name": "shop"}], list(removed), lambda name: usage))
 
@@ -161,7 +157,7 @@ def test_a_virtual_host_that_left_with_work_in_it_is_refused():
     assert refused("old") == []
 
 
-def test_only_the_virtual_hosts_of_the_hosts_own_node_count(tmp_path):
+def test_only_virtual_hosts_of_the_node_of_the_host_count(tmp_path):
     for node, name in (("rabbit@mq-1", "shop"), ("rabbit@elsewhere", "old")):
         home = tmp_path / f"mnesia/{node}/msg_stores/vhosts/1"
         home.mkdir(parents=True)
@@ -169,7 +165,7 @@ def test_only_the_virtual_hosts_of_the_hosts_own_node_count(tmp_path):
     assert preflight.rabbitmq_node.virtual_hosts(tmp_path, "rabbit@mq-1") == {"shop"}
 
 
-def test_a_plugin_that_the_package_does_not_bring_is_refused(tmp_path, monkeypatch):
+def test_a_plugin_that_is_not_in_the_package_is_refused(tmp_path, monkeypatch):
     missing = preflight.rabbitmq_settings.missing_plugins
     assert missing(["rabbitmq_prometheus"], tmp_path) == []  # not installed yet
     (tmp_path / "lib/rabbitmq_server-4.0.5/plugins/rabbitmq_prometheus-4.0.5").mkdir(parents=True)
@@ -178,7 +174,7 @@ def test_a_plugin_that_the_package_does_not_bring_is_refused(tmp_path, monkeypat
     assert "not a plugin's name" in sentence
 
 
-def test_what_the_broker_says_against_a_setting_is_passed_on(monkeypatch):
+def test_a_setting_that_the_broker_refuses_is_refused_with_its_message(monkeypatch):
     monkeypatch.setattr(preflight.rabbitmq_settings, "problems", lambda parameters, plugins: ["unknown variable: chanel_max"])
     (sentence,) = preflight.settings_refusals({"chanel_max": 1}, [], installed=True)
     assert "unknown variable: chanel_max" in sentence

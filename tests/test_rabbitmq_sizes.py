@@ -1,4 +1,4 @@
-"""A broker's sizes, from the memory of its host."""
+"""The sizes of a broker, from the memory of its host."""
 
 import doctest
 import re
@@ -17,37 +17,37 @@ def test_the_examples_in_the_filters_hold():
 
 
 @given(memory, st.sampled_from([0.4, 0.5, 0.6, 0.7]))
-def test_a_share_is_the_written_ratio_rounded_down(total, ratio):
+def test_a_share_is_the_ratio_rounded_down(total, ratio):
     share = sizes.rabbitmq_share(total, ratio)
     tenths = round(ratio * 10)
     assert share * 10 <= total * tenths < (share + 1) * 10
 
 
 @given(memory)
-def test_the_whole_is_the_whole(total):
+def test_the_share_of_1_is_all_memory(total):
     assert sizes.rabbitmq_share(total, 1.0) == total
 
 
-def test_a_number_from_the_command_line_is_a_number():
+def test_numbers_from_the_command_line_are_read():
     assert sizes.rabbitmq_share("1000", "0.7") == 700
     assert sizes.rabbitmq_wal_max_size_bytes("2147483648") == 64 * sizes.MIB
 
 
-def test_a_share_of_less_than_nothing_is_refused():
+def test_a_share_of_negative_memory_is_refused():
     with pytest.raises(ValueError, match="-1"):
         sizes.rabbitmq_share(-1, 0.7)
 
 
 @given(memory)
-def test_three_write_ahead_logs_fit_beside_the_watermark_or_are_the_smallest(total):
+def test_three_write_ahead_logs_fit_above_the_watermark_or_are_the_smallest(total):
     wal = sizes.rabbitmq_wal_max_size_bytes(total)
     assert sizes.WAL_SMALLEST <= wal <= sizes.WAL_LARGEST
     assert wal == sizes.WAL_SMALLEST or 3 * wal + sizes.rabbitmq_share(total, 0.7) < total
 
 
 @given(memory, memory)
-def test_more_memory_never_means_a_smaller_write_ahead_log(one, other):
-    small, large = sorted((one, other))
+def test_more_memory_never_means_a_smaller_write_ahead_log(first, second):
+    small, large = sorted((first, second))
     assert sizes.rabbitmq_wal_max_size_bytes(small) <= sizes.rabbitmq_wal_max_size_bytes(large)
 
 
@@ -67,7 +67,7 @@ def test_an_address_is_written_as_erlang_reads_it(address, erlang):
 TEMPLATE = Path(__file__).parents[1] / "roles/rabbitmq/templates/etc/rabbitmq/rabbitmq.conf.j2"
 
 
-def test_no_key_of_the_role_may_be_set_twice():
+def test_a_key_of_the_role_is_refused_among_the_parameters():
     """Each key of the template, and each sibling of it that would contradict it, is refused."""
     keys = re.findall(r"^([a-z_.]+?)(?:\.\{\{ .*\}\}|\.\d+)? = ", TEMPLATE.read_text(), re.MULTILINE)
     assert len(keys) > 10

@@ -1,4 +1,4 @@
-"""An inventory that Ansible would read only in part ends every playbook, with a sentence that names the file."""
+"""An inventory that Ansible would read only partly ends every playbook with a sentence that names the file."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ TWICE = "all:\n  children:\n    rabbitmq:\n      hosts: {a: {}}\n    rabbitmq:\n
 
 @dataclass(frozen=True)
 class Spoiled:
-    """path, text: the file that is spoiled; no text takes it away.  says: with {} for the inventory."""
+    """path, text: the file that is spoiled; no text removes it.  says: with {} for the inventory."""
 
     path: str
     text: str | None
@@ -41,7 +41,7 @@ def play(inventory: Path, playbook: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("playbook", ["playbooks/topology.yml", "playbooks/status.yml"])
 @pytest.mark.parametrize("fault", SPOILED)
-def test_an_inventory_that_is_read_only_in_part_ends_the_run(fault: str, playbook: str, tmp_path: Path) -> None:
+def test_an_inventory_that_ansible_reads_only_partly_ends_the_run(fault: str, playbook: str, tmp_path: Path) -> None:
     spoiled, home = SPOILED[fault], tmp_path / "oslo"
     shutil.copytree(ROOT / "inventories/example", home)
     if spoiled.text is None:
@@ -55,17 +55,17 @@ def test_an_inventory_that_is_read_only_in_part_ends_the_run(fault: str, playboo
     assert spoiled.says.format(home) in last and done.stdout.count(spoiled.says.format(home)) == 1, done.stdout
 
 
-def test_an_inventory_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_an_inventory_that_does_not_exist_is_named(tmp_path: Path) -> None:
     done = play(tmp_path / "olso", "playbooks/topology.yml")
     assert done.returncode != 0 and f"{tmp_path / 'olso'} does not exist. Correct -i." in done.stdout
 
 
 @pytest.mark.parametrize("inventory", sorted(path.name for path in (ROOT / "inventories").iterdir() if path.is_dir()))
-def test_the_kit_s_own_inventories_are_readable(inventory: str) -> None:
+def test_the_inventories_of_the_kit_are_readable(inventory: str) -> None:
     assert list(unreadable(ROOT / "inventories" / inventory)) == []
 
 
-def test_what_yaml_allows_is_let_through(tmp_path: Path) -> None:
+def test_valid_yaml_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "group_vars").mkdir()
     (tmp_path / "group_vars/all.yml").write_text(
         "base: &base {a: 1}\nmerged: {<<: *base, b: 2}\nsecret: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  3132\n"

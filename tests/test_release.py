@@ -1,6 +1,4 @@
-"""`make release`: what the artifact holds, that a commit has one artifact, and that it works where it is installed."""
-
-from __future__ import annotations
+"""`make release`: the content of the artifact, that a commit has one artifact, and that it works once installed."""
 
 import io
 import json
@@ -41,7 +39,7 @@ def entries(artifact: Path) -> dict[str, tarfile.TarInfo]:
 
 @pytest.fixture(scope="module")
 def operator(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with nothing but the installed artifact, a copy of its example inventory and README.md's ansible.cfg."""
+    """A directory with only the installed artifact, a copy of its example inventory and the ansible.cfg of README.md."""
     home = tmp_path_factory.mktemp("operator")
     # The link of `make setup` counts as installed, hence --force.
     run(home, "ansible-galaxy", "collection", "install", artifact, "-p", "collections", "--force", "--offline")
@@ -70,8 +68,8 @@ def test_two_builds_of_a_commit_are_the_same_bytes(artifact: Path, tmp_path: Pat
     assert sha256(artifact.read_bytes()).hexdigest() == sha256(again.read_bytes()).hexdigest()
 
 
-def test_what_ansible_galaxy_leaves_to_chance_is_settled() -> None:
-    """Another second, another user and another order of the directory make the same artifact."""
+def test_the_artifact_does_not_depend_on_time_user_or_order() -> None:
+    """ansible-galaxy leaves them to chance."""
 
     def packed(names: list[str], mtime: int) -> bytes:
         files = {"files": [{"name": name} for name in names]}
@@ -90,13 +88,13 @@ def test_what_ansible_galaxy_leaves_to_chance_is_settled() -> None:
     assert release.repacked(first, 1_700_000_000) == release.repacked(second, 1_700_000_000)
 
 
-def test_the_artifact_holds_the_product_and_nothing_else(entries: dict[str, tarfile.TarInfo]) -> None:
+def test_the_artifact_contains_only_the_product(entries: dict[str, tarfile.TarInfo]) -> None:
     assert {name.split("/")[0] for name in entries} == PRODUCT
     assert {name.split("/")[1] for name in entries if name.startswith("inventories/")} <= {"example", "example-ha"}
     assert {"examples/newsroom", "examples/ledger", "playbooks/site.yml", "playbooks/templates"} <= entries.keys()
 
 
-def test_the_artifact_holds_no_secret(artifact: Path) -> None:
+def test_the_artifact_contains_no_secret(artifact: Path) -> None:
     with tarfile.open(artifact) as tar:
         for entry in (entry for entry in tar if entry.isreg()):
             text = tar.extractfile(entry).read()
@@ -111,7 +109,7 @@ def test_owners_modes_and_dates_come_from_the_commit(entries: dict[str, tarfile.
     assert {oct(entry.mode) for entry in entries.values() if not entry.issym()} <= {"0o644", "0o755"}
 
 
-def test_the_lists_checksums_are_those_of_the_files(artifact: Path) -> None:
+def test_the_listed_checksums_are_those_of_the_files(artifact: Path) -> None:
     with tarfile.open(artifact) as tar:
         listing = tar.extractfile("FILES.json").read()
         assert json.load(tar.extractfile("MANIFEST.json"))["file_manifest_file"]["chksum_sha256"] == sha256(listing).hexdigest()
@@ -120,7 +118,7 @@ def test_the_lists_checksums_are_those_of_the_files(artifact: Path) -> None:
                 assert sha256(tar.extractfile(file["name"]).read()).hexdigest() == file["chksum_sha256"], file["name"]
 
 
-def test_a_changed_tree_is_not_released(tmp_path: Path) -> None:
+def test_a_tree_with_changes_is_not_released(tmp_path: Path) -> None:
     def commit() -> None:
         for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"]):
             release.git(*command, repository=tmp_path)
@@ -143,7 +141,7 @@ def test_a_changed_tree_is_not_released(tmp_path: Path) -> None:
         ("", True),
     ],
 )
-def test_a_version_needs_its_dated_section(changelog: str, refused: bool) -> None:
+def test_a_version_needs_a_dated_section(changelog: str, refused: bool) -> None:
     assert bool(release.undated("1.2.3", changelog)) == refused
 
 
@@ -155,18 +153,18 @@ def test_the_changelog_has_a_section_with_upgrade_notes_for_each_version_newest_
     assert all("\n### Upgrading\n" in section for section in sections)
 
 
-def test_the_installed_artifact_runs_the_site_by_its_name(operator: Path) -> None:
-    """The collection that ansible.cfg names comes before the link of `make setup` in the same Python."""
+def test_the_installed_artifact_runs_the_site_by_name(operator: Path) -> None:
+    """ansible.cfg names it before the collection that `make setup` links."""
     playbook = operator / "collections/ansible_collections/grunnfjell/platform/playbooks/site.yml"
     assert f"playbook: {playbook}" in run(operator, "ansible-playbook", "grunnfjell.platform.site", "--syntax-check")
 
 
 def test_the_installed_artifact_refuses_and_plans_without_a_checkout(operator: Path) -> None:
-    """All hosts are this machine, which the check of the whole fleet finds; the report goes to where the operator works."""
+    """All hosts are this machine, which the checks of the fleet find; the report goes to the working directory."""
     run(operator, "ansible-playbook", "grunnfjell.platform.secrets")
     local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     (operator / "inventory/group_vars/all/local.yml").write_text(yaml.safe_dump(local))
-    said = run(operator, "ansible-playbook", "grunnfjell.platform.site", "--tags", "topology", ok=False)
-    assert "broker1, db1, web1, worker1 and worker2 are one machine" in said
+    output = run(operator, "ansible-playbook", "grunnfjell.platform.site", "--tags", "topology", ok=False)
+    assert "broker1, db1, web1, worker1 and worker2 are one machine" in output
     run(operator, "ansible-playbook", "grunnfjell.platform.plan", ok=False)
     assert json.loads((operator / "build/plan.json").read_text())["workers_that_fit"] == 0

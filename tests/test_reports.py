@@ -1,6 +1,4 @@
-"""Pages for people come from templates/reports: no markup in Python, nothing unescaped, nothing to load."""
-
-from __future__ import annotations
+"""HTML pages come from templates/reports: no markup in Python, nothing unescaped, nothing to load."""
 
 import ast
 import re
@@ -22,18 +20,18 @@ MARKUP = re.compile(rf"<!doctype|</?(?:{ELEMENTS})\b(?=[\s/>]|$)", re.IGNORECASE
 def markup(source: str) -> Iterator[tuple[int, str]]:
     """Line and tag of every string, docstrings and the parts of f-strings included."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (found := MARKUP.search(node.value)):
-            yield node.lineno, found.group()
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and (match := MARKUP.search(node.value)):
+            yield node.lineno, match.group()
 
 
-def test_no_python_file_holds_html_or_svg() -> None:
-    found = [
+def test_no_python_file_contains_html_or_svg() -> None:
+    problems = [
         f"{path.relative_to(ROOT)}:{line} has {tag!r}; move it into templates/reports"
         for top in ("plugins", "lab")
         for path in sorted((ROOT / top).rglob("*.py"))
         for line, tag in markup(path.read_text(encoding="utf-8"))
     ]
-    assert found == []
+    assert problems == []
 
 
 @pytest.mark.parametrize(
@@ -44,7 +42,7 @@ def test_markup_in_a_string_is_found(source: str) -> None:
 
 
 @pytest.mark.parametrize("source", ["'1 < 2 and a < b'", "'<role>_<key>, <<'", "'List[str] -> <Host db1>'"])
-def test_a_placeholder_is_no_markup(source: str) -> None:
+def test_a_placeholder_is_not_markup(source: str) -> None:
     assert not list(markup(source))
 
 
@@ -59,7 +57,7 @@ def test_every_page_extends_the_base_and_there_is_one_style_sheet() -> None:
         )
 
 
-def test_values_are_escaped_also_inside_a_macro() -> None:
+def test_values_are_escaped_even_inside_a_macro() -> None:
     sections = [("<i>", "s", ["<head>"], [["<cell>", toned("<toned>", "bad")]], "none")]
     page = render("residency.html.j2", {"head": "<b>", "verdict": "v", "tone": "good", "sections": sections})
     for word in ("i", "head", "cell", "toned", "b"):
@@ -67,6 +65,6 @@ def test_values_are_escaped_also_inside_a_macro() -> None:
     assert '<td class="bad">&lt;toned&gt;</td>' in page and page.startswith("<!doctype html>") and page.endswith("</html>\n")
 
 
-def test_a_value_that_the_page_lacks_is_an_error() -> None:
+def test_a_missing_value_is_an_error() -> None:
     with pytest.raises(TemplateError, match="verdict"):
         render("residency.html.j2", {"head": "h", "tone": "good", "sections": []})

@@ -1,4 +1,4 @@
-"""The tools' lock and the collections' ranges say the truth."""
+"""The lock of the tools and the version ranges of the collections agree with what is installed."""
 
 import importlib.util
 import json
@@ -29,14 +29,14 @@ def manifest(collection):
 
 
 @pytest.mark.parametrize("collection", COLLECTIONS)
-def test_the_range_of_a_collection_holds_what_the_installed_ansible_package_carries(collection):
+def test_the_range_of_a_collection_includes_the_version_in_the_ansible_package(collection):
     version = manifest(collection)["version"]
     assert version in SpecifierSet(COLLECTIONS[collection]), (
         f"requirements.yml asks for {collection} {COLLECTIONS[collection]}; the installed ansible package carries {version}"
     )
 
 
-def test_requirements_yml_names_exactly_the_collections_that_the_kit_uses():
+def test_requirements_yml_names_exactly_the_collections_in_use():
     used = set()
     for top in ("site.yml", "playbooks", "roles", "lab", "molecule", "templates", "inventories"):
         paths = [ROOT / top] if (ROOT / top).is_file() else (ROOT / top).rglob("*.yml")
@@ -63,25 +63,25 @@ def test_the_lock_names_no_registry():
     assert not re.search(r"https?://", LOCK)
 
 
-def test_the_lock_answers_everything_that_requirements_in_asks_for():
+def test_the_lock_satisfies_requirements_in():
     lines = (ROOT / "requirements.in").read_text(encoding="utf-8").splitlines()
     for wanted in (Requirement(line) for line in lines if line.strip() and not line.startswith("#")):
         pins = [pin for pin in PINS if pin.name == wanted.name]
-        assert pins, f"{wanted.name} stands in requirements.in and not in requirements.txt: make lock"
+        assert pins, f"{wanted.name} is in requirements.in and not in requirements.txt: make lock"
         for pin in pins:
             (specifier,) = pin.specifier
             assert specifier.version in wanted.specifier, f"{wanted} and {pin} disagree: make lock"
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-def test_the_lock_gives_one_version_of_each_package_to_each_python(python):
+def test_the_lock_has_one_version_of_each_package_for_each_python(python):
     environment = {"python_version": python, "python_full_version": f"{python}.1", "sys_platform": "linux"}
     chosen = [pin.name for pin in PINS if pin.marker is None or pin.marker.evaluate(environment)]
     assert len(chosen) == len(set(chosen))
     assert "ansible-core" in chosen
 
 
-def test_make_lock_is_the_command_that_the_lock_names():
+def test_the_lock_names_the_command_of_make_lock():
     command = re.search(r"uv pip compile .*", LOCK).group()
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n\t  ", "")
     assert command in makefile

@@ -1,4 +1,4 @@
-"""A host has the smaller of the machine's memory and its control group's limit, and the packages that dpkg calls installed."""
+"""The measurements of a host: memory, packages, clock, sockets, limits, and what is still running on it."""
 
 import os
 import socket
@@ -32,16 +32,16 @@ MACHINE = 24 * 1024**3
         ("sys/fs/cgroup/memory/memory.limit_in_bytes", str(2**63 - 4096), MACHINE),
     ],
 )
-def test_the_smaller_bound_counts(tmp_path: Path, file: str | None, limit: str | None, expected: int) -> None:
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text(f"MemTotal:       {MACHINE // 1024} kB\nMemFree:        1 kB\n")
+def test_memory_is_the_smaller_of_the_machine_and_the_control_group(
+    tmp_path: Path, write, file: str | None, limit: str | None, expected: int
+) -> None:
+    write("proc/meminfo", f"MemTotal:       {MACHINE // 1024} kB\nMemFree:        1 kB\n")
     if file:
-        (tmp_path / file).parent.mkdir(parents=True)
-        (tmp_path / file).write_text(f"{limit}\n")
+        write(file, f"{limit}\n")
     assert memory_bytes(tmp_path) == expected
 
 
-def test_only_what_is_installed_counts_as_installed() -> None:
+def test_only_installed_packages_are_listed() -> None:
     assert installed_packages("ii adduser\nrc nginx\nii apt\nun vim\n") == ["adduser", "apt"]
 
 
@@ -49,7 +49,7 @@ def test_only_what_is_installed_counts_as_installed() -> None:
     ("asked", "clock", "answered", "offset"),
     [(100, 101, 102, 0), (100, 100, 102, 0), (100, 130, 102, 28), (100, 70, 102, -30), (100, 108, 109, 0)],
 )
-def test_a_clock_is_off_by_what_the_round_trip_cannot_explain(asked: float, clock: float, answered: float, offset: float) -> None:
+def test_the_offset_of_a_clock_leaves_out_the_round_trip(asked: float, clock: float, answered: float, offset: float) -> None:
     assert clock_offset(asked, clock, answered) == offset
 
 
@@ -62,19 +62,19 @@ def test_a_clock_is_off_by_what_the_round_trip_cannot_explain(asked: float, cloc
         ("0000000000000000FFFF00000B004D0A", "10.77.0.11"),
     ],
 )
-def test_addresses_are_read_from_the_kernel_s_words(written: str, address: str) -> None:
+def test_addresses_are_read_from_the_tables_of_the_kernel(written: str, address: str) -> None:
     assert address_of(written) == address
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_a_listening_socket_is_told_with_its_program(family: socket.AddressFamily) -> None:
+def test_a_listening_socket_is_reported_with_its_program(family: socket.AddressFamily) -> None:
     loopback = "127.0.0.1" if family == socket.AF_INET else "::1"
     with socket.create_server((loopback, 0), family=family) as server:
         port = server.getsockname()[1]
-        (told,) = [each for each in listening() if each["port"] == port]
-    assert told["address"] == loopback
-    assert told["program"] == Path(f"/proc/{os.getpid()}/comm").read_text().strip()
-    assert not [each for each in listening() if each["port"] == port]
+        (listener,) = [listener for listener in listening() if listener["port"] == port]
+    assert listener["address"] == loopback
+    assert listener["program"] == Path(f"/proc/{os.getpid()}/comm").read_text().strip()
+    assert port not in [listener["port"] for listener in listening()]
 
 
 @pytest.mark.parametrize(
@@ -87,44 +87,41 @@ def test_a_listening_socket_is_told_with_its_program(family: socket.AddressFamil
         ("0::/\n", ""),
     ],
 )  # fmt: skip
-def test_a_program_is_told_with_its_unit(cgroups: str, unit: str) -> None:
+def test_the_unit_of_a_program_is_read_from_its_control_group(cgroups: str, unit: str) -> None:
     assert unit_of(cgroups) == unit
 
 
 @pytest.mark.parametrize(("capabilities", "most"), [("000001ffffffffff", 1048576), ("00000000a80435fb", 20000)])
-def test_descriptors_end_where_the_service_manager_cannot_raise_them(tmp_path: Path, capabilities: str, most: int) -> None:
-    for path, text in {
-        "proc/1/status": f"Name:\tsystemd\nCapEff:\t{capabilities}\n",
-        "proc/1/limits": "Max open files            1024                 20000                files     \n",
-        "proc/sys/fs/nr_open": "1048576\n",
-    }.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
+def test_the_limit_of_descriptors_is_what_the_service_manager_may_set(
+    tmp_path: Path, write, capabilities: str, most: int
+) -> None:
+    write("proc/1/status", f"Name:\tsystemd\nCapEff:\t{capabilities}\n")
+    write("proc/1/limits", "Max open files            1024                 20000                files     \n")
+    write("proc/sys/fs/nr_open", "1048576\n")
     assert descriptors_max(tmp_path) == most
 
 
 @pytest.mark.parametrize(("own", "parents", "came"), [
     (b"SSH_CONNECTION=10.0.0.1 50022 10.0.0.2 2222", b"", ("10.0.0.1", 2222)),
-    # sudo takes it away, and the shell under it still has it.
+    # sudo removes it, but its parent shell has it.
     (b"SUDO_USER=admin", b"PATH=/bin\0SSH_CONNECTION=2001:db8::1 50022 2001:db8::2 22", ("2001:db8::1", 22)),
     (b"HOME=/root", b"HOME=/root", (None, None)),
 ])  # fmt: skip
-def test_the_controller_is_told_by_the_address_that_it_came_from(
-    tmp_path: Path, own: bytes, parents: bytes, came: tuple[str | None, int | None]
+def test_the_control_node_is_known_by_the_address_of_its_connection(
+    tmp_path: Path, write, own: bytes, parents: bytes, came: tuple[str | None, int | None]
 ) -> None:
-    """Review finding 34: at the port that SSH_CONNECTION's fourth field names."""
+    """Review finding 34: the fourth field of SSH_CONNECTION is the port."""
     for process, parent, environment in (("self", "7", own), ("7", "0", parents)):
-        home = tmp_path / "proc" / process
-        home.mkdir(parents=True)
-        (home / "environ").write_bytes(environment)
-        (home / "status").write_text(f"Name:\tpython3\nPPid:\t{parent}\n")
+        write(f"proc/{process}/environ", environment.decode())
+        write(f"proc/{process}/status", f"Name:\tpython3\nPPid:\t{parent}\n")
     assert connection(root=tmp_path) == came
 
 
 @pytest.mark.parametrize(("bounding", "may"), [("000001ffffffffff", True), ("00000000a88435fb", False)])
-def test_a_systemd_without_the_administrators_capability_filters_no_calls(tmp_path: Path, bounding: str, may: bool) -> None:
-    (tmp_path / "proc/1").mkdir(parents=True)
-    (tmp_path / "proc/1/status").write_text(f"Name:\tsystemd\nCapBnd:\t{bounding}\n")
+def test_a_systemd_without_the_administrators_capability_filters_no_calls(
+    tmp_path: Path, write, bounding: str, may: bool
+) -> None:
+    write("proc/1/status", f"Name:\tsystemd\nCapBnd:\t{bounding}\n")
     assert filters_calls(tmp_path) is may
 
 
@@ -137,11 +134,10 @@ def test_a_systemd_without_the_administrators_capability_filters_no_calls(tmp_pa
         (["run/cloud-init/disabled"], False),
     ],
 )
-def test_a_first_boot_that_still_goes_on_is_seen(tmp_path, files, works):
+def test_an_unfinished_first_boot_is_noticed(tmp_path, write, files, works):
     """Review finding 30."""
     for name in files:
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).touch()
+        write(name)
     assert cloud_init_works(tmp_path) is works
 
 
@@ -155,9 +151,9 @@ def test_a_first_boot_that_still_goes_on_is_seen(tmp_path, files, works):
         ("ii  adduser\n", ["0001"], True),
     ],
 )
-def test_a_dpkg_that_was_broken_off_is_seen(tmp_path, listing, journal, interrupted):
-    """Review finding 30: apt refuses to work until dpkg has ended its work."""
+def test_an_interrupted_dpkg_is_noticed(tmp_path, write, listing, journal, interrupted):
+    """Review finding 30: apt refuses to work until dpkg has finished."""
     (tmp_path / "var/lib/dpkg/updates").mkdir(parents=True)
     for name in journal:
-        (tmp_path / "var/lib/dpkg/updates" / name).touch()
+        write(f"var/lib/dpkg/updates/{name}")
     assert dpkg_interrupted(listing, tmp_path) is interrupted

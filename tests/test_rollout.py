@@ -1,9 +1,7 @@
-"""Batches that leave an application working, and the way back to the release before."""
+"""Batches that keep an application working, and rollbacks to the previous release."""
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases, gone_to
-
-# Ansible finds the kit's module_utils through ansible.cfg, on a host inside the module's own archive.
 from ansible_collections.grunnfjell.platform.plugins.modules.supervisor_programs import leaving
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import (
     NOBODY,
@@ -28,19 +26,19 @@ def test_no_batch_stops_all_workers_of_an_application_that_has_several(applicati
         assert size <= sizes[min(number, len(sizes) - 1)]
         batch, hosts = set(hosts[:size]), hosts[size:]
         for name in application.values():
-            mates = {host for host, its in application.items() if its == name}
-            assert len(mates) == 1 or not mates <= batch
+            workers = {host for host, its_application in application.items() if its_application == name}
+            assert len(workers) == 1 or not workers <= batch
 
 
-def test_a_batch_is_ansible_s_serial() -> None:
+def test_a_batch_has_the_syntax_of_serial() -> None:
     assert batch_sizes([1, "25%"], 12) == [1, 3]
-    assert batch_sizes("10%", 5) == [1], "a batch of nobody would never end"
+    assert batch_sizes("10%", 5) == [1], "an empty batch would never end"
     assert cut(list("abcdefgh"), dict.fromkeys("abcdefgh", "shop"), [1, 3]) == [1, 3, 3, 1]
     with pytest.raises(ValueError, match="'many'"):
         batch_sizes("many", 5)
 
 
-def test_only_hosts_where_a_change_waits_are_restarted() -> None:
+def test_only_hosts_with_a_pending_change_are_restarted() -> None:
     hosts = {
         "a": {"plan": {"pending": True}, "application_name": "shop"},
         "b": {"plan": {"pending": False}, "application_name": "shop"},
@@ -55,28 +53,28 @@ def test_only_hosts_where_a_change_waits_are_restarted() -> None:
     ("histories", "target"),
     [
         ([["a", "b", "c"], ["b", "c"]], "b"),
-        ([["a", "b", "c"], ["a", "b"]], "b"),  # stopped half-way: not back to a, which nobody runs
+        ([["a", "b", "c"], ["a", "b"]], "b"),  # stopped half-way: not back to a, which no host runs
         ([["b", "c"], ["c"]], "b"),  # a host that came later
         ([["a", "b"], []], "a"),
     ],
 )
-def test_a_rollback_finds_the_release_before(histories: list[list[str]], target: str) -> None:
+def test_a_rollback_finds_the_previous_release(histories: list[list[str]], target: str) -> None:
     assert rollback_target(histories) == target
 
 
 @pytest.mark.parametrize("histories", [[], [["a"]], [["a", "c"], ["b", "c"]]])
-def test_a_rollback_that_is_not_clear_is_refused(histories: list[list[str]]) -> None:
+def test_an_ambiguous_rollback_is_refused(histories: list[list[str]]) -> None:
     with pytest.raises(ValueError, match="release=ID"):
         rollback_target(histories)
 
 
-def test_a_release_that_was_left_is_never_the_one_before() -> None:
+def test_an_abandoned_release_is_never_the_previous_one() -> None:
     history = gone_to(gone_to(["a", "b"], "c"), "b")
     assert history == ["a", "b"]
     assert gone_to(history, "d") == ["a", "b", "d"]
 
 
-def test_pruning_keeps_what_a_rollback_wants_before_what_was_left(tmp_path) -> None:
+def test_pruning_prefers_the_target_of_a_rollback_to_abandoned_releases(tmp_path) -> None:
     releases = Releases(tmp_path)
     for name in ("a", "b", "c"):
         (tmp_path / "releases" / name).mkdir(parents=True)
@@ -87,7 +85,7 @@ def test_pruning_keeps_what_a_rollback_wants_before_what_was_left(tmp_path) -> N
     assert sorted(path.name for path in (tmp_path / "releases").iterdir()) == ["a", "b"]
 
 
-def test_a_program_leaves_when_its_section_changes_or_goes() -> None:
+def test_a_program_stops_when_its_section_changes_or_is_removed() -> None:
     before = "[program:one]\ncommand=a\n\n[program:two]\ncommand=b\n"
     assert leaving(before, "# a comment\n[program:one]\ncommand=a\n[program:new]\ncommand=c\n") == {"two"}
     assert leaving(before, before.replace("command=b", "command=b --more")) == {"two"}

@@ -1,10 +1,8 @@
-"""A secret changes without a moment at which a program has one that its service refuses.
+"""While a secret changes, no program has one that its service refuses.
 
-The model is a fleet that is always in the midst of something: a run may have reached any of its services and programs when the
-next look is taken, it may be cut off anywhere, and the next run finds nothing but the vault.
+In this model a run may have reached any of the services and programs, may be interrupted anywhere, and the next run knows only
+the vault.
 """
-
-from __future__ import annotations
 
 import itertools
 
@@ -28,7 +26,7 @@ def fresh_vault() -> rotation.Vault:
         DATABASE: {"shop": "d-shop", "mail": "d-mail", "pgbouncer": "d-pgbouncer"},
         TOKENS: {"shop": "t-shop", "mail": "t-mail"},
         COOKIE: "cookie",
-        "vault_mail_password": "somebody else's",
+        "vault_mail_password": "of another program",
     }
 
 
@@ -38,7 +36,7 @@ def counter():
 
 
 def in_use(vault: rotation.Vault) -> dict[tuple[str, str], tuple[str, str]]:
-    """Of each mapping's name the login and the secret that programs use."""
+    """By mapping and name: the login and the secret that programs use."""
     return {
         (variable, name): (rotation.login_of(entry, name), rotation.secret_of(entry))
         for variable in MAPPINGS
@@ -47,70 +45,71 @@ def in_use(vault: rotation.Vault) -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def accepted(vault: rotation.Vault) -> dict[tuple[str, str], set[tuple[str, str]]]:
-    """Of each mapping's name what its service lets in; a value without logins counts with the name as its login."""
-    found = {}
+    """By mapping and name: the pairs that the service accepts; a value without logins counts with the name as its login."""
+    pairs = {}
     for variable in MAPPINGS:
         for name, entry in vault[variable].items():
-            of_values = {(name, rotation.secret_of(entry)), (name, rotation.beside(entry))}
-            found[variable, name] = of_values if variable == TOKENS else set(rotation.accepted(entry, name).items())
-    return found
+            values = {(name, rotation.secret_of(entry)), (name, rotation.beside(entry))}
+            pairs[variable, name] = values if variable == TOKENS else set(rotation.accepted(entry, name).items())
+    return pairs
 
 
 def changes() -> st.SearchStrategy[list[tuple[str, str]]]:
-    """Which secrets are asked for, several times over: (name, application)."""
+    """The secrets of several rotations: (name, application)."""
     names = st.sampled_from(["", *rotation.entries(fresh_vault()), BROKER, DATABASE, TOKENS])
     return st.lists(st.tuples(names, st.sampled_from(["", "", "shop"])), min_size=1, max_size=4)
 
 
+def phases(vault: rotation.Vault) -> list[rotation.Vault]:
+    """The vault, and after each step."""
+    return list(itertools.accumulate(STEPS, rotation.advance, initial=vault))
+
+
 @given(changes(), st.data())
-def test_at_every_boundary_whatever_a_program_uses_is_let_in_everywhere(asked, data) -> None:
-    """Also when a run is cut off after any step, with services and programs left between two phases."""
+def test_between_any_two_steps_every_service_accepts_what_programs_use(asked, data) -> None:
+    """Also when a run is interrupted after any step, with services and programs between two phases."""
     vault = fresh_vault()
     make = counter()
     for name, application in asked:
         vault, _ = rotation.begin(vault, APPLICATIONS, [name] if name else [], application, make)
         states = [fresh_vault() if vault is None else vault]
         for phase in STEPS:
-            for _ in range(data.draw(st.integers(0, 2), label="runs that were cut off here")):
+            for _ in range(data.draw(st.integers(0, 2), label="runs interrupted here")):
                 resumed, going_on = rotation.begin(vault, APPLICATIONS, fresh=make)
                 assert resumed == vault and set(going_on) == set(rotation.under_way(vault))
             vault = rotation.advance(vault, phase)
             states.append(vault)
         for before, after in itertools.pairwise(states):
-            # A program still has what the vault said before, a service already what it says now; or the other way round.
-            for use, let_in in itertools.product((before, after), (before, after)):
-                if use is after and let_in is before and rotation.phase_of_vault(before) == rotation.SETTLED:
+            # A program may still have the secret of before while its service has the one of after, or the other way round.
+            for used, served in itertools.product((before, after), (before, after)):
+                if used is after and served is before and rotation.phase_of_vault(before) == rotation.SETTLED:
                     continue
-                for key, pair in in_use(use).items():
-                    assert pair in accepted(let_in)[key], (key, rotation.phase_of_vault(before))
+                for key, pair in in_use(used).items():
+                    assert pair in accepted(served)[key], (key, rotation.phase_of_vault(before))
         assert rotation.under_way(vault) == {}
 
 
 @given(changes())
-def test_everything_that_was_asked_for_is_another_in_the_end_and_nothing_else(asked) -> None:
+def test_exactly_the_requested_secrets_have_changed_in_the_end(asked) -> None:
     make = counter()
     vault = fresh_vault()
     for name, application in asked:
         before = vault
         vault, wanted = rotation.begin(vault, APPLICATIONS, [name] if name else [], application, make)
-        for phase in STEPS:
-            vault = rotation.advance(vault, phase)
+        vault = phases(vault)[-1]
         for secret, (_, _, entry) in rotation.entries(vault).items():
             old = rotation.entries(before)[secret][2]
             assert (rotation.secret_of(entry) != rotation.secret_of(old)) == (secret in wanted)
         assert vault["vault_mail_password"] == before["vault_mail_password"]
 
 
-def test_the_two_logins_take_turns_and_the_first_one_is_plain_text_again() -> None:
+def test_the_two_logins_alternate_and_the_first_is_a_plain_string_again() -> None:
     vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, [f"{BROKER}.shop"], fresh=counter())
-    for phase in STEPS:
-        vault = rotation.advance(vault, phase)
+    vault = phases(vault)[-1]
     assert vault[BROKER]["shop"] == {"login": "shop_b", "secret": "fresh-1"}
     vault, _ = rotation.begin(vault, APPLICATIONS, [f"{BROKER}.shop"], fresh=lambda: "second")
     assert login_secrets(vault[BROKER]) == {"shop_b": "fresh-1", "shop": "second", "mail": "b-mail"}
-    for phase in STEPS:
-        vault = rotation.advance(vault, phase)
-    assert vault[BROKER]["shop"] == "second"
+    assert phases(vault)[-1][BROKER]["shop"] == "second"
 
 
 def test_a_step_that_is_not_due_moves_nothing() -> None:
@@ -120,7 +119,7 @@ def test_a_step_that_is_not_due_moves_nothing() -> None:
     assert rotation.phase_of_vault(rotation.advance(vault, rotation.NEXT)) == rotation.FORMER
 
 
-def test_what_is_taken_away_is_known_until_it_was_seen_refused() -> None:
+def test_a_retired_secret_is_kept_until_the_service_refused_it() -> None:
     vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, [BROKER], fresh=counter())
     assert rotation.former(vault[BROKER], BROKER) == []
     vault = rotation.advance(vault, rotation.NEXT)
@@ -140,23 +139,16 @@ def test_what_is_taken_away_is_known_until_it_was_seen_refused() -> None:
         (COOKIE, [False, False, False, False]),
     ],
 )
-def test_programs_are_handed_over_only_when_they_have_something_else_to_read(secret, follow) -> None:
+def test_programs_are_restarted_only_when_their_secret_changes(secret, follow) -> None:
     vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, [secret])
-    seen = [rotation.programs_follow(vault)]
-    for phase in STEPS:
-        vault = rotation.advance(vault, phase)
-        seen.append(rotation.programs_follow(vault))
-    assert seen == follow
+    assert [rotation.programs_follow(after) for after in phases(vault)] == follow
 
 
 def test_the_cookie_has_no_login_and_one_value_at_a_time() -> None:
     vault, wanted = rotation.begin(fresh_vault(), APPLICATIONS, [COOKIE], fresh=lambda: "new")
     assert wanted == [COOKIE] and rotation.secret_of(vault[COOKIE]) == "cookie"
-    vault = rotation.advance(vault, rotation.NEXT)
-    assert rotation.secret_of(vault[COOKIE]) == "new"
-    for phase in STEPS[1:]:
-        vault = rotation.advance(vault, phase)
-    assert vault[COOKIE] == "new"
+    _, next_vault, _, last = phases(vault)
+    assert rotation.secret_of(next_vault[COOKIE]) == "new" and last[COOKIE] == "new"
 
 
 @pytest.mark.parametrize(
@@ -167,12 +159,12 @@ def test_the_cookie_has_no_login_and_one_value_at_a_time() -> None:
         ([], "shopp", "There is no application 'shopp'. topology_applications names shop, mail."),
     ],
 )
-def test_what_is_not_there_is_refused(names, application, says) -> None:
+def test_an_unknown_secret_or_application_is_refused(names, application, says) -> None:
     with pytest.raises(rotation.RotationRefused, match=says.replace("(", r"\(")):
         rotation.begin(fresh_vault(), APPLICATIONS, names, application)
 
 
-def test_no_change_begins_beside_another_one() -> None:
+def test_no_change_begins_during_another() -> None:
     vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, [f"{BROKER}.shop"], fresh=counter())
     with pytest.raises(rotation.RotationRefused, match=f"The change of {BROKER}.shop is still under way .phase 'next'."):
         rotation.begin(vault, APPLICATIONS, [COOKIE])
@@ -186,70 +178,63 @@ def test_an_application_with_the_name_of_a_second_login_is_refused() -> None:
         rotation.begin(vault, [*APPLICATIONS, "shop_b"])
 
 
-def test_no_refusal_says_a_secret() -> None:
+def test_no_refusal_shows_a_secret() -> None:
     vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, fresh=lambda: "hidden")
     with pytest.raises(rotation.RotationRefused) as refusal:
         rotation.begin(vault, APPLICATIONS, [COOKIE])
     assert not {"hidden", "b-shop", "d-shop", "t-shop"} & set(str(refusal.value).replace("'", " ").split())
 
 
-def test_an_authority_is_trusted_before_it_issues_and_until_nobody_shows_its_certificates() -> None:
+def test_an_authority_is_trusted_before_it_issues_and_until_its_certificates_are_gone() -> None:
     vault = fresh_vault() | {rotation.AUTHORITIES: {"first": {"key": "f"}}}
     vault, wanted = rotation.begin(vault, APPLICATIONS, ["pki_authority"], authority=lambda name: {"key": f"key of {name}"})
     assert wanted == ["vault_pki_authority"]
     assert vault[rotation.AUTHORITIES] == {"first": {"key": "f"}, "second": {"key": "key of second"}}
-    seen = [rotation.trusted(vault["vault_pki_authority"])]
-    for phase in STEPS:
-        vault = rotation.advance(vault, phase)
-        seen.append(rotation.trusted(vault["vault_pki_authority"]))
-    # Each step may have come to some hosts only: whoever issues in one is trusted in the one before and in the one after.
-    assert seen == [["first", "second"], ["second", "first"], ["second"], ["second"]]
-    assert vault[rotation.AUTHORITIES] == {"second": {"key": "key of second"}} and vault["vault_pki_authority"] == "second"
+    # A step may have reached only some hosts: the issuer of a step is also trusted in the steps before and after it.
+    trusted = [rotation.trusted(after["vault_pki_authority"]) for after in phases(vault)]
+    assert trusted == [["first", "second"], ["second", "first"], ["second"], ["second"]]
+    last = phases(vault)[-1]
+    assert last[rotation.AUTHORITIES] == {"second": {"key": "key of second"}} and last["vault_pki_authority"] == "second"
 
 
-def test_every_certificate_is_renewed_in_one_phase_alone() -> None:
+def test_certificates_are_renewed_in_exactly_one_phase() -> None:
     vault = fresh_vault() | {rotation.AUTHORITIES: {"first": {}}}
     vault, _ = rotation.begin(vault, APPLICATIONS, [rotation.RENEWAL])
-    seen = [rotation.renews(vault[rotation.RENEWAL])]
-    for phase in STEPS:
-        vault = rotation.advance(vault, phase)
-        seen.append(rotation.renews(vault[rotation.RENEWAL]))
-    assert seen == [False, True, False, False]
+    assert [rotation.renews(after[rotation.RENEWAL]) for after in phases(vault)] == [False, True, False, False]
 
 
-def test_a_fleet_without_an_authority_has_none_to_change() -> None:
+def test_a_fleet_without_an_authority_cannot_change_it() -> None:
     with pytest.raises(rotation.RotationRefused, match="There is no secret 'pki_authority'"):
         rotation.begin(fresh_vault(), APPLICATIONS, ["pki_authority"])
 
 
-# --- What the services hold for it ---------------------------------------------------------------------------------------------
+# --- Logins of the services ---------------------------------------------------------------------------------------------
 
 
-def test_the_owner_stays_one_role_whichever_login_has_the_turn() -> None:
+def test_the_owner_is_one_role_whichever_login_is_in_use() -> None:
     vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, [DATABASE], fresh=counter())
 
-    def roles() -> list[dict]:
+    def roles(vault: rotation.Vault) -> list[dict]:
         return applications.application_database_roles(["shop"], vault[DATABASE], "pgbouncer")
 
     both = [{"name": "shop"}, {"name": "shop_b", "acts_as": "shop"}, {"name": "pgbouncer_b", "acts_as": "pgbouncer"}]
-    assert roles() == both
-    vault = rotation.advance(vault, rotation.NEXT)
-    assert roles() == both
-    vault = rotation.advance(vault, rotation.FORMER)
-    assert roles() == [
+    begun, after_next, after_former, _ = phases(vault)
+    assert roles(begun) == both
+    assert roles(after_next) == both
+    assert roles(after_former) == [
         {"name": "shop", "login": False}, {"name": "shop_b", "acts_as": "shop"},
         {"name": "pgbouncer", "login": False}, {"name": "pgbouncer_b", "acts_as": "pgbouncer"},
     ]  # fmt: skip
 
 
-def test_a_fleet_whose_passwords_never_changed_is_declared_as_ever() -> None:
+def test_a_fleet_whose_passwords_never_changed_has_one_login_each() -> None:
     vault = fresh_vault()
     assert applications.application_database_roles(["shop"], vault[DATABASE], "pgbouncer") == [{"name": "shop"}]
     assert [user["name"] for user in applications.application_broker_users(APPLICATIONS, vault[BROKER])] == APPLICATIONS
     assert login_secrets(vault[BROKER]) == vault[BROKER]
 
 
-def test_both_logins_of_an_application_reach_its_own_virtual_host_alone() -> None:
+def test_both_logins_of_an_application_reach_only_its_virtual_host() -> None:
     vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, [BROKER], fresh=counter())
     users = applications.application_broker_users(APPLICATIONS, vault[BROKER])
     assert [(user["name"], user["permissions"][0]["vhost"]) for user in users] == [

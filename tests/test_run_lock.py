@@ -1,4 +1,4 @@
-"""Review finding 38: of two runs that would change one fleet, the second stops and names the first."""
+"""Review finding 38: the second of two runs on one fleet stops and names the first."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def other():
 
 
 def refusal(inventory: Path) -> str:
-    """What a run of this process is refused by; empty if it may begin."""
+    """The refusal of a run by this process; empty if it may begin."""
     try:
         hold(inventory, os.getpid(), ["site.yml"])
     except RunUnderWay as refused:
@@ -50,7 +50,7 @@ def test_a_run_is_named_until_it_ends(tmp_path: Path, other: subprocess.Popen) -
     assert json.loads((tmp_path / NAME).read_text())["playbooks"] == ["playbooks/rotate.yml"]
 
 
-def test_another_process_by_the_number_of_one_that_ended_holds_nothing(tmp_path: Path, other: subprocess.Popen) -> None:
+def test_another_process_with_the_same_number_does_not_hold_the_lock(tmp_path: Path, other: subprocess.Popen) -> None:
     hold(tmp_path, other.pid, ["site.yml"])
     held = json.loads((tmp_path / NAME).read_text())
     (tmp_path / NAME).write_text(json.dumps(held | {"started": "1"}))
@@ -58,12 +58,12 @@ def test_another_process_by_the_number_of_one_that_ended_holds_nothing(tmp_path:
 
 
 @pytest.mark.parametrize("text", ["", "half of a l", "{}"])
-def test_a_file_that_says_nothing_holds_nothing(tmp_path: Path, text: str) -> None:
+def test_an_invalid_file_does_not_hold_the_lock(tmp_path: Path, text: str) -> None:
     (tmp_path / NAME).write_text(text)
     assert refusal(tmp_path) == ""
 
 
-def test_the_second_of_two_runs_stops_with_a_sentence(tmp_path: Path) -> None:
+def test_the_second_of_two_runs_stops_and_names_the_first(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text("all: {hosts: {localhost: {ansible_connection: local}}}\n")
     (tmp_path / "work.yml").write_text(PLAY)
     command = [Path(sys.executable).parent / "ansible-playbook", "-i", tmp_path / "hosts.yml", tmp_path / "work.yml"]
@@ -73,8 +73,8 @@ def test_the_second_of_two_runs_stops_with_a_sentence(tmp_path: Path) -> None:
             assert first.poll() is None and time.monotonic() < deadline
             time.sleep(0.1)  # between two looks
         second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        said = " ".join(second.stdout.split())
-        assert second.returncode != 0 and f"process {first.pid}, since" in said, said
+        output = " ".join(second.stdout.split())
+        assert second.returncode != 0 and f"process {first.pid}, since" in output, output
         (tmp_path / "seen").touch()
         assert first.wait(60) == 0, first.stdout.read()
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0

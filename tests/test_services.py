@@ -1,6 +1,4 @@
-"""What the roles declare in meta/service.yml is whole, and names inputs that exist."""
-
-from __future__ import annotations
+"""The declarations in meta/service.yml of the roles are complete, and name inputs that exist."""
 
 import doctest
 from pathlib import Path
@@ -51,7 +49,7 @@ def test_a_service_names_inputs_that_exist(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_a_service_dials_only_what_some_service_listens_for(role: str) -> None:
+def test_a_service_connects_only_to_services_that_listen(role: str) -> None:
     assert all(services()[name].listens for entry in services()[role].dials for name in entry.services)
 
 
@@ -73,20 +71,15 @@ def test_an_unknown_key_is_refused_by_its_name(declaration: dict, sentence: str)
         parse("etcd", declaration)
 
 
-def write(roles: Path, role: str, text: str) -> None:
-    (roles / role / "meta").mkdir(parents=True)
-    (roles / role / "meta/service.yml").write_text(text)
-
-
-def test_a_service_after_one_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    write(tmp_path, "patroni", "after: [etcd]\n")
+def test_a_service_after_one_that_does_not_exist_is_refused(tmp_path: Path, write) -> None:
+    write("patroni/meta/service.yml", "after: [etcd]\n")
     with pytest.raises(ServiceError, match="names etcd"):
         services(tmp_path)
 
 
-def test_a_new_role_is_known_by_its_folder_alone(tmp_path: Path) -> None:
-    write(tmp_path, "etcd", "units: [etcd.service]\npackages: [etcd-server]\n")
-    write(tmp_path, "patroni", "after: [etcd]\nunits: [patroni.service]\n")
+def test_a_new_role_needs_only_its_folder(tmp_path: Path, write) -> None:
+    write("etcd/meta/service.yml", "units: [etcd.service]\npackages: [etcd-server]\n")
+    write("patroni/meta/service.yml", "after: [etcd]\nunits: [patroni.service]\n")
     assert list(services(tmp_path)) == ["etcd", "patroni"]
     assert declared("units", tmp_path) == ["etcd.service", "patroni.service"]
 
@@ -103,7 +96,7 @@ def test_a_new_role_is_known_by_its_folder_alone(tmp_path: Path) -> None:
         (["celery_worker", "pki"], {"alone": "celery_worker"}, ["celery_worker"]),
     ],
 )
-def test_a_host_plays_its_own_services_in_order(own: list[str], arguments: dict, expected: list[str]) -> None:
+def test_a_host_plays_its_services_in_order(own: list[str], arguments: dict, expected: list[str]) -> None:
     assert played(own, **arguments) == expected
 
 
@@ -111,8 +104,8 @@ def test_the_examples_in_the_documentation_hold() -> None:
     assert doctest.testmod(module).failed == 0
 
 
-def test_the_filters_load_by_their_short_names_too() -> None:
-    """Until 2.0: inventories written before 1.0 call them so, and Ansible then loads the file outside its package."""
+def test_the_filters_also_load_by_their_short_names() -> None:
+    """Until 2.0: inventories from before 1.0 use them, and Ansible then loads the file outside its package."""
     relative = [line for line in (ROOT / "plugins/filter/filters.py").read_text().splitlines() if line.startswith("from .")]
     assert relative == []
 
@@ -123,9 +116,7 @@ def test_a_role_s_filters_are_the_functions_of_its_arithmetic() -> None:
 
 
 def test_a_playbook_begins_with_hosts_that_need_no_hostvars() -> None:
-    """Ansible has no hostvars before the first play: which host carries which role is unknown there, and none would match."""
+    """Ansible has no hostvars before the first play, so a pattern over roles would match no host."""
     first = {path.name: (yaml.safe_load(path.read_text()) or [{}])[0] for path in (ROOT / "playbooks").glob("*.yml")}
-    assert [name for name, play in first.items() if "hostvars" in str(play.get("hosts", ""))] in (
-        [],
-        ["rotation_check_retired.yml"],
-    )
+    with_hostvars = [name for name, play in first.items() if "hostvars" in str(play.get("hosts", ""))]
+    assert with_hostvars in ([], ["rotation_check_retired.yml"])

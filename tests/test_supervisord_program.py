@@ -1,4 +1,4 @@
-"""The script that starts supervisord: it opens sockets by IPv6, and leaves every other socket to Debian's code."""
+"""The script that starts supervisord opens IPv6 sockets, and leaves all others to Debian's code."""
 
 import runpy
 import socket
@@ -13,7 +13,7 @@ PROGRAM = Path(__file__).resolve().parents[1] / "roles/supervisor/files/usr/loca
 
 @pytest.fixture
 def parse(monkeypatch):
-    """supervisord's parser of a socket, after the script has begun; Debian's own says what it is given."""
+    """The socket parser of supervisord after the script has started; Debian's parser returns its arguments."""
 
     class InetStreamSocketConfig:
         def __init__(self, host, port, backlog=None):
@@ -37,7 +37,7 @@ def parse(monkeypatch):
     return ServerOptions().parse_fcgi_socket
 
 
-def test_a_socket_in_brackets_listens_on_ipv6_and_there_alone(parse):
+def test_a_socket_in_brackets_listens_only_on_ipv6(parse):
     listening = parse("tcp://[::1]:0", None, None, None, 5)
     assert listening.backlog == 5
     with listening.create_and_bind() as opened:
@@ -47,5 +47,5 @@ def test_a_socket_in_brackets_listens_on_ipv6_and_there_alone(parse):
 
 
 @pytest.mark.parametrize("text", ["tcp://127.0.0.1:8000", "unix:///run/x.sock", "tcp://[x]:1", "tcp://fd00::1:8000"])
-def test_every_other_socket_is_debians_to_read(parse, text):
+def test_every_other_socket_is_read_by_debian(parse, text):
     assert parse(text, 1, None, None, None) == ("Debian", text, (1, None, None, None))

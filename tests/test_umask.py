@@ -1,13 +1,9 @@
-"""A login's umask of 077, as hardened images and sudo have it, keeps no service from its files. Review finding 14."""
-
-from __future__ import annotations
+"""With the umask of 077 that hardened images and sudo set, services can still read their files. Review finding 14."""
 
 import ast
-import grp
 import io
 import json
 import os
-import pwd
 import subprocess
 import sys
 import tarfile
@@ -15,14 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from accounts import GROUP, OWNER
 from ansible_collections.grunnfjell.platform.plugins.modules import application_release
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.source import source_of
 
 from lab.machine import REPOSITORY
 
 MODULES = REPOSITORY / "plugins/modules"
-OWNER, GROUP = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
-# A module as a host runs it: Ansible's arguments, the login's umask.
+# Runs a module as a host does: with arguments from Ansible and the umask of the login.
 RUN = """
 import importlib, json, os, sys
 from ansible.module_utils import basic
@@ -44,26 +40,26 @@ def run(name: str, changes: dict | None = None, **arguments) -> dict:
 
 
 def unreadable(home: Path) -> list[str]:
-    """What others may not read, or not go through."""
+    """Files that others may not read, and directories that they may not enter."""
     below = [path for path in home.rglob("*") if not path.is_symlink()]
     return [str(path.relative_to(home)) for path in below if path.stat().st_mode & (0o005 if path.is_dir() else 0o004) == 0]
 
 
-def test_whole_files_below_new_directories_are_reached(tmp_path):
+def test_files_below_new_directories_are_readable(tmp_path):
     file = {"path": str(tmp_path / "etc/service/conf.d/a.conf"), "content": "a", "owner": OWNER, "group": GROUP}
     assert run("managed_files", files=[file], directories=[str(tmp_path / "etc/other/empty")])["changed"]
     assert unreadable(tmp_path) == []
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="gives files to root")
-def test_a_host_s_identities_are_reached(tmp_path):
+def test_the_identities_of_a_host_are_readable(tmp_path):
     run("pki_identity", {"HOME": str(tmp_path / "grunnfjell/pki")}, identities={}, authorities="-----BEGIN CERTIFICATE-----\n")
     assert sorted(unreadable(tmp_path)) == ["grunnfjell/pki/.pending", "grunnfjell/pki/.untold"]
-    # Through .versions a service goes to its key, without seeing whose others are there.
+    # A service may enter .versions to read its key, but not list it.
     assert (tmp_path / "grunnfjell/pki/.versions").stat().st_mode & 0o777 == 0o711
 
 
-def test_a_release_is_read_by_the_application_s_account(tmp_path, monkeypatch):
+def test_a_release_is_readable_by_the_account_of_the_application(tmp_path, monkeypatch):
     with tarfile.open(tmp_path / "artifact", "w:gz") as archive:
         entry = tarfile.TarInfo("package/module.py")
         entry.size, entry.mode = 2, 0o644
@@ -81,20 +77,20 @@ def test_a_release_is_read_by_the_application_s_account(tmp_path, monkeypatch):
 
 
 def writers() -> list[Path]:
-    """retired_logins makes directories for one account each, in /run and with their modes."""
+    """Without retired_logins, which makes private directories in /run."""
     signs = ("mkdir(", "makedirs(", "write_files", "write_atomically", "import firewall_program as")
     texts = {path: path.read_text(encoding="utf-8") for path in sorted(MODULES.glob("*.py")) if path.stem != "retired_logins"}
     return [path for path, text in texts.items() if any(sign in text for sign in signs)]
 
 
 @pytest.mark.parametrize("path", writers(), ids=lambda path: path.stem)
-def test_each_module_that_makes_directories_begins_with_the_usual_umask(path):
+def test_each_module_that_makes_directories_sets_the_usual_umask_first(path):
     (main,) = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if getattr(node, "name", "") == "main"]
     assert ast.unparse(main.body[0]) == "usual_umask()"
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
-def test_an_artifact_does_not_depend_on_the_operator_s_umask(tmp_path, mask):
+def test_an_artifact_does_not_depend_on_the_umask_of_the_operator(tmp_path, mask):
     source = tmp_path / "source"
     before = os.umask(mask)
     try:

@@ -1,6 +1,4 @@
-"""The steps of a rotation in the vault itself, as playbooks/rotation_vault.yml takes them, without a service."""
-
-from __future__ import annotations
+"""The steps of a rotation in the vault file, as playbooks/rotation_vault.yml takes them, without services."""
 
 import os
 import subprocess
@@ -69,7 +67,7 @@ def inventory(tmp_path: Path) -> Inventory:
     return Inventory(tmp_path)
 
 
-def test_the_vault_goes_through_every_phase_and_ends_with_the_new_secret_alone(inventory: Inventory) -> None:
+def test_the_vault_goes_through_every_phase_and_ends_with_only_the_new_secret(inventory: Inventory) -> None:
     phases = []
     for step in ("begin", "hand_over", "retire", "finish"):
         assert inventory.take(step) == ""
@@ -78,7 +76,7 @@ def test_the_vault_goes_through_every_phase_and_ends_with_the_new_secret_alone(i
     assert inventory.entry["login"] == "shop_b" and inventory.entry["secret"] != "first"
 
 
-def test_a_step_that_is_repeated_or_comes_too_early_changes_nothing(inventory: Inventory) -> None:
+def test_a_repeated_or_early_step_changes_nothing(inventory: Inventory) -> None:
     inventory.take("begin")
     begun = inventory.entry
     for step in ("begin", "retire", "finish"):
@@ -89,7 +87,7 @@ def test_check_mode_writes_nothing(inventory: Inventory) -> None:
     assert inventory.take("begin", "--check") == "" and inventory.entry == "first"
 
 
-def test_a_part_of_the_fleet_does_not_rotate(inventory: Inventory) -> None:
+def test_a_run_on_part_of_the_fleet_does_not_rotate(inventory: Inventory) -> None:
     printed = inventory.take("begin", "--limit", "a")
     assert "Nothing was changed. b of the fleet is not in this run" in printed and inventory.entry == "first"
 

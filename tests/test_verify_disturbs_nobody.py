@@ -1,6 +1,4 @@
-"""`make verify` on a fleet at work reads, and changes, restarts and creates nothing but the one job. Review finding 3."""
-
-from __future__ import annotations
+"""`make verify` only reads from a working fleet, except for one job. Review finding 3."""
 
 from pathlib import Path
 
@@ -13,18 +11,18 @@ from lab.machine import REPOSITORY
 
 @pytest.mark.parametrize("home", homes(), ids=lambda home: home.parent.name)
 def test_a_test_that_disturbs_a_host_is_marked(home: Path) -> None:
-    found = {name: sorted(what) for name, what in unmarked(home).items()}
-    assert found == {}, "mark them @pytest.mark.disruptive, or let them only read"
+    disturbances = {name: sorted(what) for name, what in unmarked(home).items()}
+    assert disturbances == {}, "mark them @pytest.mark.disruptive, or let them only read"
 
 
-def scanned(tmp_path: Path, text: str, helper: str = "", conftest: str = "") -> list[str]:
+def scan(tmp_path: Path, text: str, helper: str = "", conftest: str = "") -> list[str]:
     home, molecule = tmp_path / "role" / "tests", tmp_path
     home.mkdir(parents=True)
     (molecule / "shared").mkdir()
     (molecule / "conftest.py").write_text(conftest)
     (home / "helper.py").write_text(helper)
     (home / "test_role.py").write_text(f"import pytest\n{text}\n")
-    return [what.partition(":")[0] for found in unmarked(home, molecule).values() for what in found]
+    return [what.partition(":")[0] for disturbances in unmarked(home, molecule).values() for what in disturbances]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +48,8 @@ def scanned(tmp_path: Path, text: str, helper: str = "", conftest: str = "") -> 
         ("host.ansible.get_variables()['ansible_ssh_private_key_file']", "needs what an inventory may lack"),
     ],
 )
-def test_what_disturbs_is_found(tmp_path, line, what):
-    assert what in scanned(tmp_path, f"def test_it(host):\n    {line}")
+def test_a_line_that_disturbs_is_found(tmp_path, line, what):
+    assert what in scan(tmp_path, f"def test_it(host):\n    {line}")
 
 
 @pytest.mark.parametrize(
@@ -69,24 +67,24 @@ def test_what_disturbs_is_found(tmp_path, line, what):
         "ask('SELECT rolname FROM pg_roles')",
     ],
 )
-def test_what_only_reads_is_not(tmp_path, line):
-    assert scanned(tmp_path, f"def test_it(host):\n    '''Never rm a file.'''\n    {line}") == []
+def test_a_line_that_only_reads_is_not_found(tmp_path, line):
+    assert scan(tmp_path, f"def test_it(host):\n    '''Never rm a file.'''\n    {line}") == []
 
 
-def test_it_is_found_behind_a_fixture_a_helper_a_constant_and_a_mark(tmp_path):
-    assert scanned(tmp_path / "a", "import pytest\ndef test_it(stopped): ...", conftest="def stopped(host): host.run('rm x')")
-    assert scanned(tmp_path / "b", "from helper import work\ndef test_it(): work()", helper="def work(host): host.run('rm x')")
-    assert scanned(tmp_path / "c", "WORK = 'touch x'\ndef test_it(host): host.run(WORK)")
-    assert scanned(tmp_path / "d", "@pytest.mark.parametrize('do', [lambda c: c.delete('q')])\ndef test_it(do): do()")
-    assert scanned(tmp_path / "e", "def used(host): host.run('rm x')\n@pytest.mark.usefixtures('used')\ndef test_it(): ...")
+def test_a_disturbance_is_found_in_fixtures_helpers_constants_and_marks(tmp_path):
+    assert scan(tmp_path / "a", "import pytest\ndef test_it(stopped): ...", conftest="def stopped(host): host.run('rm x')")
+    assert scan(tmp_path / "b", "from helper import work\ndef test_it(): work()", helper="def work(host): host.run('rm x')")
+    assert scan(tmp_path / "c", "WORK = 'touch x'\ndef test_it(host): host.run(WORK)")
+    assert scan(tmp_path / "d", "@pytest.mark.parametrize('do', [lambda c: c.delete('q')])\ndef test_it(do): do()")
+    assert scan(tmp_path / "e", "def used(host): host.run('rm x')\n@pytest.mark.usefixtures('used')\ndef test_it(): ...")
 
 
 @pytest.mark.parametrize("mark", ["@pytest.mark.disruptive", "@pytest.mark.job"])
-def test_what_is_marked_may(tmp_path, mark):
-    assert scanned(tmp_path, f"{mark}\ndef test_it(host): host.run('rm x')") == []
-    assert scanned(tmp_path / "module", "pytestmark = pytest.mark.disruptive\ndef test_it(host): host.run('rm x')") == []
+def test_a_marked_test_may_disturb(tmp_path, mark):
+    assert scan(tmp_path, f"{mark}\ndef test_it(host): host.run('rm x')") == []
+    assert scan(tmp_path / "module", "pytestmark = pytest.mark.disruptive\ndef test_it(host): host.run('rm x')") == []
 
 
-def test_every_folder_that_verify_asks_is_looked_at():
+def test_every_folder_of_verify_is_checked():
     assert len(homes()) >= 10 and all(list(home.glob("test_*.py")) for home in homes())
     assert [playbook for playbook in disturbing.READING if not (REPOSITORY / playbook).is_file()] == []

@@ -1,6 +1,4 @@
-"""Which version of the kit runs, which one last ran on a host, and that an older one does not follow a newer one."""
-
-from __future__ import annotations
+"""Which version of the kit runs, which one last ran on a host, and that no older one follows a newer one."""
 
 import json
 from pathlib import Path
@@ -12,17 +10,17 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.version 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.versions import older_than_hosts
 
 
-def refused(own: str, *recorded: str | None, downgrade_from: str = "") -> list[str]:
+def refused(version: str, *recorded: str | None, downgrade_from: str = "") -> list[str]:
     """The sentences of a run by this version on hosts with these records; a host without facts has no measurement at all."""
     hosts = {
-        f"host{number}": Host(f"host{number}", measured={"version": version}, inputs={"topology_downgrade_from": downgrade_from})
-        for number, version in enumerate(recorded)
+        f"host{number}": Host(f"host{number}", measured={"version": record}, inputs={"topology_downgrade_from": downgrade_from})
+        for number, record in enumerate(recorded)
     }
-    return list(older_than_hosts(Fleet(hosts | {"away": Host("away")}, {}, version=own)))
+    return list(older_than_hosts(Fleet(hosts | {"away": Host("away")}, {}, version=version)))
 
 
 @pytest.mark.parametrize(
-    ("own", "recorded"),
+    ("version", "recorded"),
     [
         ("1.0.0", "1.0.0"),
         ("1.10.0", "1.9.0"),
@@ -35,12 +33,12 @@ def refused(own: str, *recorded: str | None, downgrade_from: str = "") -> list[s
         ("1.0.0", "edited by hand"),
     ],
 )
-def test_a_version_follows_itself_and_older_ones(own: str, recorded: str | None) -> None:
-    assert refused(own, recorded) == []
+def test_a_version_may_follow_itself_and_older_ones(version: str, recorded: str | None) -> None:
+    assert refused(version, recorded) == []
 
 
 @pytest.mark.parametrize(
-    ("own", "recorded"),
+    ("version", "recorded"),
     [
         ("1.0.0", "1.0.1"),
         ("1.9.0", "1.10.0"),
@@ -50,9 +48,9 @@ def test_a_version_follows_itself_and_older_ones(own: str, recorded: str | None)
         ("1.0.0", "1.0.1-alpha"),
     ],
 )
-def test_an_older_version_is_refused(own: str, recorded: str) -> None:
-    (sentence,) = refused(own, recorded)
-    assert sentence.startswith(f"host0 was last set up by Grunnfjell {recorded}, and this is {own}: ")
+def test_an_older_version_is_refused(version: str, recorded: str) -> None:
+    (sentence,) = refused(version, recorded)
+    assert sentence.startswith(f"host0 was last set up by Grunnfjell {recorded}, and this is {version}: ")
 
 
 def test_hosts_of_one_version_share_a_sentence() -> None:
@@ -61,12 +59,12 @@ def test_hosts_of_one_version_share_a_sentence() -> None:
     assert second.startswith("host1 was last set up by Grunnfjell 1.2.0")
 
 
-def test_a_step_back_is_allowed_from_the_version_that_is_named_and_no_newer_one() -> None:
+def test_a_downgrade_is_allowed_from_the_named_version_and_no_newer_one() -> None:
     assert refused("1.0.0", "1.1.0", "1.0.5", downgrade_from="1.1.0") == []
     assert len(refused("1.0.0", "1.1.0", "1.1.1", downgrade_from="1.1.0")) == 1
 
 
-def test_the_version_is_the_artifacts_or_else_the_checkouts(tmp_path: Path) -> None:
+def test_the_version_is_that_of_the_artifact_or_else_of_the_checkout(tmp_path: Path) -> None:
     for name in ("checkout", "artifact"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "galaxy.yml").write_text("version: 1.2.3\n")
@@ -85,7 +83,7 @@ def test_the_version_is_the_artifacts_or_else_the_checkouts(tmp_path: Path) -> N
         (None, None),
     ],
 )
-def test_the_record_is_the_line_that_is_no_comment(tmp_path: Path, text: str | None, version: str | None) -> None:
+def test_the_record_is_the_line_that_is_not_a_comment(tmp_path: Path, text: str | None, version: str | None) -> None:
     if text is not None:
         (tmp_path / "version").write_text(text)
     assert on_host.recorded(str(tmp_path / "version")) == version

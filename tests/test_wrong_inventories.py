@@ -1,10 +1,9 @@
-"""Each row of wrong_inventories.yml through the real playbook: refused with its sentence, and nothing is changed.
+"""The real playbook refuses each row of wrong_inventories.yml with its sentence and changes nothing.
 
-Rows that are about one role alone may be in its scenario, molecule/<role>/wrong_inventories.yml.
+Rows about one role may be in its scenario, molecule/<role>/wrong_inventories.yml.
 
-A row spoils a copy of inventories/example. The hosts' facts come from a cache, what resource_facts measures from the row, and
-the connection is local: only the judgement runs, which changes no host. What it takes a host to see is proven on hosts, in
-molecule/*/tests.
+A row spoils a copy of inventories/example. The facts come from a cache, the measurements from the row, and the connection is
+local: only the checks run, which change no host. Checks that need a host are tested in molecule/*/tests.
 """
 
 import copy
@@ -101,24 +100,24 @@ def write_inventory(home: Path, row: dict) -> None:
             {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": sys.executable,
-                # This machine may have a PostgreSQL of its own.
+                # This machine may run PostgreSQL.
                 "__postgresql_data_dir": "/nonexistent",
             }
         )
     )
-    for place, values in row.get("vars", {}).items():
-        folder = "host_vars" if place in HOSTS else "group_vars"
-        (home / folder / place).with_suffix("").mkdir(parents=True, exist_ok=True)
+    for owner, values in row.get("vars", {}).items():
+        folder = "host_vars" if owner in HOSTS else "group_vars"
+        (home / folder / owner).with_suffix("").mkdir(parents=True, exist_ok=True)
         if folder == "host_vars":
-            (home / f"host_vars/{place}.yml").rename(home / f"host_vars/{place}/measured.yml")
-        (home / f"{folder}/{place}/zz_spoiled.yml").write_text(yaml.safe_dump(values))
+            (home / f"host_vars/{owner}.yml").rename(home / f"host_vars/{owner}/measured.yml")
+        (home / f"{folder}/{owner}/zz_spoiled.yml").write_text(yaml.safe_dump(values))
     for path, text in row.get("files", {}).items():
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         (home / path).write_text(text)
 
 
 def write_facts(home: Path, row: dict) -> None:
-    """As the cache plugin jsonfile writes them, so that no host is asked."""
+    """As the cache plugin jsonfile writes them, so no host is asked."""
     home.mkdir()
     for number, host in enumerate(HOSTS):
         facts = FACTS | {"machine_id": f"{number:032x}"} | row.get("facts", {}).get(host, {})
@@ -127,13 +126,13 @@ def write_facts(home: Path, row: dict) -> None:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Run:
     returncode: int
-    said: str
+    output: str
 
 
-def judge(rows: dict[str, dict], home: Path) -> dict[str, Verdict]:
-    """Every row through ansible-playbook, side by side."""
+def run_rows(rows: dict[str, dict], home: Path) -> dict[str, Run]:
+    """ansible-playbook with each row's inventory, in parallel."""
     (home / "password").write_text(PASSWORD)
     jobs = []
     for number, row in enumerate(rows.values()):
@@ -143,7 +142,7 @@ def judge(rows: dict[str, dict], home: Path) -> dict[str, Verdict]:
         write_facts(own / "facts", row)
         arguments = ["-i", str(own / "inventory"), *row.get("play", TOPOLOGY), *row.get("command", [])]
         environment = {"ANSIBLE_CACHE_PLUGIN_CONNECTION": str(own / "facts")}
-        jobs.append({"arguments": arguments, "environment": environment, "output": str(own / "said")})
+        jobs.append({"arguments": arguments, "environment": environment, "output": str(own / "output")})
     environment = {
         **os.environ,
         "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
@@ -153,21 +152,21 @@ def judge(rows: dict[str, dict], home: Path) -> dict[str, Verdict]:
         "PYTHONDONTWRITEBYTECODE": "",
     }
     done = subprocess.run(
-        [sys.executable, ROOT / "tests/judging.py"],
+        [sys.executable, ROOT / "tests/playbook_forks.py"],
         input=json.dumps(jobs), cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     ended = {end["job"]: end["returncode"] for end in map(json.loads, done.stdout.splitlines())}
-    return {fault: Verdict(ended[i], (home / str(i) / "said").read_text()) for i, fault in enumerate(rows)}
+    return {fault: Run(ended[number], (home / str(number) / "output").read_text()) for number, fault in enumerate(rows)}
 
 
 @pytest.fixture(scope="module")
-def verdicts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Verdict]:
-    """Every chosen row and the example as it is, judged at once; each test then reads its own verdict."""
+def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """The runs of all chosen rows and of the example."""
     calls = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
     chosen = {call.params["fault"] for call in calls if call and "fault" in call.params}
     rows = {THE_EXAMPLE: {}, ON_IPV6: IPV6} | {fault: row for fault, row in TABLE.items() if fault in chosen}
-    return judge(rows, tmp_path_factory.mktemp("wrong"))
+    return run_rows(rows, tmp_path_factory.mktemp("wrong"))
 
 
 def words(text: str) -> str:
@@ -175,27 +174,27 @@ def words(text: str) -> str:
 
 
 @pytest.mark.parametrize("fault", TABLE)
-def test_a_wrong_inventory_is_refused_by_its_sentence(verdicts: dict[str, Verdict], fault: str) -> None:
-    done = verdicts[fault]
-    assert done.returncode != 0, done.said
-    assert words(TABLE[fault]["says"]) in words(done.said), done.said
-    assert "Nothing was changed." in done.said, done.said
-    recap = done.said.split("PLAY RECAP")[1]
+def test_a_wrong_inventory_is_refused_by_its_sentence(runs: dict[str, Run], fault: str) -> None:
+    run = runs[fault]
+    assert run.returncode != 0, run.output
+    assert words(TABLE[fault]["says"]) in words(run.output), run.output
+    assert "Nothing was changed." in run.output, run.output
+    recap = run.output.split("PLAY RECAP")[1]
     assert set(re.findall(r"changed=(\d+)", recap)) == {"0"}, recap
-    if "The reasons are at the end." in done.said:
-        # Once, and where a person looks who only reads the end.
-        assert done.said.count("This fleet cannot work:") == 1, done.said
+    if "The reasons are at the end." in run.output:
+        # Once, and in the last lines.
+        assert run.output.count("This fleet cannot work:") == 1, run.output
         assert words(TABLE[fault]["says"]) in words(recap), recap
 
 
 @pytest.mark.parametrize("example", [THE_EXAMPLE, ON_IPV6])
-def test_the_example_itself_is_not_refused(verdicts: dict[str, Verdict], example: str) -> None:
-    said = verdicts[example].said
-    # The judgement of the fleet lets it pass; the roles' own look at the host then finds that this machine is not broker1.
-    assert "TASK [Let each role refuse what its host cannot carry]" in said, said
-    assert "This fleet cannot work" not in said, said
+def test_the_example_itself_is_not_refused(runs: dict[str, Run], example: str) -> None:
+    output = runs[example].output
+    # The checks of the fleet pass; the preflight of the roles then finds that this machine is not broker1.
+    assert "TASK [Let each role refuse what its host cannot carry]" in output, output
+    assert "This fleet cannot work" not in output, output
 
 
-def test_the_table_says_each_fault_once() -> None:
+def test_each_fault_is_in_the_table_once() -> None:
     assert len(ROWS) == len(TABLE) >= 40
     assert all(set(row) <= KEYS and len(row["says"]) > 20 for row in ROWS)

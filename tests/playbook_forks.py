@@ -1,11 +1,8 @@
-"""Runs many ansible-playbook commands side by side, each a fork of one process that has Ansible loaded.
+"""Runs many ansible-playbook commands in parallel, each as a fork of one process that has loaded Ansible and the kit.
 
-Nearly all of a short run is Python reading Ansible and the kit; what is forked is ansible-playbook's own main. Takes a list
-of jobs as JSON on stdin, each with `arguments`, `environment` and `output` (a file), and answers with a line of JSON as each
-one ends.
+Loading them takes most of a short run. Reads a list of jobs as JSON from stdin, each with `arguments`, `environment` and
+`output` (a file), and prints a line of JSON when a job ends.
 """
-
-from __future__ import annotations
 
 import importlib
 import json
@@ -25,27 +22,26 @@ from ansible.plugins.strategy import linear  # noqa: F401
 KIT = "ansible_collections.grunnfjell.platform.plugins"
 
 
-def read_the_kit() -> None:
+def load_kit() -> None:
     init_plugin_loader()
-    # Each fork's own start configures it once more.
+    # Each fork configures it again.
     warnings.filterwarnings("ignore", message="AnsibleCollectionFinder has already been configured")
     library = importlib.import_module(f"{KIT}.plugin_utils")
     for module in pkgutil.walk_packages(library.__path__, f"{library.__name__}."):
         importlib.import_module(module.name)
-    # A host that carries `measured` in its variables is that, and is not asked: there is none. How a real one is read is
-    # held against real hosts in molecule/topology/tests.
+    # These hosts do not exist: their variable `measured` stands in. molecule/topology/tests measures real ones.
     action = importlib.import_module(f"{KIT}.action.resource_facts").ActionModule
-    asked = action.run
+    measure = action.run
 
     def run(self: Any, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         measured = (task_vars or {}).get("measured")
-        return {"ansible_facts": measured} if measured else asked(self, tmp, task_vars)
+        return {"ansible_facts": measured} if measured else measure(self, tmp, task_vars)
 
     action.run = run
-    filter_loader.get("grunnfjell.platform.python_literal")  # the first that is asked for has all of them read
+    filter_loader.get("grunnfjell.platform.python_literal")  # loads all filters
 
 
-def judge(job: dict[str, Any]) -> NoReturn:
+def run_playbook(job: dict[str, Any]) -> NoReturn:
     with Path(job["output"]).open("wb") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)
@@ -62,21 +58,21 @@ def judge(job: dict[str, Any]) -> NoReturn:
 
 
 def main() -> None:
-    read_the_kit()
+    load_kit()
     waiting = json.load(sys.stdin)
     running: dict[int, int] = {}
     for number, job in enumerate(waiting):
         if len(running) >= 2 * (os.cpu_count() or 1):
-            report(running)
+            report_end(running)
         if pid := os.fork():
             running[pid] = number
         else:
-            judge(job)
+            run_playbook(job)
     while running:
-        report(running)
+        report_end(running)
 
 
-def report(running: dict[int, int]) -> None:
+def report_end(running: dict[int, int]) -> None:
     pid, status = os.wait()
     print(json.dumps({"job": running.pop(pid), "returncode": os.waitstatus_to_exitcode(status)}), flush=True)
 

@@ -1,0 +1,166 @@
+"""Running workers keep the promises of the platform, or are refused with the setting that breaks them."""
+
+import pytest
+from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, jobs_unconsumed, routed, task_settings
+
+PROMISES = {"task_acks_late": True, "task_reject_on_worker_lost": True, "task_time_limit": 540}
+
+
+def refused(conf: dict, promises: dict = PROMISES, waivers: dict | None = None, **answer: object) -> list[str]:
+    return broken("w@1", {"conf": conf, **answer}, promises, waivers or {})
+
+
+def test_a_worker_that_keeps_the_promise_is_not_refused() -> None:
+    assert (
+        refused({**PROMISES, "other": 1}, tasks=["shop.pay [acks_late=True reject_on_worker_lost=True time_limit=540.0]"]) == []
+    )
+
+
+def test_a_setting_that_breaks_the_promise_is_refused_by_name() -> None:
+    (sentence,) = refused({**PROMISES, "task_acks_late": False})
+    assert "task_acks_late is False, but the promise needs True" in sentence and "application_waivers" in sentence
+
+
+TLS = {"broker_use_ssl": {"ca_certs": "/a", "keyfile": "/k", "cert_reqs": 2, "server_hostname": "10.0.0.1"}}
+
+
+def test_tls_as_celery_shows_it_keeps_the_promise() -> None:
+    shown = {**TLS["broker_use_ssl"], "keyfile": "********", "certfile": "/c"}
+    assert refused({"broker_use_ssl": shown}, TLS) == []
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        False,
+        True,
+        {**TLS["broker_use_ssl"], "cert_reqs": 0},
+        {**TLS["broker_use_ssl"], "server_hostname": None},
+        {key: value for key, value in TLS["broker_use_ssl"].items() if key != "server_hostname"},
+    ],
+)
+def test_tls_that_does_not_verify_the_broker_breaks_the_promise(setting: object) -> None:
+    (sentence,) = refused({"broker_use_ssl": setting}, TLS)
+    assert "broker_use_ssl is" in sentence
+
+
+def test_a_task_that_overrides_the_promise_is_refused_by_its_name() -> None:
+    (sentence,) = refused(PROMISES, tasks=["shop.pay [acks_late=False reject_on_worker_lost=True]"])
+    assert "the task shop.pay sets acks_late=False" in sentence
+
+
+PREFORK = "celery.concurrency.prefork:TaskPool"
+
+
+ALL = {
+    **PROMISES,
+    "task_acks_on_failure": False,
+    "task_acks_on_timeout": False,
+    "task_soft_time_limit": 510,
+    "task_default_queue_type": "quorum",
+    "worker_pool": "prefork",
+    "broker_transport_options": {"confirm_publish": True, "read_timeout": 10},
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("acks_on_failure=True acks_on_timeout=False", "sets acks_on_failure=True, but the promise needs False"),
+        ("acks_on_failure=False acks_on_timeout=True", "sets acks_on_timeout=True, but the promise needs False"),
+        ("acks_on_failure_or_timeout=True", "sets acks_on_failure_or_timeout=True, but the promise needs False"),
+        ("time_limit=7200", "sets time_limit=7200, but the promise needs more than 0 and at most 540 (task_time_limit)"),
+        ("soft_time_limit=511.5", "sets soft_time_limit=511.5, but the promise needs more than 0 and at most 510"),
+        ("time_limit=0", "sets time_limit=0"),
+        ("acks_on_failure=False acks_on_timeout=False acks_on_failure_or_timeout=True time_limit=30.0 soft_time_limit=510", ""),
+    ],
+)
+def test_each_option_of_a_task_must_keep_the_promise(options: str, sentence: str) -> None:
+    """Review finding 6."""
+    sentences = refused(ALL, ALL, tasks=[f"shop.pay [{options}]"])
+    assert (len(sentences) == 1 and sentence in sentences[0]) if sentence else sentences == []
+
+
+@pytest.mark.parametrize(
+    ("pool", "sentence"),
+    [
+        ({"implementation": PREFORK, "timeouts": [510, 540]}, ""),
+        ({"implementation": PREFORK, "timeouts": [30.0, 540]}, ""),
+        ({"implementation": PREFORK, "timeouts": [510, 7200]}, "ends a task after 7200 s (time_limit)"),
+        ({"implementation": PREFORK, "timeouts": [0, 540]}, "ends a task after 0 s (soft_time_limit)"),
+        ({"implementation": "celery.concurrency.thread:TaskPool"}, "its pool is celery.concurrency.thread:TaskPool"),
+    ],
+)
+def test_a_pool_that_does_not_end_a_task_in_time_is_refused(pool: dict, sentence: str) -> None:
+    """Review finding 6: the command line overrides every setting."""
+    sentences = refused(ALL, ALL, pools=pool)
+    assert (len(sentences) == 1 and sentence in sentences[0]) if sentence else sentences == []
+    waivers = dict.fromkeys(("worker_pool", "task_time_limit", "task_soft_time_limit"), "no task waits for anybody")
+    assert refused(ALL, ALL, waivers, pools=pool) == []
+
+
+@pytest.mark.parametrize("options", [{"visibility_timeout": 3600}, {"confirm_publish": False, "read_timeout": 10}, None])
+def test_transport_options_without_confirms_are_refused(options: object) -> None:
+    """Review finding 7."""
+    (sentence,) = refused({**ALL, "broker_transport_options": options}, ALL)
+    assert sentence.startswith("w@1: broker_transport_options is ")
+    assert refused({**ALL, "broker_transport_options": {**ALL["broker_transport_options"], "visibility_timeout": 1}}, ALL) == []
+
+
+@pytest.mark.parametrize(
+    ("queue", "sentence"),
+    [
+        ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": False, "expires": None}, ""),
+        ({"queue_arguments": None}, "the queue mail is classic, but the promise needs quorum (task_default_queue_type)"),
+        ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": True}, "sets no_ack=True, but the promise needs"),
+        ({"queue_arguments": {"x-queue-type": "quorum"}, "expires": 60.0}, "sets expires=60.0"),
+    ],
+)
+def test_a_queue_that_may_lose_jobs_is_refused_by_its_name(queue: dict, sentence: str) -> None:
+    """Review finding 7."""
+    sentences = refused(ALL, ALL, queues=[{"name": "mail", **queue}])
+    assert (len(sentences) == 1 and sentence in sentences[0]) if sentence else sentences == []
+
+
+@pytest.mark.parametrize(
+    "routes",
+    [
+        {"shop.pay": {"queue": "heavy"}},
+        {"shop.*": "heavy", "shop.mail": {"queue": "mail", "priority": 1}},
+        [[["shop.*", {"queue": "heavy"}], ["shop.mail", {"queue": "mail"}]]],
+        [{"shop.pay": {"queue": "heavy"}}, "<function route at 0x1>"],
+    ],
+)
+def test_a_route_to_a_queue_without_consumers_is_refused(routes: object) -> None:
+    """Review finding 7: a route in the application's code."""
+    assert routed(routes) - {"mail"} == {"heavy"}
+    conf = {"task_default_queue": "shop", "task_routes": routes}
+    (sentence,) = jobs_unconsumed("w@1", {"conf": conf}, ["mail", "shop"], {})
+    assert "task_routes sends jobs to the queue heavy" in sentence
+    assert jobs_unconsumed("w@1", {"conf": conf}, ["mail", "shop"], {"task_routes": "another team's workers"}) == []
+    assert jobs_unconsumed("w@1", {"conf": {"task_default_queue": "shop"}}, [], {}) == []
+    (sentence,) = jobs_unconsumed("w@1", {"conf": {"task_default_queue": "celery"}}, ["shop"], {})
+    assert "task_default_queue sends jobs to the queue celery" in sentence
+    (sentence,) = jobs_unconsumed("w@1", {"conf": {"task_default_queue": "shop"}, "tasks": ["a [queue=big]"]}, ["shop"], {})
+    assert "the queue big" in sentence
+
+
+def test_a_waiver_lets_a_setting_pass() -> None:
+    conf = {**PROMISES, "task_acks_late": False}
+    waivers = {"task_acks_late": "sends mail, never twice"}
+    assert refused(conf, waivers=waivers, tasks=["shop.pay [acks_late=False]"]) == []
+
+
+def test_an_application_that_shows_arguments_is_refused_with_the_place() -> None:
+    promises, leaks = {"task_arguments_redacted": True}, ["a line that a task logs"]
+    (sentence,) = refused(promises, promises, leaks=leaks)
+    assert "what tasks are called with shows in a line that a task logs" in sentence and "task_arguments_redacted" in sentence
+    (sentence,) = refused({"task_arguments_redacted": False}, promises, leaks=["task_arguments_redacted is switched off"])
+    assert "task_arguments_redacted is False, but the promise needs True" in sentence
+    assert refused(promises, promises, {"task_arguments_redacted": "jobs of machines, about no person"}, leaks=leaks) == []
+    assert refused(promises, promises, leaks=[]) == []
+
+
+def test_a_task_line_is_read_as_celery_writes_it() -> None:
+    assert task_settings("shop.pay [acks_late=True]") == ("shop.pay", {"acks_late": "True"})
+    assert task_settings("shop.pay") == ("shop.pay", {})
