@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import testinfra
-from measured import records
-from playing import Played, play
+from records import records
+from playbook_runner import PlaybookRun, play
 
 # More than any disk gives, so that every host is refused by what it was measured at.
 BEYOND_ANY_DISK = 10**9
@@ -19,7 +19,7 @@ BEYOND_ANY_DISK = 10**9
 class OnceMore:
     """What a run said, and each host's records before and after it."""
 
-    answer: Played
+    answer: PlaybookRun
     before: dict[str, dict[str, Any]]
     after: dict[str, dict[str, Any]]
 
@@ -44,7 +44,7 @@ def once_more(fleet_inputs: dict[str, dict[str, Any]], request: pytest.FixtureRe
 
 
 @pytest.fixture(scope="session")
-def without_exceptions(declared: dict[str, str], request: pytest.FixtureRequest) -> Played:
+def without_exceptions(declared: dict[str, str], request: pytest.FixtureRequest) -> PlaybookRun:
     """The playbook that builds first on a blank host, where nobody has declared that it is a container."""
     undeclared = {"acceptance_exceptions": {}, "acceptance_iops_min": BEYOND_ANY_DISK}
     return play(request.config.option.ansible_inventory, "playbooks/host.yml", variables=undeclared)
@@ -53,7 +53,7 @@ def without_exceptions(declared: dict[str, str], request: pytest.FixtureRequest)
 @pytest.fixture(scope="session")
 def measured_anew(
     declared: dict[str, str], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Played, Path]:
+) -> tuple[PlaybookRun, Path]:
     """playbooks/accept.yml where no disk is fast enough, and its report."""
     report = tmp_path_factory.mktemp("accept") / "acceptance.json"
     exceptions = {name: reason for name, reason in declared.items() if name != "iops"}

@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 
 import pytest
-from measured import RECORDS, records
+from records import RECORDS, records
 
 testinfra_hosts = ["ansible://all"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from authority import REPOSITORY
-from playing import play
+from playbook_runner import play
 
 testinfra_hosts = ["ansible://celery_worker"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playing import play
+from playbook_runner import play
 from rollouts import newsroom_with, programs_of
 
 testinfra_hosts = ["ansible://rabbitmq"]  # one host: a rollout is of the whole fleet

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 from authority import REPOSITORY
-from comparing import differences
-from playing import Played
+from host_states import differences
+from playbook_runner import PlaybookRun
 
 SEED, CUTS = 20261129, int(os.environ.get("CUTS", "20"))
 # An edit that reaches every service: some are reloaded for it, some restarted.
@@ -62,7 +62,7 @@ def whole(site, state):
     return read
 
 
-def converge(inventory: str, task: int = 0, after: float = 0) -> Played:
+def converge(inventory: str, task: int = 0, after: float = 0) -> PlaybookRun:
     """A run of the site, killed some seconds after its task of this number began; 0: not killed."""
     more = {
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
@@ -75,7 +75,7 @@ def converge(inventory: str, task: int = 0, after: float = 0) -> Played:
         [REPOSITORY / ".venv/bin/ansible-playbook", "-i", inventory, "site.yml"], cwd=REPOSITORY, env=os.environ | more,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
     )  # fmt: skip
-    return Played(done.returncode, done.stdout + done.stderr)
+    return PlaybookRun(done.returncode, done.stdout + done.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from comparing import command, differences
-from playing import play
+from host_states import command, differences
+from playbook_runner import play
 
 PREVIOUS = """
 set -eu

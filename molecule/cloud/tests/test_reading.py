@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from comparing import command, differences
+from host_states import command, differences
 
 # Units that a timer of Debian's starts when its time has come.
 BY_TIMER = ("apt-daily", "dpkg-db-backup", "e2scrub", "fstrim", "logrotate", "man-db", "systemd-tmpfiles", "phpsessionclean")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from following import LONG, SHORT
+from jobs import LONG, SHORT
 
 from lab.demo import fleet, traffic, videos
 from lab.demo.fleet import Fleet

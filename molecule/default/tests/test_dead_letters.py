@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterator
 
 import pytest
-from following import RESUME_S, until
-from playing import play
+from jobs import RESUME_S, until
+from playbook_runner import play
 
 from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from following import LONG, SHORT, ffmpeg_of
-from operating import (
+from jobs import LONG, SHORT, ffmpeg_of
+from operations import (
     assert_nothing_lost_or_cut,
     clients,
     process_ids,

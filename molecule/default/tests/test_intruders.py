@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from authority import stranger as unknown_authority
-from intruding import attempt, listener
+from point_attempts import attempt, listener
 
 from lab.demo.fleet import Fleet, Host
 from lab.exposure import capture

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from following import DONE_S, RESUME_S, SHORT, ended, programs, until
-from playing import changed
+from jobs import DONE_S, RESUME_S, SHORT, ended, programs, until
+from playbook_runner import changed
 from test_runs import AS_ROOT, play, started
 
 from lab.demo import fleet

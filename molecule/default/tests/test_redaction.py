@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from following import RESUME_S, until
+from jobs import RESUME_S, until
 
 from lab.demo.fleet import Fleet, Host
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import playing
 import pytest
 import yaml
-from following import DONE_S, RESUME_S, SHORT, ended, programs, settled, until
+from jobs import DONE_S, RESUME_S, SHORT, ended, programs, settled, until
 from host_services import UNITS
-from playing import Counts, changed
+from playbook_runner import Counts, changed
 
 from lab.demo import fleet
 from lab.demo.fleet import Fleet

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from following import LONG, RESUME_S, SHORT, ffmpeg_of, programs, settled, until
-from operating import absences, assert_nothing_lost_or_cut, clients, edited, overlaps
-from playing import changed
+from jobs import LONG, RESUME_S, SHORT, ffmpeg_of, programs, settled, until
+from operations import absences, assert_nothing_lost_or_cut, clients, edited, overlaps
+from playbook_runner import changed
 from test_runs import CELERY_WORKERS, play, started
 
 from lab.demo.fleet import Host

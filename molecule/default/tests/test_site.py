@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from following import LONG, RESUME_S, SHORT, ended, ffmpeg_of, programs, until
+from jobs import LONG, RESUME_S, SHORT, ended, ffmpeg_of, programs, until
 
 from lab.demo import traffic, videos
 from lab.demo.fleet import Fleet, Host

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from following import RESUME_S, SHORT, ended, programs, until
-from playing import play
+from jobs import RESUME_S, SHORT, ended, programs, until
+from playbook_runner import play
 
 from lab.demo.fleet import Fleet, Host
 from lab.machine import REPOSITORY

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import testinfra
-from ways import PORTS
+from reachability import PORTS
 
 LISTENER = "grunnfjell-test-listener"
 LISTEN = """

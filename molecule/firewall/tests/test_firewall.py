@@ -9,7 +9,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ways import PORTS, TABLE, declared, guarded, reached
+from reachability import PORTS, TABLE, declared, guarded, reached
 
 testinfra_hosts = ["ansible://all"]
 

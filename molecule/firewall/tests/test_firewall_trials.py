@@ -15,8 +15,8 @@ from typing import Any
 import paramiko
 import pytest
 import testinfra
-from playing import Played, play
-from ways import PORTS, TABLE, declared, reached
+from playbook_runner import PlaybookRun, play
+from reachability import PORTS, TABLE, declared, reached
 
 testinfra_hosts = ["ansible://all"]
 
@@ -62,7 +62,7 @@ class LockedOut:
     before: dict[str, str]
     addresses: dict[str, set[str]]
     earlier: dict[str, paramiko.Channel]
-    run: Played
+    run: PlaybookRun
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_trial_cuts_no_connection_of_before(name, locked_out):
 
 
 @pytest.fixture(scope="module")
-def put_right(hosts, request) -> Played:
+def put_right(hosts, request) -> PlaybookRun:
     """The run after somebody opened a port by hand."""
     for host in hosts.values():
         host.check_output("nft insert rule inet grunnfjell input tcp dport 47002 accept")

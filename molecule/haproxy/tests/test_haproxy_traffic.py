@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import testinfra
 from authority import stranger
-from playing import play
+from playbook_runner import play
 
 testinfra_hosts = ["ansible://haproxy"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]

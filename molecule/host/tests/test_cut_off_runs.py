@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playing import Played, play
+from playbook_runner import PlaybookRun, play
 from test_host_hardening import carries_connections
 
 testinfra_hosts = ["ansible://all"]
@@ -29,7 +29,7 @@ USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 def run(host, request):
     """The role's own playbook, with other inputs than the inventory's; without any, the inventory's again."""
 
-    def play_host(**edited) -> Played:
+    def play_host(**edited) -> PlaybookRun:
         name = host.backend.get_hostname()
         return play(request.config.option.ansible_inventory, "playbooks/host.yml", "--limit", name, variables=edited)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playing import Played, play
+from playbook_runner import PlaybookRun, play
 
 testinfra_hosts = ["ansible://pgbouncer"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
@@ -13,7 +13,7 @@ VALID = "{{ hostvars[groups['postgresql'][0]]['postgresql_role_passwords']['news
 
 @pytest.fixture
 def ask(host, request):
-    def run(secret: str, **inputs) -> Played:
+    def run(secret: str, **inputs) -> PlaybookRun:
         variables = {"former_logins": [{"name": "news", "login": "news", "secret": secret}], **inputs}
         limit = ["--limit", host.backend.get_hostname()]
         return play(request.config.option.ansible_inventory, "molecule/pgbouncer/former.yml", *limit, variables=variables)

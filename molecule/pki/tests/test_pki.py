@@ -20,7 +20,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import AUTHORITY_YEARS, certificate_of, new_authority
 from authority import REPOSITORY, stranger
 from jinja2 import Template
-from playing import play
+from playbook_runner import play
 
 testinfra_hosts = ["ansible://all"]
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator
 
 import pytest
-from playing import play
+from playbook_runner import play
 from superuser import PSQL
 
 testinfra_hosts = ["ansible://postgresql"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from playing import Played, play
+from playbook_runner import PlaybookRun, play
 from superuser import PSQL
 
 testinfra_hosts = ["ansible://postgresql"]
@@ -15,8 +15,8 @@ LATE = "10.77.99.1"
 
 
 @pytest.fixture
-def run(host, request) -> Callable[..., Played]:
-    def playbook(*arguments: str) -> Played:
+def run(host, request) -> Callable[..., PlaybookRun]:
+    def playbook(*arguments: str) -> PlaybookRun:
         limit = ["--limit", host.backend.get_hostname()]
         return play(request.config.option.ansible_inventory, "playbooks/postgresql.yml", *limit, *arguments)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from amqp_probe import Connection
-from reaching import Dial, from_its_host
+from broker_tunnel import Dial, from_its_host
 
 
 @pytest.fixture(scope="module")

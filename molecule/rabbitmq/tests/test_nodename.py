@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from amqp_probe import Refused
-from playing import Played, play
-from waiting import until
+from playbook_runner import PlaybookRun, play
+from deadline import until
 
 testinfra_hosts = ["ansible://rabbitmq"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
@@ -23,7 +23,7 @@ def name(host) -> str:
 
 
 @pytest.fixture
-def converge(name, request) -> Callable[..., Played]:
+def converge(name, request) -> Callable[..., PlaybookRun]:
     inventory = request.config.option.ansible_inventory
     return lambda **arguments: play(inventory, "playbooks/rabbitmq.yml", "--limit", name, **arguments)
 

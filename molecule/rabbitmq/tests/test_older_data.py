@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import testinfra
-from playing import play
+from playbook_runner import play
 
 DATA = "/var/tmp/older-broker"
 testinfra_hosts = ["ansible://rabbitmq"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playing import play
+from playbook_runner import play
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 testinfra_hosts = ["ansible://first"]

@@ -7,13 +7,13 @@ import shlex
 from collections.abc import Iterator
 
 import pytest
-from playing import Played
+from playbook_runner import PlaybookRun
 from wrong_fleet import TwoHosts
 
 PORT = 18000
 
 
-def refused(answer: Played, *sentences: str) -> None:
+def refused(answer: PlaybookRun, *sentences: str) -> None:
     for sentence in sentences:
         assert sentence in answer.said, answer.said
     assert answer.returncode != 0 and "Nothing was changed." in answer.said, answer.said

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import new_authority
-from playing import Played, play
+from playbook_runner import PlaybookRun, play
 
 ROOT = Path(__file__).resolve().parents[3]
 # The example's broker and its 200 connections take more memory than a host of the lab has.
@@ -32,7 +32,7 @@ class TwoHosts:
     second: dict[str, Any]
     home: Path
 
-    def judge(self, first: dict[str, Any] | None = None, second: dict[str, Any] | None = None) -> Played:
+    def judge(self, first: dict[str, Any] | None = None, second: dict[str, Any] | None = None) -> PlaybookRun:
         """Writes the inventory, spoiled by further variables of one of its hosts, and runs playbooks/topology.yml on it."""
         inventory = self.home / secrets.token_hex(4)
         shutil.copytree(ROOT / "inventories/example", inventory)

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
-from following import ended, programs
+from jobs import ended, programs
 
 from lab.demo import traffic, trust
 from lab.demo.fleet import Fleet, Host
