@@ -12,8 +12,8 @@ from pathlib import Path
 import playing
 import pytest
 import yaml
-from jobs import DONE_S, RESUME_S, SHORT, ended, programs, settled, until
 from host_services import UNITS
+from jobs import DONE_S, RESUME_S, SHORT, ended, programs, settled, until
 from playbook_runner import Counts, changed
 
 from lab.demo import fleet

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from amqp_probe import Refused
-from playbook_runner import PlaybookRun, play
 from deadline import until
+from playbook_runner import PlaybookRun, play
 
 testinfra_hosts = ["ansible://rabbitmq"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]

@@ -11,9 +11,9 @@ import time
 import pytest
 from amqp_probe import Connection, Refused
 from authority import stranger
-from playbook_runner import play
 from broker_tunnel import Dial
 from deadline import until
+from playbook_runner import play
 
 testinfra_hosts = ["ansible://rabbitmq"]
 
