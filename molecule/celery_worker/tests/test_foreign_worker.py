@@ -57,7 +57,7 @@ FAULTS = {
 
 @pytest.fixture
 def foreign(host, inputs) -> Iterator:
-    """Starts a worker of the foreign application with further arguments. Returns the module's message about it; None: its clients."""
+    """Starts a worker of the foreign application with further arguments and returns the module's message. None: its clients."""
     user, name = inputs["application_user"], inputs["application_name"]
     run = f"{FOLDER}/run"
     host.check_output("install -d -o %s %s", user, FOLDER)
