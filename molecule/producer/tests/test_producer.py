@@ -109,7 +109,7 @@ def test_plain_http_gets_no_answer_and_no_job(host, inputs):
 
 
 @pytest.mark.once
-def test_nothing_older_than_tls_1_2_and_no_weak_cipher_is_spoken(host, inputs):
+def test_old_tls_versions_and_weak_ciphers_are_refused(host, inputs):
     address = inputs["producer_bind"]
     # OpenSSL's own limits are lifted, so that it is the producer that refuses.
     for offer in ("-tls1_1 -cipher ALL:@SECLEVEL=0", "-tls1_2 -cipher AES128-SHA:AES256-GCM-SHA384"):
