@@ -1,6 +1,6 @@
-"""A way to the broker where a firewall lets this machine in by SSH alone: from its own host, through what carries bytes.
+"""A tunnel to the broker where a firewall admits this machine only by SSH: a program on the broker's host copies bytes.
 
-No password is in a command line of the host, and the handshake is done here.
+The TLS handshake and the login happen here, so no password is in a command line of the host.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from authority import REPOSITORY
 
 Dial = Callable[..., socket.socket]
 
-# Says first whether it came through, since only here an answer is told from a refusal.
-CARRY = """
+# Reports first whether it connected (+), was refused (-) or got no answer (?).
+RELAY = """
 import os, socket, sys, threading
 try:
     far = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=10)
@@ -43,42 +43,46 @@ finally:
 
 
 @contextmanager
-def from_its_host(variables: dict[str, Any]) -> Iterator[Dial]:
-    """What dials as `socket.create_connection` does, from the host that Ansible reaches by these variables."""
-    # ssh leaves the standard error that it is given non-blocking, and Ansible would run no more with it: it has one of its own.
-    with tempfile.TemporaryDirectory() as home, Path(home, "said").open("w") as said:
+def through_host(variables: dict[str, Any]) -> Iterator[Dial]:
+    """Like `socket.create_connection`, from the host that Ansible reaches with these variables."""
+    # ssh leaves its standard error non-blocking, and Ansible refuses to run with one: give ssh a file.
+    with tempfile.TemporaryDirectory() as home, Path(home, "errors").open("w") as errors:
         ssh = ["ssh", "-l", variables.get("ansible_user", "root"), "-p", str(variables.get("ansible_port", 22))]
         if key := variables.get("ansible_ssh_private_key_file"):
             ssh += ["-i", key]
-        ssh += [*shlex.split(variables.get("ansible_ssh_common_args", "")), "-o", "BatchMode=yes", "-S", f"{home}/way"]
+        ssh += [*shlex.split(variables.get("ansible_ssh_common_args", "")), "-o", "BatchMode=yes", "-S", f"{home}/control"]
         ssh.append(variables["ansible_host"])
-        carriers: list[subprocess.Popen] = []
+        relays: list[subprocess.Popen] = []
 
-        def told() -> str:
-            return Path(said.name).read_text() or "no answer"
+        def ssh_errors() -> str:
+            return Path(errors.name).read_text() or "no answer"
 
         def dial(place: tuple[str, int], timeout: float = 10) -> socket.socket:
             near, far = socket.socketpair()
-            command = shlex.join(["python3", "-c", CARRY, place[0], str(place[1])])
-            carriers.append(subprocess.Popen([*ssh, command], cwd=REPOSITORY, stdin=far, stdout=far, stderr=said))
+            command = shlex.join(["python3", "-c", RELAY, place[0], str(place[1])])
+            relays.append(subprocess.Popen([*ssh, command], cwd=REPOSITORY, stdin=far, stdout=far, stderr=errors))
             far.close()
             near.settimeout(timeout + 10)
             first = near.recv(1)
             near.settimeout(timeout)
             if first != b"+":
                 near.close()
-                raise ConnectionRefusedError(f"{place} refuses") if first == b"-" else OSError(f"no way to {place}: {told()}")
+                raise (
+                    ConnectionRefusedError(f"{place} refuses")
+                    if first == b"-"
+                    else OSError(f"no connection to {place}: {ssh_errors()}")
+                )
             return near
 
-        # One login carries all of them.
-        master = subprocess.Popen([*ssh[:-1], "-M", "-N", ssh[-1]], cwd=REPOSITORY, stdin=subprocess.DEVNULL, stderr=said)
+        # All relays share one SSH login.
+        master = subprocess.Popen([*ssh[:-1], "-M", "-N", ssh[-1]], cwd=REPOSITORY, stdin=subprocess.DEVNULL, stderr=errors)
         try:
             deadline = time.monotonic() + 60
-            while not Path(home, "way").exists():
-                assert master.poll() is None and time.monotonic() < deadline, told()
+            while not Path(home, "control").exists():
+                assert master.poll() is None and time.monotonic() < deadline, ssh_errors()
                 time.sleep(0.1)  # between two looks
             yield dial
         finally:
-            for process in [*carriers, master]:
+            for process in [*relays, master]:
                 process.kill()
                 process.wait()
