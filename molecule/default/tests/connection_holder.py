@@ -1,8 +1,8 @@
-"""Holds server connections open, through PgBouncer or past it, for as long as its standard input is.
+"""Holds server connections open, through PgBouncer or past it, until standard input ends.
 
-usage: holding.py COUNT [HOST]     runs in the application's own environment
-Prints {"held": number, "refused": sentence} as JSON once COUNT are held, or the first one is refused.
-Each holds a transaction, so that transaction pooling can lend its server connection to nobody else.
+usage: connection_holder.py COUNT [PARAMETERS]     runs in the application's environment; PARAMETERS of libpq go past PgBouncer
+Prints {"held": number, "refused": message} as JSON once COUNT are held or one is refused.
+Each holds a transaction, so transaction pooling cannot reuse its server connection.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 
 
-def hold(where: str) -> psycopg.Connection | str:
+def hold(parameters: str) -> psycopg.Connection | str:
     try:
-        connection = psycopg.connect(where, prepare_threshold=None, connect_timeout=60)
+        connection = psycopg.connect(parameters, prepare_threshold=None, connect_timeout=60)
         connection.execute("SELECT 1")
         return connection
     except psycopg.Error as error:
@@ -24,13 +24,12 @@ def hold(where: str) -> psycopg.Connection | str:
 
 
 def main() -> None:
-    count, where = int(sys.argv[1]), " ".join(sys.argv[2:])
+    count, parameters = int(sys.argv[1]), " ".join(sys.argv[2:])
     with ThreadPoolExecutor(max_workers=count) as pool:
-        # Past PgBouncer one after another, so that the first refusal is the limit.
-        found = list(pool.map(hold, [where] * count)) if not where else [hold(where) for _ in range(count)]
-    refused = [each for each in found if isinstance(each, str)]
-    held = [each for each in found if not isinstance(each, str)]
-    print(json.dumps({"held": len(held), "refused": refused[0] if refused else ""}), flush=True)
+        # Past PgBouncer one after another, so the first refusal marks the limit.
+        results = [hold(parameters) for _ in range(count)] if parameters else list(pool.map(hold, [parameters] * count))
+    refused = [result for result in results if isinstance(result, str)]
+    print(json.dumps({"held": count - len(refused), "refused": refused[0] if refused else ""}), flush=True)
     sys.stdin.read()
 
 
