@@ -137,7 +137,7 @@ def test_identities_removed_from_the_inventory_are_removed_from_the_host(host, d
     assert host.check_output(f"ls {HOME}/.pending") == ""
 
 
-def run(inventory: str, *arguments: str, playbook: str = "pki") -> str:
+def run_playbook(inventory: str, *arguments: str, playbook: str = "pki") -> str:
     result = play(inventory, f"playbooks/{playbook}.yml", *arguments)
     assert result.returncode == 0, result.output
     return result.text
@@ -154,7 +154,7 @@ def serials(host, declared) -> dict[str, str]:
 def test_a_certificate_is_renewed_in_time_and_its_service_reloaded(host, inventory, declared, hostname, in_its_scenario):
     host.check_output("rm -f /run/reloaded-journal /run/reloaded-door")
     before = serials(host, declared)
-    run(inventory, "--limit", hostname, "-e", "pki_days=500", "-e", "pki_renew_days=400")
+    run_playbook(inventory, "--limit", hostname, "-e", "pki_days=500", "-e", "pki_renew_days=400")
     after = serials(host, declared)
     assert {identity for identity in before if after[identity] == before[identity]} == set()
     assert host.file("/run/reloaded-journal").exists
@@ -170,7 +170,7 @@ def test_a_damaged_key_is_replaced_and_a_missed_reload_made_up_by_the_next_run(
     before = serials(host, declared)
     host.check_output(f"rm -f /run/reloaded-journal; touch {HOME}/.untold/journal")
     host.check_output(f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {HOME}/guest/key.pem")
-    run(inventory, "--limit", hostname)
+    run_playbook(inventory, "--limit", hostname)
     assert host.file("/run/reloaded-journal").exists
     after = serials(host, declared)
     assert after["guest"] != before["guest"] and after["journal"] == before["journal"]
@@ -179,7 +179,7 @@ def test_a_damaged_key_is_replaced_and_a_missed_reload_made_up_by_the_next_run(
 @pytest.fixture
 def first_authority(inventory):
     """Restores the authority that the inventory names, which the other tests need; also after a failure."""
-    restore = functools.cache(lambda: run(inventory, "-e", "pki_authority_lost=true"))
+    restore = functools.cache(lambda: run_playbook(inventory, "-e", "pki_authority_lost=true"))
     yield restore
     restore()
 
@@ -199,15 +199,15 @@ def test_an_authority_in_its_last_year_issues_certificates_until_it_expires(host
         "pki_authority_lost": True,
     }
     enddate = f"openssl x509 -noout -enddate -in {HOME}/guest/certificate.pem"
-    text = run(inventory, "-e", json.dumps(edited))
+    text = run_playbook(inventory, "-e", json.dumps(edited))
     assert "The authority 'short' runs out in 200 days, and every certificate with it" in text
     ends = host.check_output(enddate).strip().removeprefix("notAfter=")
     assert ssl.cert_time_to_seconds(ends) == certificate_of(short["certificate"]).not_valid_after_utc.timestamp()
     before = serials(host, declared)
     # The certificate is due for renewal, but a new one could not be valid any longer.
-    run(inventory, "-e", json.dumps(edited), "-e", "pki_renew_days=300")
+    run_playbook(inventory, "-e", json.dumps(edited), "-e", "pki_renew_days=300")
     assert serials(host, declared) == before
-    run(inventory, "-e", json.dumps(edited), "-e", "pki_renew=true")
+    run_playbook(inventory, "-e", json.dumps(edited), "-e", "pki_renew=true")
     assert not set(serials(host, declared).values()) & set(before.values())
     first_authority()
 
@@ -237,8 +237,8 @@ def test_an_authority_is_replaced_in_three_runs_and_no_handshake_fails(host, hos
     for number, (issuing, trusted) in enumerate(steps):
         edited = json.dumps({"pki_authority": issuing, "pki_authorities_trusted": trusted})
         if number == 0:
-            run(inventory, "-e", edited, playbook="secrets")
-        run(inventory, "-e", edited)
+            run_playbook(inventory, "-e", edited, playbook="secrets")
+        run_playbook(inventory, "-e", edited)
     results = peers()
     assert host.check_output(issuer) != first and "second" in host.check_output(issuer)
     assert [result["failures"] for result in results] == [[], []]

@@ -29,8 +29,10 @@ def test_the_broker_never_listens_on_every_address(host, inputs):
 
 def test_clients_are_served_only_on_the_declared_listeners(host, inputs):
     listeners = json.loads(host.check_output("rabbitmq-diagnostics --quiet listeners --formatter json </dev/null"))["listeners"]
-    amqp = {f"{listener['interface']}:{listener['port']}" for listener in listeners if listener["protocol"].startswith("amqp")}
-    assert amqp == set(inputs["rabbitmq_listeners_ssl"])
+    amqp_listeners = {
+        f"{listener['interface']}:{listener['port']}" for listener in listeners if listener["protocol"].startswith("amqp")
+    }
+    assert amqp_listeners == set(inputs["rabbitmq_listeners_ssl"])
 
 
 def test_plain_text_amqp_is_refused(dial, place):
