@@ -1,4 +1,4 @@
-"""Real reboots: running tasks end first, every service comes back by itself, and accepted jobs are done."""
+"""Real reboots: running tasks end first, every service comes back, and accepted jobs are done."""
 
 from __future__ import annotations
 

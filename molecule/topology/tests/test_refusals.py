@@ -29,7 +29,7 @@ def test_a_valid_fleet_on_these_hosts_is_accepted(fleet: TwoHosts) -> None:
 @pytest.fixture
 def other_program(fleet: TwoHosts, second_host) -> Iterator[str]:
     """The unit of another program that listens on the second host."""
-    address, unit = fleet.second["ansible_host"], "somebody-else.service"
+    address, unit = fleet.second["ansible_host"], "other-program.service"
     serve = f"import socket, time; s = socket.create_server(({address!r}, {PORT})); time.sleep(600)"
     second_host.run_test(f"systemd-run --quiet --collect --unit {unit} /usr/bin/python3 -c {shlex.quote(serve)}")
     second_host.run_test(f"timeout 20 sh -c 'until ss -Hltn sport = :{PORT} | grep -q .; do sleep 0.1; done'")
