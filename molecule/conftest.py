@@ -1,10 +1,10 @@
-"""What the tests of every role share: what the inventory promises, and what a service said last when a promise is broken."""
+"""What the tests of every role share: the inventory's inputs, and a service's last log lines when a test fails."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +13,31 @@ import testinfra
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import services
 from authority import REPOSITORY, Authority, of_inventory
 from host_services import log_commands, services_of
-from playing import play
-from recorded import Run, read
+from playbook_runner import PlaybookRun, play
+from run_records import Run, read
 from sudo import use_password
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
 
-# What a test runs is no run of the scenario, and not recorded as one.
+# A playbook that a test runs is not a run of the scenario: do not record it.
 os.environ.pop("ANSIBLE_CALLBACKS_ENABLED", None)
 use_password()
-# Nor is it read by a person: Molecule wants its colours.
+# Molecule asks for colours, which would hide the sentences that tests look for.
 os.environ["ANSIBLE_FORCE_COLOR"] = "0"
-
-
-@pytest.fixture(scope="session")
-def fleet_inputs(request, tmp_path_factory) -> dict[str, dict[str, Any]]:
-    """Every role input of every host, as a run would find it: {host: {input: value}}."""
-    file = tmp_path_factory.mktemp("inputs") / "inputs.json"
-    inventory = request.config.option.ansible_inventory
-    done = play(inventory, "molecule/shared/inputs.yml", "-e", f"inputs_file={file}")
-    assert done.returncode == 0, done.printed
-    return json.loads(file.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
 def inventory(request) -> str:
     return request.config.option.ansible_inventory
+
+
+@pytest.fixture(scope="session")
+def fleet_inputs(inventory, tmp_path_factory) -> dict[str, dict[str, Any]]:
+    """Every role input of every host, as a run would find it: {host: {input: value}}."""
+    file = tmp_path_factory.mktemp("inputs") / "inputs.json"
+    run = play(inventory, "molecule/shared/inputs.yml", "-e", f"inputs_file={file}")
+    assert run.returncode == 0, run.output
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")
@@ -48,15 +47,31 @@ def fleet(inventory, fleet_inputs) -> dict[str, Host]:
 
 
 @pytest.fixture(scope="module")
-def inputs(host, fleet_inputs) -> dict[str, Any]:
+def hostname(host) -> str:
+    """The name of the host under test in the inventory."""
+    return host.backend.get_hostname()
+
+
+@pytest.fixture(scope="module")
+def inputs(hostname, fleet_inputs) -> dict[str, Any]:
     """The role inputs of the host under test."""
-    return fleet_inputs[host.backend.get_hostname()]
+    return fleet_inputs[hostname]
+
+
+@pytest.fixture
+def converge(inventory, hostname) -> Callable[..., PlaybookRun]:
+    """Run a playbook on the host under test alone. Inputs override the inventory's."""
+
+    def run(playbook: str, *arguments: str, **overrides: Any) -> PlaybookRun:
+        return play(inventory, playbook, "--limit", hostname, *arguments, variables=overrides or None)
+
+    return run
 
 
 @pytest.fixture(scope="session")
-def authority(request, tmp_path_factory) -> Authority:
-    """Who issues the fleet's certificates, with the key that only the inventory's vault holds."""
-    return of_inventory(Path(request.config.option.ansible_inventory), tmp_path_factory.mktemp("authority"))
+def authority(inventory, tmp_path_factory) -> Authority:
+    """The authority of the fleet's certificates, with the key that only the inventory's vault holds."""
+    return of_inventory(Path(inventory), tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")
@@ -66,23 +81,23 @@ def runs() -> list[Run]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test file names the role whose hosts it asks; the inventory's topology_roles says which groups carry it."""
+    """Replace the role that a test file names by the hosts that carry it, according to the inventory's topology_roles."""
     patterns = getattr(metafunc.module, "testinfra_hosts", [])
     inventory = metafunc.config.option.ansible_inventory
     if inventory and "_testinfra_host" in metafunc.fixturenames:
-        metafunc.module.testinfra_hosts = [place for pattern in patterns for place in carrying(pattern, inventory)]
+        metafunc.module.testinfra_hosts = [group for pattern in patterns for group in carrying(pattern, inventory)]
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector) -> list[pytest.Item] | None:
-    """A fleet is not asked what a role promises that it does not carry."""
+    """Leave out the tests of a role that no host of the fleet carries."""
     module, inventory = collector.getparent(pytest.Module), collector.config.option.ansible_inventory
     patterns = getattr(module.obj if module else None, "testinfra_hosts", [])
     return [] if inventory and patterns and not any(carrying(pattern, inventory) for pattern in patterns) else None
 
 
 def carrying(pattern: str, inventory: str) -> list[str]:
-    """The patterns for testinfra of the groups that carry a role; what names no role is a group or a host itself."""
+    """testinfra's patterns for the groups that carry a role. Any other pattern names a group or a host and stays as it is."""
     runner = AnsibleRunner.get_runner(inventory)
     hosts = runner.get_hosts("all")
     table = runner.get_variables(hosts[0]).get("topology_roles", {}) if hosts else {}
@@ -94,7 +109,7 @@ def carrying(pattern: str, inventory: str) -> list[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what does not apply: here, to this host, or again after an edit of a scenario's inventory."""
+    """Leave out what does not apply to a host, and after an edit of a scenario's inventory what the edit cannot change."""
     edited = len(read()) > 3
     left_out = [item for item in items if (edited and item.get_closest_marker("once")) or not applies(item)]
     config.hook.pytest_deselected(items=left_out)
@@ -116,7 +131,7 @@ def applies(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
-    """A failed test prints the end of the logs of its host's services."""
+    """Add the last log lines of the host's services to the report of a failed test."""
     report = yield
     host = getattr(item, "funcargs", {}).get("host")
     runner = getattr(getattr(host, "backend", None), "ansible_runner", None)
@@ -128,14 +143,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Count what each verify of a scenario asked, for the sum over all of them."""
+    """Write down how many tests each verify of a scenario ran, for the sum over all of them."""
     scenario = os.environ.get("MOLECULE_SCENARIO_NAME")
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if scenario is None or reporter is None:
         return
     number = {key: len(reporter.stats.get(key, [])) for key in ("passed", "failed", "error", "skipped")}
-    counted = {"passed": number["passed"], "failed": number["failed"] + number["error"], "skipped": number["skipped"]}
+    counts = {"passed": number["passed"], "failed": number["failed"] + number["error"], "skipped": number["skipped"]}
     file = REPOSITORY / "build" / "molecule" / f"{scenario}.jsonl"
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(counted) + "\n")
+        lines.write(json.dumps(counts) + "\n")

@@ -1,4 +1,4 @@
-"""As much of AMQP 0-9-1 as the promises need. From here to the broker, so that no password is in a command line of its host."""
+"""A minimal AMQP 0-9-1 client. It runs on the control machine, so no password appears in a command line on the broker's host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FRAME_END = b"\xce"
 
 
 class Refused(Exception):
-    """The broker closed the connection or the channel, and said why."""
+    """The broker closed the connection or the channel, for this reason."""
 
 
 def short(text: str) -> bytes:
@@ -91,16 +91,16 @@ class Connection:
         return kind, self.stream.read(size + 1)[:-1]
 
     def expect(self, klass: int, *methods: int) -> bytes:
-        """The arguments of the next method, its number first where several may come."""
+        """The arguments of the next method, with the method's number first if several are expected."""
         while True:
             kind, payload = self.read()
             if kind == 8:
                 continue
-            got = struct.unpack(">HH", payload[:4])
-            if got in ((10, 50), (20, 40)):
+            frame_class, method = struct.unpack(">HH", payload[:4])
+            if (frame_class, method) in ((10, 50), (20, 40)):
                 code, size = struct.unpack(">HB", payload[4:7])
                 raise Refused(f"{code} {payload[7 : 7 + size].decode()}")
-            if got[0] == klass and got[1] in methods:
+            if frame_class == klass and method in methods:
                 return payload[4:] if len(methods) == 1 else payload[2:]
 
     def declare(self, queue: str, **arguments: Any) -> None:

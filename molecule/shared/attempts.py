@@ -1,7 +1,7 @@
-"""One attempt to get in, made where this process runs. What to try comes as JSON on standard input, so that no secret is in a
-command line; the answer is {"in": whether it got in, "said": what it was told}.
+"""One attempt to get in, made from a point of lab.exposure, whose network namespace this process runs in.
 
-Run by a point of lab.exposure in somebody else's network.
+The attempt comes as JSON on standard input, so no secret is in a command line. Prints {"in": whether it got in, "answer": what
+came back, "seconds": duration}.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from amqp_probe import Connection, Refused
 
-# A firewall that drops says nothing: whoever has heard nothing by then is out.
+# A firewall that drops packets sends no answer: silence for this long counts as refused.
 TIMEOUT_S = 4.0
 
 
@@ -26,7 +26,7 @@ def connect(address: str, port: int) -> str:
 
 
 def amqp(address: str, port: int, tls: dict[str, str] | None, publish_to: str = "", **login: str) -> str:
-    """tls: paths of the believed authorities, and of a certificate with its key; none for plain text."""
+    """tls: paths of the trusted authorities, and of a certificate with its key; None for plain text."""
     context = None
     if tls is not None:
         context = ssl.create_default_context(cafile=tls["authorities"])
@@ -35,8 +35,8 @@ def amqp(address: str, port: int, tls: dict[str, str] | None, publish_to: str = 
     try:
         connection = Connection(address, port, tls=context, timeout=3 * TIMEOUT_S, **login)
     except struct.error as error:
-        # A listener of TLS answers plain text by an alert of seven bytes, and hangs up.
-        raise Refused("what came back is no AMQP") from error
+        # A TLS listener answers plain text with an alert of seven bytes, and hangs up.
+        raise Refused("the answer is no AMQP") from error
     with connection:
         if publish_to:
             return f"the broker's answer to the message was {connection.publish(publish_to, 'from an intruder')}"
@@ -44,17 +44,17 @@ def amqp(address: str, port: int, tls: dict[str, str] | None, publish_to: str = 
 
 
 def listen(address: str, port: int) -> None:
-    """Take connections until standard input ends."""
+    """Accept connections until standard input ends."""
     with socket.create_server((address, port)):
         print("listening", flush=True)
         sys.stdin.read()
 
 
-def attempt(how: str, **what: Any) -> dict[str, object]:
+def attempt(how: str, **arguments: Any) -> dict[str, object]:
     try:
-        return {"in": True, "said": {"connect": connect, "amqp": amqp}[how](**what)}
-    except Exception as refusal:  # whatever it is, it is the answer
-        return {"in": False, "said": f"{type(refusal).__name__}: {refusal}".strip(": ")}
+        return {"in": True, "answer": {"connect": connect, "amqp": amqp}[how](**arguments)}
+    except Exception as refusal:  # any failure is an answer
+        return {"in": False, "answer": f"{type(refusal).__name__}: {refusal}".strip(": ")}
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The fleet's authority as the tests have it: certificates for whomever a test wants to be, good ones and bad ones."""
+"""The certificate authority of the fleet under test: issues valid and invalid certificates for clients in tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Authority:
-    """certificate, key: PEM.  home: where its files and those that it makes go."""
+    """certificate, key: PEM.  home: directory for its files and those that it issues."""
 
     certificate: str
     key: str
@@ -40,44 +40,46 @@ class Authority:
         """Paths of a new certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-        asked = request.public_bytes(serialization.Encoding.PEM).decode()
-        made = datetime.now(UTC) - timedelta(days=ago_days)
-        certificate = signed(authority_of(self.certificate, self.key), asked, name, "test", names or [name], days, made)
+        request_pem = request.public_bytes(serialization.Encoding.PEM).decode()
+        issued_at = datetime.now(UTC) - timedelta(days=ago_days)
+        certificate = signed(
+            authority_of(self.certificate, self.key), request_pem, name, "test", names or [name], days, issued_at
+        )
         private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        paths = self.home / f"{name}-{made:%j%f}.pem", self.home / f"{name}-{made:%j%f}-key.pem"
+        paths = self.home / f"{name}-{issued_at:%j%f}.pem", self.home / f"{name}-{issued_at:%j%f}-key.pem"
         for path, text in zip(paths, (certificate, private.decode()), strict=True):
             path.write_text(text, encoding="utf-8")
         return str(paths[0]), str(paths[1])
 
-    def context(self, shown: tuple[str, str] | None) -> ssl.SSLContext:
-        """A client that believes this authority, checks the name, and shows a certificate, or none."""
+    def context(self, identity: tuple[str, str] | None) -> ssl.SSLContext:
+        """A client that trusts this authority, checks the name, and presents a certificate, or none."""
         context = ssl.create_default_context(cafile=self.bundle)
-        if shown:
-            context.load_cert_chain(*shown)
+        if identity:
+            context.load_cert_chain(*identity)
         return context
 
 
-def stranger(home: Path) -> Authority:
-    """An authority that nobody knows."""
+def unknown_authority(home: Path) -> Authority:
+    """An authority that no host trusts."""
     home.mkdir(exist_ok=True)
-    made = new_authority("stranger")
-    return Authority(made["certificate"], made["key"], home)
+    pair = new_authority("unknown")
+    return Authority(pair["certificate"], pair["key"], home)
 
 
 def issuing(inventory: Path) -> str:
-    """Which of several authorities issues, as Ansible makes it of the inventory; it takes a second, and so is asked only then."""
+    """The value of pki_authority: which of several authorities issues. Asking Ansible takes a second."""
     ask = [Path(sys.executable).parent / "ansible", "-i", inventory, "all", "-m", "debug", "-a", "var=pki_authority"]
-    said = subprocess.run(
+    answer = subprocess.run(
         [*ask, "-o", "--limit", "all[0]"], cwd=REPOSITORY, env=os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    return json.loads(said.stdout.partition("=>")[2])["pki_authority"]
+    return json.loads(answer.stdout.partition("=>")[2])["pki_authority"]
 
 
 def of_inventory(inventory: Path, home: Path) -> Authority:
     """The authority that issues the certificates of a fleet, from its vault."""
     password = (REPOSITORY / ".vault-password").read_text(encoding="utf-8").strip()
     vault = VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(password.encode()))])
-    held = yaml.safe_load(vault.decrypt((inventory / "group_vars/all/vault.yml").read_bytes()))["vault_pki_authorities"]
-    name = next(iter(held)) if len(held) == 1 else issuing(inventory)
-    return Authority(held[name]["certificate"], held[name]["key"], home)
+    pairs = yaml.safe_load(vault.decrypt((inventory / "group_vars/all/vault.yml").read_bytes()))["vault_pki_authorities"]
+    name = next(iter(pairs)) if len(pairs) == 1 else issuing(inventory)
+    return Authority(pairs[name]["certificate"], pairs[name]["key"], home)

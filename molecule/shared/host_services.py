@@ -7,12 +7,12 @@ from typing import Any
 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import Service, carried, declared, services
 
-# Every unit of the kit's services, for systemctl; patterns that match nothing are left out by it.
+# Patterns for every unit of the kit's services; systemctl ignores those that match nothing.
 UNITS = tuple(dict.fromkeys(declared("units")))
 
 
 def services_of(variables: Mapping[str, Any]) -> list[Service]:
-    """The services that the inventory puts on a host, from the host's variables."""
+    """The services that a host carries, from its inventory variables."""
     own = carried(variables["topology_roles"], variables["group_names"])
     return [service for role, service in services().items() if role in own]
 
@@ -23,6 +23,6 @@ def carries(role: str) -> Callable[[Mapping[str, Any]], bool]:
 
 
 def log_commands(service: Service) -> list[str]:
-    """Shell commands that print the ends of the service's logs: its files, or else its units' journals."""
+    """Shell commands that print the last lines of the service's log files, or else of its units' journals."""
     files = [f"tail -n 25 {pattern}" for pattern in service.logs]
     return files or [f"journalctl --no-pager --quiet --lines=25 --unit='{unit}'" for unit in service.units]

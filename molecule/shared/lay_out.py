@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Lays a scenario's inventory out in Molecule's ephemeral directory, where its edits may change it.
+"""Copies a scenario's inventory to Molecule's ephemeral directory, where the scenario edits it.
 
-Called by Molecule as its dependency step, before a run reads the inventory. Secrets that were generated there stay.
+Molecule calls this as its dependency step, before a run reads the inventory. Secrets generated there are kept.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import sys
 from pathlib import Path
 
 IN_THE_LAB = """\
-# Paths are whole and hold no Jinja: testinfra reads them from the inventory as they stand.
+# Absolute paths without Jinja: testinfra reads them from the inventory and does not template.
 ansible_user: root
 ansible_ssh_private_key_file: {state}/id_ed25519
 ansible_ssh_common_args: -o UserKnownHostsFile={state}/known_hosts -o StrictHostKeyChecking=accept-new
 
-# What a container cannot do: its kernel, with the clock and the settings in /proc/sys, is the machine's.
+# A container shares the machine's kernel, clock and /proc/sys, so these cannot be set in it.
 host_sysctl: {{}}
 host_packages: [ca-certificates]
 
-# Who they are, by an authority of the scenario's own.
+# Certificates, from an authority of this scenario.
 pki_authority: first
 pki_authorities_trusted: [first]
 pki_authorities: "{{{{ vault_pki_authorities }}}}"
@@ -28,7 +28,7 @@ pki_identities: "{{{{ topology_identities }}}}"
 pki_address: "{{{{ topology_address }}}}"
 secrets_wanted: {{vault_pki_authorities: {{authorities: "{{{{ pki_authorities_trusted }}}}"}}}}
 topology_address: "{{{{ ansible_host }}}}"
-# The scenario plays Norway; what its hosts reach outside is this machine's own (lab/places.py).
+# The hosts count as being in Norway; what they reach outside is what this machine uses (lab/places.py).
 topology_country: "NO"
 topology_places: "{{{{ lab_places_inside + lab_places_outside }}}}"
 lab_places_inside:
@@ -46,11 +46,11 @@ lab_host:
 
 
 def lay_out(scenario: Path, fleet: Path, state: Path) -> None:
-    """Copy `scenario`/inventory to `fleet`; `state` is where the lab keeps the key that it enters its hosts with."""
+    """Copy `scenario`/inventory to `fleet`. `state`: the directory with the lab's SSH key."""
     vault = fleet / "group_vars/all/vault.yml"
     secrets = vault.read_bytes() if vault.exists() else None
     shutil.rmtree(fleet, ignore_errors=True)
-    # The bindings are links to those of inventories/example.
+    # The bindings are links into inventories/example.
     shutil.copytree(scenario / "inventory", fleet, symlinks=False)
     (fleet / "group_vars/all/lab.yml").write_text(IN_THE_LAB.format(state=state), encoding="utf-8")
     if secrets is not None:

@@ -1,4 +1,4 @@
-"""A rollout of the example application: one edit of its code, and what a host runs before and after."""
+"""A rollout of the example application: an edit of its code, and the programs on a host before and after."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def newsroom_with(home: Path, file: str, old: str, new: str) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Programs:
-    """release: the current one.  running: the releases in the command lines of processes.  states: supervisord's, by program."""
+    """release: the current one.  running: releases in the command lines of processes.  states: program to supervisord's state."""
 
     release: str
     running: frozenset[str]
@@ -34,19 +34,18 @@ class Programs:
 
     @property
     def intact(self) -> tuple[object, ...]:
-        """All that a rollback gives back: everything but the numbers of the processes."""
+        """What a rollback restores: everything but the process ids."""
         return self.release, self.running, self.states
 
 
 def programs_of(host: Any) -> Programs:
-    """Once supervisord is sure of each: a program that was just started counts as running after its startsecs."""
+    """The programs once none is STARTING, which supervisord reports for startsecs after each start."""
     deadline = time.monotonic() + 60
-    while "STARTING" in (printed := host.run("supervisorctl status").stdout) and time.monotonic() < deadline:
+    while "STARTING" in (status := host.run("supervisorctl status").stdout) and time.monotonic() < deadline:
         time.sleep(0.5)  # between two looks; `deadline` ends them
-    status = [line.split() for line in printed.splitlines()]
     return Programs(
         host.check_output("basename $(readlink /opt/newsroom/current)"),
         frozenset(re.findall(r"/opt/newsroom/releases/([0-9a-f]+)/venv", host.check_output("ps -eo args"))),
-        {words[0]: words[1] for words in status},
+        {line.split()[0]: line.split()[1] for line in status.splitlines()},
         tuple(host.run("supervisorctl pid all").stdout.split()),
     )

@@ -1,4 +1,4 @@
-"""sudo with a password for testinfra, which knows sudo without one only."""
+"""sudo with a password for testinfra, which supports only passwordless sudo."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PASSWORD_FILE = "ANSIBLE_BECOME_PASSWORD_FILE"
 
 
 class SshBackendWithPassword(SshBackend):
-    """Asks each host once whether its sudo wants a password, and then sends it on the command's standard input."""
+    """Checks once per host whether sudo needs a password, and then sends it on the command's standard input."""
 
     asks: bool | None = None
 
@@ -36,6 +36,6 @@ class SshBackendWithPassword(SshBackend):
 
 
 def use_password() -> None:
-    """Every SSH backend of this session, where a password is given as Ansible takes it in a run without a person."""
+    """Use this backend for SSH if the environment names a password file, as Ansible takes it in unattended runs."""
     if os.environ.get(PASSWORD_FILE):
         testinfra.backend.BACKENDS["ssh"] = f"{__name__}.SshBackendWithPassword"

@@ -1,4 +1,4 @@
-"""How a test begins a session of PostgreSQL's superuser: in its own database an application may plant operators and functions."""
+"""A safe superuser session of PostgreSQL: an application may have planted operators and functions in its database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured is what the host says of itself, and a record that stands is read."""
+"""The measurements agree with the host's own tools, and an existing record is reused."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ import re
 from datetime import datetime
 
 import pytest
-from measured import RECORDS, records
+from records import RECORDS, records
 
 testinfra_hosts = ["ansible://all"]
-
-
-@pytest.fixture
-def name(host) -> str:
-    return host.backend.get_hostname()
 
 
 def test_the_record_is_dated_and_of_this_machine(host) -> None:
@@ -27,7 +22,7 @@ def test_the_record_is_dated_and_of_this_machine(host) -> None:
 
 
 @pytest.mark.once
-def test_the_record_says_what_the_host_s_own_tools_say(host, inputs) -> None:
+def test_the_record_agrees_with_the_host_s_own_tools(host, inputs) -> None:
     measures = next(iter(records(host).values()))["measures"]
     assert measures["virtualization"] == host.run("systemd-detect-virt").stdout.strip()
     blocks, size = host.check_output(f"stat --file-system --format '%b %S' {inputs['acceptance_directory']}").split()
@@ -37,15 +32,15 @@ def test_the_record_says_what_the_host_s_own_tools_say(host, inputs) -> None:
 
 
 @pytest.mark.once
-def test_disk_and_processors_were_measured(host) -> None:
+def test_disk_and_cpus_were_measured(host) -> None:
     record = next(iter(records(host).values()))
     measures, errors = record["measures"], record["errors"]
     assert not {"iops", "fsync", "steal"} & set(errors), errors
-    # A disk of any kind, and no cache: a page of memory is read a million times a second.
+    # Any disk is slower than this; a page in memory is read a million times per second.
     assert 10 < measures["iops"] < 10**7 and 0 < measures["fsync"] < 5000 and 0 <= measures["steal"] <= 1
 
 
-def test_the_round_trip_was_measured_where_somebody_is_asked(host, inputs) -> None:
+def test_the_round_trip_was_measured_where_an_exchange_is_declared(host, inputs) -> None:
     record = next(iter(records(host).values()))
     if inputs["acceptance_exchange_address"]:
         assert 0 < record["measures"]["exchange"] < 1000, record["errors"]
@@ -53,55 +48,56 @@ def test_the_round_trip_was_measured_where_somebody_is_asked(host, inputs) -> No
         assert "acceptance_exchange_address is empty" in record["errors"]["exchange"]
 
 
-def test_old_records_go(host, inputs) -> None:
+def test_old_records_are_removed(host, inputs) -> None:
     assert 1 <= len(records(host)) <= inputs["acceptance_records_kept"]
 
 
 @pytest.mark.once
 def test_measuring_leaves_nothing_behind(host, inputs) -> None:
     assert host.run(f"ls -d {inputs['acceptance_directory']}/.acceptance-*").rc != 0
-    # Beside the records stands what the fleet's other roles keep, each under its own name.
+    # Other roles keep files there too, each under the name of the role.
     kept = set(host.check_output("ls -A /var/lib/grunnfjell").split())
     assert "acceptance" in kept and kept <= set(inputs["topology_roles"]), kept
-    # Nor was anything installed: Debian's fio comes with the libraries of storage clusters.
+    # Nothing was installed: Debian's fio depends on the libraries of storage clusters.
     assert host.run("dpkg-query --show fio").rc != 0 and host.run("dpkg-query --show librados2").rc != 0
 
 
 @pytest.mark.disruptive
 @pytest.mark.once
-def test_a_record_that_stands_is_read_and_nothing_is_measured_again(name, once_more) -> None:
-    answer = once_more.answer
-    assert answer.returncode == 0 and answer.counts and answer.changed == {}, answer.said
-    assert once_more.after[name] == once_more.before[name]
+def test_an_existing_record_is_reused_and_nothing_is_measured_again(hostname, second_run) -> None:
+    run = second_run.run
+    assert run.returncode == 0 and run.recap and run.changed == {}, run.text
+    assert second_run.after[hostname] == second_run.before[hostname]
 
 
 @pytest.mark.disruptive
 @pytest.mark.once
-def test_an_undeclared_container_is_refused_before_anything_is_built(host, name, without_exceptions) -> None:
-    kind = host.run("systemd-detect-virt").stdout.strip()
-    assert f"{name}: its virtualization is {kind}, and must be none or kvm (acceptance_virtualization)" in without_exceptions.said
-    assert 'acceptance_exceptions: {virtualization: "..."}' in without_exceptions.said
-    assert without_exceptions.returncode != 0, without_exceptions.said
-    assert without_exceptions.counts and without_exceptions.changed == {}, without_exceptions.said
-    assert "Prepare the host" not in without_exceptions.said and "Nothing was built." in without_exceptions.said
+def test_an_undeclared_container_is_refused_before_anything_is_built(host, hostname, run_without_exceptions) -> None:
+    run, kind = run_without_exceptions, host.run("systemd-detect-virt").stdout.strip()
+    assert f"{hostname}: its virtualization is {kind}, and must be none or kvm (acceptance_virtualization)" in run.text
+    assert 'acceptance_exceptions: {virtualization: "..."}' in run.text
+    assert run.returncode != 0, run.text
+    assert run.recap and run.changed == {}, run.text
+    assert "Prepare the host" not in run.text and "Nothing was built." in run.text
 
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_a_disk_that_is_too_slow_is_refused_by_what_it_was_measured_at(host, name, measured_anew) -> None:
-    answer, _ = measured_anew
+def test_a_slow_disk_is_refused_with_its_measured_speed(host, hostname, run_on_slow_disks) -> None:
+    run, _ = run_on_slow_disks
     iops = f"{next(iter(records(host).values()))['measures']['iops']:,}"
-    wanted = f"{name}: its random reads a second at the data directory is {iops}, and must be at least 1,000,000,000"
-    assert answer.returncode != 0 and wanted in answer.said, answer.said
+    refusal = f"{hostname}: its random reads a second at the data directory is {iops}, and must be at least 1,000,000,000"
+    assert run.returncode != 0 and refusal in run.text, run.text
 
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_every_exception_is_in_the_fleet_s_report(host, name, declared, measured_anew) -> None:
-    answer, path = measured_anew
+def test_every_exception_is_in_the_fleet_s_report(host, hostname, exceptions, run_on_slow_disks) -> None:
+    run, path = run_on_slow_disks
     report, page = json.loads(path.read_text()), path.with_suffix(".html").read_text()
-    shown = {one["measure"]: one["reason"] for one in report["exceptions"] if one["host"] == name}
-    assert shown == {measure: reason for measure, reason in declared.items() if measure != "iops"}
+    shown = {entry["measure"]: entry["reason"] for entry in report["exceptions"] if entry["host"] == hostname}
+    assert shown == {measure: reason for measure, reason in exceptions.items() if measure != "iops"}
     for reason in shown.values():
-        assert reason in html.unescape(page) and reason in answer.said.replace("\n", " ")
-    assert report["hosts"][name]["accepted"] is False and re.search(rf">{name}</td><td class=\"bad\">refused</td>", page)
+        assert reason in html.unescape(page) and reason in run.text
+    assert report["hosts"][hostname]["accepted"] is False
+    assert re.search(rf">{hostname}</td><td class=\"bad\">refused</td>", page)

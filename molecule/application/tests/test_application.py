@@ -1,4 +1,4 @@
-"""What role application promises, asked of the host."""
+"""What role application promises on its hosts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def config(inputs) -> str:
 
 @pytest.fixture(scope="module")
 def in_the_release(host, root, inputs):
-    """What a line of Python prints in the application's own environment, as its own user."""
+    """What a line of Python prints in the application's environment, as the application's user."""
 
     def run(line: str) -> str:
         return host.check_output("runuser -u %s -- %s/current/run python -c %s", inputs["application_user"], root, line)
@@ -30,7 +30,7 @@ def in_the_release(host, root, inputs):
 
 
 @pytest.mark.once
-def test_the_current_release_stands_whole(host, root):
+def test_the_current_release_is_complete(host, root):
     current = host.check_output(f"readlink {root}/current")
     assert host.file(f"{current}/.ready").exists
     assert host.run(f"{current}/venv/bin/python -c 'import celery, psycopg'").rc == 0
@@ -41,7 +41,7 @@ def test_no_more_releases_are_kept_than_promised(host, root, inputs):
 
 
 @pytest.mark.once
-def test_the_release_is_not_its_own_users_to_change(host, root, inputs):
+def test_the_application_s_user_cannot_change_the_release(host, root, inputs):
     probe = f"test -w {root}/current/src || test -w {root}/current/venv"
     assert host.run(f"runuser -u {inputs['application_user']} -- sh -c '{probe}'").rc == 1
 
@@ -53,19 +53,20 @@ def test_nobody_else_reads_the_secrets(host, config, inputs, name):
 
 
 @pytest.mark.once
-def test_no_secret_stands_in_a_process_list(host, config):
+def test_no_secret_is_in_the_process_list(host, config):
     secrets = host.check_output(f"grep -ohE '[0-9a-f]{{64}}' {config}/celeryconfig.py {config}/pg_service.conf").split()
     assert secrets
     listing = host.check_output("ps -eo args")
     assert not [secret for secret in secrets if secret in listing]
 
 
-def test_the_programs_environment_is_the_inventorys_and_no_more(in_the_release, inputs):
-    own = {*inputs["application_environment"], *inputs["application_secret_environment"]}
+def test_the_programs_environment_is_what_the_inventory_declares(in_the_release, inputs):
+    declared = {*inputs["application_environment"], *inputs["application_secret_environment"]}
     usual = {"CELERY_CONFIG_MODULE", "PYTHONPATH", "PGSERVICEFILE", "PGSERVICE", "PATH", "LANG", "PWD", "HOME", "SHLVL", "_"}
-    seen = set(in_the_release("import os; print(*os.environ)").split())
-    assert own <= seen
-    assert {name for name in seen - own - usual if name.split("_")[0] in {each.split("_")[0] for each in own}} == set()
+    present = set(in_the_release("import os; print(*os.environ)").split())
+    assert declared <= present
+    prefixes = {name.split("_")[0] for name in declared}
+    assert {name for name in present - declared - usual if name.split("_")[0] in prefixes} == set()
 
 
 def test_celery_reads_the_promised_time_limits(in_the_release, inputs):

@@ -1,4 +1,4 @@
-"""What Celery says of role application's files."""
+"""Whether Celery understands role application's files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 testinfra_hosts = ["ansible://newsroom"]
 
-# Settings of the file that this release's Celery does not know, though they carry one of its prefixes.
+# Settings of the file with one of Celery's prefixes that this release's Celery does not know.
 UNKNOWN = """
 import json, celeryconfig
 from celery.app.defaults import DEFAULTS
@@ -23,8 +23,8 @@ def run(host):
     return lambda *argv: host.run("runuser -u www-data -- /opt/newsroom/current/run " + " ".join(["%s"] * len(argv)), *argv)
 
 
-def test_celery_knows_every_setting_that_it_is_given(run):
-    said = run("python", "-c", UNKNOWN)
-    assert said.rc == 0, said.stderr
-    found = json.loads(said.stdout)
-    assert found["given"] > 10 and found["unknown"] == []
+def test_celery_knows_every_setting_of_its_file(run):
+    result = run("python", "-c", UNKNOWN)
+    assert result.rc == 0, result.stderr
+    settings = json.loads(result.stdout)
+    assert settings["given"] > 10 and settings["unknown"] == []

@@ -1,17 +1,17 @@
-"""An application that was taken over stays within its virtual host: it commands and changes nothing of another application.
+"""An intruder in an application cannot leave its virtual host, command another application or change anything of it.
 
-It acts with the code and the login of its programs. Each attempt has a control that shows that it would work: within the
-application, or for the other one.
+The attempts use the code and the login of the application's programs. Each has a control, within the application or for the
+other one, to show that it would work.
 """
 
 from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from deadline import until
 
 testinfra_hosts = ["ansible://rabbitmq"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
@@ -20,7 +20,7 @@ FOLDER = "/var/lib/grunnfjell-reach-shop"
 OTHER, PASSWORD, WORKER = "shop", "of-the-shop", "slow@shop"
 REFUSED = "refused"
 
-# Commands of Celery's remote control to one worker. In which virtual host and as whom: empty for the application's own.
+# Commands of Celery's remote control to one worker. An empty virtual host or login is the application's.
 CONTROL = """
 import json, sys
 from urllib.parse import urlsplit
@@ -38,8 +38,8 @@ try:
     with app.connection() as connection:
         connection.connect()
     for command in commands:
-        asked = {"arguments": arguments.get(command, {}), "destination": [worker], "reply": True, "timeout": 3}
-        answers[command] = app.control.broadcast(command, **asked)
+        options = {"arguments": arguments.get(command, {}), "destination": [worker], "reply": True, "timeout": 3}
+        answers[command] = app.control.broadcast(command, **options)
 except Exception as error:
     answers["refused"] = f"{type(error).__name__}: {error}"
 print(json.dumps(answers, default=str))
@@ -61,7 +61,7 @@ for aim, how in json.loads(sys.argv[1]).items():
             outcomes[aim] = str(error)
 print(json.dumps(outcomes))
 """
-# The messages, and the broker's words against each.
+# The messages, and the words with which the broker refuses each.
 MESSAGES = {
     "to its own queue": ({"exchange": "", "routing_key": "reach"}, ""),
     "to the other application's exchange": ({"exchange": OTHER, "routing_key": OTHER}, "no exchange"),
@@ -69,7 +69,7 @@ MESSAGES = {
     "to the dead letters": ({"exchange": "dead_letters", "routing_key": ""}, "refused"),
 }
 
-# Queues whose names are code or markup for anyone who does not take them for names; each has a consumer.
+# Queue names that a careless reader would run or render; each queue has a consumer.
 NAMES = ("a\ttab", '"), os:cmd("touch /tmp/reach"), ("', "$(touch /tmp/reach)", "<script>alert(1)</script>", "{{ 7 * 7 }}")
 CONSUME = """
 import contextlib, json, sys
@@ -99,19 +99,12 @@ START = "celery --app=shop worker --concurrency=1 --hostname=slow@shop --without
 
 @pytest.fixture(scope="module")
 def start(host, inputs) -> Callable[..., list[str]]:
-    """The command that runs a program as the application, in its environment; with a unit, in the background."""
+    """The command that runs a program as the application, in its environment. With `unit`, in the background."""
     run, user = f"/opt/{inputs['application_name']}/current/run", inputs["application_user"]
 
     def command(*words: str, unit: str = "") -> str:
-        background = [
-            "systemd-run",
-            "--quiet",
-            "--collect",
-            f"--unit={unit}",
-            f"--uid={user}",
-            f"--property=WorkingDirectory={FOLDER}",
-        ]
-        return shlex.join([*(background if unit else ("runuser", "-u", user, "--")), run, *words])
+        prefix = f"systemd-run --quiet --collect --unit={unit} --uid={user} --property=WorkingDirectory={FOLDER}"
+        return shlex.join([*(prefix if unit else f"runuser -u {user} --").split(), run, *words])
 
     return command
 
@@ -124,7 +117,7 @@ def code(host, start) -> Callable[..., dict]:
 
 @pytest.fixture(scope="module")
 def other(host, inputs, start, code) -> Iterator[Callable[..., dict]]:
-    """Another application with a live worker at the same broker: it commands this worker with its login."""
+    """Another application with a live worker at the same broker. Returns what commands that worker with its login."""
 
     def commands(*names: str) -> dict:
         return code(CONTROL, OTHER, OTHER, PASSWORD, WORKER, *names)
@@ -136,19 +129,17 @@ def other(host, inputs, start, code) -> Iterator[Callable[..., dict]]:
     host.check_output("printf %%s %s > %s", SHOP, f"{FOLDER}/shop.py")
     try:
         host.check_output(start(*START.split(), unit="grunnfjell-reach-shop"))
-        deadline = time.monotonic() + 60
-        while not commands("ping").get("ping"):  # it waits 3 s for an answer
-            assert time.monotonic() < deadline, host.run("journalctl -n 30 -u grunnfjell-reach-shop").stdout
+        until("an answer of the other application's worker", lambda: commands("ping").get("ping"))
         yield commands
     finally:
         host.run("systemctl stop grunnfjell-reach-shop")
         host.run(f"rabbitmqctl -q delete_user {OTHER}; rabbitmqctl -q delete_vhost {OTHER}; rm -r {FOLDER}")
 
 
-def test_an_application_commands_no_worker_of_another_one(host, code, other):
-    """Celery's remote control: a ping, another rate, a larger pool, the end."""
-    own = code(CONTROL, "", "", "", f"slow@{host.backend.get_hostname()}", "ping")
-    assert own["ping"], f"it commands not even its own worker: {own}"
+def test_an_application_cannot_command_the_worker_of_another_one(hostname, code, other):
+    """Celery's remote control: ping, rate limit, larger pool, shutdown."""
+    own = code(CONTROL, "", "", "", f"slow@{hostname}", "ping")
+    assert own["ping"], f"it cannot command even its own worker: {own}"
     theirs = other(*COMMANDS)
     assert list(theirs) == list(COMMANDS) and all(theirs.values()), f"the other application's worker does not obey it: {theirs}"
     everything = (*COMMANDS, "shutdown")
@@ -159,27 +150,25 @@ def test_an_application_commands_no_worker_of_another_one(host, code, other):
     assert list(guessed) == [REFUSED] and "AccessRefused" in guessed[REFUSED], guessed
     assert other("ping")["ping"], "the other application's worker is gone"
     other("shutdown")
-    assert other("ping") == {"ping": []}, "a shutdown that arrives does nothing"
+    assert other("ping") == {"ping": []}, "a shutdown by its owner has no effect"
 
 
-def test_an_application_publishes_to_nothing_of_another_one_and_in_no_other_name(code, other):
+def test_an_application_cannot_publish_to_another_one_or_in_its_name(code, other):
     outcomes = code(PUBLISH, json.dumps({aim: how for aim, (how, _) in MESSAGES.items()}))
     for aim, (_, words) in MESSAGES.items():
         assert words in outcomes[aim] if words else not outcomes[aim], f"{aim}: {outcomes[aim] or 'the broker took it'}"
 
 
-def test_a_name_that_an_application_invents_is_nothing_but_a_name(host, inputs, start, other):
-    """Of queues: what asks the broker runs no program, no expression and no template that a name holds."""
+def test_a_queue_name_is_never_run_as_code_or_rendered(host, inputs, start, other):
     vhost = inputs["application_name"]
     host.check_output(start("python", "-c", CONSUME, json.dumps(NAMES), unit="grunnfjell-reach-names"))
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            found = host.ansible("grunnfjell.platform.rabbitmq_consumers", check=False)["consumers"]
-            queues = {each["queue"] for each in found if each["vhost"] == vhost}
-            if queues >= set(NAMES) or time.monotonic() > deadline:
-                break
-        assert queues >= set(NAMES)
+
+        def all_listed() -> bool:
+            consumers = host.ansible("grunnfjell.platform.rabbitmq_consumers", check=False)["consumers"]
+            return {consumer["queue"] for consumer in consumers if consumer["vhost"] == vhost} >= set(NAMES)
+
+        until("a list of all queues by their names", all_listed)
         assert host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)["totals"][vhost] == 0
         assert not host.file("/tmp/reach").exists
     finally:

@@ -1,4 +1,4 @@
-"""What role celery_worker promises, asked of supervisord and of the live workers."""
+"""What role celery_worker promises, as supervisord and the live workers report it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ PROMISES = {
     "worker_pool": "prefork",
 }
 
-# supervisord's own account of its programs, over its own socket.
+# What supervisord reports of its programs over its socket.
 ASK = """
 import json, sys
 from supervisor.xmlrpc import SupervisorTransport
 from xmlrpc.client import ServerProxy
 rpc = ServerProxy("http://localhost", SupervisorTransport(None, None, "unix:///run/supervisor.sock")).supervisor
-# It does not tell whether a stop goes to the group: its own reader of the files does, when they are what it runs.
+# The API leaves stopasgroup out. supervisord's parser has it, and `pending` shows that it runs these files.
 from supervisor.options import ServerOptions
 options = ServerOptions()
 options.realize(["-c", "/etc/supervisor/supervisord.conf"])
 to_group = {process.name: process.stopasgroup for group in options.process_group_configs for process in group.process_configs}
-told = {"config": rpc.getAllConfigInfo(), "processes": rpc.getAllProcessInfo(), "pending": rpc.reloadConfig()}
-print(json.dumps(told | {"to_group": to_group}))
+report = {"config": rpc.getAllConfigInfo(), "processes": rpc.getAllProcessInfo(), "pending": rpc.reloadConfig()}
+print(json.dumps(report | {"to_group": to_group}))
 """
 
 
@@ -53,26 +53,25 @@ def programs(supervisord, inputs) -> dict[str, dict]:
 
 
 @pytest.fixture(scope="module")
-def live(host, inputs) -> dict[str, dict]:
-    """What each live worker of this host answers: its configuration and its queues."""
+def live(host, hostname, inputs) -> dict[str, dict]:
+    """Configuration and queues of each live worker of this host."""
     run = f"/opt/{inputs['application_name']}/current/run"
-    nodes = [f"{program['name']}@{host.backend.get_hostname()}" for program in inputs["celery_worker_programs"]]
+    nodes = [f"{program['name']}@{hostname}" for program in inputs["celery_worker_programs"]]
 
-    def ask(what: str) -> dict:
-        command = f"{run} celery --app={inputs['application_celery_app']} inspect {what} --json --timeout 10"
+    def inspect(command: str) -> dict:
+        command = f"{run} celery --app={inputs['application_celery_app']} inspect {command} --json --timeout 10"
         return json.loads(
             host.check_output(f"runuser -u {inputs['application_user']} -- {command} --destination {','.join(nodes)}")
         )
 
-    conf, queues = ask("conf"), ask("active_queues")
+    conf, queues = inspect("conf"), inspect("active_queues")
     return {node: {"conf": conf.get(node), "queues": queues.get(node)} for node in nodes}
 
 
-def test_the_programs_are_those_declared_and_no_other(supervisord, inputs):
+def test_only_the_declared_programs_exist(supervisord, inputs):
     declared = {program["name"] for program in inputs["celery_worker_programs"]}
     beat = {"celery-beat"} if inputs["celery_worker_beat"] else set()
-    producer = {"producer"}
-    assert {process["name"] for process in supervisord["processes"]} - producer == declared | beat
+    assert {process["name"] for process in supervisord["processes"]} - {"producer"} == declared | beat
 
 
 def test_each_program_runs_as_its_user(host, programs, inputs):
@@ -88,26 +87,26 @@ def test_each_program_has_the_promised_number_of_processes(host, programs, input
         assert int(children) == concurrency(program, inputs), host.check_output(f"ps -o pid,ppid,args --ppid {pid}")
 
 
-def test_each_program_consumes_the_queues_that_it_names_and_no_other(live, inputs):
+def test_each_program_consumes_only_its_declared_queues(live, inputs):
     usual = inputs["celery_worker_queues"] or [inputs["application_name"]]
     for program, (node, answer) in zip(inputs["celery_worker_programs"], live.items(), strict=True):
         assert {queue["name"] for queue in answer["queues"]} == set(program.get("queues") or usual), node
 
 
-def test_supervisord_grants_what_the_inventory_says(programs, inputs):
+def test_supervisord_runs_each_program_with_the_settings_of_the_inventory(programs, inputs):
     wanted = {key: inputs[f"celery_worker_{key}"] for key in ("autostart", "startsecs", "stopwaitsecs")}
     for program in programs.values():
         assert {key: program[key] for key in wanted} == wanted
-        assert program["startretries"] > 1000, "three attempts end in FATAL while the broker reboots"
+        assert program["startretries"] > 1000, "after three attempts it is FATAL while the broker still reboots"
 
 
-def test_a_stop_asks_the_parent_alone_and_kills_nobodys_task(supervisord, programs):
-    assert supervisord["pending"] == [[[], [], []]], "the files are not what supervisord runs"
+def test_a_stop_signals_only_the_parent_and_kills_no_task(supervisord, programs):
+    assert supervisord["pending"] == [[[], [], []]], "supervisord does not run what the files say"
     for name, program in programs.items():
         assert (program["stopsignal"], program["killasgroup"], supervisord["to_group"][name]) == (15, True, False)
 
 
-def test_logs_are_where_the_article_says_and_bounded(host, programs, inputs):
+def test_logs_are_in_the_declared_directory_and_bounded(host, programs, inputs):
     for name, program in programs.items():
         log = f"{inputs['celery_worker_log_directory']}/{name.removeprefix('celery-')}"
         assert (program["stdout_logfile"], program["stderr_logfile"]) == (f"{log}.log", f"{log}.err.log")
@@ -124,18 +123,18 @@ def test_each_live_worker_keeps_the_promise(live, inputs):
 
 
 @pytest.mark.once
-def test_a_transport_option_of_the_inventory_leaves_the_confirms(live, inputs):
-    """Review finding 7. The scenario sets one; it replaced the kit's, and a 202 was given for jobs that the broker never had."""
-    own = inputs["application_celery_settings"].get("broker_transport_options", {})
-    for node, told in live.items():
-        options = told["conf"]["broker_transport_options"]
+def test_a_transport_option_of_the_inventory_keeps_publisher_confirms(live, inputs):
+    """Review finding 7. It replaced the kit's options, and clients got a 202 for jobs that never reached the broker."""
+    declared = inputs["application_celery_settings"].get("broker_transport_options", {})
+    for node, answer in live.items():
+        options = answer["conf"]["broker_transport_options"]
         assert {"read_timeout", "write_timeout", "interval_max"} <= options.keys(), node
-        assert {key: options.get(key) for key in own} == own, node
+        assert {key: options.get(key) for key in declared} == declared, node
         assert options["confirm_publish"] or "broker_transport_options" in inputs["application_waivers"], node
 
 
-# In the application's own environment, with the very code that a worker connects with: as it is set, to a broker that would have
-# another address in its certificate, by another authority's word (Debian's own), and without a certificate.
+# In the application's environment and with the worker's code: as configured, to a broker with another address in its certificate,
+# with other authorities (Debian's), and without a client certificate.
 CONNECT = """
 import ssl, celeryconfig as conf
 from kombu import Connection
@@ -145,7 +144,7 @@ def attempt(**changed):
             connection.connect()
         return "in"
     except ssl.SSLCertVerificationError:
-        return "unbelieved"
+        return "untrusted"
     except Exception:
         return "refused"
 others = "/etc/ssl/certs/ca-certificates.crt"
@@ -154,13 +153,13 @@ print(attempt(), attempt(server_hostname="10.255.255.254"), attempt(ca_certs=oth
 
 
 @pytest.mark.once
-def test_a_worker_and_its_broker_talk_when_each_knows_the_other_and_only_then(host, inputs):
+def test_a_worker_and_its_broker_connect_only_when_each_trusts_the_other(host, inputs):
     run = f"/opt/{inputs['application_name']}/current/run"
-    said = host.check_output("runuser -u %s -- %s python -c %s", inputs["application_user"], run, CONNECT)
-    assert said == "in unbelieved unbelieved refused"
+    outcomes = host.check_output("runuser -u %s -- %s python -c %s", inputs["application_user"], run, CONNECT)
+    assert outcomes == "in untrusted untrusted refused"
 
 
 def test_a_live_worker_verifies_its_broker(live, inputs):
-    for node, told in live.items():
-        tls = told["conf"]["broker_use_ssl"]
+    for node, answer in live.items():
+        tls = answer["conf"]["broker_use_ssl"]
         assert (tls["cert_reqs"], tls["server_hostname"]) == (2, inputs["application_broker_hosts"][0]), node

@@ -1,4 +1,4 @@
-"""An application that breaks the promise in ways that no file of settings shows, as the gate finds its live worker."""
+"""The gate finds faults of a live worker that no settings file shows."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Iterator
 import pytest
 
 testinfra_hosts = ["ansible://rabbitmq"]
+pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 FOLDER = "/var/tmp/grunnfjell-foreign"
 UNIT = "grunnfjell-foreign"
-# systemd forgets a stopped unit a moment later, and starts no second one of its name before.
+# systemd unloads a stopped transient unit a moment later, and until then refuses another one with that name.
 STOP = (
     f"systemctl stop {UNIT}; "
     f"timeout 60 sh -c 'until [ $(systemctl show --property=LoadState --value {UNIT}) = not-found ]; do sleep 0.1; done'"
 )
-# It takes the kit's settings as docs/your-application.md says, and goes on from there.
+# It loads the kit's settings as docs/your-application.md says, and overrides some.
 APP = """
 from celery import Celery
 from kombu import Exchange, Queue
@@ -43,7 +44,7 @@ PROMISES = {
     "broker_transport_options": {"confirm_publish": True},
     "task_always_eager": False,
 }
-WORDS = {
+FAULTS = {
     "the task foreign.forgets sets acks_on_failure=True",
     "the task foreign.forgets sets acks_on_timeout=True",
     "the task foreign.outlasts sets time_limit=7200",
@@ -56,7 +57,7 @@ WORDS = {
 
 @pytest.fixture
 def foreign(host, inputs) -> Iterator:
-    """Starts a worker of the foreign application with further arguments; the module's words about it, and about its clients."""
+    """Starts a worker of the foreign application with further arguments and returns the module's message. None: its clients."""
     user, name = inputs["application_user"], inputs["application_name"]
     run = f"{FOLDER}/run"
     host.check_output("install -d -o %s %s", user, FOLDER)
@@ -64,40 +65,35 @@ def foreign(host, inputs) -> Iterator:
     host.check_output("printf %%s %s > %s", f'#!/bin/sh\ncd {FOLDER} && exec /opt/{name}/current/run "$@"\n', run)
     host.check_output("chmod 755 %s", run)
 
-    def said(arguments: str | None) -> str:
-        asked = {"run": run, "user": user, "app": "foreign", "promises": PROMISES, "queues": ["newsroom", "foreign"]}
+    def check(arguments: str | None) -> str:
+        parameters = {"run": run, "user": user, "app": "foreign", "promises": PROMISES, "queues": ["newsroom", "foreign"]}
         if arguments is None:
-            asked["client"] = "foreign:app"
+            parameters["client"] = "foreign:app"
         else:
             host.check_output(STOP)
             line = f"exec runuser -u {user} -- {run} {WORKER} --hostname=foreign@here {arguments} >{FOLDER}/log 2>&1"
             host.check_output("systemd-run --quiet --collect --unit=%s sh -c %s", UNIT, line)
-            asked |= {"nodes": ["foreign@here"], "logs": [f"{FOLDER}/log"]}
-        return host.ansible("grunnfjell.platform.celery_promises", json.dumps(asked), check=False)["msg"]
+            parameters |= {"nodes": ["foreign@here"], "logs": [f"{FOLDER}/log"]}
+        return host.ansible("grunnfjell.platform.celery_promises", json.dumps(parameters), check=False)["msg"]
 
-    yield said
+    yield check
     host.run(f"{STOP}; rabbitmqctl -q delete_queue -p {name} foreign; rm -r {FOLDER}")
 
 
-@pytest.mark.once
-@pytest.mark.disruptive
-@pytest.mark.scenario
-def test_an_application_that_breaks_the_promise_is_refused_by_what_breaks_it(foreign):
+def test_an_application_that_breaks_the_promise_is_refused_with_every_reason(foreign):
     """Review findings 6 and 7. All of it passed the gate."""
-    words = foreign("")
-    assert {word for word in WORDS if word not in words} == set(), words
-    assert words.count("  * ") == len(WORDS), words
+    message = foreign("")
+    assert {fault for fault in FAULTS if fault not in message} == set(), message
+    assert message.count("  * ") == len(FAULTS), message
     assert "its pool is celery.concurrency.thread:TaskPool" in foreign("--pool=threads")
-    words = foreign("--time-limit=7200 --soft-time-limit=7100")
-    assert "its pool ends a task after 7200.0 s (time_limit)" in words and "after 7100.0 s (soft_time_limit)" in words, words
+    message = foreign("--time-limit=7200 --soft-time-limit=7100")
+    assert "its pool ends a task after 7200.0 s (time_limit)" in message, message
+    assert "after 7100.0 s (soft_time_limit)" in message, message
 
 
-@pytest.mark.once
-@pytest.mark.disruptive
-@pytest.mark.scenario
-def test_what_publishes_without_confirms_is_refused(foreign):
-    """Review finding 7. Producers were never asked."""
-    words = foreign(None)
-    assert "the web process (foreign): broker_transport_options is {'visibility_timeout': 3600}" in words
-    assert "task_routes sends jobs to the queue nobody" in words
-    assert words.count("  * ") == 2, words
+def test_a_client_that_publishes_without_confirms_is_refused(foreign):
+    """Review finding 7. Producers were never checked."""
+    message = foreign(None)
+    assert "the web process (foreign): broker_transport_options is {'visibility_timeout': 3600}" in message
+    assert "task_routes sends jobs to the queue nobody" in message
+    assert message.count("  * ") == 2, message

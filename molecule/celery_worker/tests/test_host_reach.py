@@ -1,7 +1,6 @@
-"""An application that was taken over stays within its own account and files on its host.
+"""An intruder in an application is confined to its account and files on the host.
 
-Each attempt has a control that shows that it would work: root can do what the application asks, and a trap works on the
-application that planted it.
+Each attempt has a control to show that it would work: root can do it, and a trap works on the application that planted it.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from authority import REPOSITORY
-from playing import play
 
 testinfra_hosts = ["ansible://celery_worker"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 FOLDER = "/var/lib/grunnfjell-reach"
 
-# What the application tries on its host. Root can do each of them; {logs}, {release} and {settings} are filled in.
+# What the application tries on its host.
 ATTEMPTS = {
     "put a link where root opens a log": "ln -s /etc/shadow {logs}/reach.log",
     "write to another program's log": ": >> {logs}/worker.err.log",
@@ -42,10 +40,10 @@ CLEAN = "rm -f {logs}/reach.log {release}/../../.reach {release}/venv/lib/python
 /etc/supervisor/conf.d/reach /etc/systemd/system/reach.timer"
 REFUSALS = ("Permission denied", "Operation not permitted", "setresuid failed")
 
-# Code that records as whom it ran. Python loads it by each of these names from a directory on its path.
+# Records the user that runs it. Python loads each of these names from a directory on its path.
 RECORD = f"import os; open('{FOLDER}/ran', 'a').write(str(os.getuid()) + '\\n')"
 MODULES = ("sitecustomize.py", "usercustomize.py", "ansible.py", "supervisor.py", "grunnfjell_account.py")
-# What the application leaves in its directories for a root that follows links, reads all files or trusts their names.
+# Traps in the application's directories for a root process that follows links, reads every file or trusts file names.
 PLANT = f"""
 ln -s {FOLDER}/root/secret shadow.err.log
 ln -s {FOLDER}/root celerybeat-schedule.d
@@ -54,9 +52,8 @@ truncate -s 1T huge.log
 touch "$(printf 'new\\nline')" 'two words' "quote'\\"" '$(touch reached)' --reference=x
 printf '#!/bin/sh\\nid -u >> {FOLDER}/ran\\n' > python3; chmod 755 python3; cp python3 sh
 """
-# A process that listens under a name that could be read as other fields of /proc, or be taken for systemd. The test stops it;
-# it ends after 900 s at the latest.
-NAMED = """
+# Listens under a process name that a careless parser of /proc takes for systemd. Ends after 900 s at the latest.
+LISTENER = """
 import ctypes, socket, time
 ctypes.CDLL(None).prctl(15, b"systemd\\nPPid:\\t1", 0, 0, 0)
 held = socket.create_server(("127.0.0.1", 5999))
@@ -78,18 +75,17 @@ def paths(host, inputs) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def application(host, inputs) -> Callable:
-    """A shell of the application's account; outside the confinement of its programs, which would forbid more."""
+    """A shell of the application's account, without the further confinement of its programs."""
     return lambda command: host.run(f"cd / && runuser -u {inputs['application_user']} -- sh -c {shlex.quote(command)}")
 
 
-def test_an_application_gets_nothing_of_its_host_that_is_not_its_own(host, application, paths):
-    """What root reads, runs and writes, the application cannot change; what is another's it cannot read."""
+def test_an_application_reads_and_changes_nothing_else_on_its_host(host, application, paths):
     try:
         for aim, command in ATTEMPTS.items():
-            tried = command.format(**paths)
-            done = application(tried)
-            assert done.rc and any(words in done.stderr for words in REFUSALS), f"the application could {aim}: {done}"
-            control = host.run(tried)
+            command = command.format(**paths)
+            result = application(command)
+            assert result.rc and any(words in result.stderr for words in REFUSALS), f"the application could {aim}: {result}"
+            control = host.run(command)
             assert control.rc == 0, f"root cannot {aim} either: {control.stderr}"
     finally:
         host.run(CLEAN.format(**paths))
@@ -97,34 +93,34 @@ def test_an_application_gets_nothing_of_its_host_that_is_not_its_own(host, appli
 
 @pytest.fixture
 def planted(host, inputs, application, paths) -> Iterator[str]:
-    """A secret of root, and what the application plants in the directories that it may write to; the output of a listing."""
+    """A secret of root, and traps in every directory that the application can write to. Returns the command that lists them."""
     user, state = inputs["application_user"], paths["state"]
     host.check_output(
         f"install -d -m 755 {FOLDER} && install -d -m 700 {FOLDER}/root && install -o {user} /dev/null {FOLDER}/ran"
     )
     host.check_output(f"umask 077; echo of-root-alone > {FOLDER}/root/secret")
-    homes = [f"{state}/reach", "/tmp/reach", "/var/tmp/reach"]
+    folders = [f"{state}/reach", "/tmp/reach", "/var/tmp/reach"]
     modules = "; ".join(f"printf %s {shlex.quote(RECORD)} > {name}" for name in MODULES)
-    named = ["systemd-run", "--quiet", "--collect", "--unit=grunnfjell-reach-named", f"--uid={user}"]
     names = host.check_output(f"ls -A {state}").split()
     try:
-        for home in homes:
-            done = application(f"mkdir {home} && cd {home} && {modules} && {PLANT}")
-            assert done.rc == 0, done.stderr
-        # Into the directories themselves, where programs and modules of the run have their working and temporary files.
-        done = application(f"cd {state} && mv reach/* . && cd /tmp && cp reach/*.py . && cd /var/tmp && cp reach/*.py .")
-        assert done.rc == 0, done.stderr
-        host.check_output(f"{shlex.join(named)} --property=WorkingDirectory={state} /usr/bin/python3 -c {shlex.quote(NAMED)}")
+        for folder in folders:
+            result = application(f"mkdir {folder} && cd {folder} && {modules} && {PLANT}")
+            assert result.rc == 0, result.stderr
+        # Programs and modules of the run have their working and temporary files in these directories.
+        result = application(f"cd {state} && mv reach/* . && cd /tmp && cp reach/*.py . && cd /var/tmp && cp reach/*.py .")
+        assert result.rc == 0, result.stderr
+        unit = f"--unit=grunnfjell-reach-named --uid={user} --property=WorkingDirectory={state}"
+        host.check_output(f"systemd-run --quiet --collect {unit} /usr/bin/python3 -c {shlex.quote(LISTENER)}")
         yield f"find {FOLDER}/root {state} ! -path '{state}/celerybeat*' -printf '%p %u %m %y %s %l\\n' | LC_ALL=C sort"
     finally:
         host.run("systemctl stop grunnfjell-reach-named")
         keep = " ".join(f"! -name {shlex.quote(name)}" for name in names)
-        host.run(f"rm -rf {FOLDER} {' '.join(homes)}; find {state} -mindepth 1 -maxdepth 1 {keep} -exec rm -rf {{}} +")
+        host.run(f"rm -rf {FOLDER} {' '.join(folders)}; find {state} -mindepth 1 -maxdepth 1 {keep} -exec rm -rf {{}} +")
         host.run("cd /tmp && rm -f {0}; cd /var/tmp && rm -f {0}".format(" ".join(MODULES)))
 
 
-def test_a_run_follows_nothing_that_an_application_planted(host, inputs, request, application, paths, planted, tmp_path):
-    """A run that builds a release and restarts the programs, with all traps in place."""
+def test_a_run_follows_no_trap_that_an_application_planted(host, inputs, converge, application, paths, planted, tmp_path):
+    """The run builds a release and restarts the programs, with all traps in place."""
     assert application(f"cd {paths['state']} && PYTHONPATH=. python3 -c '' && ./sh").rc == 0
     ran = host.check_output(f"cat {FOLDER}/ran").split()
     assert len(ran) >= 2 and "0" not in ran, f"the traps do not work: {ran}"
@@ -132,20 +128,16 @@ def test_a_run_follows_nothing_that_an_application_planted(host, inputs, request
     before = host.check_output(planted)
     source = shutil.copytree(REPOSITORY / "examples" / "newsroom", tmp_path / "newsroom")
     (source / "reach.txt").write_text("another release\n")
-    limit = ["--limit", host.backend.get_hostname()]
-    inventory = request.config.option.ansible_inventory
     try:
-        done = play(
-            inventory, "playbooks/celery_worker.yml", *limit, variables={"application_source": {"directory": str(source)}}
-        )
-        assert done.returncode == 0, done.printed
+        run = converge("playbooks/celery_worker.yml", application_source={"directory": str(source)})
+        assert run.returncode == 0, run.output
         assert host.check_output("readlink -f /opt/newsroom/current") != paths["release"], "no release was built"
-        assert "of-root-alone" not in done.printed
+        assert "of-root-alone" not in run.output
         facts = host.ansible("grunnfjell.platform.resource_facts", check=False)["ansible_facts"]["resources"]
-        (own,) = [each for each in facts["listening"] if each["port"] == 5999]
-        assert own["user"] == inputs["application_user"], own
+        (listener,) = [socket for socket in facts["listening"] if socket["port"] == 5999]
+        assert listener["user"] == inputs["application_user"], listener
     finally:
-        assert play(inventory, "playbooks/celery_worker.yml", *limit).returncode == 0
+        assert converge("playbooks/celery_worker.yml").returncode == 0
     assert "0" not in host.check_output(f"cat {FOLDER}/ran").split(), "root ran what the application planted"
     assert host.check_output(planted) == before
     assert host.check_output(f"cat {FOLDER}/root/secret") == "of-root-alone"

@@ -1,20 +1,19 @@
-"""What becomes of a message that no worker can take: asked of the live workers and of their broker."""
+"""What happens to a message that no worker can take, on live workers and their broker."""
 
 from __future__ import annotations
 
 import json
-import time
 import uuid
 
 import pytest
-import testinfra
+from deadline import until
 
 testinfra_hosts = ["ansible://rabbitmq"]
 
-# Another one each time: the logs keep what an earlier run of this test wrote.
+# Random, because the logs keep what an earlier run of this test wrote.
 SECRET = f"Kari Nordmann {uuid.uuid4()}"
 TASK = "newsroom.tasks.transcode"
-# Publishes as the application does, to its own queue, whatever headers and body it is given.
+# Publishes to the application's queue as the application does, with any headers and body.
 PUBLISH = """
 import json, sys
 import celeryconfig as conf
@@ -29,7 +28,7 @@ with Connection(conf.broker_url, **how) as connection:
 """
 PIDS = "supervisorctl pid celery-worker slow"
 BODY = json.dumps([[SECRET], {}, {}])
-# What is wrong with a message: its task and its body.
+# The fault of a message: its task and its body.
 REFUSED = {
     "a type that this release does not know": (TASK, json.dumps([[{"__type__": "money", "__value__": SECRET}], {}, {}])),
     "broken JSON": (TASK, BODY[:-9]),
@@ -40,22 +39,19 @@ WITHOUT_ID = ({"task": TASK}, BODY)
 
 
 @pytest.fixture
-def workers(request, fleet_inputs) -> list:
+def workers(fleet, fleet_inputs) -> list:
     """Every host that consumes the queue; any of them may get a message."""
-    inventory = request.config.option.ansible_inventory
-    names = [name for name, inputs in fleet_inputs.items() if "celery_worker_programs" in inputs]
-    return [testinfra.get_host(f"ansible://{name}?ansible_inventory={inventory}") for name in names]
+    return [host for name, host in fleet.items() if "celery_worker_programs" in fleet_inputs[name]]
 
 
 def letters(host, number: int) -> list[dict]:
     """The dead letters, once there are as many."""
-    deadline = time.monotonic() + 30
-    while True:
+
+    def look() -> list[dict]:
         found = host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)["letters"]
-        if len(found) >= number:
-            return found
-        assert time.monotonic() < deadline, found
-        time.sleep(0.5)
+        return found if len(found) >= number else []
+
+    return until(f"{number} dead letters", look, 30)
 
 
 def logs(worker, inputs) -> str:
@@ -65,7 +61,7 @@ def logs(worker, inputs) -> str:
 @pytest.mark.once
 @pytest.mark.disruptive
 @pytest.mark.scenario
-def test_a_message_that_no_worker_can_read_is_a_dead_letter_with_its_reason_and_the_worker_goes_on(host, workers, inputs):
+def test_an_unreadable_message_becomes_a_dead_letter_with_its_reason_and_the_worker_goes_on(host, workers, inputs):
     """Review finding 5. Celery acknowledges the first two, and dies of the third and of the one without an id."""
     vhost, run = inputs["application_name"], f"/opt/{inputs['application_name']}/current/run"
     assert host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)["totals"] == {vhost: 0}
@@ -75,9 +71,9 @@ def test_a_message_that_no_worker_can_read_is_a_dead_letter_with_its_reason_and_
     publish = ("runuser -u %s -- %s python -c %s %s", inputs["application_user"], run, PUBLISH)
     host.check_output(*publish, json.dumps([*messages, WITHOUT_ID]))
     try:
-        found = letters(host, len(messages) + 1)
-        assert {letter["id"] for letter in found} == {*jobs, None}
-        assert {letter["reason"] for letter in found} == {"rejected"}
+        dead = letters(host, len(messages) + 1)
+        assert {letter["id"] for letter in dead} == {*jobs, None}
+        assert {letter["reason"] for letter in dead} == {"rejected"}
         assert [worker.check_output(PIDS) for worker in workers] == before, "a worker died of a message"
         causes: dict[str, str] = {}
         for worker in workers:

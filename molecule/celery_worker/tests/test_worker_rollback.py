@@ -1,37 +1,39 @@
-"""What becomes of a rollout that fails: its batch goes back, and later batches never start."""
+"""When a rollout fails, its batch is rolled back and later batches never start."""
 
 from __future__ import annotations
 
 import pytest
-from playing import play
+from playbook_runner import play
 from rollouts import newsroom_with, programs_of
 
-testinfra_hosts = ["ansible://rabbitmq"]  # one host: a rollout is of the whole fleet
+testinfra_hosts = ["ansible://rabbitmq"]  # one host: each test rolls out to the whole fleet
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 PLAYBOOK = "playbooks/celery_worker.yml"
 SECTIONS = "/etc/supervisor/conf.d/celery_worker.conf"
 
 
-def test_a_release_that_breaks_the_promise_goes_back_and_no_later_batch_starts(host, inventory, fleet, tmp_path):
-    before = {name: programs_of(one) for name, one in fleet.items()}
+def test_a_release_that_breaks_the_promise_is_rolled_back_and_no_later_batch_starts(host, inventory, fleet, tmp_path):
+    before = {name: programs_of(host) for name, host in fleet.items()}
     edit = newsroom_with(tmp_path, "tasks.py", "ignore_result=True", "ignore_result=True, acks_late=False")
     run = play(inventory, PLAYBOOK, *edit)
-    after = {name: programs_of(one) for name, one in fleet.items()}
-    assert run.returncode != 0, run.printed
-    assert "the task newsroom.tasks.transcode sets acks_late=False" in run.said, run.printed
-    assert "This batch was rolled back, and later batches were not started." in run.said, run.printed
-    assert {name: one.intact for name, one in after.items()} == {name: one.intact for name, one in before.items()}
-    # One host has restarted its programs, twice; the others never did.
+    after = {name: programs_of(host) for name, host in fleet.items()}
+    assert run.returncode != 0, run.output
+    assert "the task newsroom.tasks.transcode sets acks_late=False" in run.text, run.output
+    assert "This batch was rolled back, and later batches were not started." in run.text, run.output
+    assert {name: programs.intact for name, programs in after.items()} == {
+        name: programs.intact for name, programs in before.items()
+    }
+    # One host restarted its programs, twice; the others never did.
     assert sum(after[name].pids != before[name].pids for name in fleet) == 1
 
 
-def test_a_program_that_does_not_answer_is_removed_again_and_says_why(host, inventory, fleet, inputs):
-    before = {name: (programs_of(one), one.file(SECTIONS).content_string) for name, one in fleet.items()}
+def test_a_program_that_does_not_answer_is_removed_again_and_its_error_shown(host, inventory, fleet, inputs):
+    before = {name: (programs_of(host), host.file(SECTIONS).content_string) for name, host in fleet.items()}
     extra = {"name": "extra", "queues": ["extra"], "arguments": ["--no-such-option"]}
     edit = {"celery_worker_programs": [*inputs["celery_worker_programs"], extra], "celery_worker_answer_timeout": 5}
     run = play(inventory, PLAYBOOK, variables=edit)
-    after = {name: (programs_of(one), one.file(SECTIONS).content_string) for name, one in fleet.items()}
-    assert run.returncode != 0 and "No answer of this release within 5 s (celery_worker_answer_timeout)" in run.said, run.printed
-    assert "Error: No such option" in run.said, run.printed
+    after = {name: (programs_of(host), host.file(SECTIONS).content_string) for name, host in fleet.items()}
+    assert run.returncode != 0 and "No answer of this release within 5 s (celery_worker_answer_timeout)" in run.text, run.output
+    assert "Error: No such option" in run.text, run.output
     assert after == before

@@ -1,4 +1,4 @@
-"""Kills the run at one of its tasks, as a lost control machine would."""
+"""Kills the run during one of its tasks, as a lost control machine would."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CallbackModule(CallbackBase):
         self._begun += 1
         if self._begun == self.get_option("task"):
             print(f"CUT OFF: {task.get_name()}", flush=True)
-            # By a timer: the task has begun on the hosts by then.
+            # After a delay, so the task has begun on the hosts.
             threading.Timer(self.get_option("after"), kill_all).start()
 
     def v2_playbook_on_stats(self, stats) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from comparing import State
+from host_states import State
 
 from lab.demo import fleet
 from lab.demo.fleet import Fleet

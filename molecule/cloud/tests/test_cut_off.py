@@ -1,4 +1,4 @@
-"""A run that is killed anywhere is completed by the next one, down to what each running service has read."""
+"""A run that is killed anywhere is completed by the next one, down to the settings that each running service has read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 from authority import REPOSITORY
-from comparing import differences
-from playing import Played
+from host_states import differences
+from playbook_runner import ANSIBLE_CONFIG, PlaybookRun
 
 SEED, CUTS = 20261129, int(os.environ.get("CUTS", "20"))
 # An edit that reaches every service: some are reloaded for it, some restarted.
@@ -30,7 +30,7 @@ EDIT = {
     "celery_worker_concurrency": 3,
     "producer_threads": 12,
 }
-# Their processes differ from run to run; what they run with is compared.
+# Process ids differ between runs; command lines are compared.
 PROCESSES = ("units", "programs")
 
 
@@ -46,48 +46,48 @@ def inventories(inventory):
 
 @pytest.fixture(scope="module")
 def whole(site, state):
-    """The state of the hosts, with whether each host's running sshd carries connections."""
+    """The state of the hosts, and whether each running sshd forwards connections."""
 
     def read():
-        found = state()
+        current = state()
         for host in site.hosts:
             key = ["-i", host.key, "-l", host.user, "-p", str(host.port), *shlex.split(host.ssh_arguments)]
             options = ["-o", "BatchMode=yes", "-o", "ControlPath=none", "-W", f"127.0.0.1:{host.port}"]
             done = subprocess.run(
                 ["ssh", *key, *options, host.login], cwd=REPOSITORY, stdin=subprocess.DEVNULL, capture_output=True, check=False
             )
-            found[host.name]["sshd"] = {"carries connections": done.stdout.startswith(b"SSH-")}
-        return found
+            current[host.name]["sshd"] = {"forwards": done.stdout.startswith(b"SSH-")}
+        return current
 
     return read
 
 
-def converge(inventory: str, task: int = 0, after: float = 0) -> Played:
-    """A run of the site, killed some seconds after its task of this number began; 0: not killed."""
-    more = {
-        "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
+def converge(inventory: str, task: int = 0, after: float = 0) -> PlaybookRun:
+    """Run site.yml, and kill the run `after` seconds from the start of task number `task`; 0: not killed."""
+    environment = {
+        **ANSIBLE_CONFIG,
         "ANSIBLE_CALLBACK_PLUGINS": str(REPOSITORY / "molecule/cloud/callback_plugins"),
         "ANSIBLE_CALLBACKS_ENABLED": "cut_off",
         "CUT_OFF_TASK": str(task),
         "CUT_OFF_AFTER": str(after),
     }
     done = subprocess.run(
-        [REPOSITORY / ".venv/bin/ansible-playbook", "-i", inventory, "site.yml"], cwd=REPOSITORY, env=os.environ | more,
+        [REPOSITORY / ".venv/bin/ansible-playbook", "-i", inventory, "site.yml"], cwd=REPOSITORY, env=os.environ | environment,
         stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, start_new_session=True,
     )  # fmt: skip
-    return Played(done.returncode, done.stdout + done.stderr)
+    return PlaybookRun(done.returncode, done.stdout + done.stderr)
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(inventories, whole):
-    """For each of the two inventories, the state after a whole run, and the number of that run's tasks."""
+    """For each of the two inventories, the state after a complete run, and the number of its tasks."""
     results = {}
-    for name in inventories[::-1]:
-        run = converge(name)
-        assert run.returncode == 0, run.printed[-6000:]
-        (tasks,) = re.findall(r"^TASKS BEGUN: (\d+)", run.printed, re.MULTILINE)
-        results[name] = (whole(), int(tasks))
-    plain, edited = (results[name][0] for name in inventories)
+    for inventory in inventories[::-1]:
+        run = converge(inventory)
+        assert run.returncode == 0, run.output[-6000:]
+        (tasks,) = re.findall(r"^TASKS BEGUN: (\d+)", run.output, re.MULTILINE)
+        results[inventory] = (whole(), int(tasks))
+    plain, edited = (results[inventory][0] for inventory in inventories)
     parts = {line.split(": ")[1] for line in differences(plain, edited)}
     assert parts >= {"files", "firewall", "kernel", "journal", "broker", "database", "pooler", "commands", "sshd"}, parts
     return results
@@ -95,14 +95,14 @@ def uninterrupted(inventories, whole):
 
 @pytest.mark.parametrize("number", range(CUTS))
 def test_a_killed_run_is_completed_by_the_next(number, inventories, uninterrupted, whole):
-    wanted = inventories[(number + 1) % 2]
-    state, tasks = uninterrupted[wanted]
+    inventory = inventories[(number + 1) % 2]
+    state, tasks = uninterrupted[inventory]
     chance = random.Random(f"{SEED}/{number}")
     task, after = chance.randint(1, tasks), round(chance.uniform(0, 2), 2)
-    killed = converge(wanted, task, after)
-    (name,) = re.findall(r"^CUT OFF: (.*)$", killed.printed, re.MULTILINE)
-    assert killed.returncode == -signal.SIGKILL, killed.printed[-2000:]
+    killed = converge(inventory, task, after)
+    (name,) = re.findall(r"^CUT OFF: (.*)$", killed.output, re.MULTILINE)
+    assert killed.returncode == -signal.SIGKILL, killed.output[-2000:]
     print(f"cut {number}: {after} s into task {task} of {tasks}, {name!r}", flush=True)
-    run = converge(wanted)
-    assert run.returncode == 0, f"cut at {name!r}:\n{run.printed[-6000:]}"
-    assert differences(state, whole(), but=PROCESSES) == [], f"cut at {name!r}"
+    run = converge(inventory)
+    assert run.returncode == 0, f"cut at {name!r}:\n{run.output[-6000:]}"
+    assert differences(state, whole(), ignored=PROCESSES) == [], f"cut at {name!r}"

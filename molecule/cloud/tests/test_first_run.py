@@ -1,10 +1,10 @@
-"""A blank fleet of cloud images, from the refusals to the first finished job. Each test begins where the last one ended."""
+"""A blank fleet of cloud images, from the refusals to the first finished job. Each test starts where the previous one ended."""
 
 from __future__ import annotations
 
 import pytest
-from comparing import command, differences
-from playing import play
+from host_states import command, differences
+from playbook_runner import play
 
 PREVIOUS = """
 set -eu
@@ -40,27 +40,26 @@ def data(site):
 def test_an_active_ufw_is_refused_with_its_remedy_and_nothing_changes(inventory, state):
     before = state()
     run = play(inventory, "site.yml")
-    assert run.returncode != 0 and not run.changed, run.printed[-3000:]
-    assert "ufw is active and drops what it does not know" in run.said and "then run `ufw disable`" in run.said
-    assert differences(before, state(), but=("units",)) == []
+    assert run.returncode != 0 and not run.changed, run.output[-3000:]
+    assert "ufw is active and drops what it does not know" in run.text and "then run `ufw disable`" in run.text
+    assert differences(before, state(), ignored=("units",)) == []
 
 
 def test_a_missing_sudo_password_ends_the_run_before_any_host_changes(inventory, monkeypatch):
     monkeypatch.delenv("ANSIBLE_BECOME_PASSWORD_FILE")
     run = play(inventory, "site.yml")
-    assert run.returncode != 0 and not run.changed, run.printed[-3000:]
-    assert "Missing sudo password" in run.printed[-3000:] and "cloud-data1: its first task failed" in run.said
+    assert run.returncode != 0 and not run.changed, run.output[-3000:]
+    assert "Missing sudo password" in run.output[-3000:] and "cloud-data1: its first task failed" in run.text
 
 
-def test_data_of_the_previous_postgresql_is_refused_and_kept_by_the_sentence_s_remedy(site, data, inventory):
+def test_data_of_the_previous_postgresql_is_refused_and_kept_by_the_remedy_in_the_message(site, data, inventory):
     for host in site.hosts:
         host.run(["ufw", "disable"])
     data.run(["sh", "-c", PREVIOUS], timeout_s=600)
     run = play(inventory, "site.yml")
-    assert run.returncode != 0, run.printed[-3000:]
-    assert "holds data of PostgreSQL 15" in run.said and "pg_upgradecluster -v 17 15 main" in run.said
-    # The play that measures every host may install fio; nothing else.
-    assert set(run.changed) == set(), run.printed[-3000:]
+    assert run.returncode != 0, run.output[-3000:]
+    assert "holds data of PostgreSQL 15" in run.text and "pg_upgradecluster -v 17 15 main" in run.text
+    assert run.changed == {}, run.output[-3000:]
     data.run(["sh", "-c", UPGRADE], timeout_s=600)
 
 
@@ -68,17 +67,17 @@ def test_a_first_run_waits_while_another_program_holds_dpkg_s_lock(site, invento
     for host in site.hosts:
         host.run(["sh", "-c", LOCK_AGAIN])
     run = play(inventory, "site.yml")
-    assert run.returncode == 0, run.printed[-6000:]
+    assert run.returncode == 0, run.output[-6000:]
     kept = ["runuser", "-u", "postgres", "--", "psql", "-XAtc", "SELECT answer FROM kept"]
     assert data.run(kept).strip() == "42", "the data of the previous version"
 
 
 def test_the_second_run_changes_nothing(inventory):
     run = play(inventory, "site.yml")
-    assert run.returncode == 0 and run.changed == {}, run.printed[-6000:]
+    assert run.returncode == 0 and run.changed == {}, run.output[-6000:]
 
 
-def test_the_provider_s_time_service_stays_and_asks_the_declared_server(site):
+def test_the_provider_s_time_service_stays_and_uses_the_declared_server(site):
     for host in site.hosts:
         assert host.run(["systemctl", "is-active", "chrony"]).strip() == "active"
         assert "10.77.0.1" in host.run(["chronyc", "-n", "sources"])

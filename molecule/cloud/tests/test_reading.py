@@ -1,11 +1,11 @@
-"""Commands that look at a fleet change nothing on it, and get in as Ansible does: by jump host, port and sudo."""
+"""Read-only commands change nothing on a fleet, and connect as Ansible does: by jump host, port and sudo."""
 
 from __future__ import annotations
 
 import pytest
-from comparing import command, differences
+from host_states import command, differences
 
-# Units that a timer of Debian's starts when its time has come.
+# Units that Debian's timers start.
 BY_TIMER = ("apt-daily", "dpkg-db-backup", "e2scrub", "fstrim", "logrotate", "man-db", "systemd-tmpfiles", "phpsessionclean")
 
 
@@ -21,21 +21,21 @@ def test_make_verify_changes_no_file_and_restarts_nothing(inventory, state):
     assert disturbed(before, state()) == []
 
 
-LOOKS = {
+READ_ONLY = {
     "status": ["make", "status"],
     "plan": ["make", "plan"],
     "residency": ["make", "residency"],
-    # Without its capture, for which it sends a job.
+    # Without its capture, which sends a job.
     "exposure": [".venv/bin/python", "-m", "lab.exposure", "--no-capture"],
-    # Without lynis, which takes minutes: here it is the way in that matters.
+    # Without lynis, which takes minutes: this test is about the connection.
     "audit": [".venv/bin/python", "-m", "lab.audit", "ssh", "tls", "secrets"],
 }
 
 
-@pytest.mark.parametrize("name", LOOKS)
-def test_what_only_looks_works_and_disturbs_nobody(name, inventory, state):
+@pytest.mark.parametrize("name", READ_ONLY)
+def test_a_read_only_command_works_and_disturbs_nothing(name, inventory, state):
     before = state()
-    arguments = [f"INVENTORY={inventory}"] if LOOKS[name][0] == "make" else ["--inventory", inventory]
-    done = command(*LOOKS[name], *arguments)
+    arguments = [f"INVENTORY={inventory}"] if READ_ONLY[name][0] == "make" else ["--inventory", inventory]
+    done = command(*READ_ONLY[name], *arguments)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert disturbed(before, state()) == []

@@ -1,20 +1,14 @@
-"""What a deploy promises: clients and running tasks do not notice it, and a bad release gets no further than its first batch."""
+"""What a deploy promises: clients and running tasks do not notice it, and a bad release stops in its first batch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from following import LONG, SHORT, ffmpeg_of
-from operating import (
-    assert_nothing_lost_or_cut,
-    clients,
-    process_ids,
-    release_of,
-    releases_run_by,
-)
+from jobs import LONG, SHORT, ffmpeg_of
+from operations import assert_nothing_lost_or_interrupted, clients, process_ids, release_of, releases_run_by
+from playbook_runner import play
 from rollouts import newsroom_with
-from test_runs import play
 
 from lab.demo.fleet import Host
 
@@ -25,74 +19,69 @@ PREVIOUS = ("--extra-vars", "release=previous")
 
 
 @pytest.fixture(scope="module")
-def inventory(request) -> str:
-    return request.config.option.ansible_inventory
-
-
-@pytest.fixture(scope="module")
 def hosts(site) -> list[Host]:
     return [host for host in site.hosts if host.application]
 
 
 @pytest.fixture(autouse=True)
-def the_release_of_the_inventory(hosts, inventory) -> Iterator[str]:
-    """It runs before each test, and again after it even if the test did not get that far."""
+def current_release(hosts, inventory) -> Iterator[str]:
+    """The release before each test. Deployed again if the test leaves another one."""
     (before,) = {release_of(host) for host in hosts}
     yield before
     if {release for host in hosts for release in releases_run_by(host)} != {before}:
-        _, said = play(inventory, DEPLOY)
-        assert {release_of(host) for host in hosts} == {before}, said
+        run = play(inventory, DEPLOY)
+        assert {release_of(host) for host in hosts} == {before}, run.output
 
 
-def test_a_deploy_and_its_rollback_go_unnoticed(site, hosts, inventory, films, upload, tmp_path, the_release_of_the_inventory):
-    before = the_release_of_the_inventory
+def test_clients_do_not_notice_a_deploy_and_its_rollback(site, hosts, inventory, films, upload, tmp_path, current_release):
+    before = current_release
     new = newsroom_with(tmp_path, "web.py", 'jsonify(status="ok")', 'jsonify(status="ok", tested=True)')
-    with clients(site, films[SHORT]) as seen:
+    with clients(site, films[SHORT]) as record:
         deployed_during, rolled_back_during = upload(LONG), None
         ffmpeg_of(site, deployed_during)
-        counts, said = play(inventory, DEPLOY, *new)
-        assert not any(count["failed"] for count in counts.values()), said
+        run = play(inventory, DEPLOY, *new)
+        assert run.returncode == 0, run.output
         (after,) = {release_of(host) for host in hosts}
-        assert after != before and all(releases_run_by(host) == {after} for host in hosts), said
+        assert after != before and all(releases_run_by(host) == {after} for host in hosts), run.output
 
         rolled_back_during = upload(LONG)
         ffmpeg_of(site, rolled_back_during)
-        counts, said = play(inventory, DEPLOY, *PREVIOUS)
-        assert not any(count["failed"] for count in counts.values()), said
-        assert all(releases_run_by(host) == {before} for host in hosts), said
+        run = play(inventory, DEPLOY, *PREVIOUS)
+        assert run.returncode == 0, run.output
+        assert all(releases_run_by(host) == {before} for host in hosts), run.output
     assert {release_of(host) for host in hosts} == {before}
-    assert_nothing_lost_or_cut(seen, deployed_during, rolled_back_during)
+    assert_nothing_lost_or_interrupted(record, deployed_during, rolled_back_during)
 
 
-def test_a_release_that_breaks_the_promise_is_taken_back_from_its_first_batch(site, hosts, inventory, tmp_path):
+def test_a_release_that_breaks_the_promise_is_rolled_back_in_its_first_batch(site, hosts, inventory, tmp_path):
     before = {host.name: (release_of(host), releases_run_by(host)) for host in hosts}
     first, *others = site.group("celery_workers")
     untouched = {host.name: process_ids(host) for host in (*others, *site.group("producers"))}
-    counts, said = play(
+    run = play(
         inventory, DEPLOY, *newsroom_with(tmp_path, "tasks.py", "ignore_result=True", "ignore_result=True, acks_late=False")
     )
-    assert "the task newsroom.tasks.transcode sets acks_late=False" in said, said
-    assert [name for name, count in counts.items() if count["failed"]] == [first.name], said
-    assert {host.name: (release_of(host), releases_run_by(host)) for host in hosts} == before, said
-    assert {host.name: process_ids(host) for host in (*others, *site.group("producers"))} == untouched, said
+    assert "the task newsroom.tasks.transcode sets acks_late=False" in run.output, run.output
+    assert run.failed == [first.name], run.output
+    assert {host.name: (release_of(host), releases_run_by(host)) for host in hosts} == before, run.output
+    assert {host.name: process_ids(host) for host in (*others, *site.group("producers"))} == untouched, run.output
 
 
-def test_a_web_release_that_does_not_answer_meets_no_client_and_its_workers_go_back(
-    site, hosts, inventory, films, tmp_path, the_release_of_the_inventory
+def test_a_web_release_that_does_not_answer_meets_no_client_and_its_workers_are_rolled_back(
+    site, hosts, inventory, films, tmp_path, current_release
 ):
-    before = the_release_of_the_inventory
+    before = current_release
     producers = site.group("producers")
     untouched = {host.name: process_ids(host) for host in producers}
-    with clients(site, films[SHORT]) as seen:
-        counts, said = play(inventory, DEPLOY, *newsroom_with(tmp_path, "web.py", 'jsonify(status="ok")', "abort(500)"))
-        assert "no client has met it" in said, said
-        assert [name for name, count in counts.items() if count["failed"]] == [producers[0].name], said
-        assert {host.name: process_ids(host) for host in producers} == untouched, said
+    with clients(site, films[SHORT]) as record:
+        run = play(inventory, DEPLOY, *newsroom_with(tmp_path, "web.py", 'jsonify(status="ok")', "abort(500)"))
+        assert "no client has met it" in run.output, run.output
+        assert run.failed == [producers[0].name], run.output
+        assert {host.name: process_ids(host) for host in producers} == untouched, run.output
         assert {release_of(host) for host in producers} == {before}
 
-        # The workers went first and stand; a rollback finds what the producers still run.
+        # The workers, which go first, run the new release; a rollback takes the release that the producers still run.
         assert before not in {release_of(host) for host in site.group("celery_workers")}
-        counts, said = play(inventory, DEPLOY, *PREVIOUS)
-        assert not any(count["failed"] for count in counts.values()), said
-    assert all(releases_run_by(host) == {before} for host in hosts), said
-    assert_nothing_lost_or_cut(seen)
+        run = play(inventory, DEPLOY, *PREVIOUS)
+        assert run.returncode == 0, run.output
+    assert all(releases_run_by(host) == {before} for host in hosts), run.output
+    assert_nothing_lost_or_interrupted(record)

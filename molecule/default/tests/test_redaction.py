@@ -1,4 +1,4 @@
-"""What is never in a log: whatever a job was called with, be it done, retried or dead, on any host of the fleet."""
+"""The arguments of a job are never in a log, whether it is done, retried or dead, on any host of the fleet."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from following import RESUME_S, until
+from deadline import until
+from foreign_application import ForeignApplication
+from jobs import RESUME_S
 
-from lab.demo.fleet import Fleet, Host
+from lab.demo.fleet import Fleet
 
 pytestmark = pytest.mark.disruptive
 
-FOLDER = "/var/tmp/grunnfjell-canary"
-UNIT = "grunnfjell-canary"
-
-# Every way in which a job's arguments come into a log: Celery's own lines, the code's lines, what it prints, its exceptions with
-# their causes, a retry, and what the database is sent and refuses. The application's own settings, in a queue of its own.
+# All ways of a job's arguments into a log: Celery's lines, the code's lines, its output, exceptions with their causes, a retry,
+# and statements that the database refuses.
 APP = """
 import logging
 import psycopg
@@ -64,6 +63,14 @@ for name in ("done", "fails", "retries", "database"):
     canary.app.send_task("canary." + name, args=(who,), kwargs={"more": {"people": [{"name": who}]}}, task_id=f"canary-{name}")
 canary.app.send_task("canary.nobody", args=(who,), argsrepr=who, kwargsrepr=who)
 """
+# The last line of each job.
+ENDS = (
+    "canary.done[canary-done] succeeded",
+    "canary.fails[canary-fails] raised",
+    "canary.retries[canary-retries] raised",
+    "canary.database[canary-database] raised",
+    "Received unregistered task",
+)
 
 
 @pytest.fixture(scope="module")
@@ -73,64 +80,48 @@ def canary() -> str:
 
 @pytest.fixture(scope="module")
 def log(site: Fleet, canary: str) -> Iterator[str]:
-    """What the worker logged of the jobs, once each has come to its end."""
+    """The worker's log, once every job has ended."""
     worker, (broker,) = site.group("celery_workers")[0], site.group("rabbitmq")
-    run_script = f"/opt/{worker.application}/current/run"
-    as_user = f"cd {FOLDER}; exec runuser -u www-data -- {run_script}"
-    worker.run(["install", "-d", "-o", "www-data", FOLDER])
-    worker.run(["sh", "-c", f"cat > {FOLDER}/canary.py"], APP)
-    celery = "celery --app=canary worker --hostname=canary@%h --concurrency=1 --queues=canary --task-events"
-    line = f"{as_user} {celery} --loglevel=DEBUG --logfile={FOLDER}/log"
+    application = ForeignApplication(worker, "canary", APP, "--task-events --loglevel=DEBUG")
+
+    def complete_log() -> str:
+        text = worker.run(["sh", "-c", f"cat {application.folder}/log || true"])
+        return text if all(end in text for end in ENDS) else ""
+
     try:
-        worker.run(["systemd-run", "--quiet", f"--unit={UNIT}", "sh", "-c", line])
-        worker.run(["sh", "-c", f"cat > {FOLDER}/send.py"], SEND)
-        worker.run(["sh", "-c", f"{as_user} python send.py"], canary)
-
-        def ended() -> str:
-            told = worker.run(["sh", "-c", f"cat {FOLDER}/log || true"])
-            wanted = ("canary.done[canary-done] succeeded", "canary.fails[canary-fails] raised", "Received unregistered task")
-            more = ("canary.retries[canary-retries] raised", "canary.database[canary-database] raised")
-            return told if all(text in told for text in (*wanted, *more)) else ""
-
-        yield until("the end of every canary job", ended, RESUME_S)
+        application.python(SEND, stdin=canary)
+        yield until("the end of every canary job", complete_log, RESUME_S)
     finally:
-        worker.run(["sh", "-c", f"systemctl stop {UNIT} || true; systemctl reset-failed {UNIT} || true; rm -r {FOLDER}"])
-        vhost = worker.application
-        broker.run(
-            ["sh", "-c", f"rabbitmqctl -q delete_queue -p {vhost} canary; rabbitmqctl -q purge_queue -p {vhost} dead_letters"]
-        )
+        application.remove(broker)
 
 
-def everywhere(site: Fleet) -> dict[str, Host]:
-    return {host.name: host for group in ("rabbitmq", "postgresql", "celery_workers", "producers") for host in site.group(group)}
-
-
-def test_a_worker_logs_what_happened_and_not_for_whom(log, canary):
-    for told in (
+def test_a_worker_logs_events_without_the_arguments_of_jobs(log, canary):
+    for line in (
         "working for [redacted]",
         "ValueError('no customer [redacted]')",
         "retry: Retry in 1s: ValueError('[redacted] is away')",
         "the database refused: ",
     ):
-        assert told in log
+        assert line in log
     assert canary not in log
 
 
-def test_no_log_and_no_journal_of_the_fleet_holds_what_a_job_was_called_with(site, log, canary):
+def test_no_log_or_journal_of_the_fleet_holds_the_arguments_of_jobs(site, log, canary):
     look = f"""
     grep -rlF '{canary}' /var/log --exclude-dir=journal
     find /var/log -name '*.gz' -exec zgrep -lF '{canary}' {{}} +
     journalctl --no-pager --output=cat | grep -F '{canary}'
     true
     """
-    found = {name: host.run(["sh", "-s"], look) for name, host in everywhere(site).items()}
-    assert {name: said for name, said in found.items() if said.strip()} == {}
+    groups = ("rabbitmq", "postgresql", "celery_workers", "producers")
+    hosts = {host.name: host for group in groups for host in site.group(group)}
+    lines = {name: host.run(["sh", "-s"], look) for name, host in hosts.items()}
+    assert {name: found for name, found in lines.items() if found.strip()} == {}
 
 
-def test_the_database_s_log_holds_no_statement_whatever_an_application_sends(site, log):
+def test_the_log_of_the_database_holds_no_statements(site, log):
     (server,) = site.group("postgresql")
-    told = server.run(["sh", "-c", "cat /var/log/postgresql/*.log"])
-    assert "database system is ready to accept connections" in told  # it does log
-    assert [
-        line for line in told.splitlines() if "STATEMENT:" in line or "DETAIL:" in line or "invalid input syntax" in line
-    ] == []
+    lines = server.run(["sh", "-c", "cat /var/log/postgresql/*.log"]).splitlines()
+    assert any("database system is ready to accept connections" in line for line in lines), "it logs nothing"
+    signs = ("STATEMENT:", "DETAIL:", "invalid input syntax")
+    assert [line for line in lines if any(sign in line for sign in signs)] == []

@@ -1,4 +1,4 @@
-"""What the site promises as a whole: an accepted job is done whatever dies on its way, and nothing is accepted falsely."""
+"""What the site promises as a whole: an accepted job is done whatever fails, and no job is accepted falsely."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from following import LONG, RESUME_S, SHORT, ended, ffmpeg_of, programs, until
+from deadline import until
+from jobs import LONG, RESUME_S, SHORT, ended, ffmpeg_of, programs, settled
 
 from lab.demo import traffic, videos
 from lab.demo.fleet import Fleet, Host
@@ -19,16 +20,11 @@ pytestmark = pytest.mark.disruptive
 
 def works_again(upload: Callable[[videos.Video], traffic.Answer]) -> dict:
     """A new upload is accepted, and done by workers that nobody touched."""
-
-    def accepted() -> traffic.Answer | None:
-        answer = upload(SHORT)
-        return answer if answer.status == 202 else None
-
-    return ended(until("a 202", accepted, RESUME_S))
+    return ended(until("a 202", lambda: (answer := upload(SHORT)).status == 202 and answer, RESUME_S))
 
 
 def assert_refused(upload: Callable[[videos.Video], traffic.Answer], times: int = 6) -> None:
-    """Not one upload is accepted falsely, and each client knows in time."""
+    """No upload is accepted falsely, and each client gets its answer in time."""
     for _ in range(times):
         answer = upload(SHORT)
         assert answer.status == 503, answer
@@ -50,45 +46,45 @@ def brokers(site: Fleet, hurt: str, heal: str) -> Iterator[None]:
         for host in hosts:
             host.run(["sh", "-c", heal])
         for host in hosts:
-            # Waits for a start that is under way.
+            # Waits for a start in progress.
             host.run(["systemctl", "start", "rabbitmq-server"], timeout_s=300)
 
 
-def test_a_job_whose_process_is_killed_is_done_all_the_same(site, upload):
+def test_a_job_whose_process_is_killed_is_done_nevertheless(site, upload):
     answer = upload(LONG)
     worker, ffmpeg = ffmpeg_of(site, answer)
     child = worker.run(["ps", "-o", "ppid=", "-p", ffmpeg]).strip()
     worker.run(["kill", "-9", child])
     until("the end of the killed process's ffmpeg", lambda: not exists(worker, f"/proc/{ffmpeg}"), 10)
-    told = ended(answer)
-    assert (told["state"], told["attempts"]) == ("done", 2), told
+    job = ended(answer)
+    assert (job["state"], job["attempts"]) == ("done", 2), job
 
 
-def test_a_stop_in_mid_task_waits_for_the_task(site, upload):
+def test_a_stop_of_the_programs_waits_for_the_running_task(site, upload):
     answer = upload(LONG)
     worker, _ = ffmpeg_of(site, answer)
     try:
         worker.run(["supervisorctl", "stop", "all"], timeout_s=700)
-        told = traffic.look(answer.location)
-        assert (told["state"], told["attempts"]) == ("done", 1), told
+        job = traffic.look(answer.location)
+        assert (job["state"], job["attempts"]) == ("done", 1), job
     finally:
         worker.run(["supervisorctl", "start", "all"])
     assert all(state.startswith("RUNNING") for state in programs(worker).values()), programs(worker)
 
 
-def test_a_stop_of_the_service_in_mid_task_waits_for_the_task(site, upload):
+def test_a_stop_of_the_service_waits_for_the_running_task(site, upload):
     answer = upload(LONG)
     worker, _ = ffmpeg_of(site, answer)
     try:
         worker.run(["systemctl", "stop", "supervisor"], timeout_s=700)
-        told = traffic.look(answer.location)
-        assert (told["state"], told["attempts"]) == ("done", 1), told
+        job = traffic.look(answer.location)
+        assert (job["state"], job["attempts"]) == ("done", 1), job
     finally:
         worker.run(["systemctl", "start", "supervisor"])
-    until("the programs' return", lambda: all(state.startswith("RUNNING") for state in programs(worker).values()), RESUME_S)
+    settled(worker)
 
 
-def test_a_stopped_broker_means_503_in_time_and_workers_resume_by_themselves(site, upload):
+def test_a_stopped_broker_means_503_in_time_and_workers_resume(site, upload):
     workers = site.group("celery_workers")
     before = {worker.name: programs(worker) for worker in workers}
     with brokers(site, "systemctl stop rabbitmq-server", "systemctl start --no-block rabbitmq-server"):
@@ -97,13 +93,12 @@ def test_a_stopped_broker_means_503_in_time_and_workers_resume_by_themselves(sit
     assert {worker.name: programs(worker) for worker in workers} == before, "a worker was restarted"
 
 
-def test_a_broker_stopped_in_mid_task_costs_nothing(site, upload):
+def test_a_stop_of_the_broker_during_a_task_loses_no_job(site, upload):
     answer = upload(LONG)
     ffmpeg_of(site, answer)
     with brokers(site, "systemctl stop rabbitmq-server", "systemctl start --no-block rabbitmq-server"):
         pass
-    told = ended(answer)
-    assert told["state"] == "done", told
+    assert ended(answer)["state"] == "done"
 
 
 def test_a_frozen_broker_means_503_in_time(site, upload):

@@ -1,4 +1,4 @@
-"""What role firewall promises, by real connections: from host to host, from outside, to the outside."""
+"""What role firewall promises, tested with real connections: between hosts, from outside and to the outside."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from ways import PORTS, TABLE, declared, guarded, reached
+from reachability import PORTS, TABLE, declared, guarded, reached
 
 testinfra_hosts = ["ansible://all"]
 GUARDED = pytest.mark.only_on(lambda variables: variables.get("firewall_state", "present") == "present")
 
 
 @pytest.mark.disruptive
-def test_a_host_reaches_of_another_exactly_what_is_declared(host, name, inputs, fleet_inputs, listeners):
-    others = {other: fleet_inputs[other] for other in listeners if other != name}
+def test_a_host_reaches_exactly_the_declared_ports_of_another(host, hostname, inputs, fleet_inputs, listeners):
+    others = {other: fleet_inputs[other] for other in listeners if other != hostname}
     targets = {(other["topology_address"], port) for other in others.values() for port in PORTS}
     expected = {
         (other["topology_address"], port)
-        for each, other in others.items()
+        for name, other in others.items()
         for port in PORTS
-        if port in declared(inputs, {each, other["topology_address"]}) or not (guarded(inputs) or guarded(other))
+        if port in declared(inputs, {name, other["topology_address"]}) or not (guarded(inputs) or guarded(other))
     }
     assert reached(host, targets) == expected
 
 
 @pytest.mark.disruptive
-def test_nobody_comes_in_by_ipv6_either(host, name, inputs, fleet_inputs, listeners):
-    """Every interface has an address for its own link, whether somebody thought of IPv6 or not."""
+def test_undeclared_ports_are_closed_over_ipv6_too(host, hostname, inputs, fleet_inputs, listeners):
+    """Every interface has a link-local address, configured or not."""
     route = json.loads(host.check_output("ip -j -4 route get 192.0.2.1"))[0]["dev"]
     targets, expected = set(), set()
-    for other, its in listeners.items():
-        links = json.loads(its.check_output("ip -j -6 addr show scope link"))
-        for address in (info["local"] for link in links for info in link["addr_info"] if other != name):
+    for other, listener in listeners.items():
+        links = json.loads(listener.check_output("ip -j -6 addr show scope link"))
+        for address in (info["local"] for link in links for info in link["addr_info"] if other != hostname):
             targets |= {(f"{address}%{route}", port) for port in PORTS}
             if not (guarded(inputs) or guarded(fleet_inputs[other])):
                 expected |= {(f"{address}%{route}", port) for port in PORTS}
@@ -45,7 +45,7 @@ def test_nobody_comes_in_by_ipv6_either(host, name, inputs, fleet_inputs, listen
 
 
 @pytest.mark.disruptive
-def test_from_outside_only_what_is_declared_is_open(inputs, listeners):
+def test_only_declared_ports_are_open_from_outside(inputs, listeners):
     def is_open(port: int) -> bool:
         try:
             socket.create_connection((inputs["topology_address"], port), 3).close()
@@ -53,25 +53,25 @@ def test_from_outside_only_what_is_declared_is_open(inputs, listeners):
             return False
         return True
 
-    every = (22, *PORTS)
+    ports = (22, *PORTS)
     with ThreadPoolExecutor() as pool:
-        found = {port for port, answered in zip(every, pool.map(is_open, every), strict=True) if answered}
-    assert found == ({22} if guarded(inputs) else set(every))
+        open_ports = {port for port, answered in zip(ports, pool.map(is_open, ports), strict=True) if answered}
+    assert open_ports == ({22} if guarded(inputs) else set(ports))
 
 
 @pytest.mark.disruptive
-def test_a_host_reaches_outside_exactly_what_is_declared(host, inputs, controller, outside):
+def test_a_host_reaches_exactly_what_is_declared_outside_the_fleet(host, inputs, controller, outside):
     targets = {(controller, port) for port in PORTS}
     expected = {(controller, port) for port in declared(inputs, {controller})} if guarded(inputs) else targets
     assert reached(host, targets) == expected
 
 
 @GUARDED
-def test_what_is_refused_is_counted_and_a_program_is_told_soon(host, inputs):
+def test_refused_connections_are_counted_and_fail_at_once(host, inputs):
     before = refused_out(host)
     began = time.monotonic()
-    told = host.run("bash -c ': < /dev/tcp/198.51.100.1/9'")
-    assert told.rc != 0 and time.monotonic() - began < 5, told.stderr
+    result = host.run("bash -c ': < /dev/tcp/198.51.100.1/9'")
+    assert result.rc != 0 and time.monotonic() - began < 5, result.stderr
     assert refused_out(host) > before
 
 
@@ -81,7 +81,7 @@ def refused_out(host) -> int:
 
 
 @GUARDED
-def test_in_out_and_forward_end_in_a_refusal(host, inputs):
+def test_input_output_and_forward_drop_by_default(host, inputs):
     table = host.check_output(TABLE)
     for hook in ("input", "output", "forward"):
         assert re.search(rf"type filter hook {hook} priority filter; policy drop;", table)
@@ -90,7 +90,7 @@ def test_in_out_and_forward_end_in_a_refusal(host, inputs):
 
 
 @pytest.mark.only_on(lambda variables: variables.get("firewall_state") == "absent")
-def test_a_host_that_is_to_have_none_keeps_nothing_of_it(host, inputs):
+def test_a_host_without_a_firewall_keeps_nothing_of_one(host, inputs):
     assert host.run(TABLE).rc != 0
     assert host.check_output("ls -d /etc/grunnfjell/firewall /usr/local/lib/grunnfjell/firewall.py 2> /dev/null || true") == ""
     assert host.run("systemctl list-unit-files 'grunnfjell-firewall*' --no-legend").stdout == ""

@@ -1,4 +1,4 @@
-"""Three servers on a host of the scenario, run there by tests/test_haproxy.py: backend.py NAME CERTIFICATE KEY AUTHORITIES
+"""Servers behind HAProxy on a host of the scenario. usage: backend.py NAME CERTIFICATE KEY AUTHORITIES
 
 15432, 15433: send their name to each client, then echo each line.  15671: the same over TLS, for clients with a certificate.
 8008: answers every request over HTTPS, of clients with a certificate, with the status in /run/backend/status.
@@ -18,11 +18,11 @@ STATUS = Path("/run/backend/status")
 
 
 def context() -> ssl.SSLContext:
-    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.load_cert_chain(CERTIFICATE, KEY)
-    made.load_verify_locations(AUTHORITIES)
-    made.verify_mode = ssl.CERT_REQUIRED
-    return made
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(CERTIFICATE, KEY)
+    tls.load_verify_locations(AUTHORITIES)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    return tls
 
 
 class Echo(socketserver.StreamRequestHandler):
@@ -46,7 +46,7 @@ class Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
     def handle_error(self, *_: object) -> None:
-        """A client that goes is no news."""
+        """Clients disconnect all the time."""
 
 
 class TlsServer(Server):
@@ -61,7 +61,7 @@ class HealthServer(ThreadingHTTPServer):
             self.RequestHandlerClass(wrapped, client_address, self)
 
     def handle_error(self, *_: object) -> None:
-        """A check that was cut off is no news."""
+        """Health checks may be cut off."""
 
 
 servers = [

@@ -1,4 +1,4 @@
-"""A client on a host of the scenario, run there by tests/test_haproxy.py.
+"""A client of HAProxy on a host of the scenario.
 
 client.py who PORT             prints the name of the server that answers, or nothing
 client.py hold PORT FILE       keeps one session, sends a line every 50 ms, and writes {"server", "echoed", "ended"} to FILE
@@ -41,12 +41,12 @@ def hold(port: int, file: Path) -> None:
 
 
 def storm(port: int, seconds: float) -> Counter[str]:
-    answered: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        answered[who(port)] += 1
+        answers[who(port)] += 1
         time.sleep(0.005)  # a client's pause between two requests
-    return answered
+    return answers
 
 
 match sys.argv[1:]:

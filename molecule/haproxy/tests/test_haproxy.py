@@ -1,4 +1,4 @@
-"""What role haproxy promises, asked of the running service."""
+"""What role haproxy promises of the running service."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ RUN = "/run/grunnfjell-haproxy"
 
 @pytest.fixture
 def info(host):
-    """What the running process says of itself."""
+    """What the running process reports in `show info`."""
     lines = host.check_output(f"echo 'show info' | socat stdio {RUN}/admin.sock").splitlines()
     return dict(line.split(": ", 1) for line in lines if ": " in line)
 
 
 def open_ports(host) -> set[str]:
-    """Listening sockets that belong to no other account: HAProxy opens them as root."""
     return set(host.check_output("ss -ltnH | awk '{print $4}'").split())
 
 
@@ -32,31 +31,31 @@ def test_the_service_runs_and_comes_back_at_boot_and_after_a_crash(host):
 
 
 def test_each_listener_is_on_loopback_and_open(host, inputs):
-    wanted = {listener["bind"] for listener in inputs["haproxy_listeners"]}
-    assert wanted <= open_ports(host)
-    assert all(ipaddress.ip_address(place.rpartition(":")[0].strip("[]")).is_loopback for place in wanted)
+    declared = {listener["bind"] for listener in inputs["haproxy_listeners"]}
+    assert declared <= open_ports(host)
+    assert all(ipaddress.ip_address(bind.rpartition(":")[0].strip("[]")).is_loopback for bind in declared)
 
 
-def test_what_runs_is_what_the_file_says(host, info):
-    own, _, last = host.file(CONFIGURATION).content_string.partition("\nglobal\n    description ")
-    assert last, "the file has no digest"
-    digest = hashlib.sha256(own.encode()).hexdigest()
-    assert last.strip() == digest == info["description"]
+def test_the_running_process_has_read_its_file(host, info):
+    settings, _, recorded = host.file(CONFIGURATION).content_string.partition("\nglobal\n    description ")
+    assert recorded, "the file has no digest"
+    digest = hashlib.sha256(settings.encode()).hexdigest()
+    assert recorded.strip() == digest == info["description"]
 
 
-def test_the_running_listeners_and_servers_are_those_of_the_inventory_and_no_other(host, inputs):
+def test_only_the_declared_listeners_and_servers_run(host, inputs):
     lines = host.check_output(f"echo 'show servers state' | socat stdio {RUN}/admin.sock").splitlines()
     fields = lines[1].removeprefix("# ").split()
     rows = [dict(zip(fields, line.split(), strict=True)) for line in lines[2:]]
-    found = {(row["be_name"], row["srv_name"], f"{row['srv_addr']}:{row['srv_port']}") for row in rows}
-    assert found == {
+    running = {(row["be_name"], row["srv_name"], f"{row['srv_addr']}:{row['srv_port']}") for row in rows}
+    assert running == {
         (listener["name"], server, endpoint)
         for listener in inputs["haproxy_listeners"]
         for server, endpoint in listener["servers"].items()
     }
 
 
-def test_the_process_may_open_what_its_listeners_promise(host, inputs, info):
+def test_the_process_has_descriptors_for_all_promised_connections(host, inputs, info):
     connections = sum(listener.get("maxconn", 1000) for listener in inputs["haproxy_listeners"]) or 1000
     assert int(info["Maxconn"]) == connections
     soft = int(host.check_output(f"awk '/^Max open files/ {{print $4}}' /proc/{info['Pid']}/limits"))
@@ -73,7 +72,7 @@ def test_only_root_can_control_it(host):
 
 
 @pytest.mark.once
-def test_the_account_that_meets_clients_reads_no_file_and_no_key(host, info):
+def test_the_account_that_serves_clients_reads_no_key(host, info):
     status = host.check_output(f"cat /proc/{info['Pid']}/status")
     uid = host.user("haproxy").uid
     assert f"Uid:\t{uid}\t{uid}\t{uid}\t{uid}" in status and "CapEff:\t0000000000000000" in status
@@ -92,6 +91,6 @@ def test_systemd_understands_every_line_of_the_unit(host):
 
 @pytest.mark.scenario
 def test_an_edit_restarts_nothing(host, runs):
-    """The edits of the scenario give a listener more connections than the process had descriptors for, and remove one."""
+    """One edit of the scenario needs more descriptors than the process had, another removes a listener."""
     began = host.check_output("systemctl show haproxy --timestamp=unix --property=ActiveEnterTimestamp --value")
     assert float(began.lstrip("@")) < runs[-1].began

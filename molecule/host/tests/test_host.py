@@ -1,11 +1,11 @@
-"""What role host promises, asked of the host."""
+"""What role host promises on every host."""
 
 from __future__ import annotations
 
 testinfra_hosts = ["ansible://all"]
 
 
-def test_every_declared_name_leads_to_its_address(host, inputs):
+def test_every_declared_name_resolves_to_its_address(host, inputs):
     own = host.check_output("hostname")
     for name, address in inputs["host_names"].items():
         addresses = {line.split()[0] for line in host.check_output(f"getent ahostsv4 {name}").splitlines()}
@@ -13,13 +13,13 @@ def test_every_declared_name_leads_to_its_address(host, inputs):
         assert address in addresses and (name == own or addresses == {address})
 
 
-def test_a_name_that_is_declared_no_longer_leads_nowhere(host, inputs):
+def test_an_undeclared_name_is_removed_from_the_hosts_file(host, inputs):
     block = host.check_output("sed -n '/BEGIN managed by Grunnfjell/,/END managed by Grunnfjell/p' /etc/hosts").splitlines()[1:-1]
     assert {line.split()[1] for line in block} == set(inputs["host_names"])
 
 
-def test_what_every_host_needs_is_installed(host, inputs):
-    # Debian lets a host have one time client; chrony of a provider's image stays.
+def test_the_declared_packages_are_installed(host, inputs):
+    # Debian allows one time client per host; a provider's chrony stays.
     others = any(host.package(package).is_installed for package in ("chrony", "ntpsec", "openntpd"))
     needed = set(inputs["host_packages"]) - ({"systemd-timesyncd"} if others else set())
     assert [package for package in sorted(needed) if not host.package(package).is_installed] == []
@@ -41,10 +41,10 @@ def test_the_running_journal_has_read_its_bounds(host):
 
 def test_the_kernels_settings_are_in_force(host, inputs):
     for key, value in inputs["host_sysctl"].items():
-        # A star is every interface's: each is to say the same.
+        # A star means every interface: all must have the value.
         assert set(host.check_output(f"cat /proc/sys/{key.replace('.', '/')}").splitlines()) == {str(value)}, key
 
 
-def test_a_kernel_setting_that_is_declared_no_longer_is_not_set_at_boot(host, inputs):
+def test_an_undeclared_kernel_setting_is_not_set_at_boot(host, inputs):
     lines = host.check_output("grep -v '^#' /etc/sysctl.d/60-grunnfjell.conf || true").splitlines()
     assert {line.split("=")[0].strip().lstrip("-") for line in lines if line} == set(inputs["host_sysctl"])

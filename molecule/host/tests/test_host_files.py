@@ -1,4 +1,4 @@
-"""What the readers of role host's files make of them."""
+"""Whether the programs that read role host's files understand them."""
 
 from __future__ import annotations
 
@@ -10,24 +10,30 @@ import pytest
 testinfra_hosts = ["ansible://all"]
 
 SYSCTL = "/etc/sysctl.d/60-grunnfjell.conf"
-# systemd's own identity of the message in which journald tells its limits (SD_MESSAGE_JOURNAL_USAGE).
+# SD_MESSAGE_JOURNAL_USAGE, in which journald reports its limits.
 USAGE = "MESSAGE_ID=ec387f577b844b8fa948f33cad9a75e6"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def test_the_journal_is_kept_on_the_disk_and_bounded_as_promised(host):
+def journal_bound(host) -> int | None:
+    """The bytes that the running journald last reported as its limit; None if the journal no longer holds that report."""
+    message = host.check_output(f"journalctl --no-pager -q -o json -n 1 {USAGE} 'JOURNAL_NAME=System Journal'")
+    return int(json.loads(message)["MAX_USE"]) if message else None
+
+
+def test_the_running_journal_keeps_to_its_file(host):
     text = host.file("/etc/systemd/journald.conf.d/grunnfjell.conf").content_string
     number, unit = re.search(r"^SystemMaxUse=(\d+)([KMGT]?)$", text, re.MULTILINE).groups()
-    told = host.check_output(f"journalctl --no-pager -q -o json -n 1 {USAGE} 'JOURNAL_NAME=System Journal'")
-    if not told:
-        pytest.skip("the journal no longer holds the day of its own last start, on which it tells its limits")
-    assert int(json.loads(told)["MAX_USE"]) == int(number) * UNITS[unit]
+    bound = journal_bound(host)
+    if bound is None:
+        pytest.skip("the journal no longer holds journald's last report of its limits")
+    assert bound == int(number) * UNITS[unit]
 
 
-def test_the_kernel_has_every_setting_of_the_inventory(host):
+def test_the_kernel_has_every_setting_of_its_file(host):
     lines = host.file(SYSCTL).content_string.splitlines()
     wanted = dict(line.removeprefix("-").split(" = ", 1) for line in lines if " = " in line)
-    # A star is every interface's: each is to say the same.
+    # A star means every interface: all must have the value.
     for key, value in wanted.items():
         assert set(host.check_output(f"cat /proc/sys/{key.replace('.', '/')}").splitlines()) == {value}, key
 

@@ -1,4 +1,4 @@
-"""Descriptors and stop timeouts in force, where no machine around the host lowers them."""
+"""Descriptor limits in force, where no surrounding machine lowers them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def allowed(host, service: str) -> int:
 
 def test_pgbouncer_has_a_descriptor_for_each_client_and_server(host):
     clients = int(host.check_output("awk -F '= *' '/^max_client_conn/ { print $2 }' /etc/pgbouncer/pgbouncer.ini"))
-    # systemd's default of 1024 ends before the thousandth client.
+    # systemd's default of 1024 does not reach the thousandth client.
     assert allowed(host, "pgbouncer") > max(1024, clients)
 
 
-def test_supervisord_and_its_programs_have_theirs(host):
+def test_supervisord_and_its_programs_have_their_descriptors(host):
     assert allowed(host, "supervisor") == 16384
     for program in host.check_output("supervisorctl pid all").split():
         assert int(host.check_output(f"awk '/^Max open files/ {{ print $4 }}' /proc/{program}/limits")) == 16384

@@ -1,22 +1,22 @@
-"""A data disk that fills up: nothing is accepted falsely, nothing that was accepted is lost."""
+"""A data disk that fills up: no upload is accepted falsely, and no accepted job is lost."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from conftest import SHORT
-from machines import RESUME_S, ended, until
+from deadline import until
+from machines import RESUME_S, SHORT, assert_work_resumes, ended
 
 pytestmark = pytest.mark.disruptive
 
 FILLER = "/var/lib/rabbitmq/filler"
 STATUS = "rabbitmqctl --quiet status --formatter json </dev/null"
-# Left above what is free at the limit, so that the alarm is the limit's and not a full disk's.
+# How far below the limit the test fills the disk, which leaves it far from full.
 BELOW_LIMIT = 64 * 2**20
 
 
-def test_a_full_data_disk_means_503_and_a_freed_one_goes_on_by_itself(machines, send):
+def test_a_full_data_disk_means_503_and_work_resumes_when_it_is_freed(machines, send):
     (broker,) = machines["rabbitmq"]
     before = send(SHORT)
     limit = json.loads(broker.run(STATUS))["disk_free_limit"]
@@ -27,14 +27,9 @@ def test_a_full_data_disk_means_503_and_a_freed_one_goes_on_by_itself(machines, 
         until("the broker's alarm", lambda: "disk" in str(json.loads(broker.run(STATUS))["alarms"]), RESUME_S)
         for _ in range(3):
             assert send(SHORT).status == 503
-        # What was accepted before is done all the same: an alarm stops those who publish, not those who work.
+        # A disk alarm blocks publishers, not consumers.
         assert ended(before)["state"] == "done"
     finally:
         broker.run(f"rm {FILLER}")
-
-    def accepted():
-        answer = send(SHORT)
-        return answer if answer.status == 202 else None
-
-    assert ended(until("a 202", accepted, RESUME_S))["state"] == "done"
+    assert_work_resumes(send)
     assert json.loads(broker.run(STATUS))["alarms"] == []

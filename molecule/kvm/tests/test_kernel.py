@@ -1,4 +1,4 @@
-"""What a container cannot show of any host: a kernel, a clock and control groups of its own."""
+"""The kernel, clock and control groups of a virtual machine, which a container shares with its machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def services(host) -> list[str]:
     return [service.units[0] for service in services_of(host.ansible.get_variables()) if service.units]
 
 
-def test_the_host_is_a_machine_with_a_kernel_of_its_own(host):
+def test_the_host_is_a_virtual_machine_with_a_separate_kernel(host):
     assert host.check_output("systemd-detect-virt --vm") in ("kvm", "qemu")
     assert host.run("systemd-detect-virt --container").stdout.strip() == "none"
     assert host.check_output("uname -r") != platform.release()
@@ -25,16 +25,16 @@ def test_everything_on_the_host_has_started(host):
     assert host.run("systemctl is-system-running").stdout.strip() == "running", host.check_output("systemctl --failed")
 
 
-def test_every_kernel_setting_is_in_force(host, promised):
-    wanted = promised("host")["host_sysctl"]
+def test_every_kernel_setting_is_in_force(host, inputs):
+    wanted = inputs["host_sysctl"]
     assert wanted, "the role sets nothing"
-    # A star is every interface's: each is to say the same.
-    found = {name: set(host.check_output(f"cat /proc/sys/{name.replace('.', '/')}").splitlines()) for name in wanted}
-    assert found == {name: {str(value)} for name, value in wanted.items()}
+    # A star means every interface: all must have the value.
+    in_force = {name: set(host.check_output(f"cat /proc/sys/{name.replace('.', '/')}").splitlines()) for name in wanted}
+    assert in_force == {name: {str(value)} for name, value in wanted.items()}
 
 
-def test_the_clock_is_kept(host):
-    # In a container the unit is skipped: the clock is the machine's.
+def test_the_clock_is_synchronised(host):
+    # In a container systemd skips this unit: the clock is the machine's.
     service = host.service("systemd-timesyncd")
     assert service.is_running
     assert service.is_enabled
@@ -45,7 +45,7 @@ def test_the_journal_survives_a_reboot(host):
     assert host.check_output("journalctl --header --system | grep -c 'File path: /var/log/journal/'") != "0"
 
 
-def test_each_service_is_held_and_accounted_in_a_cgroup_v2_of_its_own(host, services):
+def test_each_service_has_a_separate_cgroup_v2_with_accounting(host, services):
     assert host.check_output("stat --file-system --format=%T /sys/fs/cgroup") == "cgroup2fs"
     for service in services:
         group = host.check_output(f"systemctl show --property=ControlGroup --value '{service}'")
@@ -57,6 +57,8 @@ def test_each_service_is_held_and_accounted_in_a_cgroup_v2_of_its_own(host, serv
 @pytest.mark.only_on(carries("supervisor"))
 def test_every_process_of_the_programs_is_in_supervisords_cgroup(host, services):
     pids = host.check_output("pgrep -f '^/opt/[^ ]*/venv/bin/python'").split()
-    held = set(host.check_output("find /sys/fs/cgroup/system.slice/supervisor.service -name cgroup.procs -exec cat {} +").split())
+    members = set(
+        host.check_output("find /sys/fs/cgroup/system.slice/supervisor.service -name cgroup.procs -exec cat {} +").split()
+    )
     assert pids
-    assert set(pids) <= held
+    assert set(pids) <= members

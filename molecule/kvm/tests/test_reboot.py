@@ -1,15 +1,15 @@
-"""Real reboots: a task ends first, every service comes back without a hand, and what was accepted is done."""
+"""Real reboots: running tasks end first, every service comes back, and accepted jobs are done."""
 
 from __future__ import annotations
 
 import pytest
-from conftest import SHORT
-from machines import RESUME_S, ended, programs_run, transcoding, until
+from deadline import until
+from machines import RESUME_S, SHORT, assert_work_resumes, ended, programs_run, transcoding
 
 pytestmark = pytest.mark.disruptive
 
-# What systemd writes when a stop took longer than it was granted.
-CUT = "journalctl --boot=-1 --unit={} --output=cat --no-pager | grep -c -e 'timed out. Killing' -e 'status=9/KILL' || true"
+# What systemd logs when a stop takes longer than its timeout.
+KILLED = "journalctl --boot=-1 --unit={} --output=cat --no-pager | grep -c -e 'timed out. Killing' -e 'status=9/KILL' || true"
 
 
 def test_a_reboot_in_mid_task_waits_for_the_task(machines, send, long):
@@ -17,10 +17,10 @@ def test_a_reboot_in_mid_task_waits_for_the_task(machines, send, long):
     answer = send(long)
     transcoding(worker, answer)
     before = worker.reboot()
-    told = ended(answer)
-    assert (told["state"], told["attempts"]) == ("done", 1), told
+    job = ended(answer)
+    assert (job["state"], job["attempts"]) == ("done", 1), job
     worker.wait_for_boot_after(before)
-    assert worker.run(CUT.format("supervisor")).strip() == "0"
+    assert worker.run(KILLED.format("supervisor")).strip() == "0"
     until("the programs' return", lambda: programs_run(worker), RESUME_S)
     assert ended(send(SHORT))["state"] == "done"
 
@@ -31,11 +31,11 @@ def test_a_power_cut_in_mid_task_costs_a_second_delivery_and_nothing_else(machin
     transcoding(worker, answer)
     before = worker.cut()
     worker.wait_for_boot_after(before)
-    told = ended(answer)
-    assert (told["state"], told["attempts"]) == ("done", 2), told
+    job = ended(answer)
+    assert (job["state"], job["attempts"]) == ("done", 2), job
 
 
-def test_what_was_accepted_outlives_a_power_cut_of_the_broker(machines, send):
+def test_accepted_jobs_survive_a_power_cut_of_the_broker(machines, send):
     (broker,) = machines["rabbitmq"]
     (worker,) = machines["celery_workers"]
     worker.run("supervisorctl stop all", timeout_s=700)
@@ -48,7 +48,7 @@ def test_what_was_accepted_outlives_a_power_cut_of_the_broker(machines, send):
     assert {ended(answer)["state"] for answer in answers} == {"done"}
 
 
-def test_after_a_reboot_of_every_guest_all_services_are_back_and_the_work_goes_on(machines, send):
+def test_after_a_reboot_of_every_guest_all_services_run_and_work_resumes(machines, send):
     answers = [send(SHORT) for _ in range(3)]
     before = {guest.name: guest.reboot() for guest in machines["all"]}
     for guest in machines["all"]:
@@ -58,11 +58,6 @@ def test_after_a_reboot_of_every_guest_all_services_are_back_and_the_work_goes_o
     for group, unit in (("rabbitmq", "rabbitmq-server"), ("postgresql", "postgresql@*"), ("pgbouncer", "pgbouncer")):
         for guest in machines[group]:
             assert guest.run(f"systemctl list-units --state=running --no-legend --plain '{unit}.service'").strip(), guest.name
-            assert guest.run(CUT.format(f"'{unit}'")).strip() == "0"
+            assert guest.run(KILLED.format(f"'{unit}'")).strip() == "0"
     assert {ended(answer)["state"] for answer in answers} == {"done"}
-
-    def accepted():
-        answer = send(SHORT)
-        return answer if answer.status == 202 else None
-
-    assert ended(until("a 202", accepted, RESUME_S))["state"] == "done"
+    assert_work_resumes(send)

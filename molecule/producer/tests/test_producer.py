@@ -1,4 +1,4 @@
-"""What role producer promises, asked of its web process."""
+"""What role producer promises of its web servers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import pytest
 
 testinfra_hosts = ["ansible://producer"]
 
-
 BUNDLE = "/etc/grunnfjell/pki/authorities.pem"
 IDENTITY = "/etc/grunnfjell/pki/producer"
-# Asks once, on a connection of its own, and verifies as any client does.
+# One request, on a new connection, with the verification of an ordinary client.
 ASK = """
 import ssl, sys, urllib.request
 context = ssl.create_default_context(cafile=sys.argv[2])
 print(urllib.request.urlopen(sys.argv[1], timeout=5, context=context).status)
 """
-# Asks without a pause while the certificate is another one; tells what was no 200, and which serial numbers were served.
+# Requests without a pause while the certificate is replaced; prints each outcome and the serial numbers.
 WATCH = """
 import http.client, json, os, ssl, sys, time
 address, path, bundle, identity, other, name = sys.argv[1:]
@@ -34,22 +33,22 @@ def ask():
         return repr(error), None
     finally:
         connection.close()
-def turn(target):
+def install(target):
     os.symlink(target, identity + ".test")
     os.replace(identity + ".test", identity)
-def asked(seconds):
+def outcomes(seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         yield ask()
 before = os.readlink(identity)
-first = list(asked(1))
-turn(other)
+first = list(outcomes(1))
+install(other)
 try:
-    second = list(asked(2))
+    second = list(outcomes(2))
 finally:
-    turn(before)
-third = list(asked(1))
-print(json.dumps([sorted({str(one) for one in answers}) for answers in (first, second, third)]))
+    install(before)
+third = list(outcomes(1))
+print(json.dumps([sorted(set(map(str, answers))) for answers in (first, second, third)]))
 """
 
 
@@ -57,6 +56,11 @@ print(json.dumps([sorted({str(one) for one in answers}) for answers in (first, s
 def servers(host) -> list[str]:
     """The process ids of the two web servers that share the socket."""
     return host.check_output("supervisorctl pid producer:producer_0 producer:producer_1").split()
+
+
+@pytest.fixture
+def health_url(inputs) -> str:
+    return f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
 
 
 def test_two_web_servers_run_as_their_user_under_supervisord(host, inputs, servers):
@@ -67,17 +71,16 @@ def test_two_web_servers_run_as_their_user_under_supervisord(host, inputs, serve
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_its_socket_stays_open_while_one_of_them_is_replaced(host, inputs):
-    url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
+def test_the_socket_stays_open_while_a_web_server_is_replaced(host, health_url):
     host.check_output("supervisorctl stop producer:producer_0")
     try:
-        answers = [host.check_output("python3 -c %s %s %s", ASK, url, BUNDLE) for _ in range(3)]
+        answers = [host.check_output("python3 -c %s %s %s", ASK, health_url, BUNDLE) for _ in range(3)]
     finally:
         host.check_output("supervisorctl start producer:producer_0")
     assert answers == ["200"] * 3
 
 
-def test_it_has_the_promised_number_of_processes(host, inputs, servers):
+def test_the_producer_has_the_promised_number_of_processes(host, inputs, servers):
     processes = sum(int(host.check_output(f"pgrep -c -P {pid}")) for pid in servers)
     assert processes == max(2, inputs["producer_workers"])
 
@@ -87,53 +90,51 @@ def test_each_process_has_the_promised_number_of_threads(host, inputs, servers):
         assert f"--threads={inputs['producer_threads']}" in host.check_output(f"tr '\\0' ' ' < /proc/{pid}/cmdline").split()
 
 
-def test_it_answers(host, inputs):
-    url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
-    assert host.check_output("python3 -c %s %s %s", ASK, url, BUNDLE) == "200"
+def test_the_producer_answers(host, health_url):
+    assert host.check_output("python3 -c %s %s %s", ASK, health_url, BUNDLE) == "200"
 
 
 @pytest.mark.once
-def test_whoever_believes_other_authorities_does_not_believe_it(host, inputs):
-    url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
-    done = host.run("python3 -c %s %s %s", ASK, url, "/etc/ssl/certs/ca-certificates.crt")
-    assert done.rc and "CERTIFICATE_VERIFY_FAILED" in done.stderr, done.stderr
+def test_a_client_that_trusts_other_authorities_does_not_trust_the_producer(host, health_url):
+    result = host.run("python3 -c %s %s %s", ASK, health_url, "/etc/ssl/certs/ca-certificates.crt")
+    assert result.rc and "CERTIFICATE_VERIFY_FAILED" in result.stderr, result.stderr
 
 
 @pytest.mark.once
-def test_plain_http_gets_no_answer_and_no_job(host, inputs):
+def test_plain_http_gets_no_answer_and_sends_no_job(host, inputs):
     url = f"http://{inputs['producer_bind']}"
     for path, body in ((inputs["producer_health_path"], "None"), ("/videos", "b'a film'")):
         ask = f"import urllib.request as u; print(u.urlopen(u.Request('{url}{path}', data={body}), timeout=5).status)"
-        done = host.run("python3 -c %s", ask)
-        assert done.rc and not done.stdout, done.stdout
+        result = host.run("python3 -c %s", ask)
+        assert result.rc and not result.stdout, result.stdout
 
 
 @pytest.mark.once
-def test_nothing_older_than_tls_1_2_and_no_weak_cipher_is_spoken(host, inputs):
+def test_old_tls_versions_and_weak_ciphers_are_refused(host, inputs):
     address = inputs["producer_bind"]
-    # OpenSSL's own limits are lifted, so that it is the producer that refuses.
+    # SECLEVEL=0 lifts the limits of the client, so the producer has to refuse.
     for offer in ("-tls1_1 -cipher ALL:@SECLEVEL=0", "-tls1_2 -cipher AES128-SHA:AES256-GCM-SHA384"):
-        done = host.run(f"openssl s_client -connect {address} {offer} </dev/null")
-        assert "Cipher is (NONE)" in done.stdout, done.stdout
+        result = host.run(f"openssl s_client -connect {address} {offer} </dev/null")
+        assert "Cipher is (NONE)" in result.stdout, result.stdout
     for offer in ("-tls1_2", "-tls1_3"):
-        done = host.run(f"openssl s_client -connect {address} {offer} -CAfile {BUNDLE} -verify_return_error </dev/null")
-        assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
+        result = host.run(f"openssl s_client -connect {address} {offer} -CAfile {BUNDLE} -verify_return_error </dev/null")
+        assert "Verify return code: 0 (ok)" in result.stdout, result.stdout + result.stderr
 
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_a_renewed_certificate_is_served_without_a_refused_request(host, inputs, servers):
-    """Another certificate of the same authority, put in place as role pki puts a renewed one there."""
+def test_a_renewed_certificate_is_served_without_a_refused_request(host, hostname, inputs, servers):
+    """Another certificate of the same authority, installed as role pki installs a renewed one."""
     renewed = "/etc/grunnfjell/pki/.versions/test"
     host.check_output(f"cp -aL /etc/grunnfjell/pki/application {renewed}")
-    # The other certificate is for the host's name too, and for another of its addresses.
-    arguments = (inputs["producer_bind"], inputs["producer_health_path"], BUNDLE, IDENTITY, renewed, host.backend.get_hostname())
+    # The other certificate is for the host's name too, but for another of its addresses.
+    arguments = (inputs["producer_bind"], inputs["producer_health_path"], BUNDLE, IDENTITY, renewed, hostname)
     try:
-        told = json.loads(host.check_output("python3 -c %s %s %s %s %s %s %s", WATCH, *arguments))
+        answers = json.loads(host.check_output("python3 -c %s %s %s %s %s %s %s", WATCH, *arguments))
     finally:
         host.check_output(f"rm -rf {renewed}")
     serials = [serial_of(host, f"/etc/grunnfjell/pki/{name}") for name in ("producer", "application", "producer")]
-    assert told == [[str((200, serial))] for serial in serials]
+    assert answers == [[str((200, serial))] for serial in serials]
     assert host.check_output("supervisorctl pid producer:producer_0 producer:producer_1").split() == servers
 
 
@@ -142,45 +143,43 @@ def serial_of(host, identity: str) -> str:
 
 
 @pytest.mark.once
-def test_its_key_is_read_by_its_account_alone(host, inputs):
-    found = host.check_output(f"stat -L -c '%U %G %a' {IDENTITY}/key.pem")
-    assert found == f"root {inputs['producer_key_group']} 640"
+def test_only_root_and_the_producer_read_its_key(host, inputs):
+    assert host.check_output(f"stat -L -c '%U %G %a' {IDENTITY}/key.pem") == f"root {inputs['producer_key_group']} 640"
 
 
-def test_it_logs_the_address_of_its_client(host, inputs):
-    """By either family: what opens its socket is in between for no request."""
+def test_the_producer_logs_the_address_of_its_client(host, inputs, health_url):
+    """Over IPv4 and IPv6: supervisord opens the socket, but handles no request."""
     address = inputs["producer_bind"].rpartition(":")[0].strip("[]")
-    url = f"https://{inputs['producer_bind']}{inputs['producer_health_path']}"
-    host.check_output("python3 -c %s %s %s", ASK, url, BUNDLE)
+    host.check_output("python3 -c %s %s %s", ASK, health_url, BUNDLE)
     log = f"{inputs['producer_log_directory']}/producer_*.log"
     lines = [line for line in host.check_output(f"cat {log}").splitlines() if '"GET ' in line]
     assert lines and lines[-1].split()[0] == address, lines[-1:]
 
 
-def test_it_listens_where_the_inventory_says_and_nowhere_else(host, inputs):
+def test_the_producer_listens_only_where_the_inventory_says(host, inputs):
     port = inputs["producer_bind"].rpartition(":")[2]
     assert {line.split()[3] for line in host.check_output(f"ss -ltnH 'sport = :{port}'").splitlines()} == {
         inputs["producer_bind"]
     }
 
 
-def test_an_accepted_upload_gets_its_answer_before_a_stop(host, inputs):
+def test_a_stop_leaves_time_to_answer_an_upload(host, inputs):
     section = host.check_output("cat /etc/supervisor/conf.d/producer.conf")
     assert f"stopwaitsecs={inputs['producer_stopwaitsecs']}" in section
     assert inputs["producer_graceful_timeout"] < inputs["producer_stopwaitsecs"]
 
 
 @pytest.mark.once
-def test_it_keeps_no_connection_that_needs_heartbeats(host, inputs):
+def test_the_producer_keeps_no_connection_that_needs_heartbeats(host, inputs):
     assert "broker_heartbeat = 0" in host.file(f"/etc/{inputs['application_name']}/celeryconfig.py").content_string
 
 
-def test_what_it_publishes_with_waits_for_the_brokers_confirm(host, inputs):
-    """Review finding 7. As the code has it once it is loaded, in each Celery application that uses the platform's broker."""
+def test_the_producer_waits_for_the_brokers_confirms(host, inputs):
+    """Review finding 7. In the loaded settings of each Celery application that uses the platform's broker."""
     run = f"/opt/{inputs['application_name']}/current/run"
     module = inputs["producer_wsgi_app"].partition(":")[0]
-    ask = f"{run} python -m grunnfjell_account clients {inputs['application_celery_app']} {module}"
-    applications = json.loads(host.check_output(f"runuser -u {inputs['application_user']} -- {ask}").splitlines()[-1])["conf"]
+    command = f"{run} python -m grunnfjell_account clients {inputs['application_celery_app']} {module}"
+    applications = json.loads(host.check_output(f"runuser -u {inputs['application_user']} -- {command}").splitlines()[-1])["conf"]
     assert applications
     for name, conf in applications:
         options, waivers = conf["broker_transport_options"], inputs["application_waivers"]

@@ -1,4 +1,4 @@
-"""How the promises of role rabbitmq are asked: the inventory says what is wanted, the broker what is so."""
+"""Access to the broker: its tools on the host, and AMQP from here."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Any
 
 import pytest
 from amqp_probe import Connection
-from reaching import Dial, from_its_host
+from broker_tunnel import Dial, through_host
 
 
 @pytest.fixture(scope="module")
 def memory(inputs) -> int:
-    """Bytes of memory that the host really has."""
+    """Bytes of memory that the host has."""
     return inputs["rabbitmq_memory_bytes"]
 
 
 @pytest.fixture(scope="module")
 def ctl(host):
-    """What rabbitmqctl answers."""
+    """The output of rabbitmqctl."""
 
     def run(*arguments: str, parse: bool = False) -> Any:
         command = shlex.join(["rabbitmqctl", "--quiet", *arguments, *(["--formatter", "json"] if parse else [])])
-        done = host.run(f"{command} </dev/null")
-        assert done.rc == 0, f"{command}\n{done.stdout}{done.stderr}"
-        return json.loads(done.stdout) if parse else done.stdout.strip()
+        result = host.run(f"{command} </dev/null")
+        assert result.rc == 0, f"{command}\n{result.stdout}{result.stderr}"
+        return json.loads(result.stdout) if parse else result.stdout.strip()
 
     return run
 
@@ -40,27 +40,27 @@ def status(ctl) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def client(authority):
-    """Somebody whom the fleet's authority vouches for."""
+    """The TLS context of a client with a certificate of the fleet's authority."""
     return authority.context(authority.issue("client"))
 
 
 @pytest.fixture(scope="module")
 def place(inputs) -> tuple[str, int]:
-    """Where the broker takes clients: address and port."""
+    """Address and port of the broker's first listener."""
     address, _, port = inputs["rabbitmq_listeners_ssl"][0].rpartition(":")
     return address.strip("[]"), int(port)
 
 
 @pytest.fixture(scope="module")
-def dial(host, place) -> Iterator[Dial]:
-    """A connection to the broker, from here; where this machine has no way to it, as with a firewall, from the broker's host."""
+def dial(host, hostname, place) -> Iterator[Dial]:
+    """Connects to the broker: from here, or through the broker's host if a firewall keeps this machine out."""
     if place[0].startswith("127."):
         pytest.skip(f"the broker listens on {place[0]} only, and its certificate is for another address")
     try:
         socket.create_connection(place, timeout=5).close()
     except OSError:
-        with from_its_host(host.backend.ansible_runner.get_variables(host.backend.get_hostname())) as dials:
-            yield dials
+        with through_host(host.backend.ansible_runner.get_variables(hostname)) as dial_through:
+            yield dial_through
     else:
         yield socket.create_connection
 
@@ -73,24 +73,23 @@ def connect(place, client, dial):
 
 @pytest.fixture(scope="module")
 def application(inputs) -> dict[str, str]:
-    """The first user that the inventory grants a virtual host, as arguments of a login."""
+    """Login of the first user with permissions in a virtual host."""
     for user in inputs["rabbitmq_users"]:
         for permission in user.get("permissions", []):
             password = inputs["rabbitmq_user_passwords"][user["name"]]
             return {"user": user["name"], "password": password, "vhost": permission["vhost"]}
-    # A broker without an application is a valid inventory, and has nobody to log in as.
     pytest.skip("the inventory declares no user with permissions")
 
 
 @pytest.fixture
 def queue() -> str:
-    """A name that no other test or run has: the broker's files remember deleted ones."""
+    """A unique name, because the broker's files keep the names of deleted queues."""
     return f"promise-{secrets.token_hex(4)}"
 
 
 @pytest.fixture
 def session(connect, application, queue):
-    """A connection of the application, and a quorum queue of its own that is gone afterwards."""
+    """A connection of the application, and a quorum queue for one test."""
     with connect(**application) as connection:
         connection.declare(queue, **{"x-queue-type": "quorum"})
     with connect(**application) as connection:

@@ -1,4 +1,4 @@
-"""The broker keeps its data when its host gets another name. A node looks for its data under its own name only."""
+"""The broker keeps its data when its host is renamed. A node looks for data only under its node name."""
 
 from __future__ import annotations
 
@@ -7,37 +7,25 @@ import subprocess
 from collections.abc import Callable, Iterator
 
 import pytest
-from amqp_probe import Refused
-from playing import Played, play
-from waiting import until
+from queue_probe import take_job
 
 testinfra_hosts = ["ansible://rabbitmq"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
+PLAYBOOK = "playbooks/rabbitmq.yml"
 ASIDE = "/var/lib/rabbitmq/aside"
 
 
 @pytest.fixture
-def name(host) -> str:
-    return host.backend.get_hostname()
-
-
-@pytest.fixture
-def converge(name, request) -> Callable[..., Played]:
-    inventory = request.config.option.ansible_inventory
-    return lambda **arguments: play(inventory, "playbooks/rabbitmq.yml", "--limit", name, **arguments)
-
-
-@pytest.fixture
-def rename(host, name) -> Iterator[Callable[[str], None]]:
+def rename(host, hostname) -> Iterator[Callable[[str], None]]:
     """Give the host another name, as an administrator does."""
     before = host.check_output("hostname")
 
     def run(new: str) -> None:
         host.run_test(f"echo {new} >/etc/hostname")
         if host.run(f"hostnamectl set-hostname {new}").rc:
-            # A container of the lab may not name itself.
-            inspect = ["podman", "inspect", "--format", "{{.State.Pid}}", f"grunnfjell-{name}"]
+            # A container of the lab cannot change its hostname.
+            inspect = ["podman", "inspect", "--format", "{{.State.Pid}}", f"grunnfjell-{hostname}"]
             pid = subprocess.run(inspect, capture_output=True, text=True, check=True).stdout.strip()
             subprocess.run(["nsenter", "--uts", "--target", pid, "hostname", new], check=True)
         assert host.check_output("hostname") == new
@@ -50,22 +38,6 @@ def node(ctl) -> str:
     return ctl("eval", "node().").strip("'")
 
 
-def taken(connect, login: dict[str, str], queue: str) -> str:
-    """One job out of the queue, once the broker has recovered it."""
-
-    def look() -> str | None:
-        try:
-            with connect(**login) as connection:
-                if (delivery := connection.get(queue)) is None:
-                    return None
-                connection.ack(delivery[0])
-                return delivery[1]
-        except (Refused, OSError):
-            return None
-
-    return until("the job in its queue", look)
-
-
 def test_a_renamed_host_keeps_its_broker_and_its_jobs(host, ctl, session, queue, connect, application, rename, converge):
     """Review finding 1."""
     body, before = f"durable {secrets.token_hex(8)}", node(ctl)
@@ -73,14 +45,14 @@ def test_a_renamed_host_keeps_its_broker_and_its_jobs(host, ctl, session, queue,
     rename("broker-a")
     host.check_output("systemctl restart rabbitmq-server")
     assert node(ctl) == before
-    run = converge()
-    assert run.returncode == 0 and run.changed == {}, run.printed
-    assert taken(connect, application, queue) == body
+    run = converge(PLAYBOOK)
+    assert run.returncode == 0 and run.changed == {}, run.output
+    assert take_job(connect, application, queue) == body
 
 
 @pytest.fixture
 def older_broker(host, ctl, rename, application, inputs) -> Iterator[str]:
-    """A broker from before NODENAME was written: its node is named after the host, and as 3.8 left it, it lacks a flag."""
+    """A broker of an older kit, without NODENAME: its node has the host's name, and as under 3.8 it lacks a feature flag."""
     address = inputs["rabbitmq_distribution_address"].replace(".", ",")
     flags = "quorum_queue,implicit_default_bindings,maintenance_mode_status,user_limits,virtual_host_metadata"
     flags = f"RABBITMQ_FEATURE_FLAGS={flags}" if host.check_output(". /etc/os-release; echo $VERSION_ID") == "12" else ""
@@ -109,27 +81,27 @@ def test_an_older_broker_keeps_its_name_and_its_jobs(host, ctl, older_broker, qu
         connection.declare(queue, **{"x-queue-type": "quorum"})
         assert connection.publish(queue, body) == "ack"
     rename("younger")
-    run = converge()
-    assert run.returncode == 0, run.printed
+    run = converge(PLAYBOOK)
+    assert run.returncode == 0, run.output
     host.check_output("systemctl restart rabbitmq-server")
     assert node(ctl) == older_broker
-    assert taken(connect, application, queue) == body
+    assert take_job(connect, application, queue) == body
     assert "stream_queue\tenabled" in ctl("list_feature_flags")
 
 
-def test_the_data_of_another_node_alone_is_refused(host, ctl, converge):
+def test_data_of_only_another_node_is_refused(host, ctl, converge):
     """Review finding 1."""
-    mnesia, mine = "/var/lib/rabbitmq/mnesia", node(ctl)
-    host.check_output(f"systemctl stop rabbitmq-server && mv {mnesia}/{mine} {mnesia}/rabbit@elsewhere")
+    mnesia, own_node = "/var/lib/rabbitmq/mnesia", node(ctl)
+    host.check_output(f"systemctl stop rabbitmq-server && mv {mnesia}/{own_node} {mnesia}/rabbit@elsewhere")
     try:
-        run = converge()
-        assert run.returncode != 0, run.printed
-        assert f"{mnesia} holds only the data of rabbit@elsewhere" in run.said, run.printed
-        assert "Set rabbitmq_nodename: rabbit@elsewhere" in run.said, run.printed
-        assert run.counts and run.changed == {}, run.printed
+        run = converge(PLAYBOOK)
+        assert run.returncode != 0, run.output
+        assert f"{mnesia} holds only the data of rabbit@elsewhere" in run.text, run.output
+        assert "Set rabbitmq_nodename: rabbit@elsewhere" in run.text, run.output
+        assert run.counts and run.changed == {}, run.output
         assert not host.service("rabbitmq-server").is_running
     finally:
-        host.check_output(f"mv {mnesia}/rabbit@elsewhere {mnesia}/{mine} && systemctl start rabbitmq-server")
+        host.check_output(f"mv {mnesia}/rabbit@elsewhere {mnesia}/{own_node} && systemctl start rabbitmq-server")
 
 
 def test_every_feature_flag_that_dead_letters_need_is_enabled(ctl):
@@ -137,19 +109,19 @@ def test_every_feature_flag_that_dead_letters_need_is_enabled(ctl):
     assert "stream_queue\tenabled" in ctl("list_feature_flags")
 
 
-def test_a_broker_restarts_for_what_it_has_not_read(host, ctl, inputs, converge):
-    """Review finding 31. As after a run that was cut off: the file is right, and the broker has read another one."""
+def test_a_broker_restarts_for_settings_that_it_has_not_read(host, ctl, inputs, converge):
+    """Review finding 31. As after a run that was cut off: the file is right, but the broker has read another one."""
     file = "/etc/rabbitmq/rabbitmq.conf"
     host.check_output(f"cp -a {file} {file}.aside && sed -i 's/^heartbeat = .*/heartbeat = 33/' {file}")
     host.check_output(f"systemctl restart rabbitmq-server && mv {file}.aside {file} && touch -d yesterday {file}")
-    run = converge()
-    assert run.returncode == 0 and run.changed, run.printed
+    run = converge(PLAYBOOK)
+    assert run.returncode == 0 and run.changed, run.output
     assert ctl("eval", "{ok, V} = application:get_env(rabbit, heartbeat), V.") == str(inputs["rabbitmq_heartbeat"])
 
 
 @pytest.fixture
 def silent_queue(ctl, connect, inputs, queue) -> Iterator[tuple[str, str]]:
-    """A queue with a job whose process does not answer, as one that still recovers."""
+    """A queue with a job, whose process does not answer, as during recovery."""
     vhost = inputs["rabbitmq_vhosts"][-1]["name"]
     login = {"user": vhost, "password": inputs["rabbitmq_user_passwords"][vhost], "vhost": vhost}
     with connect(**login) as connection:
@@ -161,7 +133,7 @@ def silent_queue(ctl, connect, inputs, queue) -> Iterator[tuple[str, str]]:
     ctl("eval", f"{name}, ra:stop_server(quorum_queues, P), ets:delete(queue_coarse_metrics, R).")
     yield vhost, queue
     ctl("eval", f"{name}, ra:restart_server(quorum_queues, P).")
-    assert taken(connect, login, queue) == "still here"
+    assert take_job(connect, login, queue) == "still here"
     with connect(**login) as connection:
         connection.delete(queue)
 
@@ -170,18 +142,18 @@ def test_a_virtual_host_whose_queue_does_not_answer_is_not_deleted(ctl, silent_q
     """Review finding 32."""
     vhost, _ = silent_queue
     others = [entry["name"] for entry in inputs["rabbitmq_vhosts"] if entry["name"] != vhost]
-    run = converge(variables={"topology_applications": others})
-    assert run.returncode != 0, run.printed
-    assert f"The virtual host '{vhost}' is not in rabbitmq_vhosts any more, and one of its queues does not say" in run.said, (
-        run.printed
+    run = converge(PLAYBOOK, topology_applications=others)
+    assert run.returncode != 0, run.output
+    assert f"The virtual host '{vhost}' is not in rabbitmq_vhosts any more, and one of its queues does not say" in run.text, (
+        run.output
     )
     assert vhost in ctl("list_vhosts")
-    assert run.changed == {}, run.printed
+    assert run.changed == {}, run.output
 
 
-def test_a_setting_on_which_the_broker_would_not_start_is_refused(converge):
+def test_a_setting_that_would_keep_the_broker_from_starting_is_refused(converge):
     """A misspelt key, and a plugin's key without its plugin."""
-    run = converge(variables={"rabbitmq_parameters": {"chanel_max": 512, "prometheus.tcp.port": 9}, "rabbitmq_plugins": []})
-    assert run.returncode != 0 and run.changed == {}, run.printed
-    assert "unknown variable: chanel_max" in run.said, run.printed
-    assert "unknown variable: prometheus.tcp.port" in run.said, run.printed
+    run = converge(PLAYBOOK, rabbitmq_parameters={"chanel_max": 512, "prometheus.tcp.port": 9}, rabbitmq_plugins=[])
+    assert run.returncode != 0 and run.changed == {}, run.output
+    assert "unknown variable: chanel_max" in run.text, run.output
+    assert "unknown variable: prometheus.tcp.port" in run.text, run.output

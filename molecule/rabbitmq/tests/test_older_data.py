@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import testinfra
-from playing import play
 
 DATA = "/var/tmp/older-broker"
 testinfra_hosts = ["ansible://rabbitmq"]
@@ -17,16 +15,15 @@ def release(host) -> str:
 
 
 @pytest.fixture
-def older_data(host, request: pytest.FixtureRequest) -> Iterator[str]:
-    """On a host of Debian 13, the data that a broker of Debian 12 wrote."""
-    inventory = request.config.option.ansible_inventory
-    brokers = testinfra.get_hosts(["rabbitmq"], connection="ansible", ansible_inventory=inventory)
+def older_data(host, fleet, fleet_inputs) -> Iterator[str]:
+    """On Debian 13, the data of a broker on Debian 12."""
+    brokers = [fleet[name] for name, inputs in fleet_inputs.items() if "rabbitmq_listeners_ssl" in inputs]
     older = [broker for broker in brokers if release(broker) == "12"]
     if release(host) != "13" or not older:
-        pytest.skip("needs a broker on Debian 12 beside one on Debian 13")
+        pytest.skip("needs brokers on Debian 12 and on Debian 13")
     packed = older[0].check_output("tar -C /var/lib/rabbitmq -cz mnesia | base64 --wrap=0")
     host.run_test(f"mkdir -m 700 {DATA}")
-    # In pieces, since a command line is no place for a megabyte.
+    # In chunks, because command lines are limited.
     for start in range(0, len(packed), 100_000):
         host.run_test(f"printf %s {packed[start : start + 100_000]} >> {DATA}/packed")
     host.run_test(f"base64 -d {DATA}/packed | tar -C {DATA} -xz")
@@ -36,12 +33,9 @@ def older_data(host, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_data_of_3_x_is_never_upgraded_in_place(host, older_data: str, request: pytest.FixtureRequest) -> None:
-    inventory = request.config.option.ansible_inventory
-    name = host.backend.get_pytest_id().removeprefix("ansible://")
-    done = play(inventory, "playbooks/rabbitmq.yml", "--limit", name, "-e", f"__rabbitmq_data_dir={older_data}")
-    said = done.said
-    assert done.returncode != 0, said
-    assert f"{older_data} holds the data of a broker older than 3.13, on which 4.0 does not boot" in said, said
-    assert "Build a broker on a fresh host of the same group" in said, said
-    assert done.counts and done.changed == {}, said
+def test_data_of_3_x_is_never_upgraded_in_place(older_data: str, converge) -> None:
+    run = converge("playbooks/rabbitmq.yml", "-e", f"__rabbitmq_data_dir={older_data}")
+    assert run.returncode != 0, run.text
+    assert f"{older_data} holds the data of a broker older than 3.13, on which 4.0 does not boot" in run.text, run.text
+    assert "Build a broker on a fresh host of the same group" in run.text, run.text
+    assert run.recap and run.changed == {}, run.text

@@ -1,4 +1,4 @@
-"""What the readers of role rabbitmq's files say of them: a broker that is up may still hold a file that it cannot boot on."""
+"""Whether the readers of role rabbitmq's files accept them: a running broker may have a file that it cannot boot with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 testinfra_hosts = ["ansible://rabbitmq"]
 
-# The broker's own reader of rabbitmq.conf, in the running broker. It answers with the settings, or with {error, ...}.
+# The parser of rabbitmq.conf, in the running broker. It returns the settings, or {error, ...}.
 READ = (
     # A plugin's keys are in its own schema.
     "D = [P || {{A, _, _}} <- application:loaded_applications(), P <- [code:priv_dir(A)], is_list(P)], "
@@ -16,12 +16,12 @@ READ = (
 )
 
 
-def test_the_broker_can_boot_on_its_file(ctl):
+def test_the_broker_can_boot_with_its_file(ctl):
     assert ctl("eval", READ.format(path="/etc/rabbitmq/rabbitmq.conf")) == "understood"
 
 
 @pytest.mark.disruptive
-def test_the_broker_can_boot_on_no_wrong_file(host, ctl):
+def test_a_wrong_file_is_found_before_a_boot(host, ctl):
     wrong = "/run/grunnfjell-test-rabbitmq.conf"
     host.check_output(f"sed 's/^heartbeat = .*/heartbeats = 20/' /etc/rabbitmq/rabbitmq.conf | install -m 644 /dev/stdin {wrong}")
     try:

@@ -1,4 +1,4 @@
-"""Writes down what every role's inputs are on every host, as `topology` reads them."""
+"""Writes the inputs of every role on every host to a file, as `topology` reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.grunnfjell.platform.plugins.action import topology
 
 DOCUMENTATION = r"""
 module: role_inputs
-short_description: Write down every role's inputs
+short_description: Write every role's inputs to a file
 description: [Collects the inputs as M(topology) does, and writes {host: {input: value}} as JSON where only its owner reads it.]
 options:
   dest: {description: The file., type: path, required: true}

@@ -1,4 +1,4 @@
-"""Records what each run of a scenario's playbook changed, so that tests can hold one run against another."""
+"""Records what each run of a scenario's playbook changed, so tests can compare the runs."""
 
 from __future__ import annotations
 

@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 testinfra_hosts = ["ansible://all"]
-
-
-@pytest.fixture
-def name(host) -> str:
-    return host.backend.get_hostname()
 
 
 def test_an_edit_of_the_inventory_reaches_a_host(runs):
@@ -19,6 +12,6 @@ def test_an_edit_of_the_inventory_reaches_a_host(runs):
         assert any(run.changed.values()), run
 
 
-def test_check_mode_predicts_on_a_converged_host_that_nothing_would_change(runs, name):
+def test_check_mode_predicts_on_a_converged_host_that_nothing_would_change(runs, hostname):
     assert runs[5].check
-    assert runs[5].changed[name] == []
+    assert runs[5].changed[hostname] == []

@@ -1,4 +1,4 @@
-"""What a service that was taken over could do to its host, asked of systemd and of the kernel for each service that runs here."""
+"""What an intruder in a service could do to the host, as systemd and the kernel report for each service of the kit."""
 
 from __future__ import annotations
 
@@ -9,47 +9,47 @@ testinfra_hosts = ["ansible://all"]
 pytestmark = pytest.mark.only_on(lambda variables: services_of(variables))
 
 PROMISED = {"NoNewPrivileges": "yes", "ProtectHome": "yes", "PrivateTmp": "yes", "LimitCORE": "0"}
-# By a filter of system calls, which a container's systemd can put only before a service that it starts as root.
+# These use a seccomp filter, which systemd in a container can install only for services that it starts as root.
 FILTERED = {"ProtectKernelModules": "yes", "RestrictSUIDSGID": "yes", "RestrictNamespaces": "yes"}
-# Of systemd's own judgement, from 0 (locked up) to 10 (free); Debian's units are at 9.2 and more.
-EXPOSURE_MOST = {True: 3.0, False: 6.0}
+# On the scale of `systemd-analyze security`: 0 (locked up) to 10 (unconfined); Debian's units have 9.2 and more.
+EXPOSURE_MAX = {True: 3.0, False: 6.0}
 CAP_SYS_ADMIN = 1 << 21
-# CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SYS_MODULE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_MKNOD: the keys to the host.
-KEYS_TO_THE_HOST = sum(1 << number for number in (21, 19, 16, 12, 13, 27))
+# CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_SYS_MODULE, CAP_NET_ADMIN, CAP_NET_RAW, CAP_MKNOD: each gives control of the host.
+FORBIDDEN_CAPABILITIES = sum(1 << number for number in (21, 19, 16, 12, 13, 27))
 
 
 @pytest.fixture
 def running(host):
-    """Unit → its main process, for each service of the kit on this host."""
-    found = {}
+    """Unit to the pid of its main process, for each service of the kit on this host."""
+    pids = {}
     for service in services_of(host.ansible.get_variables()):
         for pattern in service.units[:1]:  # the first is the service itself
             if listed := host.check_output(f"systemctl list-units --plain --no-legend --state=running '{pattern}'").split():
-                found[listed[0]] = host.check_output(f"systemctl show {listed[0]} --property=MainPID --value")
-    assert found, "none of the kit's services runs"
-    return found
+                pids[listed[0]] = host.check_output(f"systemctl show {listed[0]} --property=MainPID --value")
+    assert pids, "none of the kit's services runs"
+    return pids
 
 
 @pytest.fixture
 def filtered(host):
-    """Whether this host's systemd filters the unit's calls."""
+    """Whether this host's systemd can filter the system calls of a unit."""
     bounding = host.check_output("awk '/^CapBnd:/ {print $2}' /proc/1/status")
 
-    def run(unit: str) -> bool:
+    def can_filter(unit: str) -> bool:
         as_root = host.check_output(f"systemctl show {unit} --property=User --value") in ("", "root")
         return as_root or bool(int(bounding, 16) & CAP_SYS_ADMIN)
 
-    return run
+    return can_filter
 
 
-def test_a_service_may_not_gain_rights_and_systemd_says_so(host, running, filtered):
+def test_systemd_lets_no_service_gain_privileges(host, running, filtered):
     for unit in running:
         promised = PROMISED | (FILTERED if filtered(unit) else {})
         lines = host.check_output(f"systemctl show {unit} --property={','.join(promised)}").splitlines()
         assert dict(line.split("=", 1) for line in lines) == promised, unit
 
 
-def test_the_kernel_says_so_of_every_process_of_the_service(host, running, filtered):
+def test_the_kernel_confines_every_process_of_a_service(host, running, filtered):
     parents = dict(map(int, line.split()) for line in host.check_output("ps -e -o pid= -o ppid=").splitlines())
     for unit, main in running.items():
         family = {int(main)}
@@ -59,28 +59,28 @@ def test_the_kernel_says_so_of_every_process_of_the_service(host, running, filte
         processes = [line for pid in family if (line := host.run(program % pid).stdout.split())]
         assert processes, f"{unit} has no process"
         for effective, bound, gains, mode in processes:
-            assert gains == "1", f"{unit}: a process may gain rights"
-            assert mode == "2", f"{unit}: its calls are not filtered"
-            assert not int(bound, 16) & KEYS_TO_THE_HOST and not int(effective, 16) & KEYS_TO_THE_HOST, unit
+            assert gains == "1", f"{unit}: a process may gain privileges"
+            assert mode == "2", f"{unit}: its system calls are not filtered"
+            assert not int(bound, 16) & FORBIDDEN_CAPABILITIES and not int(effective, 16) & FORBIDDEN_CAPABILITIES, unit
 
 
-def test_systemd_judges_the_service_as_closed(host, running, filtered):
+def test_systemd_rates_every_service_as_confined(host, running, filtered):
     for unit in running:
-        said = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1")
-        assert float(said.split(":")[1].split()[0]) <= EXPOSURE_MOST[filtered(unit)], said
+        rating = host.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1")
+        assert float(rating.split(":")[1].split()[0]) <= EXPOSURE_MAX[filtered(unit)], rating
 
 
-# In the lab's containers systemd may not give a service a view; make test-kvm asks machines.
+# In the lab's containers systemd cannot give a service a mount namespace; make test-kvm asks machines.
 @pytest.mark.only_on(lambda variables: "lab_release" not in variables)
-def test_a_service_sees_no_home_and_writes_nothing_of_the_system(host, running):
-    """From within the service's own view of the files, where it has one: a container's systemd may give it none."""
+def test_a_service_sees_no_home_and_writes_no_system_file(host, running):
+    """In the mount namespace of the service, where it has one: systemd in a container may be unable to create it."""
     for unit, pid in running.items():
-        own = host.run(f"readlink /proc/{pid}/ns/mnt").stdout
-        if own in ("", host.check_output("readlink /proc/1/ns/mnt")):
-            pytest.skip("this host's systemd may not give a service a view of its own, or root may not look into it")
+        namespace = host.run(f"readlink /proc/{pid}/ns/mnt").stdout
+        if namespace in ("", host.check_output("readlink /proc/1/ns/mnt")):
+            pytest.skip("systemd on this host cannot give services a mount namespace, or root cannot enter it")
         inside = f"nsenter --target {pid} --mount"
         if host.run(f"{inside} true").rc != 0:
-            pytest.skip("this host's root may not look into a service's view")
+            pytest.skip("root on this host cannot enter a mount namespace")
         assert host.run(f"{inside} touch /usr/grunnfjell-was-here").rc != 0, unit
         assert host.run(f"{inside} touch /etc/grunnfjell-was-here").rc != 0, unit
         assert host.check_output(f"{inside} ls -A /root") == "", unit

@@ -13,20 +13,15 @@ testinfra_hosts = ["ansible://all"]
 pytestmark = pytest.mark.once
 
 
-@pytest.fixture
-def name(host) -> str:
-    return host.backend.get_hostname()
-
-
-def test_check_mode_predicts_on_a_blank_host_what_the_run_does(runs, name):
+def test_check_mode_predicts_on_a_blank_host_what_the_run_does(runs, hostname):
     assert (runs[0].check, runs[1].check) == (True, False)
-    # Otherwise two runs that did nothing would agree. A scenario without edits changes no host.
+    # Two runs that did nothing would agree. A scenario without edits changes no host.
     assert any(runs[1].changed.values()) or not Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"], "change").is_dir()
-    assert runs[0].changed[name] == runs[1].changed[name]
+    assert runs[0].changed[hostname] == runs[1].changed[hostname]
 
 
-def test_a_second_run_changes_nothing(runs, name):
-    assert runs[2].changed[name] == []
+def test_a_second_run_changes_nothing(runs, hostname):
+    assert runs[2].changed[hostname] == []
 
 
 def test_a_second_run_restarts_no_service(host, runs):

@@ -1,4 +1,4 @@
-"""A section that supervisord refuses never reaches its files, and one that an older kit left there is replaced."""
+"""A section that supervisord refuses is never written, and one that an older kit wrote is replaced."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pid(host, program: str) -> int:
 
 @pytest.fixture
 def bystander(host):
-    """Another program of the host, by its process."""
+    """The pid of another program on the host."""
     write(host, BYSTANDER, section("bystander"))
     host.check_output("supervisorctl update bystander")
     yield pid(host, "bystander")
@@ -46,7 +46,7 @@ def bystander(host):
 
 @pytest.fixture
 def apply(host):
-    """What the module answers, as a converge calls it; it has a message when it failed."""
+    """The module's result, with a message if it failed."""
 
     def module(content: str) -> dict:
         arguments = json.dumps({"path": PATH, "content": content, "disturb": False})
@@ -63,8 +63,8 @@ def test_a_section_that_supervisord_refuses_is_not_written_and_the_next_run_succ
     for bad in BAD:
         assert "was not written, because supervisord cannot read it" in apply(bad)["msg"]
         assert not host.file(PATH).exists
-    answer = apply(GOOD)
-    assert answer["added"] == ["promise"] and answer["changed"] and not answer["pending"], answer
+    result = apply(GOOD)
+    assert result["added"] == ["promise"] and result["changed"] and not result["pending"], result
     running = pid(host, "promise")
     assert "was not written" in apply(BAD[0])["msg"]
     assert host.file(PATH).content_string == GOOD
@@ -73,28 +73,28 @@ def test_a_section_that_supervisord_refuses_is_not_written_and_the_next_run_succ
     host.check_output("timeout 20 sh -c 'until supervisorctl pid promise; do sleep 0.1; done'")
 
 
-def test_a_bad_file_of_an_older_kit_is_replaced_while_the_other_programs_run_on(host, apply, bystander):
-    """Review finding 8: the run before this one wrote the file without asking."""
+def test_a_bad_file_of_an_older_kit_is_replaced_while_other_programs_keep_running(host, apply, bystander):
+    """Review finding 8: an older kit wrote the file without checking it."""
     write(host, PATH, BAD[0])
-    answer = apply(GOOD)
-    assert answer.get("added") == ["promise"] and answer["changed"], answer
+    result = apply(GOOD)
+    assert result.get("added") == ["promise"] and result["changed"], result
     assert pid(host, "bystander") == bystander
     assert not apply(GOOD)["changed"]
 
 
-def test_a_supervisord_that_a_bad_file_keeps_down_comes_back(host, apply, bystander):
+def test_a_supervisord_that_a_bad_file_stopped_comes_back(host, apply, bystander):
     """Review finding 8: the host was rebooted before the inventory was corrected."""
     write(host, PATH, BAD[0])
     host.run("systemctl restart supervisor")
     host.check_output("timeout 20 sh -c 'until ! supervisorctl pid; do sleep 0.1; done'")
-    assert "msg" not in (answer := apply(GOOD)), answer
+    assert "msg" not in (result := apply(GOOD)), result
     assert pid(host, "promise") and pid(host, "bystander") != bystander
 
 
-def test_a_socket_that_cannot_be_opened_is_taken_back(host, apply, bystander):
-    """Review finding 8: supervisord opens it as it adds the program, and would not start with it after a reboot."""
-    answer = apply(section("promise", socket="tcp://198.51.100.1:8000").replace("[program:", "[fcgi-program:"))
-    assert "cannot carry out" in answer["msg"], answer
+def test_a_section_whose_socket_cannot_be_opened_is_rolled_back(host, apply, bystander):
+    """Review finding 8: supervisord opens the socket when it adds the program, and could not start after a reboot."""
+    result = apply(section("promise", socket="tcp://198.51.100.1:8000").replace("[program:", "[fcgi-program:"))
+    assert "cannot carry out" in result["msg"], result
     assert not host.file(PATH).exists
     assert pid(host, "bystander") == bystander
     assert host.check_output("supervisorctl reread") == "No config updates to processes"

@@ -1,4 +1,4 @@
-"""What role supervisor promises, asked of systemd."""
+"""What role supervisor promises, as systemd reports it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 testinfra_hosts = ["ansible://supervisor"]
 
-# Seconds of each unit in which systemd writes a time.
+# Seconds per unit in systemd's durations.
 SECONDS = {"h": 3600, "min": 60, "s": 1}
 
 
@@ -17,15 +17,15 @@ def shown(host, *names: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def seconds(written: str) -> int:
-    return sum(int(part.rstrip("hmins")) * SECONDS[part.lstrip("0123456789")] for part in written.split())
+def seconds(duration: str) -> int:
+    return sum(int(part.rstrip("hmins")) * SECONDS[part.lstrip("0123456789")] for part in duration.split())
 
 
 def test_supervisord_runs_and_comes_back_at_boot(host):
     assert shown(host, "ActiveState", "UnitFileState") == {"ActiveState": "active", "UnitFileState": "enabled"}
 
 
-def test_a_stop_is_granted_the_promised_time(host, inputs):
+def test_a_stop_has_the_promised_timeout(host, inputs):
     assert seconds(shown(host, "TimeoutStopUSec")["TimeoutStopUSec"]) == inputs["supervisor_timeout_stop_sec"]
 
 
@@ -35,13 +35,13 @@ def test_no_worker_outlives_supervisord(host):
 
 
 @pytest.mark.once
-def test_a_process_that_runs_out_of_memory_stops_no_other(host):
+def test_a_process_killed_for_its_memory_stops_no_other(host):
     """Review finding 16."""
     assert shown(host, "OOMPolicy") == {"OOMPolicy": "continue"}
 
 
 @pytest.mark.once
-def test_a_supervisord_that_dies_is_back_within_a_second_however_often(host):
+def test_a_crashed_supervisord_is_always_restarted_within_a_second(host):
     assert shown(host, "Restart", "RestartUSec", "StartLimitIntervalUSec") == {
         "Restart": "on-failure",
         "RestartUSec": "500ms",
@@ -50,7 +50,7 @@ def test_a_supervisord_that_dies_is_back_within_a_second_however_often(host):
 
 
 @pytest.mark.once
-def test_supervisord_stops_before_what_its_programs_write_to(host):
+def test_supervisord_stops_before_the_services_that_its_programs_use(host):
     assert "pgbouncer.service" in shown(host, "After")["After"]
 
 
@@ -62,14 +62,14 @@ def test_the_running_supervisord_has_its_descriptors(host):
     assert in_force == min(int(service["LimitNOFILE"]), ceiling) > 4096
 
 
-# Begins its work, and takes two seconds to end it once it is asked to.
+# Needs two seconds to end its work after SIGTERM.
 WORK = "trap 'sleep 2; touch /run/promise.ended; exit 0' TERM; touch /run/promise.begun; while :; do sleep 0.1; done"
 
 
 @pytest.mark.once
 @pytest.mark.disruptive
-def test_a_program_in_mid_work_ends_it_before_a_stop_of_the_service_is_over(host):
-    # Not started with the service: a program that is told to end in the moment of its start may not hear it, and is waited for.
+def test_a_stop_of_the_service_waits_for_the_work_of_its_programs(host):
+    # autostart=false: a signal during the start of the program could arrive before the trap.
     section = f'[program:promise]\ncommand=bash -c "{WORK}"\nautostart=false\nstopwaitsecs=60\nstartsecs=0\n'
     conf = "/etc/supervisor/conf.d/promise.conf"
     try:
@@ -82,10 +82,10 @@ def test_a_program_in_mid_work_ends_it_before_a_stop_of_the_service_is_over(host
         host.run(f"rm -f {conf} /run/promise.begun; supervisorctl update promise; rm -f /run/promise.*")
 
 
-def test_a_program_gains_no_rights_by_a_file_of_root(host):
-    """su is such a file; by supervisord's own process, whose restrictions each of its programs inherits."""
+def test_a_program_gains_no_privileges_by_a_setuid_file(host):
+    """Such as su. Every program inherits the restrictions of supervisord's process."""
     status = host.check_output("cat /proc/$(systemctl show supervisor --property=MainPID --value)/status")
-    found = dict(line.split(":", 1) for line in status.splitlines())
-    assert (found["NoNewPrivs"].strip(), found["Seccomp"].strip()) == ("1", "2")
-    # What holds from its next start on, too.
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    assert (fields["NoNewPrivs"].strip(), fields["Seccomp"].strip()) == ("1", "2")
+    # Also after its next start.
     assert shown(host, "NoNewPrivileges") == {"NoNewPrivileges": "yes"}

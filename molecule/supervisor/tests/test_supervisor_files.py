@@ -1,4 +1,4 @@
-"""What the readers of role supervisor's files say of them."""
+"""Whether the readers of role supervisor's files accept them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_systemd_understands_every_line_of_the_unit(host):
     assert host.check_output(f"systemctl show -p NeedDaemonReload --value {UNIT}") == "no"
 
 
-def test_supervisord_reads_its_files_and_runs_what_they_say(host):
-    # Only read: nothing is added, restarted or removed by it.
-    done = host.run("supervisorctl reread")
-    assert (done.rc, done.stdout.strip()) == (0, "No config updates to processes"), done.stdout + done.stderr
+def test_supervisord_runs_what_its_files_say(host):
+    # `reread` only reports: it adds, restarts and removes nothing.
+    result = host.run("supervisorctl reread")
+    assert (result.rc, result.stdout.strip()) == (0, "No config updates to processes"), result.stdout + result.stderr

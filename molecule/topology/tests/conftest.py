@@ -1,4 +1,4 @@
-"""Two hosts of the inventory under test, whatever it gives them."""
+"""Two hosts of the inventory under test."""
 
 from __future__ import annotations
 
@@ -11,11 +11,6 @@ from typing import Any
 import pytest
 import testinfra
 from wrong_fleet import CONNECTION, ROOT, TwoHosts
-
-
-@pytest.fixture(scope="module")
-def inventory(request: pytest.FixtureRequest) -> str:
-    return request.config.option.ansible_inventory
 
 
 @pytest.fixture(scope="module")

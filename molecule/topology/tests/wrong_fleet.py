@@ -1,4 +1,4 @@
-"""A fleet of two real hosts, described wrongly, and what the real playbook says of it. Only the judgement runs."""
+"""A wrong inventory of two real hosts, and a run of playbooks/topology.yml, which only checks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import new_authority
-from playing import Played, play
+from playbook_runner import PlaybookRun, play
 
 ROOT = Path(__file__).resolve().parents[3]
-# The example's broker and its 200 connections take more memory than a host of the lab has.
+# The example's broker and its 200 connections need more memory than a host of the lab has.
 SMALL = {
     "rabbitmq_vm_memory_high_watermark": 0.4,
     "pgbouncer_default_pool_size": 5,
@@ -32,12 +32,12 @@ class TwoHosts:
     second: dict[str, Any]
     home: Path
 
-    def judge(self, first: dict[str, Any] | None = None, second: dict[str, Any] | None = None) -> Played:
-        """Writes the inventory, spoiled by further variables of one of its hosts, and runs playbooks/topology.yml on it."""
+    def run_topology(self, first: dict[str, Any] | None = None, second: dict[str, Any] | None = None) -> PlaybookRun:
+        """Writes the inventory, with further variables of one host, and runs playbooks/topology.yml on it."""
         inventory = self.home / secrets.token_hex(4)
         shutil.copytree(ROOT / "inventories/example", inventory)
-        (inventory / "group_vars/all/connection.yml").unlink()  # the hosts' own
-        (inventory / "group_vars/all/two_hosts.yml").write_text(yaml.safe_dump(self.everybody()))
+        (inventory / "group_vars/all/connection.yml").unlink()  # each host has its own
+        (inventory / "group_vars/all/two_hosts.yml").write_text(yaml.safe_dump(self.all_variables()))
         source = {"application_source": {"directory": str(ROOT / "examples/newsroom")}}
         (inventory / "group_vars/newsroom/source.yml").write_text(yaml.safe_dump(source))
         hosts = {"first": self.first | SMALL | (first or {}), "second": self.second | SMALL | (second or {})}
@@ -52,20 +52,20 @@ class TwoHosts:
         (inventory / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": groups}}))
         return play(inventory, "playbooks/topology.yml")
 
-    def everybody(self) -> dict[str, Any]:
+    def all_variables(self) -> dict[str, Any]:
         passwords = {"newsroom": secrets.token_hex(16), "pgbouncer": secrets.token_hex(16)}
-        everywhere = {"name": "anywhere", "kind": "administrators", "addresses": ["0.0.0.0/0"], "country": "NO"}
-        # What the lab's hosts are set up to use, as lab/places.py wrote it when they were made; nobody sets their clock.
-        written = ROOT / "build/lab/places.yml"
-        outside = yaml.safe_load(written.read_text())["topology_places"] if written.exists() else []
+        controllers = {"name": "anywhere", "kind": "administrators", "addresses": ["0.0.0.0/0"], "country": "NO"}
+        # The sites that the lab's hosts use, written by lab/places.py. They have no time server.
+        sites = ROOT / "build/lab/places.yml"
+        outside = yaml.safe_load(sites.read_text())["topology_places"] if sites.exists() else []
         time = {"name": "time", "kind": "time_server", "addresses": ["192.0.2.123"], "country": "NO"}
         return {
-            "topology_places": [everywhere | {"reason": "wherever this fleet's control machine is"}, time, *outside],
+            "topology_places": [controllers | {"reason": "the control machine may be anywhere"}, time, *outside],
             "vault_rabbitmq_erlang_cookie": secrets.token_hex(32),
             "vault_rabbitmq_user_passwords": passwords,
             "vault_postgresql_role_passwords": passwords,
             "vault_application_tokens": passwords,
             "vault_pki_authorities": {"first": new_authority("first")},
-            # The hosts know the one of the scenario's own inventory.
+            # The hosts trust the authority of the scenario's inventory.
             "pki_authority_lost": True,
         }

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.extra_flows import ends_named
 
-# No service of the kit listens there.
+# No service of the kit listens on these.
 PORTS = (47001, 47002, 47003)
 TABLE = "nft list table inet grunnfjell"
 
@@ -14,8 +14,8 @@ TABLE = "nft list table inet grunnfjell"
 def reached(host, targets: set[tuple[str, int]]) -> set[tuple[str, int]]:
     """Those of the addresses and ports that the host can connect to now."""
     tries = [f"(timeout 3 bash -c ': < /dev/tcp/{a}/{p}' 2> /dev/null && echo {a} {p}) &" for a, p in sorted(targets)]
-    said = host.check_output("\n".join([*tries, "wait"]))
-    return {(address, int(port)) for address, port in (line.split() for line in said.splitlines())}
+    lines = host.check_output("\n".join([*tries, "wait"])).splitlines()
+    return {(address, int(port)) for address, port in (line.split() for line in lines)}
 
 
 def guarded(inputs: dict[str, Any]) -> bool:
@@ -23,5 +23,5 @@ def guarded(inputs: dict[str, Any]) -> bool:
 
 
 def declared(inputs: dict[str, Any], to: set[str]) -> set[int]:
-    """The ports of the extra ways to somebody; no other way leads to a port of this test."""
-    return {port for way in inputs.get("topology_flows_extra") or [] if to & set(ends_named(way)) for port in way["ports"]}
+    """The ports of the extra flows to a destination; no other flow uses the ports of these tests."""
+    return {port for flow in inputs.get("topology_flows_extra") or [] if to & set(ends_named(flow)) for port in flow["ports"]}

@@ -1,9 +1,10 @@
-"""Work that goes on while an operator changes the fleet, and what the fleet tells of it afterwards."""
+"""Traffic while an operator changes the fleet, and what the fleet runs before and after."""
 
 from __future__ import annotations
 
 import http.client
 import itertools
+import os
 import re
 import shutil
 import threading
@@ -16,31 +17,36 @@ from datetime import datetime
 from pathlib import Path
 
 import yaml
-from following import ended, programs
+from host_services import UNITS
+from jobs import ended, programs
 
 from lab.demo import traffic, trust
 from lab.demo.fleet import Fleet, Host
 
-# Between two requests of one client: many enough to meet every moment of a handover.
+# Between two requests of a client: short enough to meet every moment of a handover.
 PAUSE_S = 0.1
-# Between two uploads to one producer: the machine that plays the fleet has other work too.
+# Between two uploads to a producer: one machine runs the whole lab.
 UPLOAD_EVERY_S = 6.0
+
+CELERY_WORKERS = "playbooks/celery_worker.yml"
+# Containers with their own address need root.
+AS_ROOT = ["sudo", "--preserve-env"] if os.geteuid() else []
 
 
 @dataclass
 class Traffic:
-    """What clients got: how many answers, the jobs that were accepted, and everything that was not a 2xx."""
+    """The clients' answers, the accepted jobs, and every failure."""
 
     answers: int = 0
     accepted: list[traffic.Answer] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
-    def ask(self, url: str) -> None:
-        """One request on a connection of its own."""
+    def get(self, url: str) -> None:
+        """One request on a new connection."""
         with urllib.request.urlopen(url, timeout=traffic.TIMEOUT_S, context=trust.context()) as answer:
             answer.read()
 
-    def send(self, base: str, film: Path) -> None:
+    def upload(self, base: str, film: Path) -> None:
         answer = traffic.post(base, film)
         if answer.status != 202:
             raise OSError(f"{answer.status} {answer.body}")
@@ -49,7 +55,7 @@ class Traffic:
 
 @contextmanager
 def meanwhile(threads: list[threading.Thread], over: threading.Event) -> Iterator[None]:
-    """The threads work until the block ends, which they learn from the event."""
+    """Run threads until the block ends, which sets the event."""
     for thread in threads:
         thread.start()
     try:
@@ -62,37 +68,44 @@ def meanwhile(threads: list[threading.Thread], over: threading.Event) -> Iterato
 
 @contextmanager
 def clients(site: Fleet, film: Path) -> Iterator[Traffic]:
-    """Clients that ask and send without a pause longer than theirs, until the block ends."""
-    seen, over = Traffic(), threading.Event()
+    """Clients that request and upload until the block ends."""
+    record, over = Traffic(), threading.Event()
 
-    def loop(what, *arguments: object, pause: float) -> None:
+    def loop(request, *arguments: object, pause: float) -> None:
         while not over.wait(pause):
             try:
-                what(*arguments)
-                seen.answers += 1
+                request(*arguments)
+                record.answers += 1
             except (OSError, http.client.HTTPException) as error:
-                seen.failures.append(f"{datetime.now():%H:%M:%S.%f} {what.__name__} {arguments[0]}: {error!r}")
+                record.failures.append(f"{datetime.now():%H:%M:%S.%f} {request.__name__} {arguments[0]}: {error!r}")
 
     threads = [
-        threading.Thread(target=loop, args=(what, producer.url + path, *rest), kwargs={"pause": pause})
+        threading.Thread(target=loop, args=(request, producer.url + path, *rest), kwargs={"pause": pause})
         for producer in site.group("producers")
-        for what, path, rest, pause in (
-            (seen.ask, "/healthz", (), PAUSE_S),
-            (seen.ask, "/healthz", (), PAUSE_S),
-            (seen.send, "", (film,), UPLOAD_EVERY_S),
+        for request, path, rest, pause in (
+            (record.get, "/healthz", (), PAUSE_S),
+            (record.get, "/healthz", (), PAUSE_S),
+            (record.upload, "", (film,), UPLOAD_EVERY_S),
         )
     ]
     with meanwhile(threads, over):
-        yield seen
+        yield record
 
 
-def assert_nothing_lost_or_cut(seen: Traffic, *more: traffic.Answer) -> None:
-    assert seen.failures == [], f"{len(seen.failures)} of {seen.answers} requests"
-    assert seen.answers > 100 and seen.accepted
-    told = [ended(answer) for answer in (*more, *seen.accepted)]
-    cut_or_lost = [each for each in told if (each["state"], each["attempts"]) != ("done", 1)]
-    assert cut_or_lost == [], f"{len(cut_or_lost)} of {len(told)} jobs"
-    print(f"{seen.answers} requests, none refused; {len(told)} jobs accepted, all done in one attempt")
+def assert_nothing_lost_or_interrupted(record: Traffic, *more: traffic.Answer) -> None:
+    assert record.failures == [], f"{len(record.failures)} of {record.answers} requests"
+    assert record.answers > 100 and record.accepted
+    jobs = [ended(answer) for answer in (*more, *record.accepted)]
+    faulty = [job for job in jobs if (job["state"], job["attempts"]) != ("done", 1)]
+    assert faulty == [], f"{len(faulty)} of {len(jobs)} jobs"
+    print(f"{record.answers} requests, none refused; {len(jobs)} jobs accepted, all done in one attempt")
+
+
+def started(site: Fleet) -> dict[str, str]:
+    """The start of each service and the process of each program, per host."""
+    show = f"systemctl show --property=Id,ActiveEnterTimestampMonotonic,MainPID {' '.join(map(repr, UNITS))}"
+    pids = "! command -v supervisorctl >/dev/null || supervisorctl pid all"
+    return {host.name: host.run(["sh", "-c", show]) + host.run(["sh", "-c", pids]) for host in site.hosts}
 
 
 def release_of(host: Host) -> str:
@@ -111,25 +124,25 @@ def process_ids(host: Host) -> str:
 
 @contextmanager
 def absences(hosts: list[Host], program: str) -> Iterator[dict[str, list[list[float]]]]:
-    """For each host the times when the program was certainly not RUNNING: from one look's answer to another's question."""
-    seen: dict[str, list[list[float]]] = {host.name: [] for host in hosts}
+    """For each host the times when the program was certainly not RUNNING: from the end of one look to the start of the next."""
+    times: dict[str, list[list[float]]] = {host.name: [] for host in hosts}
     over = threading.Event()
 
     def watch(host: Host) -> None:
         away = False
         while not over.wait(PAUSE_S):
-            asked = time.monotonic()
+            look_began = time.monotonic()
             if programs(host).get(program, "").startswith("RUNNING"):
                 away = False
             elif away:
-                seen[host.name][-1][1] = asked
+                times[host.name][-1][1] = look_began
             else:
                 away = True
-                seen[host.name].append([time.monotonic(), time.monotonic()])
+                times[host.name].append([time.monotonic(), time.monotonic()])
 
     threads = [threading.Thread(target=watch, args=(replace(host),)) for host in hosts]
     with meanwhile(threads, over):
-        yield seen
+        yield times
 
 
 def overlaps(times: list[list[float]]) -> list[tuple[list[float], list[float]]]:
@@ -138,7 +151,7 @@ def overlaps(times: list[list[float]]) -> list[tuple[list[float], list[float]]]:
 
 @contextmanager
 def edited(inventory: str, edit) -> Iterator[Path]:
-    """The inventory with its hosts file edited, beside the inventory itself, so that its relative paths hold."""
+    """A copy of the inventory with an edited hosts file, in the same directory, because group_vars has relative paths."""
     home = Path(inventory).resolve()
     copy = home.with_name(f"{home.name}-edited")
     hosts = yaml.safe_load((home / "hosts.yml").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""What a host keeps of its measuring."""
+"""The measurements that a host keeps."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ RECORDS = "/var/lib/grunnfjell/acceptance"
 
 
 def records(host) -> dict[str, dict[str, Any]]:
-    """File to record, the newest first."""
+    """File name to record, newest first."""
     files = host.check_output(f"ls -r {RECORDS}").split()
     return {file: json.loads(host.check_output(f"cat {RECORDS}/{file}")) for file in files}

@@ -1,4 +1,4 @@
-"""The runs of a scenario's playbook, as callback_plugins/recorded_runs.py wrote them down."""
+"""The runs of a scenario's playbook, as recorded by callback_plugins/recorded_runs.py."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Run:
-    """One run. check: in check mode; began: seconds since the epoch; changed: host to the names of its changed tasks."""
+    """check: in check mode.  began: seconds since the epoch.  changed: host to the names of its changed tasks."""
 
     check: bool
     began: float
@@ -18,7 +18,7 @@ class Run:
 
 
 def read() -> list[Run]:
-    """Check mode, converge, idempotence; the inventory changed, then converge; something taken out, converge, check mode."""
+    """Check mode, converge, idempotence; converge after a change; converge after a removal, check mode."""
     directory = os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY")
     file = Path(directory, "runs.jsonl") if directory else None
     if file is None or not file.exists():
