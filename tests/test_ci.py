@@ -9,7 +9,7 @@ import pytest
 from lab.ci import __main__ as ci
 from lab.ci import counts, scenarios, steps
 from lab.ci.counts import Count
-from lab.ci.running import LAST_LINES, Step, excerpt
+from lab.ci.runner import LAST_LINES, Step, excerpt
 
 
 def step(name: str, part: str, code: str = "", **more) -> Step:
@@ -41,22 +41,22 @@ MOLECULE = step("molecule", "molecule")
 
 def test_what_bears_it_runs_beside_the_scenarios_and_the_rest_afterwards(judged, tmp_path):
     after = f"import pathlib; assert pathlib.Path({str(tmp_path / 'molecule/demo.log')!r}).exists()"
-    told, code = judged(MOLECULE, step("demo", "demo", beside=True), step("drill", "drill", after))
+    told, code = judged(MOLECULE, step("demo", "demo", parallel=True), step("drill", "drill", after))
     assert (set(told), code) == ({"molecule one", "molecule two", "demo", "drill"}, 0)
     assert all(count["passed"] == 1 for count in told.values())
 
 
 def test_without_scenarios_nothing_is_aside(judged, tmp_path):
-    told, code = judged(step("demo", "demo", beside=True), step("verify", "verify", beside=True, needs="demo"))
+    told, code = judged(step("demo", "demo", parallel=True), step("verify", "verify", parallel=True, needs="demo"))
     assert (set(told), code) == ({"demo", "verify"}, 0)
     assert not (tmp_path / "molecule").exists()
 
 
 @pytest.mark.parametrize("with_scenarios", [(MOLECULE,), ()])
 def test_what_needs_a_step_that_failed_is_left_out_and_counts_as_failed(judged, with_scenarios):
-    failing = step("demo", "demo", "raise SystemExit(1)", beside=True)
+    failing = step("demo", "demo", "raise SystemExit(1)", parallel=True)
     told, code = judged(
-        *with_scenarios, failing, step("verify", "verify", beside=True, needs="demo"), step("job", "v", needs="demo")
+        *with_scenarios, failing, step("verify", "verify", parallel=True, needs="demo"), step("job", "v", needs="demo")
     )
     assert code == 1
     assert [told[name]["failed"] for name in ("demo", "verify", "job")] == [1, 1, 1]
@@ -68,7 +68,7 @@ def test_every_step_comes_after_what_it_needs_and_the_drill_has_the_machine_for_
     for each in steps.STEPS:
         assert not each.needs or names.index(each.needs) < names.index(each.name)
     # Its limits of recovery are seconds.
-    assert not any(each.beside for each in steps.STEPS if each.part in ("drill", "kvm", "operations"))
+    assert not any(each.parallel for each in steps.STEPS if each.part in ("drill", "kvm", "operations"))
 
 
 def test_the_reason_of_a_failure_is_shown_though_a_journal_follows_it():

@@ -23,7 +23,9 @@ def job(state: str, video: videos.Video | None = videos.VIDEOS[0], status: int =
 
 
 def tell(*told: dict) -> figures.Figures:
-    return figures.figures(hosts=5, create_s=None, converge_s=12.345, accept_s=[0.01, 0.03, 0.02], told=told, pg_backends_peak=4)
+    return figures.figures(
+        hosts=5, create_s=None, converge_s=12.345, accept_s=[0.01, 0.03, 0.02], records=told, pg_backends_peak=4
+    )
 
 
 def test_lost_is_what_was_accepted_and_never_ended():

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from lab.exposure import __main__ as exposure
-from lab.exposure import judging, report, scan
-from lab.exposure.judging import Verdict
+from lab.exposure import report, scan, verdict
 from lab.exposure.points import Link, Point, link_in, network_of
 from lab.exposure.scan import Reached
+from lab.exposure.verdict import Verdict
 from lab.machine import Refusal
 
 HOSTS = {"broker1": "10.77.0.11", "worker1": "10.77.0.31"}
@@ -70,8 +70,8 @@ UNCONN 0 0 [fe80::1]%eth0:546 [::]:*
 
 
 def test_a_flow_is_declared_for_the_hosts_that_it_names_and_for_nobody_else():
-    flows = judging.read([flow(host("worker1"), host("broker1"))])
-    assert judging.expand(flows, POINTS, HOSTS) == {Reached("worker1", "broker1", "tcp", 5671): "amqp"}
+    flows = verdict.read([flow(host("worker1"), host("broker1"))])
+    assert verdict.expand(flows, POINTS, HOSTS) == {Reached("worker1", "broker1", "tcp", 5671): "amqp"}
 
 
 def test_a_place_is_whoever_has_its_address_whatever_it_is_called():
@@ -79,7 +79,7 @@ def test_a_place_is_whoever_has_its_address_whatever_it_is_called():
         flow(place("worker1", "10.77.0.1"), host("broker1"), 22, purpose="ssh"),
         flow(place("office", "10.77.0.0/24"), host("worker1"), 80, purpose="http"),
     ]
-    assert judging.expand(judging.read(everywhere), POINTS, HOSTS) == {
+    assert verdict.expand(verdict.read(everywhere), POINTS, HOSTS) == {
         Reached("controller", "broker1", "tcp", 22): "ssh",
         Reached("broker1", "worker1", "tcp", 80): "http",
         Reached("controller", "worker1", "tcp", 80): "http",
@@ -92,23 +92,23 @@ def test_what_leaves_the_fleet_or_has_no_port_opens_nothing():
         flow(host("worker1"), place("mirror", "192.0.2.1", "mirror.example.org"), 443),
         flow(host("worker1"), host("broker1"), None, "icmp"),
     ]
-    assert judging.expand(judging.read(flows), POINTS, HOSTS) == {}
+    assert verdict.expand(verdict.read(flows), POINTS, HOSTS) == {}
 
 
 def test_two_reasons_for_one_way_are_both_told_and_a_repeated_line_once():
     flows = [flow(host("worker1"), host("broker1"))] * 2 + [flow(host("worker1"), host("broker1"), purpose="extra")]
-    assert list(judging.expand(judging.read(flows), POINTS, HOSTS).values()) == ["amqp; extra"]
+    assert list(verdict.expand(verdict.read(flows), POINTS, HOSTS).values()) == ["amqp; extra"]
 
 
 def test_the_difference_goes_both_ways_and_reaches_the_report():
     way, open_way, closed_way = (Reached("worker1", "broker1", "tcp", port) for port in (5671, 5672, 22))
-    verdict = Verdict({way: "amqp", closed_way: "ssh"}, {way, open_way})
+    result = Verdict({way: "amqp", closed_way: "ssh"}, {way, open_way})
     conditions = {"began": "now", "took_s": 1.0, "scanner": "nmap", "udp_ports": [], "ipv6": {"worker1": ""}, "stranger": "x"}
-    all_of_it = report.report_data(verdict, conditions, None)
+    all_of_it = report.report_data(result, conditions, None)
     assert [each["port"] for each in all_of_it["undeclared"]] == [5672]
     assert [each["port"] for each in all_of_it["missing"]] == [22]
     assert {"declared", "open", "undeclared", "missing", "conditions"} == set(all_of_it)
-    page = report.page(all_of_it, verdict, list(POINTS), list(HOSTS))
+    page = report.page(all_of_it, result, list(POINTS), list(HOSTS))
     assert "5672 ✗" in page and "(22)" in page and "Flows open but not declared: 1; declared but not open: 1." in page
     assert "not over IPv6 (no address: worker1)" in page
 

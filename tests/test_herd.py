@@ -34,7 +34,7 @@ FACTS = {"cap": 108, "granted": 197, "refusal": "240 may come, and 197 are <gran
 
 
 def told(bouncer: figures.Run = RUN, direct: figures.Run = TURNED_AWAY, asked: int = 4) -> dict:
-    return report.told(bouncer, direct, FACTS, began=1000.0, asked=asked)
+    return report.report_data(bouncer, direct, FACTS, began=1000.0, sent=asked)
 
 
 # What tasks and PostgreSQL wrote
@@ -176,7 +176,7 @@ def test_every_point_lies_within_the_plot(values, logarithmic):
 
 
 def test_a_gap_cuts_the_line():
-    assert plot.stretches([1.0, None, 2.0, 3.0]) == [[(0, 1.0)], [(2, 2.0), (3, 3.0)]]
+    assert plot.segments([1.0, None, 2.0, 3.0]) == [[(0, 1.0)], [(2, 2.0), (3, 3.0)]]
 
 
 # Settings against each other

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import hosts, image
+from lab import access, containers, hosts, image, sources
 from lab.ci.counts import count
 from lab.hosts import Container, Host
 
@@ -43,7 +43,7 @@ def test_the_archive_is_the_machines_own_turned_to_the_wanted_release():
         ("http://mirror.example/debian/", "bookworm-updates", "main", "Debian"),
         ("http://mirror.example/security/", "bookworm-security", "main", "Debian"),
     )
-    assert image.archives(text, "bookworm", "trixie") == [
+    assert sources.archives(text, "bookworm", "trixie") == [
         "deb http://mirror.example/debian/ trixie main",
         "deb http://mirror.example/debian/ trixie-updates main",
         "deb http://mirror.example/security/ trixie-security main",
@@ -58,12 +58,12 @@ def test_other_peoples_archives_and_backports_stay_out_of_the_image():
         ("http://mirror.example/debian/", "bookworm-backports", "main", "Debian"),
         ("http://mirror.example/debian/", "bookworm", "contrib", "Debian"),
     )
-    assert image.archives(text, "bookworm", "bookworm") == []
+    assert sources.archives(text, "bookworm", "bookworm") == []
 
 
 def test_before_the_first_apt_update_the_origin_is_unknown_and_the_archive_still_found():
     text = targets(("http://mirror.example/debian/", "trixie", "main", "$(ORIGIN)"))
-    assert image.archives(text, "trixie", "bookworm") == ["deb http://mirror.example/debian/ bookworm main"]
+    assert sources.archives(text, "trixie", "bookworm") == ["deb http://mirror.example/debian/ bookworm main"]
 
 
 def test_a_host_gets_the_settings_that_lead_to_the_archive_and_no_others():
@@ -78,7 +78,7 @@ def test_a_host_gets_the_settings_that_lead_to_the_archive_and_no_others():
             'Dir::Cache::pkgcache "";',
         ]
     )
-    assert image.apt_options(dump) == [
+    assert sources.apt_options(dump) == [
         'Acquire::http::Proxy "http://proxy.example:3128";',
         'Acquire::https::Proxy::mirror.example "DIRECT";',
         'Acquire::Check-Valid-Until "false";',
@@ -90,13 +90,13 @@ def pem(text):
 
 
 def test_only_the_machines_own_authorities_are_carried_over():
-    assert image.own_authorities(pem("a") + pem("mine") + pem("b"), pem("b") + pem("a")) == [pem("mine")]
+    assert sources.added_authorities(pem("a") + pem("mine") + pem("b"), pem("b") + pem("a")) == [pem("mine")]
 
 
 def test_the_package_index_is_carried_over_and_paths_on_this_machine_are_not():
     weak = "[global]\nindex-url = http://weak.example/simple\nfind-links = /opt/wheels\ntimeout = 60\n"
     strong = "[global]\nindex-url = http://strong.example/simple\nextra-index-url = file:///opt/a http://more.example/simple\n"
-    assert image.pip_settings([weak, strong], {"PIP_TIMEOUT": "180", "PIP_CERT": "/etc/ca.crt"}) == {
+    assert sources.pip_settings([weak, strong], {"PIP_TIMEOUT": "180", "PIP_CERT": "/etc/ca.crt"}) == {
         "index-url": "http://strong.example/simple",
         "extra-index-url": "http://more.example/simple",
         "timeout": "180",
@@ -183,24 +183,24 @@ def test_any_set_of_different_addresses_inside_the_network_can_stand(last):
 
 
 def test_only_this_process_counts_as_alive_not_a_number_without_one():
-    assert hosts.alive(1)
-    assert not hosts.alive(0)
+    assert containers.alive(1)
+    assert not containers.alive(0)
     child = subprocess.Popen(["true"])
     # Not waited for, so it stays as a zombie once it has ended.
     with Path(f"/proc/{child.pid}/stat").open(encoding="utf-8") as stat:
         while " Z " not in stat.read():
             stat.seek(0)
-    assert not hosts.alive(child.pid)
+    assert not containers.alive(child.pid)
     child.wait()
 
 
 def test_known_hosts_keeps_other_peoples_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts, "STATE", tmp_path)
-    monkeypatch.setattr(hosts, "KNOWN_HOSTS", tmp_path / "known_hosts")
-    hosts.write_known_hosts({"10.77.0.2": "ssh-ed25519 A", "10.77.0.21": "ssh-ed25519 B"})
-    hosts.write_known_hosts({"10.77.0.2": "ssh-ed25519 C"})
+    monkeypatch.setattr(access, "STATE", tmp_path)
+    monkeypatch.setattr(access, "KNOWN_HOSTS", tmp_path / "known_hosts")
+    access.write_known_hosts({"10.77.0.2": "ssh-ed25519 A", "10.77.0.21": "ssh-ed25519 B"})
+    access.write_known_hosts({"10.77.0.2": "ssh-ed25519 C"})
     assert (tmp_path / "known_hosts").read_text() == "10.77.0.21 ssh-ed25519 B\n10.77.0.2 ssh-ed25519 C\n"
-    hosts.write_known_hosts({"10.77.0.21": ""})
+    access.write_known_hosts({"10.77.0.21": ""})
     assert (tmp_path / "known_hosts").read_text() == "10.77.0.2 ssh-ed25519 C\n"
 
 

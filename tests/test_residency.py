@@ -247,6 +247,6 @@ def test_the_lab_s_places_are_the_machine_s_own():
 
 
 def test_a_machine_with_an_index_of_its_own_does_not_go_to_the_default_one():
-    assert lab_places.pip_urls({"index-url": "a"}, "b c") == ["a"]
-    assert lab_places.pip_urls({"proxy": "p"}, "b c") == ["p", "b", "c"]
+    assert lab_places.pip_urls({"index-url": "a"}, ["b", "c"]) == ["a"]
+    assert lab_places.pip_urls({"proxy": "p"}, ["b", "c"]) == ["p", "b", "c"]
     assert lab_places.resolvers("nameserver 127.0.0.1\nnameserver 10.0.0.1\nsearch x\n") == ["10.0.0.1"]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.ci import disturbing
-from lab.ci.disturbing import homes, unmarked
+from lab.ci import disturbances
+from lab.ci.disturbances import folders, unmarked
 from lab.machine import REPOSITORY
 
 
-@pytest.mark.parametrize("home", homes(), ids=lambda home: home.parent.name)
+@pytest.mark.parametrize("home", folders(), ids=lambda home: home.parent.name)
 def test_a_test_that_disturbs_a_host_is_marked(home: Path) -> None:
     found = {name: sorted(what) for name, what in unmarked(home).items()}
     assert found == {}, "mark them @pytest.mark.disruptive, or let them only read"
@@ -88,5 +88,5 @@ def test_what_is_marked_may(tmp_path, mark):
 
 
 def test_every_folder_that_verify_asks_is_looked_at():
-    assert len(homes()) >= 10 and all(list(home.glob("test_*.py")) for home in homes())
-    assert [playbook for playbook in disturbing.READING if not (REPOSITORY / playbook).is_file()] == []
+    assert len(folders()) >= 10 and all(list(home.glob("test_*.py")) for home in folders())
+    assert [playbook for playbook in disturbances.READING if not (REPOSITORY / playbook).is_file()] == []
