@@ -251,12 +251,12 @@ def test_a_process_that_keeps_its_connection_opens_another_only_after_trouble(le
 
 
 def test_what_is_told_is_a_line_that_the_herd_reads(ledger, monkeypatch, tmp_path):
-    ledger.watch.tell("done", 1.0, 2.0, 3.0)
+    ledger.watch.record("done", 1.0, 2.0, 3.0)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(ledger.watch, "FILE", str(tmp_path / "watch"))
     with ledger.watch.Timed() as timed:
         pass
-    ledger.watch.tell("done", timed.ms, 2.0, 3.0)
-    ledger.watch.tell("failed", "FATAL: too many clients\nalready")
+    ledger.watch.record("done", timed.ms, 2.0, 3.0)
+    ledger.watch.record("failed", "FATAL: too many clients\nalready")
     finished, failed = evidence.parse((tmp_path / "watch").read_text().splitlines())
     assert len(finished) == len(failed) == 1 and failed[0].why == evidence.NO_PLACE
