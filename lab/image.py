@@ -11,11 +11,10 @@ import json
 import shlex
 import shutil
 import subprocess
-from collections import deque
 from pathlib import Path
 
 from lab import cloud
-from lab.machine import REPOSITORY, STATE, Refusal, fail, give_back, install_packages, os_release, podman
+from lab.machine import REPOSITORY, STATE, Refusal, install_packages, os_release, podman, refusals_shown
 from lab.progress import Progress
 from lab.sources import apt_targets, archives, read_apt_options, read_authorities, read_pip_settings
 
@@ -91,11 +90,32 @@ def overlay_files() -> dict[str, str]:
     return files
 
 
-def definition(release: str, kernel: tuple[str, ...] = (), flavour: str = "") -> tuple[list[str], dict[str, str]]:
-    """The mmdebstrap command that makes the image, and the files that go into it first.
+# The same for every image, in this order.
+OPTIONS_BEFORE = (
+    # After a power cut a lab host is rebuilt, not repaired, so dpkg need not wait for the disk at each file.
+    "--dpkgopt=force-unsafe-io",
+    # Nobody reads descriptions and documentation in the lab.
+    '--aptopt=Acquire::Languages "none"',
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--setup-hook=sync-in OVERLAY /",
+    '--customize-hook=chroot "$1" update-ca-certificates',
+    '--customize-hook=chroot "$1" systemctl enable ssh.service ssh-hostkey.service',
+)
+OPTIONS_AFTER = (
+    # Each host gets these at its first boot.
+    '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
+    # No package lists, in a directory with an old date, since Ansible's apt takes a new date for fresh lists. mmdebstrap's
+    # cleanup would touch the directory after the hooks.
+    "--skip=cleanup/apt",
+    '--customize-hook=chroot "$1" apt-get clean',
+    '--customize-hook=find "$1"/var/lib/apt/lists -mindepth 1 -delete && touch -d @0 "$1"/var/lib/apt/lists',
+    '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
+)
 
-    kernel: the packages of a virtual machine's kernel; empty for a container. flavour: empty or `cloud` (lab/cloud.py).
-    """
+
+def package_sources(release: str) -> list[str]:
+    """This machine's lines for apt, turned to the release."""
     here = os_release()
     if here.get("ID") != "debian" or here.get("VERSION_ID") not in CODENAMES:
         raise Refusal(
@@ -109,29 +129,25 @@ def definition(release: str, kernel: tuple[str, ...] = (), flavour: str = "") ->
             f"this machine's apt has no archive of Debian {here['VERSION_CODENAME']} with the component main: "
             "put one into /etc/apt/sources.list.d and run apt-get update."
         )
-    more = cloud.PACKAGES if flavour else ()
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join((*PACKAGES, *kernel, *more))}"]
-    command += [f"--aptopt={option}" for option in read_apt_options()]
-    command += [
-        # After a power cut a lab host is rebuilt, not repaired, so dpkg need not wait for the disk at each file.
-        "--dpkgopt=force-unsafe-io",
-        # Nobody reads descriptions and documentation in the lab.
-        '--aptopt=Acquire::Languages "none"',
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--setup-hook=sync-in OVERLAY /",
-        '--customize-hook=chroot "$1" update-ca-certificates',
-        '--customize-hook=chroot "$1" systemctl enable ssh.service ssh-hostkey.service',
+    return sources
+
+
+def definition(release: str, kernel: tuple[str, ...] = (), flavour: str = "") -> tuple[list[str], dict[str, str]]:
+    """The mmdebstrap command that makes the image, and the files that go into it first.
+
+    kernel: the packages of a virtual machine's kernel; empty for a container. flavour: empty or `cloud` (lab/cloud.py).
+    """
+    sources = package_sources(release)
+    packages = (*PACKAGES, *kernel, *(cloud.PACKAGES if flavour else ()))
+    command = [
+        "mmdebstrap",
+        "--variant=minbase",
+        f"--include={','.join(packages)}",
+        *(f"--aptopt={option}" for option in read_apt_options()),
+        *OPTIONS_BEFORE,
         f'--customize-hook=cd "$1"/etc/systemd && mkdir -p system-generators && for name in '
         f'{"" if kernel else " ".join(GENERATORS)}; do ln -s /dev/null "system-generators/$name"; done',
-        # Each host gets these at its first boot.
-        '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
-        # No package lists, in a directory with an old date, since Ansible's apt takes a new date for fresh lists. mmdebstrap's
-        # cleanup would touch the directory after the hooks.
-        "--skip=cleanup/apt",
-        '--customize-hook=chroot "$1" apt-get clean',
-        '--customize-hook=find "$1"/var/lib/apt/lists -mindepth 1 -delete && touch -d @0 "$1"/var/lib/apt/lists',
-        '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
+        *OPTIONS_AFTER,
         *(cloud.HOOKS if flavour else ()),
         CODENAMES[release],
         "-",
@@ -169,12 +185,26 @@ def build(tag: str, force: bool = False) -> None:
     overlay = write_overlay(STATE / f"overlay-{tag}", files)
     command = [part.replace("OVERLAY", shlex.quote(str(overlay))) for part in command]
     log = STATE / f"image-{tag}.log"
-    changes = ['CMD ["/sbin/init"]', f"LABEL {LABEL}={wanted}"]
     # Renamed when it is complete: a failed build leaves the previous image in place.
     unfinished = f"{image}-unfinished"
-    podman_import = ["podman", "import", "--quiet", *(f"--change={change}" for change in changes), "-", unfinished]
-    with Progress(f"lab: building {image}") as progress, log.open("w", encoding="utf-8") as out:
-        # A pipe: 300 MB need not be written to the disk and read again.
+    with Progress(f"lab: building {image}") as progress:
+        complete = import_root(command, unfinished, wanted, log, progress)
+    if complete:
+        podman("tag", unfinished, image)
+    podman("untag", unfinished, unfinished, check=False)
+    remove_images(superseded=True)
+    if not complete:
+        tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-20:])
+        raise Refusal(f"{image} could not be built. The end of {log.relative_to(REPOSITORY)}:\n{tail}")
+    shutil.rmtree(overlay)
+    print(f"lab: built {image} in {progress.seconds:.0f} s", flush=True)
+
+
+def import_root(command: list[str], image: str, label: str, log: Path, progress: Progress) -> bool:
+    """Pipe mmdebstrap's root into podman: 300 MB need not be written to the disk and read again."""
+    changes = ['CMD ["/sbin/init"]', f"LABEL {LABEL}={label}"]
+    podman_import = ["podman", "import", "--quiet", *(f"--change={change}" for change in changes), "-", image]
+    with log.open("w", encoding="utf-8") as out:
         mmdebstrap = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
         importer = subprocess.Popen(podman_import, stdin=mmdebstrap.stdout, stdout=out, stderr=subprocess.STDOUT)
         assert mmdebstrap.stdout and mmdebstrap.stderr
@@ -185,16 +215,7 @@ def build(tag: str, force: bool = False) -> None:
             if line.startswith("I: "):
                 progress.step = line[3:].strip()
         # A list: wait for both.
-        failed = any([mmdebstrap.wait(), importer.wait()])
-    if not failed:
-        podman("tag", unfinished, image)
-    podman("untag", unfinished, unfinished, check=False)
-    remove_images(superseded=True)
-    if failed:
-        tail = "\n".join(deque(log.read_text(encoding="utf-8").splitlines(), maxlen=20))
-        raise Refusal(f"{image} could not be built. The end of {log.relative_to(REPOSITORY)}:\n{tail}")
-    shutil.rmtree(overlay)
-    print(f"lab: built {image} in {progress.seconds:.0f} s", flush=True)
+        return not any([mmdebstrap.wait(), importer.wait()])
 
 
 def remove_images(*, superseded: bool) -> None:
@@ -215,14 +236,10 @@ def main() -> None:
             remove_images(superseded=False)
         return
     STATE.mkdir(parents=True, exist_ok=True)
-    try:
+    with refusals_shown(STATE):
         install_packages()
         for release in arguments.releases or ["13"]:
             build(release, arguments.force)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(STATE)
 
 
 if __name__ == "__main__":

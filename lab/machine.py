@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -88,6 +90,17 @@ def give_back(path: Path) -> None:
         return
     for entry in (path, *path.rglob("*")):
         os.chown(entry, int(owner), int(os.environ.get("SUDO_GID", owner)), follow_symlinks=False)
+
+
+@contextmanager
+def refusals_shown(output: Path = BUILD) -> Iterator[None]:
+    """End the program with the sentence of a Refusal; in any case give back `output`."""
+    try:
+        yield
+    except Refusal as refusal:
+        fail(str(refusal))
+    finally:
+        give_back(output)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from lab.machine import BIN, BUILD, REPOSITORY, Refusal, fail, git
+from lab.machine import BIN, BUILD, REPOSITORY, fail, git
 
 MANIFEST, FILES = "MANIFEST.json", "FILES.json"
 
@@ -99,12 +99,9 @@ def text(data: dict[str, Any]) -> bytes:
 def main() -> None:
     version = str(yaml.safe_load((REPOSITORY / "galaxy.yml").read_text(encoding="utf-8"))["version"])
     changelog = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
-    try:
-        if problem := uncommitted() or undated(version, changelog):
-            raise Refusal(f"No release was built. {problem}")
-        artifact = build("HEAD", BUILD)
-    except Refusal as refusal:
-        fail(str(refusal))
+    if problem := uncommitted() or undated(version, changelog):
+        fail(f"No release was built. {problem}")
+    artifact = build("HEAD", BUILD)
     print(f"{hashlib.sha256(artifact.read_bytes()).hexdigest()}  {artifact.relative_to(REPOSITORY)}")
 
 

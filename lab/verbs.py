@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab.machine import Refusal, fail, give_back
+from lab.machine import fail, refusals_shown
 
 Entry = TypeVar("Entry")
 
@@ -24,13 +24,9 @@ def serve(
     if os.geteuid() != 0:
         fail(f"{why_root}: run it through make, which uses sudo.")
     state.mkdir(parents=True, exist_ok=True)
-    try:
+    with refusals_shown(state):
         entries = [read(entry) for entry in json.load(sys.stdin)]
         # Builds and installations print progress; only the answer belongs on standard output.
         with redirect_stdout(sys.stderr):
             answer = verbs[sys.argv[1]](entries)
         json.dump(answer, sys.stdout)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(state)

@@ -19,7 +19,7 @@ from typing import Any
 from lab.audit import client, lynis, secrets, ssh, tls, tools
 from lab.audit.relay import relay
 from lab.audit.report import AUDITORS, objections, table
-from lab.machine import BUILD, Refusal, fail
+from lab.machine import BUILD, refusals_shown
 from lab.playbooks import play
 from lab.vault import secrets_of
 
@@ -152,10 +152,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(AUDITORS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(AUDITORS)}")
-    try:
+    with refusals_shown():
         report = audit(arguments.inventory, arguments.parts or list(AUDITORS))
-    except (Refusal, RuntimeError) as problem:
-        fail(str(problem))
     report["objections"] = objections(report)
     (BUILD / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(f"{table(report)}\n")

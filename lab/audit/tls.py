@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.audit.tools import tool
+from lab.machine import Refusal
 
 # PostgreSQL's message SSLRequest, which asks for TLS; the answer S means yes (documentation of its protocol).
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
@@ -96,10 +97,10 @@ async def ask(port: int, how: str, name: str, out: Path, questions: list[str]) -
     )
     output, _ = await process.communicate()
     if not out.exists():
-        raise RuntimeError(f"sslyze gave no answer about {name}: {output.decode()[-500:]}")
+        raise Refusal(f"sslyze gave no answer about {name}: {output.decode()[-500:]}")
     (result,) = json.loads(out.read_text(encoding="utf-8"))["server_scan_results"]
     if result["scan_result"] is None:
-        raise RuntimeError(f"sslyze could not connect to {name}: {result['connectivity_error_trace']}")
+        raise Refusal(f"sslyze could not connect to {name}: {result['connectivity_error_trace']}")
     return result["scan_result"]
 
 

@@ -13,7 +13,7 @@ from lab.demo import fleet, jobs, traffic, videos
 from lab.demo.backends import Backends
 from lab.demo.figures import figures, table
 from lab.demo.second_delivery import deliver_again
-from lab.machine import BUILD, STATE, Refusal, fail
+from lab.machine import BUILD, STATE, refusals_shown
 from lab.playbooks import converge
 
 ROUNDS = 4
@@ -27,10 +27,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each video is sent (default: %(default)s)")
     parser.add_argument("--figures", type=Path, default=BUILD / "demo.json", help="the file for the figures")
     arguments = parser.parse_args()
-    try:
+    with refusals_shown():
         problems = demo(arguments.inventory, arguments.no_converge, arguments.rounds, arguments.figures)
-    except Refusal as refusal:
-        fail(str(refusal))
     for problem in problems:
         print(f"  ✗ {problem}", file=sys.stderr)
     sys.exit(1 if problems else 0)

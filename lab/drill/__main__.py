@@ -14,7 +14,7 @@ from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
 from lab.drill.scene import Scene
-from lab.machine import BUILD, Refusal, fail, give_back
+from lab.machine import Refusal, refusals_shown
 from lab.playbooks import converge
 
 # Jobs per second. Three workers with four processes do four times that; the rest is for catching up after a fault.
@@ -38,12 +38,8 @@ def main() -> None:
     wanted = arguments.fault or (SHORT if arguments.short else names)
     if arguments.row_seconds is None:
         arguments.row_seconds = ROW_S if wanted is names else 0.0
-    try:
+    with refusals_shown():
         data = drill(arguments, [fault for fault in FAULTS if fault.name in wanted])
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(BUILD)
     sys.exit(0 if data["kept"] else 1)
 
 

@@ -15,7 +15,7 @@ from lab.exposure import capture, report, scan, verdict
 from lab.exposure.points import Link, Point, controller, host_points, link, network_of, stranger
 from lab.exposure.scan import Reached
 from lab.exposure.verdict import Flow, Verdict
-from lab.machine import BUILD, Refusal, fail, give_back, install_packages
+from lab.machine import BUILD, Refusal, fail, install_packages, refusals_shown
 from lab.playbooks import answer
 from lab.reports import write_report
 
@@ -95,12 +95,8 @@ def main() -> None:
     if os.geteuid():
         fail("scanning from inside the lab's hosts needs root: run it through make, which uses sudo.")
     BUILD.mkdir(exist_ok=True)
-    try:
+    with refusals_shown():
         result, recorded, unrecorded = scan_and_record(arguments)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(BUILD)
     for heading, ports in (("open but not declared", result.undeclared), ("declared but not open", result.missing)):
         for port in ports:
             print(f"  {heading}: {port.source} → {port.destination} {port.port}/{port.protocol}")

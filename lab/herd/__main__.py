@@ -15,7 +15,7 @@ from lab.herd import plan, report, sweep
 from lab.herd.arms import BOUNCER, DIRECT
 from lab.herd.measure import WORK_S, measure
 from lab.herd.page import page
-from lab.machine import BUILD, Refusal, fail, give_back
+from lab.machine import BUILD, refusals_shown
 from lab.reports import write_report
 
 JOBS = 20_000
@@ -33,12 +33,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of a sweep (default: %(default)s)")
     arguments = parser.parse_args()
     arguments.jobs = arguments.jobs or (sweep.JOBS if arguments.sweep else JOBS)
-    try:
+    with refusals_shown():
         kept = sweep.sweep(arguments, BUILD) if arguments.sweep else herd(arguments)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(BUILD)
     sys.exit(0 if kept else 1)
 
 

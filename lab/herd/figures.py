@@ -108,37 +108,25 @@ def peaks(samples: Iterable[tuple[float, float]], began: float, length: int) -> 
 
 def verdict(bouncer: dict, direct: dict, cap: int, sent: int) -> list[dict]:
     """The checks: a sentence for each, and whether it holds."""
+    processes = min(bouncer["processes"], direct["processes"])
+    accepted = min(bouncer["accepted"], direct["accepted"])
     worse = degraded(bouncer, direct)
-    lines = [
-        (
-            f"{min(bouncer['processes'], direct['processes'])} worker processes came back at once; at least {PROCESSES} must",
-            min(bouncer["processes"], direct["processes"]) >= PROCESSES,
+    lines = {
+        f"{processes} worker processes came back at once; at least {PROCESSES} must": processes >= PROCESSES,
+        f"{accepted:,} accepted jobs waited for each herd, of {sent:,} that were sent": accepted >= sent,
+        f"with PgBouncer: PostgreSQL had at most {bouncer['peak_backends']} backends; the planned maximum is {cap}": (
+            bouncer["peak_backends"] <= cap
         ),
-        (
-            f"{min(bouncer['accepted'], direct['accepted']):,} accepted jobs waited for each herd, of {sent:,} that were sent",
-            min(bouncer["accepted"], direct["accepted"]) >= sent,
-        ),
-        (
-            f"with PgBouncer: PostgreSQL had at most {bouncer['peak_backends']} backends; the planned maximum is {cap}",
-            bouncer["peak_backends"] <= cap,
-        ),
-        (f"with PgBouncer: {bouncer['failed_connections']} connections failed", bouncer["failed_connections"] == 0),
-        (
-            f"{bouncer['jobs_per_s']:.0f} jobs per second with PgBouncer, {direct['jobs_per_s']:.0f} without; "
-            "PgBouncer must not be slower",
-            bouncer["jobs_per_s"] >= direct["jobs_per_s"],
-        ),
-        (f"straight to PostgreSQL: {worse or 'nothing failed or got worse'}", bool(worse)),
-    ]
+        f"with PgBouncer: {bouncer['failed_connections']} connections failed": bouncer["failed_connections"] == 0,
+        f"{bouncer['jobs_per_s']:.0f} jobs per second with PgBouncer, {direct['jobs_per_s']:.0f} without; "
+        "PgBouncer must not be slower": bouncer["jobs_per_s"] >= direct["jobs_per_s"],
+        f"straight to PostgreSQL: {worse or 'nothing failed or got worse'}": bool(worse),
+    }
     for arm in (bouncer, direct):
-        lines.append(
-            (
-                f"{arm['name']}: of {arm['accepted']:,} accepted jobs {arm['done']:,} are done, {arm['lost']} are not, "
-                f"and {arm['double_effects']} effects happened twice",
-                arm["done"] == arm["accepted"] and not arm["lost"] and not arm["double_effects"],
-            )
-        )
-    return [{"says": says, "holds": holds} for says, holds in lines]
+        fate = f"{arm['name']}: of {arm['accepted']:,} accepted jobs {arm['done']:,} are done, {arm['lost']} are not, "
+        fate += f"and {arm['double_effects']} effects happened twice"
+        lines[fate] = arm["done"] == arm["accepted"] and not arm["lost"] and not arm["double_effects"]
+    return [{"says": sentence, "holds": holds} for sentence, holds in lines.items()]
 
 
 def degraded(bouncer: dict, direct: dict) -> str:

@@ -48,7 +48,7 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
     """The arm must be applied. Returns the run, and how long its preparation and the whole took."""
     producers = fleet.group("producers")
     began_s = time.monotonic()
-    warm(fleet, book, numbers)
+    warm(fleet, numbers)
     workers.stop(fleet)
     book.begin()
     workers.close_pools(fleet)
@@ -85,7 +85,7 @@ def measure(arm: Arm, fleet: Fleet, book: Book, count: int, numbers: Iterator[in
     return run, {"backlog_s": round(building_s, 1), "took_s": round(time.monotonic() - began_s, 1)}
 
 
-def warm(fleet: Fleet, book: Book, numbers: Iterator[int]) -> None:
+def warm(fleet: Fleet, numbers: Iterator[int]) -> None:
     """Empties every queue, also of the jobs of an aborted run."""
     workers.start(fleet)
     build(fleet.group("producers"), WARM, Ledger(), numbers)
