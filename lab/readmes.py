@@ -1,20 +1,15 @@
-"""Write the README of each role from its argument specs, ranges and defaults, and from the example inventory.
-
-aar-doc reads the specs and fills lab/readme.md.j2. It does not know ranges, units and inventories, so it gets a copy of the
-role's meta/ with these added to the specs.
-"""
+"""Write the README of each role from its argument specs, ranges and defaults, and from the example inventory."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 
-from lab.machine import BIN, REPOSITORY
+from lab.machine import REPOSITORY
 
 ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
 EXAMPLE = REPOSITORY / "inventories/example"
@@ -151,15 +146,9 @@ def spec_of(role: str) -> dict[str, Any]:
 
 
 def readme(role: str) -> str:
-    """The README of a role, as aar-doc writes it."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / role
-        (copy / "meta").mkdir(parents=True)
-        (copy / "meta/argument_specs.yml").write_text(yaml.safe_dump(spec_of(role), allow_unicode=True, sort_keys=False))
-        (copy / "meta/main.yml").write_bytes((REPOSITORY / "roles" / role / "meta/main.yml").read_bytes())
-        command = [str(BIN / "aar-doc"), "--output-template", str(TEMPLATE), "--output-mode", "replace", str(copy), "markdown"]
-        subprocess.run(command, check=True, cwd=folder)
-        return (copy / "README.md").read_text(encoding="utf-8").rstrip() + "\n"
+    specs, meta = spec_of(role), load(REPOSITORY / "roles" / role / "meta/main.yml")
+    template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(role=role, argument_specs=specs["argument_specs"], metadata=meta).rstrip() + "\n"
 
 
 def main() -> None:
