@@ -32,7 +32,7 @@ image: setup  ## Build the image of a blank host anew (DEBIAN="12 13")
 
 lab: setup  ## Start the hosts of inventories/lab that do not stand yet
 	@$(SUDO) $(BIN)/python -m lab.image $(DEBIAN)
-	@$(SUDO) $(BIN)/python -m lab.keys
+	@$(SUDO) $(BIN)/python -m lab.access
 	@$(SUDO) $(PLAY) lab/create.yml
 
 secrets: setup  ## Generate the secrets that INVENTORY lacks

@@ -1,4 +1,4 @@
-"""The habits of a provider's cloud image, added to the blank host: what `lab_flavour: cloud` means in an inventory.
+"""What makes a blank host like a provider's cloud image: `lab_flavour: cloud` in an inventory.
 
 An account `debian` with sudo instead of root, SSH on another port, cloud-init's drop-in for sshd, package sources behind lists of
 mirrors, umask 077 by PAM, chrony, an active ufw, a monitoring agent, and a package manager that is busy for the first minute.
@@ -10,9 +10,9 @@ from lab.machine import REPOSITORY
 
 ACCOUNT = "debian"
 SSH_PORT = 2222
-# The provider's, which the inventory has to declare.
+# The provider's; the inventory must declare it.
 TIME_SERVER = "10.77.0.1"
-# Seconds for which dpkg's lock is held after the first boot: longer than Ansible takes to reach its first package.
+# Seconds that dpkg's lock is held after the first boot: longer than Ansible takes to reach its first package.
 LOCK_SECONDS = 60
 
 PACKAGES = ("chrony", "iptables", "libcap2-bin", "libpam-runtime", "openssl", "ufw")
@@ -30,7 +30,7 @@ ExecStart=/usr/bin/python3 /usr/local/lib/first-boot-upgrade.py {LOCK_SECONDS}
 WantedBy=multi-user.target
 """
 
-# The rule that matters: an agent of the provider, which has to be declared in the inventory when the kit's firewall takes over.
+# The second rule is for an agent of the provider; the inventory must declare it before the kit's firewall takes over.
 AGENT_PORT = 9100
 UFW_RULES = (f"allow {SSH_PORT}/tcp", f"allow from 10.79.0.1 to any port {AGENT_PORT} proto tcp")
 AGENT_UNIT = f"""\
@@ -50,13 +50,13 @@ WantedBy=multi-user.target
 """
 
 FILES = {
-    # What cloud-init writes where a provider sets a password.
+    # cloud-init writes this if the provider sets a password.
     "etc/ssh/sshd_config.d/50-cloud-init.conf": "PasswordAuthentication yes\n",
     "etc/ssh/sshd_config.d/20-provider.conf": f"Port {SSH_PORT}\n",
     "etc/sudoers.d/90-cloud-init-users": f"{ACCOUNT} ALL=(ALL) NOPASSWD:ALL\n",
     "etc/systemd/system/first-boot-upgrade.service": FIRST_BOOT_UNIT,
     "etc/systemd/system/provider-agent.service": AGENT_UNIT,
-    # A container's clock is the machine's: chronyd may run there, and leaves the clock alone.
+    # A container's clock is the machine's: chronyd runs but does not set it.
     "etc/systemd/system/chrony.service.d/lab.conf": "[Unit]\nConditionCapability=\n[Service]\nEnvironmentFile=/etc/chrony-lab\n",
     "etc/chrony-lab": 'DAEMON_OPTS="-F 0 -x"\n',
     "usr/local/lib/first-boot-upgrade.py": (REPOSITORY / "lab/guest/first-boot-upgrade.py").read_text(encoding="utf-8"),
@@ -64,7 +64,7 @@ FILES = {
 
 
 def source_files(sources: list[str]) -> dict[str, str]:
-    """Lines for apt → the same archives as Debian's cloud images name them: deb822 and a list of mirrors for each address.
+    """Lines for apt → the same archives in the form of Debian's cloud images: deb822 and a list of mirrors per address.
 
     >>> files = source_files(["deb copy:///debian/ trixie main", "deb copy:///debian/ trixie-updates main"])
     >>> files["etc/apt/mirrors/1.list"]
@@ -90,7 +90,7 @@ def source_files(sources: list[str]) -> dict[str, str]:
     return lists | {"etc/apt/sources.list.d/debian.sources": "\n".join(stanzas)}
 
 
-# Where the image keeps its package sources until it is whole: mmdebstrap's own apt could not read lists of mirrors inside it.
+# The package sources stay here until the image is complete: mmdebstrap's apt cannot read lists of mirrors inside it.
 STAGED = "usr/share/cloud-sources"
 
 HOOKS = tuple(
@@ -110,5 +110,5 @@ HOOKS = tuple(
 
 
 def files(sources: list[str]) -> dict[str, str]:
-    """The files of the flavour by their place in the image."""
+    """The files of the flavour, by path in the image."""
     return FILES | {f"{STAGED}/{name}": text for name, text in source_files(sources).items()}

@@ -1,34 +1,28 @@
 """Build the image of a blank Debian host from Debian's archive, as this machine is configured to reach it.
 
-No name of a mirror, proxy or index is written here or in any other file of the kit: they are read from the machine's own
-apt and pip settings and carried into the image, and so are the certificate authorities that this machine trusts.
+The machine's apt and pip settings (lab/sources.py) go into the image, and so do the certificate authorities that it trusts.
 """
 
 from __future__ import annotations
 
 import argparse
-import configparser
 import hashlib
 import json
-import os
-import re
 import shlex
 import shutil
 import subprocess
-import sys
-import threading
-import time
-from collections import deque
 from pathlib import Path
 
 from lab import cloud
-from lab.machine import REPOSITORY, STATE, Refusal, fail, give_back, install_packages, os_release, podman
+from lab.machine import REPOSITORY, STATE, Refusal, install_packages, os_release, podman, refusals_shown
+from lab.progress import Progress
+from lab.sources import apt_targets, archives, read_apt_options, read_authorities, read_pip_settings
 
 CODENAMES = {"12": "bookworm", "13": "trixie"}
 NAME = "localhost/grunnfjell-debian"
 LABEL = "grunnfjell.definition"
 
-# A blank server: what Debian's installer leaves behind with "SSH server" alone ticked, less what a container has no use for.
+# A blank server: what Debian's installer installs with only "SSH server" ticked, without what a container cannot use.
 PACKAGES = (
     "ca-certificates",
     "dbus",
@@ -44,8 +38,8 @@ PACKAGES = (
     "systemd-sysv",
 )
 
-# What finds disks, consoles and hypervisors at boot, of which a container has none. systemd runs each of them again at every
-# daemon-reload, and so at every package with a service: a tenth of what a converge from blank cost this machine.
+# These find disks, consoles and hypervisors at boot; a container has none. systemd runs them at every daemon-reload, so for every
+# package with a service: that took a tenth of a converge of blank hosts.
 GENERATORS = (
     "systemd-debug-generator",
     "systemd-fstab-generator",
@@ -59,7 +53,7 @@ GENERATORS = (
     "systemd-tpm2-generator",
 )
 
-# Two hosts with one key would be one host to SSH: each makes its own at its first boot. One kind is enough, and quick.
+# Each host makes its SSH key at its first boot, or all hosts of an image would share it. One kind of key is enough, and quick.
 HOSTKEY_UNIT = """\
 [Unit]
 Description=Make this host's SSH key at its first boot
@@ -74,82 +68,12 @@ ExecStart=/usr/bin/ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_k
 WantedBy=multi-user.target
 """
 
-PEM = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\n?", re.DOTALL)
-
-
-def output(*command: str) -> str:
-    return subprocess.run(command, text=True, capture_output=True, check=True).stdout
-
-
-def archives(targets: str, here: str, wanted: str) -> list[str]:
-    """The machine's own lines for Debian's archive, turned to another release.
-
-    `targets` is what `apt-get indextargets` says: it has read both kinds of source files already.
-
-    >>> archives("http://mirror/debian/|bookworm-updates|main|Debian", "bookworm", "trixie")
-    ['deb http://mirror/debian/ trixie-updates main']
-    """
-    components: dict[tuple[str, str], list[str]] = {}
-    for line in targets.splitlines():
-        uri, suite, component, origin = line.split("|")
-        pocket = suite.removeprefix(here)
-        if origin in ("Debian", "$(ORIGIN)") and suite != pocket and pocket in ("", "-updates", "-security"):
-            names = components.setdefault((uri, wanted + pocket), [])
-            if component == "main" and component not in names:
-                names.append(component)
-    return [f"deb {uri} {suite} {' '.join(names)}" for (uri, suite), names in components.items() if names]
-
-
-def apt_options(dump: str) -> list[str]:
-    """What a host needs of the machine's apt settings to reach the same archive: proxies, TLS, checks that are off."""
-    wanted = re.compile(r"^(Acquire::(https?|ftp)::\S*|Acquire::Check-(Valid-Until|Date)) \"[^\"]+\";$")
-    return [line for line in dump.splitlines() if wanted.match(line)]
-
-
-def own_authorities(bundle: str, debian: str) -> list[str]:
-    """The certificates that this machine trusts and Debian's own package does not bring."""
-    known = {certificate.strip() for certificate in PEM.findall(debian)}
-    return sorted({certificate.strip() + "\n" for certificate in PEM.findall(bundle) if certificate.strip() not in known})
-
-
-def pip_settings(files: list[str], environment: dict[str, str]) -> dict[str, str]:
-    """How this machine reaches its package index, from pip's own files (weakest first) and variables.
-
-    Paths on this machine's disk mean nothing inside a host and stay here.
-    """
-    settings: dict[str, str] = {}
-    for key in ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout"):
-        values = []
-        for text in files:
-            parser = configparser.RawConfigParser()
-            parser.read_string(text)
-            values += [parser.get(section, key, fallback="") for section in ("global", "install")]
-        values.append(environment.get("PIP_" + key.upper().replace("-", "_"), ""))
-        kept = [" ".join(w for w in value.split() if not w.startswith(("file:", "/"))) for value in values]
-        if any(kept):
-            settings[key] = [value for value in kept if value][-1]
-    return settings
-
-
-def read_pip_settings() -> dict[str, str]:
-    home = Path(f"~{os.environ.get('SUDO_USER', '')}").expanduser()
-    paths = [Path("/etc/xdg/pip/pip.conf"), Path("/etc/pip.conf"), home / ".pip/pip.conf", home / ".config/pip/pip.conf"]
-    if named := os.environ.get("PIP_CONFIG_FILE"):
-        paths.append(Path(named))
-    return pip_settings([p.read_text(encoding="utf-8") for p in paths if p.is_file()], dict(os.environ))
-
-
-def read_authorities() -> list[str]:
-    bundle = Path(os.environ.get("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt"))
-    debian = "".join(path.read_text() for path in sorted(Path("/usr/share/ca-certificates").rglob("*.crt")))
-    return own_authorities(bundle.read_text(encoding="utf-8"), debian) if bundle.exists() else []
-
 
 def overlay_files() -> dict[str, str]:
-    """The files that a blank host has from us, by their place in it."""
+    """The lab's files in a blank host, by path."""
     files = {
         "etc/systemd/system/ssh-hostkey.service": HOSTKEY_UNIT,
-        # Empty: no role may rest on a locale that a host happens to have, and PAM complains where the file is missing.
+        # Empty: no role may depend on the locale that a host happens to have. PAM complains if the file is missing.
         "etc/default/locale": "",
     }
     authorities = read_authorities()
@@ -158,7 +82,7 @@ def overlay_files() -> dict[str, str]:
         files[f"usr/local/share/ca-certificates/lab-{name}.crt"] = certificate
     pip = read_pip_settings()
     if authorities:
-        # pip brings authorities of its own; it must be told to use the system's.
+        # pip uses its bundled authorities unless configured.
         pip["cert"] = "/etc/ssl/certs/ca-certificates.crt"
     if pip:
         files["etc/pip.conf"] = "[global]\n" + "".join(f"{key} = {value}\n" for key, value in pip.items())
@@ -167,49 +91,64 @@ def overlay_files() -> dict[str, str]:
     return files
 
 
-def definition(release: str, own_kernel: tuple[str, ...] = (), flavour: str = "") -> tuple[list[str], dict[str, str]]:
-    """The mmdebstrap command that makes the image, and the files that go into it first.
+# The same for every image, in this order.
+OPTIONS_BEFORE = (
+    # After a power cut a lab host is rebuilt, not repaired, so dpkg need not wait for the disk at each file.
+    "--dpkgopt=force-unsafe-io",
+    # Nobody reads descriptions and documentation in the lab.
+    '--aptopt=Acquire::Languages "none"',
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--setup-hook=sync-in OVERLAY /",
+    '--customize-hook=chroot "$1" update-ca-certificates',
+    '--customize-hook=chroot "$1" systemctl enable ssh.service ssh-hostkey.service',
+)
+OPTIONS_AFTER = (
+    # Each host gets these at its first boot.
+    '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
+    # No package lists, in a directory with an old date, since Ansible's apt takes a new date for fresh lists. mmdebstrap's
+    # cleanup would touch the directory after the hooks.
+    "--skip=cleanup/apt",
+    '--customize-hook=chroot "$1" apt-get clean',
+    '--customize-hook=find "$1"/var/lib/apt/lists -mindepth 1 -delete && touch -d @0 "$1"/var/lib/apt/lists',
+    '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
+)
 
-    `own_kernel` are the packages of a machine with a kernel of its own; without them the image is a container's.
-    `flavour` is empty or `cloud` (lab/cloud.py).
-    """
+
+def package_sources(release: str) -> list[str]:
+    """This machine's lines for apt, turned to the release."""
     here = os_release()
     if here.get("ID") != "debian" or here.get("VERSION_ID") not in CODENAMES:
         raise Refusal(
             f"the lab runs on Debian {' or '.join(CODENAMES)}, and this is {here.get('PRETTY_NAME', 'something else')}. "
-            "The kit itself needs no lab: copy inventories/example and name hosts of your own."
+            "The kit does not need the lab: copy inventories/example and name your hosts."
         )
-    fields = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)"
-    targets = output("apt-get", "indextargets", "--no-release-info", "--format", fields, "Created-By: Packages")
+    targets = apt_targets("REPO_URI", "RELEASE", "COMPONENT", "ORIGIN")
     sources = archives(targets, here["VERSION_CODENAME"], CODENAMES[release])
     if not sources:
         raise Refusal(
-            f"this machine's apt names no archive of Debian {here['VERSION_CODENAME']} with the component main: "
+            f"this machine's apt has no archive of Debian {here['VERSION_CODENAME']} with the component main: "
             "put one into /etc/apt/sources.list.d and run apt-get update."
         )
-    more = cloud.PACKAGES if flavour else ()
-    command = ["mmdebstrap", "--variant=minbase", f"--include={','.join((*PACKAGES, *own_kernel, *more))}"]
-    command += [f"--aptopt={option}" for option in apt_options(output("apt-config", "dump"))]
-    command += [
-        # A lab host is made anew rather than repaired after a power cut, so dpkg need not wait for the disk at each file.
-        "--dpkgopt=force-unsafe-io",
-        # Nobody reads descriptions and documents there, and five hosts unpack them on two cores.
-        '--aptopt=Acquire::Languages "none"',
-        "--dpkgopt=path-exclude=/usr/share/doc/*",
-        "--dpkgopt=path-exclude=/usr/share/locale/*",
-        "--setup-hook=sync-in OVERLAY /",
-        '--customize-hook=chroot "$1" update-ca-certificates',
-        '--customize-hook=chroot "$1" systemctl enable ssh.service ssh-hostkey.service',
+    return sources
+
+
+def definition(release: str, kernel: tuple[str, ...] = (), flavour: str = "") -> tuple[list[str], dict[str, str]]:
+    """The mmdebstrap command that makes the image, and the files that go into it first.
+
+    kernel: the packages of a virtual machine's kernel; empty for a container. flavour: empty or `cloud` (lab/cloud.py).
+    """
+    sources = package_sources(release)
+    packages = (*PACKAGES, *kernel, *(cloud.PACKAGES if flavour else ()))
+    command = [
+        "mmdebstrap",
+        "--variant=minbase",
+        f"--include={','.join(packages)}",
+        *(f"--aptopt={option}" for option in read_apt_options()),
+        *OPTIONS_BEFORE,
         f'--customize-hook=cd "$1"/etc/systemd && mkdir -p system-generators && for name in '
-        f'{"" if own_kernel else " ".join(GENERATORS)}; do ln -s /dev/null "system-generators/$name"; done',
-        # What makes a host itself comes at its first boot.
-        '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/hostname "$1"/etc/resolv.conf',
-        # The list of packages was never fetched, and the date says so: Ansible's apt takes a young directory for a fresh list.
-        # mmdebstrap's own cleaning comes after the hooks and would touch the directory again.
-        "--skip=cleanup/apt",
-        '--customize-hook=chroot "$1" apt-get clean',
-        '--customize-hook=find "$1"/var/lib/apt/lists -mindepth 1 -delete && touch -d @0 "$1"/var/lib/apt/lists',
-        '--customize-hook=install -d -m 0700 "$1"/root/.ssh',
+        f'{"" if kernel else " ".join(GENERATORS)}; do ln -s /dev/null "system-generators/$name"; done',
+        *OPTIONS_AFTER,
         *(cloud.HOOKS if flavour else ()),
         CODENAMES[release],
         "-",
@@ -222,34 +161,6 @@ def digest(command: list[str], files: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps([command, files]).encode()).hexdigest()[:16]
 
 
-class Progress:
-    """One line that moves on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, title: str) -> None:
-        self.title, self.step, self.started, self.done = title, "", time.monotonic(), threading.Event()
-        self.thread = threading.Thread(target=self._tick, daemon=True)
-
-    def __enter__(self) -> Progress:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.done.set()
-        self.thread.join()
-        if sys.stdout.isatty():
-            print("\r\033[K", end="", flush=True)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.started
-
-    def _tick(self) -> None:
-        terminal = sys.stdout.isatty()
-        while not self.done.wait(0.5 if terminal else 5):
-            line = f"{self.title}: {self.seconds:3.0f} s  {self.step}"
-            print(f"\r\033[K{line[:110]}" if terminal else line, end="" if terminal else "\n", flush=True)
-
-
 def write_overlay(overlay: Path, files: dict[str, str]) -> Path:
     shutil.rmtree(overlay, ignore_errors=True)
     for name, text in files.items():
@@ -260,51 +171,56 @@ def write_overlay(overlay: Path, files: dict[str, str]) -> Path:
 
 
 def build(tag: str, force: bool = False) -> None:
-    """tag: the release, with the flavour behind it: 13 or 13-cloud."""
+    """tag: the release, then the flavour if any: 13 or 13-cloud."""
     release, _, flavour = tag.partition("-")
     if flavour not in ("", "cloud"):
         raise Refusal(f"lab_flavour is {flavour}; write cloud, or leave it empty for a plain host.")
     if release not in CODENAMES:
-        raise Refusal(f"there is no image of a Debian {release}: the kit supports {' and '.join(CODENAMES)}.")
+        raise Refusal(f"there is no image of Debian {release}: the kit supports {' and '.join(CODENAMES)}.")
     image = f"{NAME}:{tag}"
     command, files = definition(release, flavour=flavour)
     wanted = digest(command, files)
-    found = podman("image", "inspect", "--format", f'{{{{ index .Labels "{LABEL}" }}}}', image, check=False)
-    if not force and found.returncode == 0 and found.stdout.strip() == wanted:
+    present = podman("image", "inspect", "--format", f'{{{{ index .Labels "{LABEL}" }}}}', image, check=False)
+    if not force and present.returncode == 0 and present.stdout.strip() == wanted:
         return
     overlay = write_overlay(STATE / f"overlay-{tag}", files)
     command = [part.replace("OVERLAY", shlex.quote(str(overlay))) for part in command]
     log = STATE / f"image-{tag}.log"
-    changes = ['CMD ["/sbin/init"]', f"LABEL {LABEL}={wanted}"]
-    # Under a name of its own until it is whole: a build that fails leaves the image before it in place.
+    # Renamed when it is complete: a failed build leaves the previous image in place.
     unfinished = f"{image}-unfinished"
-    importing = ["podman", "import", "--quiet", *(f"--change={change}" for change in changes), "-", unfinished]
-    with Progress(f"lab: building {image}") as progress, log.open("w", encoding="utf-8") as out:
-        # The pipe keeps 300 MB from being written to the disk and read again.
-        maker = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
-        taker = subprocess.Popen(importing, stdin=maker.stdout, stdout=out, stderr=subprocess.STDOUT)
-        assert maker.stdout and maker.stderr
-        maker.stdout.close()
-        for raw in maker.stderr:
-            line = raw.decode(errors="replace")
-            out.write(line)
-            if line.startswith("I: "):
-                progress.step = line[3:].strip()
-        # A list, so that both are waited for.
-        failed = any([maker.wait(), taker.wait()])
-    if not failed:
+    with Progress(f"lab: building {image}") as progress:
+        complete = import_root(command, unfinished, wanted, log, progress)
+    if complete:
         podman("tag", unfinished, image)
     podman("untag", unfinished, unfinished, check=False)
     remove_images(superseded=True)
-    if failed:
-        tail = "\n".join(deque(log.read_text(encoding="utf-8").splitlines(), maxlen=20))
+    if not complete:
+        tail = "\n".join(log.read_text(encoding="utf-8").splitlines()[-20:])
         raise Refusal(f"{image} could not be built. The end of {log.relative_to(REPOSITORY)}:\n{tail}")
     shutil.rmtree(overlay)
     print(f"lab: built {image} in {progress.seconds:.0f} s", flush=True)
 
 
+def import_root(command: list[str], image: str, label: str, log: Path, progress: Progress) -> bool:
+    """Pipe mmdebstrap's root into podman: 300 MB need not be written to the disk and read again."""
+    changes = ['CMD ["/sbin/init"]', f"LABEL {LABEL}={label}"]
+    podman_import = ["podman", "import", "--quiet", *(f"--change={change}" for change in changes), "-", image]
+    with log.open("w", encoding="utf-8") as out:
+        mmdebstrap = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=False)
+        importer = subprocess.Popen(podman_import, stdin=mmdebstrap.stdout, stdout=out, stderr=subprocess.STDOUT)
+        assert mmdebstrap.stdout and mmdebstrap.stderr
+        mmdebstrap.stdout.close()
+        for raw in mmdebstrap.stderr:
+            line = raw.decode(errors="replace")
+            out.write(line)
+            if line.startswith("I: "):
+                progress.step = line[3:].strip()
+        # A list: wait for both.
+        return not any([mmdebstrap.wait(), importer.wait()])
+
+
 def remove_images(*, superseded: bool) -> None:
-    """Remove our images, or only those that a newer one replaced; never one that a container still stands on."""
+    """Remove the lab's images, or only those that a newer one replaced; podman keeps the ones that a container uses."""
     only = ["--filter", "dangling=true"] if superseded else []
     for image in podman("images", "--quiet", "--filter", f"label={LABEL}", *only, check=False).stdout.split():
         podman("image", "rm", image, check=False)
@@ -321,14 +237,10 @@ def main() -> None:
             remove_images(superseded=False)
         return
     STATE.mkdir(parents=True, exist_ok=True)
-    try:
+    with refusals_shown(STATE):
         install_packages()
         for release in arguments.releases or ["13"]:
             build(release, arguments.force)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(STATE)
 
 
 if __name__ == "__main__":

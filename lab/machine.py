@@ -1,17 +1,22 @@
-"""What the lab needs from the machine that it runs on."""
+"""The machine that the lab runs on: its paths, packages and podman."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-STATE = REPOSITORY / "build" / "lab"
+BUILD = REPOSITORY / "build"
+STATE = BUILD / "lab"
+# The tools of requirements.txt.
+BIN = Path(sys.executable).parent
 
-# What stands for each package: a package that is there under another name (or by hand) is not installed again.
+# A file of each package; one that exists under another package's name, or by hand, is not installed again.
 PACKAGES = {
     "podman": "/usr/bin/podman",
     # crun, podman's default, refuses machines that mount cgroup v1 and v2 side by side.
@@ -24,13 +29,13 @@ PACKAGES = {
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
     "ca-certificates": "/usr/sbin/update-ca-certificates",
     "openssh-client": "/usr/bin/ssh",
-    # The demo makes its own videos.
+    # The demo makes videos.
     "ffmpeg": "/usr/bin/ffmpeg",
 }
 
 
 class Refusal(Exception):
-    """Something that a person has to put right; the message says what."""
+    """Something that a person must correct; the message says what."""
 
 
 def fail(message: str) -> NoReturn:
@@ -39,7 +44,7 @@ def fail(message: str) -> NoReturn:
 
 
 def podman(*arguments: str, check: bool = True, **kwargs) -> subprocess.CompletedProcess[str]:
-    """Run podman with the lab's settings, whoever calls."""
+    """Run podman with the lab's settings, through sudo unless root."""
     settings = {"CONTAINERS_CONF": str(REPOSITORY / "lab" / "containers.conf"), "PODMAN_IGNORE_CGROUPSV1_WARNING": "1"}
     root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive", f"--preserve-env={','.join(settings)}"]
     done = subprocess.run(
@@ -67,7 +72,7 @@ def install_packages(wanted: dict[str, str] = PACKAGES) -> None:
         raise Refusal(f"these Debian packages are missing, and installing them needs root: {' '.join(missing)}")
     print(f"lab: installing {' '.join(missing)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    # Somebody else's apt may be at work; it ends soon, and a failure would only send the person round again.
+    # Wait for another apt: failing would only make the person start again.
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
     log = ""
     for step in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
@@ -79,9 +84,32 @@ def install_packages(wanted: dict[str, str] = PACKAGES) -> None:
 
 
 def give_back(path: Path) -> None:
-    """What root wrote for a person who called through sudo belongs to that person."""
+    """Give files that root wrote through sudo to the person who called sudo."""
     owner = os.environ.get("SUDO_UID")
     if os.geteuid() != 0 or not owner:
         return
     for entry in (path, *path.rglob("*")):
         os.chown(entry, int(owner), int(os.environ.get("SUDO_GID", owner)), follow_symlinks=False)
+
+
+@contextmanager
+def refusals_shown(output: Path = BUILD) -> Iterator[None]:
+    """End the program with the sentence of a Refusal; in any case give back `output`."""
+    try:
+        yield
+    except Refusal as refusal:
+        fail(str(refusal))
+    finally:
+        give_back(output)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a file in one step: scenarios that start at the same time read and write it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(f".{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def git(*arguments: str, repository: Path = REPOSITORY) -> str:
+    return subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=True).stdout

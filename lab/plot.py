@@ -1,4 +1,4 @@
-"""A plot over time as data for templates/reports: lines that share their axes, in a box of 100 by 100."""
+"""A plot over time as data for templates/reports: lines with shared axes, in a box of 100 by 100."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil, floor, log10
 from typing import Any
 
-# Far below anything measured; powers of ten near the least float come out as 0.
+# Far below all measurements; powers of ten near the smallest float become 0.
 NOTHING = 1e-9
 
 
@@ -31,7 +31,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Band:
-    """A stretch of time, in seconds, that something lasted."""
+    """A period, in seconds."""
 
     start: float
     end: float
@@ -39,7 +39,7 @@ class Band:
 
 
 def nice(most: float) -> float:
-    """The least 1, 2 or 5 times a power of ten that is no less; 1 where there is nothing to see."""
+    """The smallest 1, 2 or 5 times a power of ten that is not less; 1 without data."""
     if most < NOTHING:
         return 1.0
     power = 10.0 ** floor(log10(most))
@@ -49,7 +49,7 @@ def nice(most: float) -> float:
 def plot(
     lines: Sequence[Line], marks: Sequence[Mark] = (), bands: Sequence[Band] = (), logarithmic: bool = False, small: bool = False
 ) -> dict[str, Any]:
-    """What the macro `lines` of parts.html.j2 draws; y counts downwards. A small plot has fewer ticks."""
+    """For the macro `lines` of parts.html.j2; y counts downwards. A small plot has fewer ticks."""
     known = [value for line in lines for value in line.values if value is not None] + [mark.value for mark in marks]
     length = max(1, *(len(line.values) for line in lines))
     most = nice(max(known, default=1))
@@ -62,12 +62,12 @@ def plot(
         share = log10(max(value, least) / least) / log10(most / least) if logarithmic and most > least else value / most
         return f"{100 - 100 * share:.2f}"
 
-    def points(stretch: Iterable[tuple[int, float]]) -> str:
-        return " ".join(f"{x(second + 0.5)},{y(value)}" for second, value in stretch)
+    def points(segment: Iterable[tuple[int, float]]) -> str:
+        return " ".join(f"{x(second + 0.5)},{y(value)}" for second, value in segment)
 
     step = max(1, int(nice(length / (2 if small else 10))))
     values = decades(least, most) if logarithmic else [most * share / 4 for share in range(0, 5, 2 if small else 1)]
-    drawn = [(line, stretch) for line in lines for stretch in stretches(line.values)]
+    drawn = [(line, segment) for line in lines for segment in segments(line.values)]
     return {
         "x": [{"at": x(second), "text": f"{second} s"} for second in range(0, length + 1, step)],
         "y": [{"at": y(value), "text": f"{value:,g}"} for value in values],
@@ -77,11 +77,13 @@ def plot(
             for band in bands
         ],
         "areas": [
-            {"tone": line.tone, "points": f"{x(cut[0][0] + 0.5)},100 {points(cut)} {x(cut[-1][0] + 0.5)},100"}
-            for line, cut in drawn
+            {"tone": line.tone, "points": f"{x(segment[0][0] + 0.5)},100 {points(segment)} {x(segment[-1][0] + 0.5)},100"}
+            for line, segment in drawn
             if line.area
         ],
-        "lines": [{"tone": line.tone, "dashed": line.dashed, "points": points(cut)} for line, cut in drawn if not line.area],
+        "lines": [
+            {"tone": line.tone, "dashed": line.dashed, "points": points(segment)} for line, segment in drawn if not line.area
+        ],
     }
 
 
@@ -89,12 +91,12 @@ def decades(least: float, most: float) -> list[float]:
     return [10.0**power for power in range(floor(log10(least)), ceil(log10(most)) + 1) if least <= 10.0**power <= most]
 
 
-def stretches(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
+def segments(values: Sequence[float | None]) -> list[list[tuple[int, float]]]:
     """The values with their seconds, split at each gap."""
-    cuts: list[list[tuple[int, float]]] = [[]]
+    parts: list[list[tuple[int, float]]] = [[]]
     for second, value in enumerate(values):
         if value is None:
-            cuts.append([])
+            parts.append([])
         else:
-            cuts[-1].append((second, value))
-    return [cut for cut in cuts if cut]
+            parts[-1].append((second, value))
+    return [part for part in parts if part]

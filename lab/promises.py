@@ -1,7 +1,7 @@
-"""Print what the kit promises, and which command asks a running service for it: `make promises`, `make promises ROLE=rabbitmq`.
+"""Print the kit's promises and which command checks them: `make promises`, `make promises ROLE=rabbitmq`.
 
-A promise is a testinfra test, and its name is the sentence. A test with several parameters is one promise; so is each wrong
-inventory that is refused. Unit tests are not promises.
+A promise is a testinfra test: it checks a running service, and its name is the sentence. A test with several parameters is one
+promise. Each wrong inventory that is refused is a promise too. Unit tests are not.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 from lab.ci.steps import VERIFIED
 from lab.machine import REPOSITORY
 
-# Scenarios that carry no role's name.
+# Scenarios that do not have a role's name.
 TITLES = {"default": "The whole site", "cloud": "Cloud images", "kvm": "Virtual machines"}
-# Folders with a make target, which makes their hosts too.
+# Scenarios with a make target, which also makes their hosts.
 TARGETS = {"kvm": "`make test-kvm`", "cloud": "`make test-cloud`"}
-# Words as their owners write them.
+# Words with another spelling in sentences.
 SPELLING = {
     "celery": "Celery",
     "erlang": "Erlang",
@@ -43,7 +43,7 @@ class Promise:
 
 
 def sentence(name: str) -> str:
-    """The name of a test as the sentence that it is.
+    """The name of a test as a sentence.
 
     >>> sentence("test_the_broker_s_data_survives_pgbouncer")
     "The broker's data survives PgBouncer."
@@ -60,22 +60,23 @@ def markers(nodes: list[ast.expr]) -> set[str]:
     return {a.attr for a in attributes if isinstance(a.value, ast.Attribute) and a.value.attr == "mark"}
 
 
+def targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
+    """The names that an assignment binds."""
+    expressions = node.targets if isinstance(node, ast.Assign) else [node.target]
+    return [name.id for expression in expressions for name in ast.walk(expression) if isinstance(name, ast.Name)]
+
+
 def promises_in(path: Path) -> Iterator[Promise]:
     body = ast.parse(path.read_text(encoding="utf-8")).body
-    everywhere = {
-        marker
-        for node in body
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets)
-        for marker in markers([node.value])
-    }
+    module_marks = [node.value for node in body if isinstance(node, ast.Assign) and "pytestmark" in targets(node)]
     for node in body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            marked = everywhere | markers(node.decorator_list)
+            marked = markers([*module_marks, *node.decorator_list])
             yield Promise(sentence(node.name), path, ", ".join(asked_on(path.parent.parent.name, marked)))
 
 
 def asked_on(folder: str, marked: set[str]) -> list[str]:
-    """Where the tests of molecule/`folder` with these markers are asked, by the commands in lab/ci/steps.py."""
+    """Where the tests of molecule/`folder` with these markers run, by the commands in lab/ci/steps.py."""
     if folder in TARGETS:
         return [TARGETS[folder]]
     places = [] if folder == "default" else ["scenario"]
@@ -87,18 +88,18 @@ def asked_on(folder: str, marked: set[str]) -> list[str]:
 
 
 def scenarios(home: Path) -> dict[str, list[Promise]]:
-    """The promises of each scenario, in the order of its files; the one of the whole site comes last."""
-    found = {
+    """The promises of each scenario, in the order of its files; the scenarios that are not a role come last."""
+    promises = {
         folder.parent.name: [promise for path in sorted(folder.glob("test_*.py")) for promise in promises_in(path)]
         for folder in sorted(home.glob("molecule/*/tests"))
     }
-    # A role that promises nothing yet shows as such.
-    names = {path.name for path in home.glob("roles/*") if path.is_dir()} | set(found)
-    return {name: found.get(name, []) for name in sorted(names, key=lambda name: (name in TITLES, name))}
+    # A role without promises is listed too.
+    names = {path.name for path in home.glob("roles/*") if path.is_dir()} | set(promises)
+    return {name: promises.get(name, []) for name in sorted(names, key=lambda name: (name in TITLES, name))}
 
 
 def refusals(home: Path) -> list[str]:
-    """What is refused: the rows of the tests of wrong inventories, as pytest itself collects them."""
+    """The names of the wrong inventories, as pytest collects them."""
     files = sorted(str(path.relative_to(home)) for path in home.glob("tests/test_wrong*.py"))
     if not files:
         return []

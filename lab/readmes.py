@@ -1,18 +1,12 @@
-"""Write the README of each role out of its argument specs, ranges and defaults, and of what the example inventory binds.
-
-aar-doc reads the specs and fills lab/readme.md.j2. It knows nothing of ranges, units and inventories, so it is given a copy of
-the role's meta/ in which these stand beside the specs.
-"""
+"""Write the README of each role from its argument specs, ranges and defaults, and from the example inventory."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 
 from lab.machine import REPOSITORY
@@ -21,7 +15,7 @@ ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir() if path.is
 EXAMPLE = REPOSITORY / "inventories/example"
 TEMPLATE = Path(__file__).with_name("readme.md.j2")
 
-# The description of a number opens with its unit.
+# The description of a number begins with its unit.
 UNITS = {
     "Seconds": "seconds",
     "Days": "days",
@@ -32,7 +26,7 @@ UNITS = {
     "Ratio": "a ratio",
     "Multiple": "a multiple",
 }
-# An input, a key of upstream's or a variable: words joined by underscores, host_journal_* and __<role>_packages among them.
+# An input, an upstream key or a variable: words joined by underscores, also host_journal_* and __<role>_packages.
 NAME = re.compile(r"(?<![\w.])(_*[A-Za-z<>]+(?:_[A-Za-z0-9<>]*)+\*?)")
 KINDS = {"int": "whole number", "float": "number", "str": "text", "bool": "true or false", "path": "path", "raw": "text or list"}
 
@@ -46,7 +40,7 @@ def sentence(text: str | list[str]) -> str:
 
 
 def prose(text: str | list[str]) -> str:
-    """The text as Markdown: names as code, and nothing that Markdown would take for its own."""
+    """The text as Markdown: names as code, special characters escaped."""
     pieces = NAME.split(sentence(text))
     for number, piece in enumerate(pieces):
         pieces[number] = f"`{piece}`" if number % 2 else re.sub(r"([*|<`])", r"\\\1", piece)
@@ -54,7 +48,7 @@ def prose(text: str | list[str]) -> str:
 
 
 def unit_of(option: dict[str, Any]) -> str:
-    """The unit that the description of a number opens with; empty if it opens with none."""
+    """The unit with which the description of a number begins; empty without one."""
     opening = sentence(option.get("description", ""))
     return next((unit for word, unit in UNITS.items() if re.match(rf"{word}\b", opening)), "")
 
@@ -76,7 +70,7 @@ def takes(option: dict[str, Any]) -> str:
 
 
 def plain(value: Any) -> str:
-    """A value as somebody would write it into an inventory, on one line."""
+    """A value as in an inventory, on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True, sort_keys=False)
     return text.removesuffix("...\n").strip()
 
@@ -101,16 +95,16 @@ def rows(options: dict[str, Any], defaults: dict[str, Any]) -> list[dict[str, st
 
 
 def nested(options: dict[str, Any], path: str = "") -> list[dict[str, Any]]:
-    """The tables of the inputs that have entries of their own, outermost first."""
-    found: list[dict[str, Any]] = []
+    """The tables of inputs that have fields, outermost first."""
+    tables: list[dict[str, Any]] = []
     for name, option in options.items():
         if "options" not in option:
             continue
         whole = f"{path}.{name}" if path else name
         many = "Each entry of" if option["type"] == "list" else "Fields of"
-        found.append({"sentence": f"{many} `{whole}`:", "inputs": rows(option["options"], {})})
-        found += nested(option["options"], whole)
-    return found
+        tables.append({"sentence": f"{many} `{whole}`:", "inputs": rows(option["options"], {})})
+        tables += nested(option["options"], whole)
+    return tables
 
 
 def limits(bounds: dict[str, Any]) -> str:
@@ -121,7 +115,7 @@ def limits(bounds: dict[str, Any]) -> str:
 
 
 def examples(role: str) -> list[dict[str, str]]:
-    """What the example inventory binds for the role, file by file."""
+    """The files of the example inventory for the role."""
     return [
         {
             "path": str(path.relative_to(REPOSITORY)),
@@ -152,16 +146,9 @@ def spec_of(role: str) -> dict[str, Any]:
 
 
 def readme(role: str) -> str:
-    """The README of a role, as aar-doc writes it."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / role
-        (copy / "meta").mkdir(parents=True)
-        (copy / "meta/argument_specs.yml").write_text(yaml.safe_dump(spec_of(role), allow_unicode=True, sort_keys=False))
-        (copy / "meta/main.yml").write_bytes((REPOSITORY / "roles" / role / "meta/main.yml").read_bytes())
-        tool = Path(sys.executable).with_name("aar-doc")
-        command = [str(tool), "--output-template", str(TEMPLATE), "--output-mode", "replace", str(copy), "markdown"]
-        subprocess.run(command, check=True, cwd=folder)
-        return (copy / "README.md").read_text(encoding="utf-8").rstrip() + "\n"
+    specs, meta = spec_of(role), load(REPOSITORY / "roles" / role / "meta/main.yml")
+    template = jinja2.Template(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(role=role, argument_specs=specs["argument_specs"], metadata=meta).rstrip() + "\n"
 
 
 def main() -> None:

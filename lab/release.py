@@ -1,7 +1,7 @@
 """Build the collection's artifact into build/, byte for byte the same each time a commit is built.
 
-ansible-galaxy writes the time of day and the order of a directory listing into its tar file. The commit alone decides what a
-user gets, so both are replaced: entries are sorted and carry the commit's date.
+ansible-galaxy writes the time and the order of a directory listing into its tar file. Both are replaced: entries are sorted and
+have the commit's date.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import io
 import json
 import re
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -20,17 +19,13 @@ from typing import Any
 
 import yaml
 
-from lab.machine import REPOSITORY, Refusal, fail
+from lab.machine import BIN, BUILD, REPOSITORY, fail, git
 
 MANIFEST, FILES = "MANIFEST.json", "FILES.json"
 
 
-def git(*arguments: str, repository: Path = REPOSITORY) -> str:
-    return subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=True).stdout
-
-
 def uncommitted(repository: Path = REPOSITORY) -> str:
-    """A sentence when the working tree differs from its commit; empty otherwise."""
+    """A sentence if the working tree differs from its commit."""
     changes = [line[3:] for line in git("status", "--porcelain", repository=repository).splitlines()]
     if not changes:
         return ""
@@ -42,7 +37,7 @@ def uncommitted(repository: Path = REPOSITORY) -> str:
 
 
 def undated(version: str, changelog: str) -> str:
-    """A sentence when the changelog has no dated section for the version; empty otherwise."""
+    """A sentence if the changelog has no dated section for the version."""
     if re.search(rf"^## {re.escape(version)} \(\d{{4}}-\d{{2}}-\d{{2}}\)$", changelog, re.MULTILINE):
         return ""
     return (
@@ -52,16 +47,15 @@ def undated(version: str, changelog: str) -> str:
 
 
 def build(commit: str, directory: Path) -> Path:
-    """The artifact of a commit, from its files alone: nothing else in the working tree gets in."""
+    """The artifact of a commit, without anything else in the working tree."""
     with tempfile.TemporaryDirectory() as temporary:
-        source, made = Path(temporary, "source"), Path(temporary, "made")
+        source, output = Path(temporary, "source"), Path(temporary, "output")
         archive = subprocess.run(["git", "archive", commit], cwd=REPOSITORY, capture_output=True, check=True).stdout
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
             files.extractall(source, filter="tar")
-        galaxy = Path(sys.executable).with_name("ansible-galaxy")
-        command = [galaxy, "collection", "build", "--output-path", made, source]
+        command = [BIN / "ansible-galaxy", "collection", "build", "--output-path", output, source]
         subprocess.run(command, cwd=temporary, capture_output=True, check=True)
-        (artifact,) = made.glob("*.tar.gz")
+        (artifact,) = output.glob("*.tar.gz")
         directory.mkdir(parents=True, exist_ok=True)
         target = directory / artifact.name
         target.write_bytes(repacked(artifact.read_bytes(), int(git("show", "--no-patch", "--format=%ct", commit))))
@@ -69,7 +63,7 @@ def build(commit: str, directory: Path) -> Path:
 
 
 def repacked(artifact: bytes, date: int) -> bytes:
-    """The same artifact, sorted, with one date, and with ansible-galaxy's checksum of its sorted list of files."""
+    """The artifact with sorted entries, one date, and the checksum of its sorted list of files."""
     with tarfile.open(fileobj=io.BytesIO(artifact)) as tar:
         entries = {entry.name: (entry, content_of(tar, entry)) for entry in tar}
     files = json.loads(entries[FILES][1])
@@ -105,12 +99,9 @@ def text(data: dict[str, Any]) -> bytes:
 def main() -> None:
     version = str(yaml.safe_load((REPOSITORY / "galaxy.yml").read_text(encoding="utf-8"))["version"])
     changelog = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
-    try:
-        if problem := uncommitted() or undated(version, changelog):
-            raise Refusal(f"No release was built. {problem}")
-        artifact = build("HEAD", REPOSITORY / "build")
-    except Refusal as refusal:
-        fail(str(refusal))
+    if problem := uncommitted() or undated(version, changelog):
+        fail(f"No release was built. {problem}")
+    artifact = build("HEAD", BUILD)
     print(f"{hashlib.sha256(artifact.read_bytes()).hexdigest()}  {artifact.relative_to(REPOSITORY)}")
 
 

@@ -10,7 +10,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
 wanted=$(cat requirements.txt lab/setup.sh | sha256sum | cut -c1-16)
 mkdir -p build
 if [ ! -s .vault-password ]; then
-    # Encrypts the generated secrets of each inventory. Not in git: whoever loses it generates new secrets.
+    # Encrypts the generated secrets of each inventory. Not in git: if it is lost, generate new secrets.
     (umask 077 && head -c 32 /dev/urandom | base64 > .vault-password)
     say "made .vault-password"
 fi
@@ -24,11 +24,11 @@ if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '
     exit 0
 fi
 
-# A .venv that works is kept and only brought up to the lock; `rm -r .venv` chooses the Python anew.
+# A working .venv is kept and only brought up to the lock; after `rm -r .venv` another Python may be chosen.
 if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || [ ! -x .venv/bin/uv ]; then
     python=
     for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 /usr/bin/python3}; do
-        # Run it rather than look for it: a name may be a shim for a version that is not there.
+        # Run it: the name may be a shim for a version that is not installed.
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             python=$candidate
             break
@@ -46,14 +46,14 @@ if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/d
 
     say "making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv
-    # uv installs the lock in seconds where pip takes twenty; its own hashes stand in the same lock.
+    # uv installs the lock in seconds, pip takes twenty. uv's hashes are in the same lock.
     awk '/^[a-z0-9]/ {ours = /^uv==/} ours' requirements.txt > .venv/uv.txt
     PIP_DISABLE_PIP_VERSION_CHECK=1 .venv/bin/python -m pip install --quiet --require-hashes --no-deps -r .venv/uv.txt
 fi
 
 say "installing the tools of requirements.txt into .venv"
-# uv does not read pip's configuration: an index of this machine's own is handed on.
-index=$(.venv/bin/python -c 'from lab.image import read_pip_settings as read; print(read().get("index-url", ""))')
+# uv does not read pip's configuration, so give it this machine's index.
+index=$(.venv/bin/python -c 'from lab.sources import read_pip_settings as read; print(read().get("index-url", ""))')
 [ -z "$index" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$index}"
 VIRTUAL_ENV=.venv .venv/bin/uv pip sync --quiet --system-certs --require-hashes requirements.txt
 link_collection

@@ -1,4 +1,4 @@
-"""A program that Ansible asks: a verb, a list as JSON on standard input, the answer as JSON alone on standard output."""
+"""A program for Ansible to run: a verb as its argument, a JSON list on standard input, only JSON on standard output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lab.machine import Refusal, fail, give_back
+from lab.machine import fail, refusals_shown
 
 Entry = TypeVar("Entry")
 
@@ -18,19 +18,15 @@ Entry = TypeVar("Entry")
 def serve(
     verbs: Mapping[str, Callable[[list[Entry]], object]], read: Callable[[dict[str, Any]], Entry], state: Path, why_root: str
 ) -> None:
-    """Runs the verb that the command line names. state: where it keeps what it makes; read: what an entry of the list is."""
+    """Run the verb of the command line. read: turns an entry of the list into an object; state: the directory of its files."""
     if len(sys.argv) != 2 or sys.argv[1] not in verbs:
-        fail(f"say one of {', '.join(verbs)}, with a list on standard input")
+        fail(f"give one of {', '.join(verbs)}, and a JSON list on standard input")
     if os.geteuid() != 0:
-        fail(f"{why_root}: run it through make, which asks sudo.")
+        fail(f"{why_root}: run it through make, which uses sudo.")
     state.mkdir(parents=True, exist_ok=True)
-    try:
+    with refusals_shown(state):
         entries = [read(entry) for entry in json.load(sys.stdin)]
-        # What is built or installed on the way talks to standard output; the answer alone belongs there.
+        # Builds and installations print progress; only the answer belongs on standard output.
         with redirect_stdout(sys.stderr):
             answer = verbs[sys.argv[1]](entries)
         json.dump(answer, sys.stdout)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(state)

@@ -8,9 +8,10 @@ import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import certificate_of, new_authority
 from cryptography.hazmat.primitives import serialization
 
-from lab.audit import guest, lynis, secrets, ssh, tls
-from lab.audit.__main__ import objections, owed_ports, reachable_ports, table
+from lab.audit import client, lynis, secrets, ssh, tls
+from lab.audit.__main__ import owed_ports, reachable_ports
 from lab.audit.relay import relay
+from lab.audit.report import objections, table
 
 
 @pytest.mark.parametrize(
@@ -58,8 +59,8 @@ NOT_ASKED = {"status": "ERROR", "error_reason": "CONNECTIVITY_ISSUE", "result": 
             {"tls_1_2_cipher_suites": accepting("TLS_RSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")},
             ["tls_1_2 accepts TLS_RSA_WITH_AES_128_CBC_SHA"],
         ),
-        ({"tls_1_2_cipher_suites": NOT_ASKED}, ["tls_1_2 could not be judged: CONNECTIVITY_ISSUE"]),
-        ({"heartbleed": NOT_ASKED}, ["heartbleed could not be judged: CONNECTIVITY_ISSUE"]),
+        ({"tls_1_2_cipher_suites": NOT_ASKED}, ["tls_1_2 could not be checked: CONNECTIVITY_ISSUE"]),
+        ({"heartbleed": NOT_ASKED}, ["heartbleed could not be checked: CONNECTIVITY_ISSUE"]),
         ({"robot": NOT_ASKED}, ["robot: CONNECTIVITY_ISSUE"]),
     ],
 )
@@ -69,7 +70,7 @@ def test_weak_protocols_and_failed_scans_both_count(changes, weaknesses):
 
 def test_the_auditor_has_a_certificate_of_the_authority_and_removes_it_afterwards():
     authority = new_authority("first")
-    with guest.identity({"first": authority}) as ((certificate, key),):
+    with client.identities({"first": authority}) as ((certificate, key),):
         shown = certificate_of(certificate.read_text())
         shown.verify_directly_issued_by(certificate_of(authority["certificate"]))
         assert serialization.load_pem_private_key(key.read_bytes(), None).public_key() == shown.public_key()
@@ -89,8 +90,12 @@ def test_the_report_of_lynis_is_read():
     report = lynis.read_report(
         "lynis_version=3.1.4\nsuggestion[]=SSH-7408|Consider it|Port (set 22 to )|-|\nhardening_index=83\n"
     )
-    assert (report.index, report.version, report.suggestions) == (83, "3.1.4", ["SSH-7408 Consider it (Port (set 22 to ))"])
-    assert lynis.read_report("").index == 0
+    assert (report["index"], report["version"], report["suggestions"]) == (
+        83,
+        "3.1.4",
+        ["SSH-7408 Consider it (Port (set 22 to ))"],
+    )
+    assert lynis.read_report("")["index"] == 0
 
 
 KEY = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n-----END PRIVATE KEY-----\n"
@@ -113,7 +118,7 @@ def test_a_secret_is_found_in_plain_and_encoded_output(output, names):
         "passwords": {"newsroom": 'it\'s "long" enough'},
         "authority": {"key": KEY, "certificate": "-----BEGIN CERTIFICATE-----\npublic-certificate\n"},
     }
-    assert secrets.said(vault, output) == names
+    assert secrets.leaked(vault, output) == names
 
 
 def test_a_host_must_use_tls_where_a_declared_flow_of_an_application_ends():
@@ -145,7 +150,7 @@ def verdict(**changes):
     [
         ({"ssh_audit": {"a": ["kex x: broken"]}}, "a: ssh-audit: kex x: broken"),
         ({"tls": [{"host": "a", "port": 1, "begins": "tls", "weak": ["tls_1_0 is spoken"]}]}, "a:1: tls_1_0 is spoken"),
-        ({"tls": []}, "no port of the fleet speaks TLS: nothing was judged"),
+        ({"tls": []}, "no port of the fleet speaks TLS: nothing was audited"),
         ({"lynis": {"a": {"index": 79}}}, "a: lynis's index is 79, and must be 80 at least"),
         ({"secrets_said": ["x.y"]}, "Ansible's output holds the secret x.y"),
     ],
@@ -169,9 +174,9 @@ def test_the_table_has_each_port_and_each_figure_with_its_limit():
         "db1                 -            -  5432  PostgreSQL, then TLS     0",
         "                                      80  no TLS                   1",
         "",
-        "judge   figure           limit        seconds",
-        "sslyze  tls_weak      1  0                  3",
-        "lynis   lynis_index  80  at least 80        -",
+        "auditor  figure           limit        seconds",
+        "sslyze   tls_weak      1  0                  3",
+        "lynis    lynis_index  80  at least 80        -",
     ]
 
 

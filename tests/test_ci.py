@@ -10,7 +10,7 @@ from lab.ci import __main__ as ci
 from lab.ci import counts as ci_counts
 from lab.ci import scenarios, steps
 from lab.ci.counts import Count
-from lab.ci.running import LAST_LINES, Step, excerpt
+from lab.ci.runner import LAST_LINES, Step, excerpt
 
 
 def make_step(name: str, part: str, code: str = "", **more) -> Step:
@@ -42,22 +42,22 @@ MOLECULE = make_step("molecule", "molecule")
 
 def test_steps_that_allow_it_run_in_parallel_with_the_scenarios_and_the_rest_afterwards(ci_run, tmp_path):
     after = f"import pathlib; assert pathlib.Path({str(tmp_path / 'molecule/demo.log')!r}).exists()"
-    counts, code = ci_run(MOLECULE, make_step("demo", "demo", beside=True), make_step("drill", "drill", after))
+    counts, code = ci_run(MOLECULE, make_step("demo", "demo", parallel=True), make_step("drill", "drill", after))
     assert (set(counts), code) == ({"molecule one", "molecule two", "demo", "drill"}, 0)
     assert all(count["passed"] == 1 for count in counts.values())
 
 
 def test_without_scenarios_no_step_runs_in_parallel(ci_run, tmp_path):
-    counts, code = ci_run(make_step("demo", "demo", beside=True), make_step("verify", "verify", beside=True, needs="demo"))
+    counts, code = ci_run(make_step("demo", "demo", parallel=True), make_step("verify", "verify", parallel=True, needs="demo"))
     assert (set(counts), code) == ({"demo", "verify"}, 0)
     assert not (tmp_path / "molecule").exists()
 
 
 @pytest.mark.parametrize("with_scenarios", [(MOLECULE,), ()])
 def test_a_step_that_needs_a_failed_one_is_left_out_and_counts_as_failed(ci_run, with_scenarios):
-    failing = make_step("demo", "demo", "raise SystemExit(1)", beside=True)
+    failing = make_step("demo", "demo", "raise SystemExit(1)", parallel=True)
     counts, code = ci_run(
-        *with_scenarios, failing, make_step("verify", "verify", beside=True, needs="demo"), make_step("job", "v", needs="demo")
+        *with_scenarios, failing, make_step("verify", "verify", parallel=True, needs="demo"), make_step("job", "v", needs="demo")
     )
     assert code == 1
     assert [counts[name]["failed"] for name in ("demo", "verify", "job")] == [1, 1, 1]
@@ -69,7 +69,7 @@ def test_each_step_follows_those_that_it_needs_and_the_drill_runs_alone():
     for step in steps.STEPS:
         assert not step.needs or names.index(step.needs) < names.index(step.name)
     # Their limits of recovery are seconds.
-    assert not any(step.beside for step in steps.STEPS if step.part in ("drill", "kvm", "operations"))
+    assert not any(step.parallel for step in steps.STEPS if step.part in ("drill", "kvm", "operations"))
 
 
 def test_the_reason_of_a_failure_is_shown_even_before_a_long_journal():

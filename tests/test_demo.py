@@ -21,7 +21,9 @@ def job(state: str, video: videos.Video | None = videos.VIDEOS[0], status: int =
 
 
 def figures_of(*jobs: dict) -> figures.Figures:
-    return figures.figures(hosts=5, create_s=None, converge_s=12.345, accept_s=[0.01, 0.03, 0.02], told=jobs, pg_backends_peak=4)
+    return figures.figures(
+        hosts=5, create_s=None, converge_s=12.345, accept_s=[0.01, 0.03, 0.02], records=jobs, pg_backends_peak=4
+    )
 
 
 def test_accepted_jobs_that_never_ended_are_lost():

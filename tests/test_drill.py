@@ -82,7 +82,7 @@ def test_the_backlog_is_the_last_job_from_before_the_end():
         ({"resumed_s": None}, "no work again"),
         ({"resumed_s": 5.01}, "work again 5.01 s after the fault's end, and 5 s are promised"),
         ({"outage_s": 30.01}, "the fault lasted 30.01 s, and 30 s are allowed"),
-        ({"outage_s": None}, "the fault did not come to its end"),
+        ({"outage_s": None}, "the fault did not end"),
         ({"accepted": 49, "done": 49}, "49 jobs were accepted, and 50 is the least"),
         ({"given_up": 1}, "clients gave up 1 jobs, and 0 is the most"),
         ({"unseen": ("MainPID was 17 all the time",)}, "MainPID was 17 all the time: the fault struck nobody"),
@@ -168,7 +168,7 @@ def test_one_broken_row_breaks_the_promise():
     broken = report_of(GOOD, replace(GOOD, fault="x", lost=1, problems=("1 is lost",)))
     assert broken["kept"] is False and broken["total"]["lost"] == 1
     assert "The promise was broken" in page.page(broken)
-    assert "It was not under: x." in report.verdict(broken) and "x: 1 is lost" in report.verdict(broken)
+    assert "It was broken under: x." in report.verdict(broken) and "x: 1 is lost" in report.verdict(broken)
 
 
 def test_a_fault_without_an_end_breaks_the_promise():

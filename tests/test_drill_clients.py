@@ -23,7 +23,7 @@ from lab.drill.ledger import Job, Ledger
 
 def test_the_rate_has_a_maximum_and_lost_time_is_not_caught_up():
     now = [0.0]
-    waits = load.due(10.0, lambda: now[0])
+    waits = load.waits(10.0, lambda: now[0])
     assert [round(next(waits), 6) for _ in range(3)] == [0.1, 0.2, 0.3]
     now[0] = 60.0
     assert next(waits) == 0.0

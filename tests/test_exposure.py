@@ -6,10 +6,10 @@ import pytest
 from fleets import end, flow
 
 from lab.exposure import __main__ as exposure
-from lab.exposure import judging, report, scan
-from lab.exposure.judging import Verdict
+from lab.exposure import report, scan, verdict
 from lab.exposure.points import Link, Point, link_in, network_of
 from lab.exposure.scan import Reached
+from lab.exposure.verdict import Verdict
 from lab.machine import Refusal
 
 HOSTS = {"broker1": "10.77.0.11", "worker1": "10.77.0.31"}
@@ -66,8 +66,8 @@ UNCONN 0 0 [fe80::1]%eth0:546 [::]:*
 
 
 def test_a_flow_is_declared_only_for_its_hosts():
-    flows = judging.read([flow(WORKER, BROKER, 5671)])
-    assert judging.expand(flows, POINTS, HOSTS) == {FLOW: "amqp"}
+    flows = verdict.read([flow(WORKER, BROKER, 5671)])
+    assert verdict.expand(flows, POINTS, HOSTS) == {FLOW: "amqp"}
 
 
 def test_a_site_is_any_point_with_its_addresses():
@@ -75,7 +75,7 @@ def test_a_site_is_any_point_with_its_addresses():
         flow(site("worker1", "10.77.0.1"), BROKER, 22, purpose="ssh"),
         flow(site("office", "10.77.0.0/24"), WORKER, 80, purpose="http"),
     ]
-    assert judging.expand(judging.read(everywhere), POINTS, HOSTS) == {
+    assert verdict.expand(verdict.read(everywhere), POINTS, HOSTS) == {
         Reached("controller", "broker1", "tcp", 22): "ssh",
         Reached("broker1", "worker1", "tcp", 80): "http",
         Reached("controller", "worker1", "tcp", 80): "http",
@@ -88,23 +88,23 @@ def test_flows_out_of_the_fleet_or_without_a_port_open_nothing():
         flow(WORKER, site("mirror", "192.0.2.1", "mirror.example.org"), 443),
         flow(WORKER, BROKER, None, protocol="icmp"),
     ]
-    assert judging.expand(judging.read(flows), POINTS, HOSTS) == {}
+    assert verdict.expand(verdict.read(flows), POINTS, HOSTS) == {}
 
 
 def test_a_flow_with_two_purposes_names_both_and_each_once():
     flows = [flow(WORKER, BROKER, 5671)] * 2 + [flow(WORKER, BROKER, 5671, "extra")]
-    assert list(judging.expand(judging.read(flows), POINTS, HOSTS).values()) == ["amqp; extra"]
+    assert list(verdict.expand(verdict.read(flows), POINTS, HOSTS).values()) == ["amqp; extra"]
 
 
 def test_the_report_has_undeclared_and_missing_flows():
     undeclared, closed = (Reached("worker1", "broker1", "tcp", port) for port in (5672, 22))
-    verdict = Verdict({FLOW: "amqp", closed: "ssh"}, {FLOW, undeclared})
+    result = Verdict({FLOW: "amqp", closed: "ssh"}, {FLOW, undeclared})
     conditions = {"began": "now", "took_s": 1.0, "scanner": "nmap", "udp_ports": [], "ipv6": {"worker1": ""}, "stranger": "x"}
-    data = report.report_data(verdict, conditions, None)
+    data = report.report_data(result, conditions, None)
     assert [flow["port"] for flow in data["undeclared"]] == [5672]
     assert [flow["port"] for flow in data["missing"]] == [22]
     assert {"declared", "open", "undeclared", "missing", "conditions"} == set(data)
-    page = report.page(data, verdict, list(POINTS), list(HOSTS))
+    page = report.page(data, result, list(POINTS), list(HOSTS))
     assert "5672 ✗" in page and "(22)" in page and "Flows open but not declared: 1; declared but not open: 1." in page
     assert "not over IPv6 (no address: worker1)" in page
 

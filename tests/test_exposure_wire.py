@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab.exposure import capture, wire
+from lab.vault import leaves
 
 CLIENT, SERVER = ("10.77.0.31", 40000), ("10.77.0.11", 5671)
 SECRET = 'p/w"ß+Grunnfjell-7'
@@ -89,7 +90,7 @@ def test_a_secret_that_is_split_over_packets_is_found_and_not_repeated():
     ]
     recorded = pcap(*frames)
     assert not wire.readable([recorded], {"password": SECRET})
-    answer = capture.told(recorded, {"password": SECRET, "other": "another-secret"}, [5671], 1)
+    answer = capture.findings(recorded, {"password": SECRET, "other": "another-secret"}, [5671], 1)
     assert answer["readable"] == ["password"]
     assert SECRET not in json.dumps(answer)
 
@@ -130,4 +131,4 @@ def test_secrets_of_the_vault_have_names_and_certificates_are_not_secrets():
         "vault_b": "short",
         "vault_c": {"first": {"key": key, "certificate": "BEGIN CERTIFICATE"}},
     }
-    assert dict(capture.leaves(vault)) == {"vault_a.newsroom": "0123456789", "vault_c.first.key": "MIGHAgEAMBMGByq"}
+    assert dict(leaves(vault)) == {"vault_a.newsroom": "0123456789", "vault_c.first.key": "MIGHAgEAMBMGByq"}

@@ -32,7 +32,7 @@ FACTS = {"cap": 108, "granted": 197, "refusal": "240 may come, and 197 are <gran
 
 
 def report_of(bouncer: figures.Run = RUN, direct: figures.Run = REFUSED, asked: int = 4) -> dict:
-    return report.told(bouncer, direct, FACTS, began=1000.0, asked=asked)
+    return report.report_data(bouncer, direct, FACTS, began=1000.0, sent=asked)
 
 
 # What tasks and PostgreSQL wrote
@@ -174,7 +174,7 @@ def test_every_point_lies_within_the_plot(values, logarithmic):
 
 
 def test_a_gap_cuts_the_line():
-    assert plot.stretches([1.0, None, 2.0, 3.0]) == [[(0, 1.0)], [(2, 2.0), (3, 3.0)]]
+    assert plot.segments([1.0, None, 2.0, 3.0]) == [[(0, 1.0)], [(2, 2.0), (3, 3.0)]]
 
 
 # Comparison of settings
@@ -249,12 +249,12 @@ def test_a_process_that_keeps_its_connection_opens_another_only_after_trouble(le
 
 
 def test_the_lines_of_the_application_are_read_by_the_report(ledger, monkeypatch, tmp_path):
-    ledger.watch.tell("done", 1.0, 2.0, 3.0)
+    ledger.watch.record("done", 1.0, 2.0, 3.0)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(ledger.watch, "FILE", str(tmp_path / "watch"))
     with ledger.watch.Timed() as timed:
         pass
-    ledger.watch.tell("done", timed.ms, 2.0, 3.0)
-    ledger.watch.tell("failed", "FATAL: too many clients\nalready")
+    ledger.watch.record("done", timed.ms, 2.0, 3.0)
+    ledger.watch.record("failed", "FATAL: too many clients\nalready")
     finished, failed = evidence.parse((tmp_path / "watch").read_text().splitlines())
     assert len(finished) == len(failed) == 1 and failed[0].why == evidence.NO_PLACE

@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import hosts, image
+from lab import access, containers, hosts, image, sources
 from lab.ci.counts import count
 from lab.hosts import Container, Host
 
@@ -42,7 +42,7 @@ def test_the_archive_of_the_machine_is_used_with_the_release_of_the_host():
         ("http://mirror.example/debian/", "bookworm-updates", "main", "Debian"),
         ("http://mirror.example/security/", "bookworm-security", "main", "Debian"),
     )
-    assert image.archives(text, "bookworm", "trixie") == [
+    assert sources.archives(text, "bookworm", "trixie") == [
         "deb http://mirror.example/debian/ trixie main",
         "deb http://mirror.example/debian/ trixie-updates main",
         "deb http://mirror.example/security/ trixie-security main",
@@ -57,12 +57,12 @@ def test_archives_of_vendors_and_backports_stay_out_of_the_image():
         ("http://mirror.example/debian/", "bookworm-backports", "main", "Debian"),
         ("http://mirror.example/debian/", "bookworm", "contrib", "Debian"),
     )
-    assert image.archives(text, "bookworm", "bookworm") == []
+    assert sources.archives(text, "bookworm", "bookworm") == []
 
 
 def test_the_archive_is_found_before_the_first_apt_update_made_its_origin_known():
     text = targets(("http://mirror.example/debian/", "trixie", "main", "$(ORIGIN)"))
-    assert image.archives(text, "trixie", "bookworm") == ["deb http://mirror.example/debian/ bookworm main"]
+    assert sources.archives(text, "trixie", "bookworm") == ["deb http://mirror.example/debian/ bookworm main"]
 
 
 def test_a_host_gets_only_the_settings_that_it_needs_to_reach_the_archive():
@@ -77,7 +77,7 @@ def test_a_host_gets_only_the_settings_that_it_needs_to_reach_the_archive():
             'Dir::Cache::pkgcache "";',
         ]
     )
-    assert image.apt_options(dump) == [
+    assert sources.apt_options(dump) == [
         'Acquire::http::Proxy "http://proxy.example:3128";',
         'Acquire::https::Proxy::mirror.example "DIRECT";',
         'Acquire::Check-Valid-Until "false";',
@@ -89,13 +89,13 @@ def pem(text):
 
 
 def test_only_additional_authorities_of_the_machine_are_copied():
-    assert image.own_authorities(pem("a") + pem("mine") + pem("b"), pem("b") + pem("a")) == [pem("mine")]
+    assert sources.added_authorities(pem("a") + pem("mine") + pem("b"), pem("b") + pem("a")) == [pem("mine")]
 
 
 def test_the_package_index_is_copied_and_paths_on_this_machine_are_not():
     weak = "[global]\nindex-url = http://weak.example/simple\nfind-links = /opt/wheels\ntimeout = 60\n"
     strong = "[global]\nindex-url = http://strong.example/simple\nextra-index-url = file:///opt/a http://more.example/simple\n"
-    assert image.pip_settings([weak, strong], {"PIP_TIMEOUT": "180", "PIP_CERT": "/etc/ca.crt"}) == {
+    assert sources.pip_settings([weak, strong], {"PIP_TIMEOUT": "180", "PIP_CERT": "/etc/ca.crt"}) == {
         "index-url": "http://strong.example/simple",
         "extra-index-url": "http://more.example/simple",
         "timeout": "180",
@@ -171,18 +171,18 @@ def test_any_set_of_different_addresses_inside_the_network_is_accepted(last):
 
 
 def test_a_zombie_is_not_alive(zombie):
-    assert hosts.alive(1)
-    assert not hosts.alive(0)
-    assert not hosts.alive(zombie)
+    assert containers.alive(1)
+    assert not containers.alive(0)
+    assert not containers.alive(zombie)
 
 
 def test_known_hosts_keeps_the_lines_of_other_hosts(tmp_path, monkeypatch):
-    monkeypatch.setattr(hosts, "STATE", tmp_path)
-    monkeypatch.setattr(hosts, "KNOWN_HOSTS", tmp_path / "known_hosts")
-    hosts.write_known_hosts({"10.77.0.2": "ssh-ed25519 A", "10.77.0.21": "ssh-ed25519 B"})
-    hosts.write_known_hosts({"10.77.0.2": "ssh-ed25519 C"})
+    monkeypatch.setattr(access, "STATE", tmp_path)
+    monkeypatch.setattr(access, "KNOWN_HOSTS", tmp_path / "known_hosts")
+    access.write_known_hosts({"10.77.0.2": "ssh-ed25519 A", "10.77.0.21": "ssh-ed25519 B"})
+    access.write_known_hosts({"10.77.0.2": "ssh-ed25519 C"})
     assert (tmp_path / "known_hosts").read_text() == "10.77.0.21 ssh-ed25519 B\n10.77.0.2 ssh-ed25519 C\n"
-    hosts.write_known_hosts({"10.77.0.21": ""})
+    access.write_known_hosts({"10.77.0.21": ""})
     assert (tmp_path / "known_hosts").read_text() == "10.77.0.2 ssh-ed25519 C\n"
 
 

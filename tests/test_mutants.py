@@ -224,7 +224,7 @@ def test_the_record_has_the_commit_the_date_and_the_figures_of_each_role(tmp_pat
     ]
     kept = tmp_path / "mutants.json"
     kept.write_text(json.dumps({"y": {"commit": "0ld"}}))
-    program.write_down("x", program.record(verdicts, 90, "c0ffee"), kept)
+    program.keep("x", program.record(verdicts, 90, "c0ffee"), kept)
     known = json.loads(kept.read_text())
     assert known["y"] == {"commit": "0ld"}
     entry = known["x"]

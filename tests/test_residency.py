@@ -231,6 +231,6 @@ def test_the_sites_of_the_lab_are_those_of_its_machine():
 
 
 def test_a_machine_with_another_index_does_not_use_the_default_one():
-    assert lab_places.pip_urls({"index-url": "a"}, "b c") == ["a"]
-    assert lab_places.pip_urls({"proxy": "p"}, "b c") == ["p", "b", "c"]
+    assert lab_places.pip_urls({"index-url": "a"}, ["b", "c"]) == ["a"]
+    assert lab_places.pip_urls({"proxy": "p"}, ["b", "c"]) == ["p", "b", "c"]
     assert lab_places.resolvers("nameserver 127.0.0.1\nnameserver 10.0.0.1\nsearch x\n") == ["10.0.0.1"]

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from lab.ci import disturbing
-from lab.ci.disturbing import homes, unmarked
+from lab.ci import disturbances
+from lab.ci.disturbances import folders, unmarked
 from lab.machine import REPOSITORY
 
 
-@pytest.mark.parametrize("home", homes(), ids=lambda home: home.parent.name)
+@pytest.mark.parametrize("home", folders(), ids=lambda home: home.parent.name)
 def test_a_test_that_disturbs_a_host_is_marked(home: Path) -> None:
     disturbances = {name: sorted(what) for name, what in unmarked(home).items()}
     assert disturbances == {}, "mark them @pytest.mark.disruptive, or let them only read"
@@ -86,5 +86,5 @@ def test_a_marked_test_may_disturb(tmp_path, mark):
 
 
 def test_every_folder_of_verify_is_checked():
-    assert len(homes()) >= 10 and all(list(home.glob("test_*.py")) for home in homes())
-    assert [playbook for playbook in disturbing.READING if not (REPOSITORY / playbook).is_file()] == []
+    assert len(folders()) >= 10 and all(list(home.glob("test_*.py")) for home in folders())
+    assert [playbook for playbook in disturbances.READING if not (REPOSITORY / playbook).is_file()] == []

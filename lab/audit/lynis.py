@@ -1,33 +1,28 @@
-"""What lynis wrote about a host."""
+"""What lynis reports about a host."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 
-@dataclass(frozen=True)
-class Lynis:
-    index: int
-    version: str
-    warnings: list[str]
-    suggestions: list[str]
+def read_report(text: str) -> dict[str, Any]:
+    """lynis-report.dat: lines key=value; lists are key[]=value, with fields separated by bars.
 
-
-def read_report(text: str) -> Lynis:
-    """lynis-report.dat: key=value, and key[]=value for lists whose fields a bar divides.
-
-    >>> read_report("hardening_index=81\\nlynis_version=3.1.4\\nwarning[]=A-1|Mend it|-|-|\\n").warnings
+    >>> read_report("hardening_index=81\\nlynis_version=3.1.4\\nwarning[]=A-1|Mend it|-|-|\\n")["warnings"]
     ['A-1 Mend it']
     """
-    plain: dict[str, str] = {}
+    values: dict[str, str] = {}
     lists: dict[str, list[str]] = {"warning[]": [], "suggestion[]": []}
     for line in text.splitlines():
         key, _, value = line.partition("=")
         if key in lists:
-            test, said, detail, *_ = [*value.split("|"), "", ""]
-            lists[key].append(f"{test} {said}" + (f" ({detail})" if detail not in ("", "-") else ""))
+            test, message, detail, *_ = [*value.split("|"), "", ""]
+            lists[key].append(f"{test} {message}" + (f" ({detail})" if detail not in ("", "-") else ""))
         else:
-            plain[key] = value
-    return Lynis(
-        int(plain.get("hardening_index") or 0), plain.get("lynis_version", ""), lists["warning[]"], lists["suggestion[]"]
-    )
+            values[key] = value
+    return {
+        "index": int(values.get("hardening_index") or 0),
+        "version": values.get("lynis_version", ""),
+        "warnings": lists["warning[]"],
+        "suggestions": lists["suggestion[]"],
+    }

@@ -1,4 +1,4 @@
-"""ssh-audit against a host's SSH, and what of its answer is a failure."""
+"""ssh-audit against a host's SSH, and which of its findings are failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lab.audit.tools import tool
 
 
 def failures(report: dict[str, Any]) -> list[str]:
-    """Each algorithm that ssh-audit calls a failure, with its reason; warnings are listed in docs/hardening.md."""
+    """Each algorithm that ssh-audit calls a failure, with its reason; docs/hardening.md lists the warnings."""
     return [
         f"{kind} {entry['algorithm']}: {reason}"
         for kind in ("kex", "key", "enc", "mac")
@@ -19,13 +19,13 @@ def failures(report: dict[str, Any]) -> list[str]:
     ]
 
 
-def audit(address: str, port: int) -> tuple[list[str], dict[str, Any]]:
+def audit(address: str, port: int) -> list[str]:
     command = [tool("ssh-audit"), "--json", "--skip-rate-test", "--port", str(port), address]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     try:
         report = json.loads(done.stdout)
     except ValueError:
-        return [f"ssh-audit gave no answer: {(done.stderr or done.stdout).strip()[-300:]}"], {}
+        return [f"ssh-audit gave no answer: {(done.stderr or done.stdout).strip()[-300:]}"]
     if not report.get("kex") or not report.get("key"):
-        return ["ssh-audit saw no algorithm of this host"], report
-    return failures(report), report
+        return ["ssh-audit saw no algorithm of this host"]
+    return failures(report)

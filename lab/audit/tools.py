@@ -1,4 +1,4 @@
-"""The auditors that come from PyPI, installed from a lock of their own into build/audit."""
+"""The auditors from PyPI, installed from their lock into build/audit."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab.image import read_pip_settings
-from lab.machine import REPOSITORY, Refusal
+from lab.machine import BIN, BUILD, Refusal
+from lab.sources import read_pip_settings
 
 LOCK = Path(__file__).with_name("requirements.txt")
-HOME = REPOSITORY / "build/audit/venv"
+HOME = BUILD / "audit/venv"
 
 
 def tool(name: str) -> str:
@@ -21,11 +21,11 @@ def tool(name: str) -> str:
 
 def install() -> None:
     """Quick when nothing changed."""
-    uv, mark = str(Path(sys.executable).parent / "uv"), HOME / "installed"
+    uv, mark = str(BIN / "uv"), HOME / "installed"
     wanted = hashlib.sha256(LOCK.read_bytes()).hexdigest()
     if mark.exists() and mark.read_text() == wanted:
         return
-    # uv does not read pip's configuration: an index of this machine's own is handed on.
+    # uv does not read pip's configuration, so give it this machine's index.
     index = os.environ.get("UV_DEFAULT_INDEX") or read_pip_settings().get("index-url")
     environment = {**os.environ, "VIRTUAL_ENV": str(HOME), **({"UV_DEFAULT_INDEX": index} if index else {})}
     for command in (

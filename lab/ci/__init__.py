@@ -1,1 +1,1 @@
-"""What passes judgement on the kit: which steps there are, how each is run and counted, and the verdict on all of them."""
+"""The CI of the kit: its steps, how each is run and counted, and the result of all."""

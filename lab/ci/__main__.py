@@ -1,7 +1,6 @@
-"""Run what passes judgement on the kit, count it, and say at the end what passed and what did not.
+"""Run and count all checks and tests of the kit, and print at the end what passed and what failed.
 
-Everything runs even if something before it failed, so that one run tells all; only tests of hosts that could not be
-provisioned are left out, and count as one failure.
+A failure does not stop the others. Only tests of hosts that could not be provisioned are skipped, and count as one failure.
 """
 
 from __future__ import annotations
@@ -9,14 +8,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lab.ci.counts import BUILD, Count, write_down
-from lab.ci.running import Step, run, run_aside
+from lab.ci.counts import Count, record
+from lab.ci.runner import Step, run
 from lab.ci.scenarios import run_scenarios
 from lab.ci.steps import DEFAULT_PARTS, STEPS
-from lab.hosts import containers
-from lab.machine import Refusal, podman
+from lab.containers import containers
+from lab.machine import BUILD, Refusal, podman
 
-# What to read first when a service does not do what it promised.
+# What to read first when a service breaks its promise.
 LOGS = """
 journalctl --no-pager --quiet --priority=warning --lines=20
 for log in /var/log/celery/*.log /var/log/rabbitmq/*.log /var/log/postgresql/*.log /var/log/supervisor/supervisord.log; do
@@ -41,46 +40,45 @@ def show_consoles() -> None:
         print(f"\n--- {console.name}", *lines[-12:], sep="\n", flush=True)
 
 
-def show_what_to_read(step: Step, result: Count) -> None:
-    if result.failed and step.part == "kvm":
+def show_causes(part: str) -> None:
+    if part == "kvm":
         show_consoles()
-    elif result.failed and step.part in ("demo", "verify", "operations", "drill"):
+    elif part in ("demo", "verify", "operations", "drill"):
         show_logs()
 
 
 def main() -> None:
     parts = sorted({step.part for step in STEPS})
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; {', '.join(DEFAULT_PARTS)} if none is named"
-    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(parts)}; default: {', '.join(DEFAULT_PARTS)}")
     parser.add_argument("--inventory", default="inventories/lab")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(parts):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(parts)}")
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(parts)}")
     BUILD.mkdir(exist_ok=True)
     results: dict[str, Count] = {}
     steps = [step for step in STEPS if step.part in (arguments.parts or DEFAULT_PARTS)]
-    beside = [step for step in steps if step.beside and any(step.part == "molecule" for step in steps)]
+    parallel = [step for step in steps if step.parallel and any(step.part == "molecule" for step in steps)]
 
-    def one(step: Step, log: Path | None = None) -> Count:
-        """Run a step, unless what it needs failed. Its count is written down at once: the next one asks for it."""
+    def run_step(step: Step, log: Path | None = None) -> Count:
+        """Run a step unless the step that it needs failed."""
         if step.needs in results and results[step.needs].failed:
             results[step.name] = Count(failed=1)
-            print(f"\n=== {step.name}: left out, because {step.needs} failed", flush=True)
+            print(f"\n=== {step.name}: skipped, because {step.needs} failed", flush=True)
         else:
-            results[step.name] = run_aside(step, arguments.inventory, log) if log else run(step, arguments.inventory)
-            show_what_to_read(step, results[step.name])
+            results[step.name] = run(step, arguments.inventory, log)
+            if results[step.name].failed:
+                show_causes(step.part)
         return results[step.name]
 
     for step in steps:
         if step.part == "molecule":
-            results |= run_scenarios(beside, one)
-        elif step not in beside:
-            one(step)
+            results |= run_scenarios(parallel, run_step)
+        elif step not in parallel:
+            run_step(step)
     total = sum(results.values(), Count())
     print()
-    write_down(results)
+    record(results)
     for name, result in results.items():
         print(result.line(name))
     (BUILD / "verdict.txt").write_text(f"{total}\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How many tests passed and failed, and the file that keeps it."""
+"""How many tests passed and failed, and the file that records it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict, dataclass, field
 
-from lab.machine import REPOSITORY
-
-BUILD = REPOSITORY / "build"
+from lab.machine import BUILD
 
 
 @dataclass
@@ -31,7 +29,7 @@ class Count:
 
 
 def count(returncode: int, report: str | None, reports: bool) -> Count:
-    """What a step's end amounts to; one that failed, or left no report though it reports, never counts as passed."""
+    """The count of a step. One that failed, or that should have left a report and did not, never counts as passed."""
     if report is None:
         passed = returncode == 0 and not reports
         return Count(passed=int(passed), failed=int(not passed))
@@ -44,8 +42,8 @@ def count(returncode: int, report: str | None, reports: bool) -> Count:
     return Count(passed, failed, number["skipped"])
 
 
-def write_down(results: dict[str, Count]) -> None:
-    """Keep what ran and how long it took in build/test.json; what this run left out stays there from before."""
+def record(results: dict[str, Count]) -> None:
+    """Record counts and durations in build/test.json; the results of steps that did not run this time stay."""
     path = BUILD / "test.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     ended = time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,4 +1,4 @@
-"""Molecule's scenarios, several side by side, and beside them what waits more than it works."""
+"""Molecule's scenarios, two at a time, and alongside them the steps that mostly wait."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab.ci.counts import BUILD, Count
-from lab.ci.running import BIN, Step, environment, tell
-from lab.machine import REPOSITORY
+from lab.ci.counts import Count
+from lab.ci.runner import Step, environment, show_result
+from lab.machine import BIN, BUILD, REPOSITORY
 
 # Each keeps about one core busy.
-SIDE_BY_SIDE = 2
+PARALLEL = 2
 
 
 def scenarios() -> list[str]:
-    """The longest first, so that the last one does not run alone for long."""
+    """The longest first: the last one should not run alone for long."""
     longest = ["rabbitmq", "producer", "celery_worker", "postgresql", "pgbouncer"]
     names = [path.parent.name for path in (REPOSITORY / "molecule").glob("*/molecule.yml")]
     return sorted(names, key=lambda name: (longest.index(name) if name in longest else len(longest), name))
 
 
 def run_scenario(name: str) -> Count:
-    """`molecule test` of one scenario. Its tests count as what they are, and the runs between them as one."""
+    """`molecule test` of one scenario. Its tests count individually, and the runs between them as one."""
     verified, log = BUILD / f"molecule/{name}.jsonl", BUILD / f"molecule/{name}.log"
     verified.unlink(missing_ok=True)
     started = time.monotonic()
@@ -42,22 +42,22 @@ def run_scenario(name: str) -> Count:
     elif not result.failed:
         result.failed += 1
     result.seconds = time.monotonic() - started
-    tell(f"molecule {name}", result, log)
+    show_result(f"molecule {name}", result, log)
     return result
 
 
-def run_scenarios(beside: Sequence[Step], one: Callable[[Step, Path], Count]) -> dict[str, Count]:
-    """All scenarios; the steps in ``beside`` fill, ``one`` after another, what those leave of the machine."""
+def run_scenarios(parallel: Sequence[Step], run_step: Callable[[Step, Path], Count]) -> dict[str, Count]:
+    """All scenarios, and meanwhile the steps in ``parallel``, one after another."""
     (BUILD / "molecule").mkdir(parents=True, exist_ok=True)
     names = scenarios()
-    also = f", and {', '.join(step.name for step in beside)}" if beside else ""
-    print(f"\n=== molecule, {SIDE_BY_SIDE} scenarios side by side{also}; what each printed is in build/molecule/", flush=True)
+    others = f", and {', '.join(step.name for step in parallel)}" if parallel else ""
+    print(f"\n=== molecule, {PARALLEL} scenarios at a time{others}; the output of each is in build/molecule/", flush=True)
 
-    def one_after_another() -> dict[str, Count]:
-        return {step.name: one(step, BUILD / f"molecule/{step.name}.log") for step in beside}
+    def run_steps() -> dict[str, Count]:
+        return {step.name: run_step(step, BUILD / f"molecule/{step.name}.log") for step in parallel}
 
-    with ThreadPoolExecutor(SIDE_BY_SIDE + 1) as pool:
-        aside = pool.submit(one_after_another)
-        # The pool's third place is free again once these are done, and the last scenarios have it.
+    with ThreadPoolExecutor(PARALLEL + 1) as pool:
+        steps = pool.submit(run_steps)
+        # When the steps are done, the last scenarios use their thread.
         results = dict(zip([f"molecule {name}" for name in names], pool.map(run_scenario, names), strict=True))
-        return aside.result() | results
+        return steps.result() | results

@@ -1,1 +1,1 @@
-"""Sends real work through a fleet and says what became of it."""
+"""Sends real work through a fleet and reports the results."""

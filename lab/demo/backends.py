@@ -1,4 +1,4 @@
-"""What PostgreSQL says of itself while work goes through: a query asked again and again on one connection."""
+"""What PostgreSQL reports during work: a query that psql repeats on one connection."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from types import TracebackType
 
 from lab.demo.fleet import Host
 
-# Seconds between two answers.
 EVERY_S = 0.25
 BACKENDS = (
     "(SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND backend_type = 'client backend' AND pid <> pg_backend_pid())"
@@ -15,7 +14,7 @@ BACKENDS = (
 
 
 class Sampled:
-    """`with Sampled(host, database, query) as seen: ...; seen.rows`. The query answers one row of numbers."""
+    """`with Sampled(host, database, query) as samples: ...; samples.rows`. The query returns one row of numbers."""
 
     def __init__(self, host: Host, database: str, query: str) -> None:
         self.rows: list[tuple[float, ...]] = []
@@ -24,9 +23,9 @@ class Sampled:
         self._query = f"{query} \\watch {EVERY_S}\n"
 
     def __enter__(self) -> Sampled:
-        front, password = self._host.elevation
-        # As its superuser, for whom PostgreSQL keeps a place when all others are taken.
-        command = front + f"runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --dbname={self._database}"
+        prefix, password = self._host.elevation
+        # PostgreSQL reserves connections for its superuser.
+        command = prefix + f"runuser -u postgres -- psql --no-psqlrc --tuples-only --no-align --dbname={self._database}"
         self._stdin, self._stdout, _ = self._host.ssh.exec_command(command)
         self._stdin.write(password + self._query)
         self._stdin.flush()
@@ -38,17 +37,17 @@ class Sampled:
         for line in self._stdout:
             try:
                 self.rows.append(tuple(float(cell) for cell in line.split("|")))
-            except ValueError:  # psql's headline of each answer, and the empty line below it
+            except ValueError:  # psql's headline of each result, and the empty line below it
                 continue
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        # psql ends when it can no longer write.
+        # psql ends when it cannot write.
         self._stdout.channel.close()
         self._reader.join(timeout=5)
 
 
 class Backends(Sampled):
-    """`with Backends(host, database) as backends: ...; backends.peak`: server processes that serve the database."""
+    """`with Backends(host, database) as backends: ...; backends.peak`: the database's server processes."""
 
     def __init__(self, host: Host, database: str) -> None:
         super().__init__(host, "postgres", f"SELECT {BACKENDS.format(database)}")

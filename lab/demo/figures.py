@@ -1,4 +1,4 @@
-"""What a run amounts to: the figures of build/demo.json, and the table that a person reads."""
+"""The figures of a run: build/demo.json, and the table for people."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class Figures:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest rank: a value that was really measured."""
+    """The nearest rank: a value that was measured."""
     if not values:
         return 0.0
     return sorted(values)[max(0, math.ceil(percent / 100 * len(values)) - 1)]
 
 
-def waited_s(told: dict) -> float | None:
-    """Seconds from acceptance to a worker's start, from what a Location tells."""
+def waited_s(record: dict) -> float | None:
+    """Seconds from acceptance to a worker's start."""
     try:
-        return (datetime.fromisoformat(told["started_at"]) - datetime.fromisoformat(told["accepted_at"])).total_seconds()
+        return (datetime.fromisoformat(record["started_at"]) - datetime.fromisoformat(record["accepted_at"])).total_seconds()
     except KeyError:
         return None
 
@@ -44,21 +44,21 @@ def figures(
     create_s: float | None,
     converge_s: float | None,
     accept_s: Sequence[float],
-    told: Sequence[dict],
+    records: Sequence[dict],
     pg_backends_peak: int,
 ) -> Figures:
-    """`told` is what the Location of each accepted job said last."""
-    states = [one.get("state") for one in told]
+    """records: what the Location of each accepted job reported last."""
+    states = [record.get("state") for record in records]
     done, failed = states.count("done"), states.count("failed")
-    waits = [waited for one in told if (waited := waited_s(one)) is not None]
+    waits = [waited for record in records if (waited := waited_s(record)) is not None]
     return Figures(
         hosts=hosts,
         create_s=create_s,
         converge_s=converge_s if converge_s is None else round(converge_s, 1),
-        accepted=len(told),
+        accepted=len(records),
         done=done,
         failed=failed,
-        lost=len(told) - done - failed,
+        lost=len(records) - done - failed,
         accept_ms_p50=round(1000 * percentile(accept_s, 50), 1),
         accept_ms_p99=round(1000 * percentile(accept_s, 99), 1),
         wait_s_p50=round(percentile(waits, 50), 2),
@@ -66,19 +66,19 @@ def figures(
     )
 
 
-def table(f: Figures, took_s: float, proofs: Sequence[str]) -> str:
+def table(result: Figures, took_s: float, proofs: Sequence[str]) -> str:
     def seconds(value: float | None) -> str:
         return "–" if value is None else f"{value:.1f} s"
 
+    accepted = f"202 after {result.accept_ms_p50:.0f} ms (median), {result.accept_ms_p99:.0f} ms (99 %)"
     rows = [
-        ("hosts", f"{f.hosts}", f"created in {seconds(f.create_s)}, converged in {seconds(f.converge_s)}"),
-        ("accepted", f"{f.accepted}", f"202 after {f.accept_ms_p50:.0f} ms (median), {f.accept_ms_p99:.0f} ms (99 %)"),
-        ("done", f"{f.done}", f"the last of them {took_s:.0f} s after the first upload"),
-        ("failed", f"{f.failed}", "the upload that is no video, with its reason"),
-        ("lost", f"{f.lost}", f"a job waited {f.wait_s_p50:.2f} s for its worker (median)"),
-        ("backends", f"{f.pg_backends_peak}", "server processes in PostgreSQL at most"),
+        ("hosts", result.hosts, f"created in {seconds(result.create_s)}, converged in {seconds(result.converge_s)}"),
+        ("accepted", result.accepted, accepted),
+        ("done", result.done, f"the last one {took_s:.0f} s after the first upload"),
+        ("failed", result.failed, "the upload that is not a video, with its reason"),
+        ("lost", result.lost, f"a job waited {result.wait_s_p50:.2f} s for its worker (median)"),
+        ("backends", result.pg_backends_peak, "server processes in PostgreSQL at most"),
     ]
     lines = [f"  {name:<10}{value:>5}   {note}" for name, value, note in rows]
-    width = max(len(line) for line in lines)
-    rule = "  " + "─" * (width - 2)
+    rule = "  " + "─" * (max(map(len, lines)) - 2)
     return "\n".join([rule, *lines, rule, *(f"  ✓ {proof}" for proof in proofs)])

@@ -6,20 +6,17 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import paramiko
 
+from lab import sudo
 from lab.demo import trust
-from lab.machine import REPOSITORY, Refusal
+from lab.machine import BIN, REPOSITORY, Refusal
 
-BIN = Path(sys.executable).parent
-
-# Rendered by Ansible itself: what stands in the inventory may be an expression.
-WANTED = """{{ {
+# Ansible renders it: values in an inventory may be expressions.
+FIELDS = """{{ {
   'groups': group_names,
   'address': topology_address | default(ansible_host),
   'login': ansible_host | default(inventory_hostname),
@@ -47,9 +44,9 @@ class Host:
     bind: str
     data: str
     logs: str
-    # Certificates of those whom the fleet believes, in PEM.
+    # Certificates of the authorities that the fleet trusts, in PEM.
     authorities: str = ""
-    # How Ansible connects, where that is not the fleet's own address at port 22.
+    # How Ansible connects, if not to `address` at port 22.
     login: str = ""
     port: int = 22
     ssh_arguments: str = ""
@@ -61,50 +58,39 @@ class Host:
     @cached_property
     def ssh(self) -> paramiko.SSHClient:
         client = paramiko.SSHClient()
-        # Ansible has just been there, and has verified the host's key.
+        # Ansible has just verified the host's key.
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())
-        # Ansible reads a relative path from the repository's root, where ansible.cfg is.
+        # Ansible reads a relative path from the repository, where ansible.cfg is.
         key = str(REPOSITORY / self.key) if self.key else None
         login = self.login or self.address
-        through = proxy_command(self.ssh_arguments, login, self.port)
-        sock = (
-            paramiko.ProxyCommand(f"sh -c {shlex.quote(f'cd {shlex.quote(str(REPOSITORY))} && exec {through}')}")
-            if through
-            else None
-        )
+        proxy = proxy_command(self.ssh_arguments, login, self.port)
+        script = f"cd {shlex.quote(str(REPOSITORY))} && exec {proxy}"
+        sock = paramiko.ProxyCommand(f"sh -c {shlex.quote(script)}") if proxy else None
         client.connect(login, port=self.port, username=self.user, key_filename=key, timeout=20, sock=sock)
         return client
 
     @cached_property
     def elevation(self) -> tuple[str, str]:
-        """What comes in front of a command that needs root, and before its standard input: sudo's password, where it asks."""
+        """The prefix of a command that needs root, and what precedes its standard input: the password, if sudo asks for one."""
         if self.user == "root":
             return "", ""
-        if self.ssh.exec_command("sudo -n true")[1].channel.recv_exit_status() == 0:
+        if self.ssh.exec_command(sudo.PROBE)[1].channel.recv_exit_status() == 0:
             return "sudo -n ", ""
-        return "sudo -kSp '' ", become_password() + "\n"
+        return f"{sudo.WITH_PASSWORD} ", sudo.password_line()
 
     def run(self, command: list[str], stdin: str = "", timeout_s: float = 120) -> str:
-        front, password = self.elevation
-        writing, reading, failing = self.ssh.exec_command(front + shlex.join(command), timeout=timeout_s)
-        writing.write(password + stdin)
-        writing.channel.shutdown_write()
-        output, errors = reading.read().decode(), failing.read().decode()
-        if reading.channel.recv_exit_status():
-            raise Refusal(f"{self.name}: {shlex.join(command)} failed:\n{errors or output}")
+        prefix, password = self.elevation
+        writer, reader, errors = self.ssh.exec_command(prefix + shlex.join(command), timeout=timeout_s)
+        writer.write(password + stdin)
+        writer.channel.shutdown_write()
+        output, error_output = reader.read().decode(), errors.read().decode()
+        if reader.channel.recv_exit_status():
+            raise Refusal(f"{self.name}: {shlex.join(command)} failed:\n{error_output or output}")
         return output
 
 
-def become_password() -> str:
-    """Where Ansible takes it from in a run without a person."""
-    file = os.environ.get("ANSIBLE_BECOME_PASSWORD_FILE")
-    if not file:
-        raise Refusal("sudo asks for a password there: write it to a file and name that file in ANSIBLE_BECOME_PASSWORD_FILE.")
-    return (REPOSITORY / file).read_text(encoding="utf-8").strip()
-
-
 def proxy_command(arguments: str, host: str, port: int) -> str | None:
-    """What ssh would run to reach the host by these arguments (ansible_ssh_common_args); None for a direct way.
+    """The command by which ssh would reach the host with these arguments (ansible_ssh_common_args); None if directly.
 
     >>> proxy_command("-o StrictHostKeyChecking=yes -J me@jump.test:2222", "10.0.0.5", 22)
     'ssh -W 10.0.0.5:22 -p 2222 me@jump.test'
@@ -125,14 +111,14 @@ class Fleet:
     hosts: list[Host]
 
     def group(self, name: str) -> list[Host]:
-        found = [host for host in self.hosts if name in host.groups]
-        if not found:
-            raise Refusal(f"the inventory has no host in the group {name}; the demo needs one.")
-        return found
+        members = [host for host in self.hosts if name in host.groups]
+        if not members:
+            raise Refusal(f"the inventory has no host in the group {name}; put one there.")
+        return members
 
 
 def read(inventory: str) -> Fleet:
-    ansible = [str(BIN / "ansible"), "all", "-i", inventory, "-m", "ansible.builtin.debug", "-a", f"msg={WANTED}"]
+    ansible = [str(BIN / "ansible"), "all", "-i", inventory, "-m", "ansible.builtin.debug", "-a", f"msg={FIELDS}"]
     environment = os.environ | {"ANSIBLE_LOAD_CALLBACK_PLUGINS": "1", "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
     done = subprocess.run(ansible, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -143,6 +129,6 @@ def read(inventory: str) -> Fleet:
     return Fleet(hosts)
 
 
-def parse(said: str) -> list[Host]:
-    told = json.loads(said[said.index("{") :])["plays"][0]["tasks"][0]["hosts"]
-    return [Host(name=name, **answer["msg"] | {"groups": tuple(answer["msg"]["groups"])}) for name, answer in told.items()]
+def parse(output: str) -> list[Host]:
+    results = json.loads(output[output.index("{") :])["plays"][0]["tasks"][0]["hosts"]
+    return [Host(name=name, **result["msg"] | {"groups": tuple(result["msg"]["groups"])}) for name, result in results.items()]

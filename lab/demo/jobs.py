@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +12,12 @@ from pathlib import Path
 from lab.demo import traffic
 from lab.demo.fleet import Host
 from lab.demo.videos import Video
+from lab.progress import Progress
 
 CLIENTS = 4
-# Seconds without any job moving on before the rest counts as lost.
+# After this time without any change the remaining jobs count as lost.
 PATIENCE_S = 180.0
+STATES = ("unknown", "queued", "running", "done", "failed")
 ENDED = ("done", "failed")
 
 
@@ -24,9 +25,10 @@ ENDED = ("done", "failed")
 class Job:
     producer: Host
     answer: traffic.Answer
-    # None: the upload that is no video.
+    # None: the upload that is not a video.
     video: Video | None
-    told: dict = field(default_factory=dict)
+    # What its Location reported last.
+    record: dict = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -34,56 +36,29 @@ class Job:
 
     @property
     def state(self) -> str:
-        return self.told.get("state", "unknown")
+        return self.record.get("state", "unknown")
 
 
 def send(uploads: list[tuple[Video | None, Path]], producers: list[Host]) -> list[Job]:
-    def one(upload: tuple[Video | None, Path], producer: Host) -> Job:
+    def post(upload: tuple[Video | None, Path], producer: Host) -> Job:
         return Job(producer, traffic.post(producer.url, upload[1]), upload[0])
 
     with ThreadPoolExecutor(CLIENTS) as clients:
-        return list(clients.map(one, uploads, cycle(producers)))
+        return list(clients.map(post, uploads, cycle(producers)))
 
 
 def watch(jobs: list[Job]) -> None:
-    """Ask after each job until all have ended, or none has moved for too long."""
-    began = moved = time.monotonic()
-    line = Line()
-    before = Counter()
-    while True:
-        for job in jobs:
-            if job.state not in ENDED:
-                job.told = traffic.look(job.answer.location) or job.told
-        now = Counter(job.state for job in jobs)
-        if now != before:
-            before, moved = now, time.monotonic()
-        line.show(f"{time.monotonic() - began:4.0f} s   " + ", ".join(f"{now[s]} {s}" for s in STATES if now[s]))
-        if all(job.state in ENDED for job in jobs) or time.monotonic() - moved > PATIENCE_S:
-            line.end()
-            return
-        time.sleep(0.5)  # between two looks; PATIENCE_S without a change ends them
-
-
-STATES = ("unknown", "queued", "running", "done", "failed")
-
-
-class Line:
-    """One line that lives: rewritten on a terminal, repeated every few seconds in a log."""
-
-    EVERY_S = 5.0
-
-    def __init__(self) -> None:
-        self.live = sys.stdout.isatty()
-        self.shown = 0.0
-        self.text = ""
-
-    def show(self, text: str) -> None:
-        self.text = text
-        if self.live:
-            print(f"\r  {text}\033[K", end="", flush=True)
-        elif time.monotonic() - self.shown > self.EVERY_S:
-            self.shown = time.monotonic()
-            print(f"  {text}", flush=True)
-
-    def end(self) -> None:
-        print("" if self.live else f"  {self.text}", flush=True)
+    """Ask for each job until all have ended, or none has changed for too long."""
+    changed, before = time.monotonic(), Counter()
+    with Progress("jobs") as progress:
+        while True:
+            for job in jobs:
+                if job.state not in ENDED:
+                    job.record = traffic.look(job.answer.location) or job.record
+            now = Counter(job.state for job in jobs)
+            if now != before:
+                before, changed = now, time.monotonic()
+            progress.step = ", ".join(f"{now[state]} {state}" for state in STATES if now[state])
+            if all(job.state in ENDED for job in jobs) or time.monotonic() - changed > PATIENCE_S:
+                return
+            time.sleep(0.5)  # between two looks; PATIENCE_S without a change ends them

@@ -1,4 +1,4 @@
-"""Talks to producers over HTTPS, as a client of theirs would."""
+"""A producer's client, over HTTPS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from lab.demo import trust
 
 TIMEOUT_S = 60
-# More than any producer takes; no such file need exist, since a producer refuses by the announced length.
+# More than any producer accepts; it refuses by the announced length, so no such file is needed.
 OVER_ANY_LIMIT = 1 << 40
 
 
@@ -37,14 +37,14 @@ def post(base: str, content: bytes | Path, announced: int | None = None) -> Answ
         connection.putheader("Content-Length", str(len(body) if announced is None else announced))
         connection.endheaders(body)
         answer = connection.getresponse()
-        said = answer.read().decode()
+        text = answer.read().decode()
     finally:
         connection.close()
-    return Answer(answer.status, time.monotonic() - began, answer.headers.get("Location", ""), said)
+    return Answer(answer.status, time.monotonic() - began, answer.headers.get("Location", ""), text)
 
 
 def look(location: str) -> dict:
-    """What a Location tells of its job; empty while it can't tell."""
+    """What a Location reports about its job; empty if it does not answer."""
     try:
         with urllib.request.urlopen(location, timeout=TIMEOUT_S, context=trust.context()) as answer:
             return json.load(answer)

@@ -1,4 +1,4 @@
-"""Whom the lab's clients believe: the authorities of the fleets that this process has read, and nobody else."""
+"""The authorities that the lab's clients trust: only those of the fleets that this process has read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def believe(authorities: str) -> None:
-    """Certificates of authorities, in PEM; those believed before stay."""
+    """Trust these authorities too; certificates in PEM."""
     if authorities.strip():
         _context.load_verify_locations(cadata=authorities)
 

@@ -1,1 +1,1 @@
-"""The drill: hurt a fleet at work on purpose, and prove by SQL that nothing accepted was lost and nothing happened twice."""
+"""The drill: inject faults into a fleet at work, and prove by SQL that no accepted job was lost or took effect twice."""

@@ -1,4 +1,4 @@
-"""`python -m lab.drill`: hurt a fleet at work in every way that is known, and prove that it lost nothing."""
+"""`python -m lab.drill`: inject every known fault into a fleet at work, and prove that it lost nothing."""
 
 from __future__ import annotations
 
@@ -8,46 +8,38 @@ import sys
 import time
 
 from lab.demo import fleet as fleets
-from lab.demo.converge import converge
 from lab.drill import proof, report
 from lab.drill.faults import FAULTS, SHORT, Fault
 from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
 from lab.drill.scene import Scene
-from lab.machine import REPOSITORY, Refusal, fail, give_back
+from lab.machine import Refusal, refusals_shown
+from lab.playbooks import converge
 
-BUILD = REPOSITORY / "build"
-
-# Jobs a second. Three workers of four processes do four times that; what is left is for catching up after a fault.
+# Jobs per second. Three workers with four processes do four times that; the rest is for catching up after a fault.
 RATE = 20.0
-# So long a row of the whole drill lasts at least: all of them make more than ten thousand jobs on any machine.
+# Each row of the whole drill lasts at least this long: together they make over ten thousand jobs on any machine.
 ROW_S = 40.0
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.drill", description=__doc__)
+    names = [fault.name for fault in FAULTS]
     parser.add_argument("--inventory", default="inventories/drill")
-    parser.add_argument("--no-converge", action="store_true", help="the fleet stands as its inventory says")
+    parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")
     parser.add_argument("--short", action="store_true", help=f"a few minutes: {', '.join(SHORT)}")
-    parser.add_argument("--fault", action="append", default=[], metavar="NAME", help="this row; may be said again")
-    parser.add_argument("--rate", type=float, default=RATE, help="jobs a second (default: %(default)g)")
+    parser.add_argument("--fault", action="append", default=[], choices=names, metavar="NAME", help="this row; may be repeated")
+    parser.add_argument("--rate", type=float, default=RATE, help="jobs per second (default: %(default)g)")
     parser.add_argument(
-        "--row-seconds", type=float, help=f"of load in each row at least (default: {ROW_S:g}, or 0 for some rows)"
+        "--row-seconds", type=float, help=f"minimum seconds of load in each row (default: {ROW_S:g}, or 0 for selected rows)"
     )
     arguments = parser.parse_args()
-    known = [fault.name for fault in FAULTS]
-    if unknown := set(arguments.fault) - set(known):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there is {', '.join(known)}")
-    wanted = arguments.fault or (SHORT if arguments.short else known)
+    wanted = arguments.fault or (SHORT if arguments.short else names)
     if arguments.row_seconds is None:
-        arguments.row_seconds = ROW_S if wanted is known else 0.0
-    try:
+        arguments.row_seconds = ROW_S if wanted is names else 0.0
+    with refusals_shown():
         data = drill(arguments, [fault for fault in FAULTS if fault.name in wanted])
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(BUILD)
     sys.exit(0 if data["kept"] else 1)
 
 
@@ -66,7 +58,7 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
         try:
             row, data.lines[fault.name] = run(fault, scene, arguments.rate, arguments.row_seconds)
         except Refusal as refusal:
-            # The others are still worth knowing, and what this one accepted is counted at the end.
+            # The other rows still run, and the jobs that this one accepted are counted at the end.
             settled.append((None, scene.ledger.accepted))
             data.unended[fault.name] = str(refusal)
             print(f"  ✗ {refusal}", file=sys.stderr, flush=True)
@@ -74,14 +66,14 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
             settled.append((row, scene.ledger.accepted))
             data.rows.append(row)
             report.announce(row)
-        data.write(BUILD)
+        data.write()
     try:
         data.rows, data.problems = recount(settled, scene)
         data.ledger = book.totals()
         data.problems += proof.unbalanced(data.ledger)
     except Refusal as refusal:
         data.unended["the count at the end"] = str(refusal)
-    data.write(BUILD)
+    data.write()
     data.print_verdict()
     return data.as_dict()
 

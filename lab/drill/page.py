@@ -1,4 +1,4 @@
-"""The drill's report as data for its page: a table, bars of recoveries and deliveries, and the time line of each fault."""
+"""The drill's report as data for its page: a table, bars of recoveries and deliveries, and a time line for each fault."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def page(report: dict[str, Any]) -> str:
             *(("all rows together", problem) for problem in report["problems"]),
         ],
         "evidence": [
-            [row["fault"], "; ".join(f"{what}: {value}" for what, value in row["evidence"].items()) or toned("none", "bad")]
+            [row["fault"], "; ".join(f"{name}: {value}" for name, value in row["evidence"].items()) or toned("none", "bad")]
             for row in rows
         ],
         "recoveries": recoveries(rows),
@@ -43,7 +43,7 @@ def page(report: dict[str, Any]) -> str:
 
 
 def late(row: dict[str, Any]) -> bool:
-    """After the fault or in all."""
+    """Whether the recovery or the outage took too long."""
     return row["resumed_s"] is None or row["resumed_s"] > row["resume_limit_s"] or row["outage_s"] > row["outage_limit_s"]
 
 

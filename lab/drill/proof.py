@@ -1,4 +1,4 @@
-"""The proof, from the application's own database: accepted = one effect for each key, or known among the dead letters."""
+"""The proof, from the application's database: each accepted key has one effect, or is a dead letter."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ CREATE INDEX IF NOT EXISTS drill_deliveries ON deliveries (key);
 """
 
 TRACES = """
-SELECT key, extract(epoch FROM finished_at), coalesce(made.effects, 0), runs.begun
+SELECT key, extract(epoch FROM finished_at), coalesce(counts.effects, 0), runs.begun
 FROM done
-FULL JOIN (SELECT key, count(*) AS effects FROM effects GROUP BY key) AS made USING (key)
+FULL JOIN (SELECT key, count(*) AS effects FROM effects GROUP BY key) AS counts USING (key)
 FULL JOIN (
     SELECT key, string_agg(extract(epoch FROM delivered_at)::text, ' ' ORDER BY delivered_at) AS begun
     FROM deliveries GROUP BY key
@@ -33,13 +33,12 @@ SELECT json_build_object(
     'entries', (SELECT coalesce(sum(entries), 0) FROM accounts));
 """
 
-
 FIGURES = ("accepted", "poison", "done", "dead", "lost", "doubled", "double_effects", "second_deliveries", "cut")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What the database holds of a key: when its job was done, how many effects it had, and when its runs began."""
+    """What the database has for a key: when its job was done, its effects, and when its runs began."""
 
     finished: float | None = None
     effects: int = 0
@@ -48,7 +47,7 @@ class Trace:
 
 @dataclass(frozen=True)
 class Done:
-    """The run that ended a job: where, and from when to when."""
+    """The run that completed a job."""
 
     key: str
     worker: str
@@ -65,34 +64,34 @@ def state(trace: Trace, dead: bool) -> str:
 
 
 def count(accepted: Iterable[Accepted], traces: Mapping[str, Trace], dead: Collection[str] = ()) -> dict[str, int]:
-    """What became of the accepted jobs.
+    """The fate of the accepted jobs.
 
-    A run is cut if its job had to begin again; a second delivery after the job's end only shows that its ack did not arrive. A
-    client that posted twice may have published two jobs, and the second run proves nothing.
+    A run was cut if its job began again before it was done; a later second delivery only shows that its ack did not arrive. If
+    the client posted twice, there may be two messages, and the second run proves nothing.
     """
     number = dict.fromkeys(FIGURES, 0)
-    for each in accepted:
-        trace = traces.get(each.job.key, Trace())
-        again = trace.begun[1:]
+    for entry in accepted:
+        trace = traces.get(entry.job.key, Trace())
+        reruns = trace.begun[1:]
         number["accepted"] += 1
-        number["poison"] += each.job.poison
-        number[state(trace, each.job.key in dead)] += 1
+        number["poison"] += entry.job.poison
+        number[state(trace, entry.job.key in dead)] += 1
         number["double_effects"] += max(0, trace.effects - 1)
-        number["second_deliveries"] += len(again)
-        if each.posts == 1:
-            number["cut"] += sum(trace.finished is None or begun < trace.finished for begun in again)
+        number["second_deliveries"] += len(reruns)
+        if entry.posts == 1:
+            number["cut"] += sum(trace.finished is None or begun < trace.finished for begun in reruns)
     return number
 
 
 def unbalanced(totals: Mapping[str, int]) -> list[str]:
-    """A task enters key, effect and account in one transaction, so all jobs together must come to the same number three times."""
+    """A task enters key, effect and account in one transaction, so the three totals must be equal."""
     if len(set(totals.values())) == 1:
         return []
     return [f"{totals['done']} jobs are done, with {totals['effects']} effects and {totals['entries']} entries in the accounts"]
 
 
 def traces(rows: str) -> dict[str, Trace]:
-    """The answer to TRACES, as psql prints it."""
+    """The result of TRACES, as psql prints it."""
     lines = (line.split("|") for line in rows.splitlines())
     return {
         key: Trace(float(finished) if finished else None, int(effects), tuple(map(float, begun.split())))
@@ -101,7 +100,7 @@ def traces(rows: str) -> dict[str, Trace]:
 
 
 class Book:
-    """The ledger's database, asked as its superuser on its host."""
+    """The ledger's database, as its superuser."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -121,7 +120,7 @@ class Book:
         return json.loads(self.sql(TOTALS))
 
     def done_since(self, at: float) -> list[Done] | None:
-        """What was entered since then; None while the database does not answer."""
+        """The jobs done since then; None if the database does not answer."""
         query = f"""
             SELECT done.key, done.worker, extract(epoch FROM max(delivered_at)), extract(epoch FROM finished_at)
             FROM done JOIN deliveries
@@ -136,7 +135,11 @@ class Book:
 
 
 def dead_letters(fleet: Fleet) -> int:
-    """How many there are; None of the drill's own look takes one away."""
+    return queued_messages(fleet).get("dead_letters", 0)
+
+
+def queued_messages(fleet: Fleet) -> dict[str, int]:
+    """Messages by queue of the workers' virtual host, those in delivery included."""
     vhost = fleet.group("celery_workers")[0].application
-    said = shell(broker(fleet), f"rabbitmqctl -q --formatter=json list_queues -p {vhost} name messages")
-    return sum(queue["messages"] for queue in json.loads(said) if queue["name"] == "dead_letters")
+    queues = shell(broker(fleet), f"rabbitmqctl -q --formatter=json list_queues -p {vhost} name messages")
+    return {queue["name"]: queue["messages"] for queue in json.loads(queues)}

@@ -1,17 +1,16 @@
-"""What the drill leaves behind: build/drill.json, build/drill.html with its plots, and the table that a person reads."""
+"""The drill's report: build/drill.json, build/drill.html, and the table for people."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-from lab.drill.page import page
+from lab.drill.page import page, seconds
 from lab.drill.rows import BIN_S, Row
+from lab.reports import columns, write_report
 
 SUMMED = ("accepted", "done", "dead", "lost", "second_deliveries", "cut", "double_effects", "unpromised")
 
@@ -22,9 +21,9 @@ class Report:
     rate: float
     rows: list[Row] = field(default_factory=list)
     lines: dict[str, dict] = field(default_factory=dict)
-    # Faults that came to no row, with the reason.
+    # Faults without a row, with the reason.
     unended: dict[str, str] = field(default_factory=dict)
-    # What the whole ledger adds up to at the end, and what is wrong with it.
+    # The totals of the whole ledger at the end, and what is wrong with them.
     ledger: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -44,10 +43,9 @@ class Report:
             "time_lines": self.lines,
         }
 
-    def write(self, build: Path) -> None:
+    def write(self) -> None:
         data = self.as_dict()
-        (build / "drill.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-        (build / "drill.html").write_text(page(data), encoding="utf-8")
+        write_report("drill", data, page(data))
 
     def print_verdict(self) -> None:
         print("\n" + table(self.rows) + f"\n\n{verdict(self.as_dict())}", flush=True)
@@ -55,20 +53,16 @@ class Report:
 
 def announce(row: Row) -> None:
     print(f"  {sentence(row)}", flush=True)
-    for what, value in row.evidence.items():
-        print(f"    {what}: {value}", flush=True)
+    for name, value in row.evidence.items():
+        print(f"    {name}: {value}", flush=True)
     for problem in row.problems:
         print(f"  ✗ {problem}", file=sys.stderr, flush=True)
-
-
-def seconds(value: float | None) -> str:
-    return "never" if value is None else f"{value:.1f} s"
 
 
 def sentence(row: Row) -> str:
     return (
         f"{row.accepted} accepted, {row.done} done, {row.dead} dead, {row.lost} lost; {row.second_deliveries} delivered twice, "
-        f"{row.double_effects} effects twice; at work again after {seconds(row.recovery_s)}"
+        f"{row.double_effects} effects twice; recovered after {seconds(row.recovery_s)}"
     )
 
 
@@ -81,19 +75,13 @@ def table(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]  # fmt: skip
-    widths = [max(len(str(line[place])) for line in [heads, *lines]) for place in range(len(heads))]
-    return "\n".join(
-        "  "
-        + str(line[0]).ljust(widths[0])
-        + "".join(f"  {str(cell).rjust(width)}" for cell, width in zip(line[1:], widths[1:], strict=True))
-        for line in [heads, *lines]
-    )
+    return "\n".join(f"  {line}" for line in columns([heads, *lines]))
 
 
 def verdict(data: dict[str, Any]) -> str:
     total = data["total"]
     broken = [row["fault"] for row in data["rows"] if row["problems"]] + list(data["unended"])
-    kept = "The promise was kept under each." if data["kept"] else f"It was not under: {', '.join(broken) or 'none alone'}."
+    kept = "The promise was kept under each." if data["kept"] else f"It was broken under: {', '.join(broken) or 'no single one'}."
     return (
         f"{total['accepted']} jobs accepted in {data['took_s']:.0f} s under {len(data['rows'])} faults: "
         f"{total['done']} done, {total['dead']} dead, {total['lost']} lost, {total['double_effects']} done twice. {kept}"

@@ -1,4 +1,4 @@
-"""What a row of the drill amounts to: how long until the hurt part was at work again, and what breaks the promise."""
+"""The figures of a row: how long until the struck part worked again, and what breaks the promise."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from lab.drill.ledger import Accepted
 from lab.drill.load import CLIENTS, PERSISTENCE_S
 from lab.drill.proof import Done
 
-# A second of the row's time line.
+# The resolution of time lines.
 BIN_S = 1.0
-# Of the jobs that the rate asks for, so many must be accepted: a row under less load proves less.
+# This share of the jobs that the rate asks for must be accepted: a row under less load proves less.
 SHARE = 0.5
-# What a host answers that does not run or cannot say.
+# The reading of a host that does not run or cannot tell.
 SILENT = "no answer"
 
 
@@ -28,25 +28,25 @@ class Row:
     lost: int
     doubled: int
     second_deliveries: int
-    # Of the second deliveries those that began before the job was done: the run before was cut.
+    # Second deliveries that began before the job was done: the run before was cut.
     cut: int
     double_effects: int
-    # Accepted jobs that the row must have at least.
+    # The least number of accepted jobs.
     expected: int
-    # From the fault's beginning to its end, and from there to the end of the first run that began afterwards. None: never.
+    # From the fault's start to its end, and from there to the end of the first run that began afterwards. None: never.
     outage_s: float | None
     outage_limit_s: float
     resumed_s: float | None
     resume_limit_s: float
-    # From the fault's end until the last job accepted before it was done.
+    # From the fault's end until all jobs accepted before it were done.
     backlog_s: float | None
-    # Attempts that a client had to repeat, jobs that it let go of, and jobs done that nobody had got a 202 for.
+    # Requests that clients repeated, jobs that they gave up, and jobs done without a 202.
     repeated: int
     given_up: int
     given_up_limit: int
     unpromised: int
     slowest_answer_s: float
-    # What shows that the fault struck, and what should show it and does not.
+    # What shows that the fault struck, and what should show it but does not.
     evidence: Mapping[str, str]
     unseen: tuple[str, ...] = ()
     # Why the row ended early, or a client died.
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def recovery_s(self) -> float | None:
-        """From the fault's beginning until work."""
+        """From the fault's start until work resumed."""
         return None if self.outage_s is None or self.resumed_s is None else round(self.outage_s + self.resumed_s, 2)
 
     @property
@@ -65,93 +65,91 @@ class Row:
 
 
 def resumed_s(accepted: Iterable[Accepted], done: Iterable[Done], ended: float, struck: str, later: bool) -> float | None:
-    """`struck` is a worker's or producer's host; empty where any will do. `later`: the job must be accepted after the end, too.
+    """`struck`: the worker or producer host that must be involved; empty: any. `later`: the job must also be accepted afterwards.
 
-    Where workers or the database were struck, that would measure how long the queue has become meanwhile: see backlog_s.
+    If workers or the database were struck, `later` would measure the length of the queue: see backlog_s.
     """
-    known = {each.job.key: each for each in accepted if not later or each.at > ended}
+    known = {entry.job.key: entry for entry in accepted if not later or entry.at > ended}
     moments = [
-        each.at
-        for each in done
-        if each.key in known and each.begun > ended and struck in ("", each.worker, known[each.key].producer)
+        run.at for run in done if run.key in known and run.begun > ended and struck in ("", run.worker, known[run.key].producer)
     ]
     return round(max(0.0, min(moments) - ended), 2) if moments else None
 
 
 def backlog_s(accepted: Iterable[Accepted], done: Iterable[Done], ended: float) -> float | None:
     """None while one of them is not done."""
-    moments = {each.key: each.at for each in done}
-    before = [each.job.key for each in accepted if each.at <= ended and not each.job.poison]
+    moments = {run.key: run.at for run in done}
+    before = [entry.job.key for entry in accepted if entry.at <= ended and not entry.job.poison]
     if any(key not in moments for key in before):
         return None
     return round(max([0.0, *(moments[key] - ended for key in before)]), 2)
 
 
 def expected(rate: float, load_s: float, outage_s: float) -> int:
-    """`outage_s`: while nobody, or only every other producer, can accept."""
+    """`outage_s`: the time in which no producer, or not every one, can accept."""
     return int(SHARE * rate * max(0.0, load_s - outage_s))
 
 
 def given_up_limit(outage_s: float, resume_limit_s: float) -> int:
-    """Nobody but in an outage, and then each client once in the time for which it persists."""
+    """0 without an outage; otherwise each client may give up once per PERSISTENCE_S."""
     return CLIENTS * int((outage_s + resume_limit_s) // PERSISTENCE_S) if outage_s else 0
 
 
 def evidence(looks: Sequence[Mapping[str, str]]) -> tuple[dict[str, str], list[str]]:
-    """What was read before the fault, during it and afterwards: as text, and what never changed."""
+    """The readings before the fault, during it and afterwards, as text; and sentences about those that never changed."""
     shown, unseen = {}, []
-    for what, first in looks[0].items() if looks else ():
-        values = [look.get(what, SILENT) for look in looks]
-        shown[what] = " → ".join(value for place, value in enumerate(values) if not place or value != values[place - 1])
+    for name, first in looks[0].items() if looks else ():
+        values = [look.get(name, SILENT) for look in looks]
+        shown[name] = " → ".join(value for place, value in enumerate(values) if not place or value != values[place - 1])
         if first == SILENT or not {*values} - {first, SILENT}:
-            unseen.append(f"{what} was {first} all the time")
+            unseen.append(f"{name} was {first} all the time")
     return shown, unseen
 
 
 def problems(row: Row) -> list[str]:
-    found = [*row.failures]
+    sentences = [*row.failures]
     if row.lost:
-        found.append(f"{row.lost} of {row.accepted} accepted jobs are lost")
+        sentences.append(f"{row.lost} of {row.accepted} accepted jobs are lost")
     if row.double_effects:
-        found.append(f"{row.double_effects} effects happened twice")
+        sentences.append(f"{row.double_effects} effects happened twice")
     if row.dead != row.poison:
-        found.append(f"{row.dead} jobs are dead, and {row.poison} were poison")
+        sentences.append(f"{row.dead} jobs are dead, and {row.poison} were poison")
     if row.accepted < row.expected:
-        found.append(f"{row.accepted} jobs were accepted, and {row.expected} is the least at this rate")
+        sentences.append(f"{row.accepted} jobs were accepted, and {row.expected} is the least at this rate")
     if row.given_up > row.given_up_limit:
-        found.append(f"clients gave up {row.given_up} jobs, and {row.given_up_limit} is the most in such an outage")
+        sentences.append(f"clients gave up {row.given_up} jobs, and {row.given_up_limit} is the most in such an outage")
     if not row.evidence:
-        found.append("nothing shows that the fault struck")
-    found += [f"{what}: the fault struck nobody" for what in row.unseen]
-    return found + timely(row) + disturbance(row)
+        sentences.append("nothing shows that the fault struck")
+    sentences += [f"{reading}: the fault struck nobody" for reading in row.unseen]
+    return sentences + delays(row) + disturbances(row)
 
 
-def timely(row: Row) -> list[str]:
+def delays(row: Row) -> list[str]:
     if row.outage_s is None:
-        return ["the fault did not come to its end"]
-    found = []
+        return ["the fault did not end"]
+    sentences = []
     if row.outage_s > row.outage_limit_s:
-        found.append(f"the fault lasted {row.outage_s:g} s, and {row.outage_limit_s:g} s are allowed")
+        sentences.append(f"the fault lasted {row.outage_s:g} s, and {row.outage_limit_s:g} s are allowed")
     if row.resumed_s is None:
-        found.append(f"no work again within {row.resume_limit_s:g} s of the fault's end and long after")
+        sentences.append(f"no work again within {row.resume_limit_s:g} s of the fault's end, or long after")
     elif row.resumed_s > row.resume_limit_s:
-        found.append(f"work again {row.resumed_s:g} s after the fault's end, and {row.resume_limit_s:g} s are promised")
-    return found
+        sentences.append(f"work again {row.resumed_s:g} s after the fault's end, and {row.resume_limit_s:g} s are promised")
+    return sentences
 
 
-def disturbance(row: Row) -> list[str]:
+def disturbances(row: Row) -> list[str]:
     if not row.seamless:
         return []
-    found = []
+    sentences = []
     if row.cut:
-        found.append(f"{row.cut} runs were cut and began again")
+        sentences.append(f"{row.cut} runs were cut and began again")
     if row.repeated:
-        found.append(f"{row.repeated} answers were not 202")
-    return found
+        sentences.append(f"{row.repeated} answers were not 202")
+    return sentences
 
 
 def bins(moments: Iterable[float], begin: float, length: int) -> list[int]:
-    """How many fall into each second."""
+    """How many are in each second."""
     counts = [0] * length
     for moment in moments:
         place = int((moment - begin) // BIN_S)

@@ -1,4 +1,4 @@
-"""One row: the load, the fault, what shows that it struck, and what became of each accepted job."""
+"""One row: the load, the fault, the evidence that it struck, and the fate of each accepted job."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
+from lab.deadlines import poll, until
 from lab.drill import proof, rows
 from lab.drill.faults.fault import WITHIN_S, Fault, playbook
 from lab.drill.ledger import Accepted
 from lab.drill.load import Clients
-from lab.drill.scene import LOOK_S, Scene, until
-from lab.machine import REPOSITORY, Refusal
+from lab.drill.scene import Scene
+from lab.machine import BUILD, Refusal
 
-# Jobs that are done before a row's fault, and seconds of load after its recovery.
+# Jobs done before a row's fault, and seconds of load after its recovery.
 WARM = 10
 AFTER_S = 3.0
-# Beyond what a row promises, a recovery is waited for so long, to tell late from never.
+# How much longer than promised to wait for a recovery, to tell late from never.
 LATE_S = 60.0
-# Until the last accepted job is done: twice a heartbeat, and then some.
+# For the last accepted job to be done: more than two heartbeats.
 DRAIN_S = 120.0
 FIGURES = {"cut": "runs cut and begun again", "repeated": "answers other than 202", "dead": "dead letters"}
 
 
 @dataclass
 class Course:
-    """How a row went so far."""
+    """A row so far."""
 
     began: float = field(default_factory=time.time)
     load_s: float = 0.0
@@ -44,12 +45,12 @@ def run(fault: Fault, scene: Scene, rate: float, row_s: float) -> tuple[rows.Row
             with Clients(scene.fleet.group("producers"), rate, scene.ledger, scene.numbers, seed=len(fault.name)):
                 try:
                     strike(fault, scene, course)
-                    # The load goes on after the recovery, for the time line and to make the row's share of the jobs.
-                    time.sleep(max(AFTER_S, course.began + row_s - time.time()))  # the clients work on for the rest of the row
+                    # For the time line after the recovery, and for the row's share of the jobs.
+                    time.sleep(max(AFTER_S, course.began + row_s - time.time()))  # the clients go on for the rest of the row
                 finally:
                     course.load_s = time.time() - course.began
     except Exception as error:
-        # What was accepted until then is promised all the same, so the row is settled like any other.
+        # The jobs accepted until then are promised, so settle the row like any other.
         course.failures.append(str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}")
     course.failures += [f"a client died: {reason}" for reason in scene.ledger.deaths]
     wait_for_the_rest(scene, course.began)
@@ -71,9 +72,7 @@ def strike(fault: Fault, scene: Scene, course: Course) -> None:
     if fault.heal:
         course.ended = None
         course.ended = fault.heal(scene)
-    late = time.monotonic() + WITHIN_S[fault.kind] + LATE_S
-    while resumed_s(fault, scene, course.ended) is None and time.monotonic() < late:
-        time.sleep(LOOK_S)  # between two looks; `late` ends them
+    poll(lambda: resumed_s(fault, scene, course.ended) is not None, WITHIN_S[fault.kind] + LATE_S)
     look(fault, scene, course)
 
 
@@ -87,16 +86,12 @@ def resumed_s(fault: Fault, scene: Scene, ended: float) -> float | None:
 
 
 def wait_for_the_rest(scene: Scene, began: float) -> None:
-    wanted = {each.job.key for each in scene.ledger.accepted if not each.job.poison}
-    end = time.monotonic() + DRAIN_S
-    while time.monotonic() < end:
-        if wanted <= {each.key for each in scene.book.done_since(began) or []}:
-            return
-        time.sleep(LOOK_S)  # between two looks; DRAIN_S ends them
+    accepted = {entry.job.key for entry in scene.ledger.accepted if not entry.job.poison}
+    poll(lambda: accepted <= {run.key for run in scene.book.done_since(began) or []}, DRAIN_S)
 
 
 def settle(fault: Fault, scene: Scene, course: Course, rate: float) -> tuple[rows.Row, dict]:
-    """Hold what was accepted against what was done."""
+    """Compare the accepted jobs with those done."""
     ledger, began = scene.ledger, course.began
     accepted = ledger.accepted
     (done,) = until("the database", lambda: [done] if (done := scene.book.done_since(began)) is not None else [], 60)
@@ -105,13 +100,13 @@ def settle(fault: Fault, scene: Scene, course: Course, rate: float) -> tuple[row
     if count["lost"]:
         count = proof.count(accepted, traces, dead_letters(scene))
     outage_s = None if course.hurt is None or course.ended is None else round(course.ended - course.hurt, 2)
-    without = outage_s or 0.0 if fault.accepts and not fault.seamless else 0.0
+    deaf_s = outage_s or 0.0 if fault.accepts and not fault.seamless else 0.0
     shown, unseen = rows.evidence(course.looks)
     row = rows.Row(
         fault=fault.name,
         kind=fault.kind,
         **count,
-        expected=rows.expected(rate, course.load_s, without),
+        expected=rows.expected(rate, course.load_s, deaf_s),
         outage_s=outage_s,
         outage_limit_s=fault.ends_within_s,
         resumed_s=resumed_s(fault, scene, course.ended) if course.ended else None,
@@ -119,9 +114,9 @@ def settle(fault: Fault, scene: Scene, course: Course, rate: float) -> tuple[row
         backlog_s=rows.backlog_s(accepted, done, course.ended) if course.ended else None,
         repeated=len(ledger.refusals),
         given_up=len(ledger.given_up),
-        given_up_limit=rows.given_up_limit(without, WITHIN_S[fault.kind]),
-        unpromised=len({each.key for each in done} & {job.key for job in ledger.given_up}),
-        slowest_answer_s=round(ledger.slowest_s, 2),
+        given_up_limit=rows.given_up_limit(deaf_s, WITHIN_S[fault.kind]),
+        unpromised=len({run.key for run in done} & {job.key for job in ledger.given_up}),
+        slowest_answer_s=round(max(ledger.answers, default=0.0), 2),
         evidence=shown,
         unseen=tuple(unseen),
         failures=tuple(course.failures),
@@ -130,37 +125,37 @@ def settle(fault: Fault, scene: Scene, course: Course, rate: float) -> tuple[row
     figures = {FIGURES[name]: getattr(row, name) for name in fault.shows}
     row = replace(
         row,
-        evidence=shown | {what: str(number) for what, number in figures.items()},
-        unseen=(*row.unseen, *(f"0 {what}" for what, number in figures.items() if not number)),
+        evidence=shown | {name: str(number) for name, number in figures.items()},
+        unseen=(*row.unseen, *(f"0 {name}" for name, number in figures.items() if not number)),
     )
     return replace(row, problems=tuple(rows.problems(row))), time_line(scene, course, done)
 
 
 def time_line(scene: Scene, course: Course, done: list[proof.Done]) -> dict:
-    began, accepted, moments = course.began, scene.ledger.accepted, [each.at for each in done]
+    began, accepted, moments = course.began, scene.ledger.accepted, [run.at for run in done]
     hurt = began if course.hurt is None else course.hurt
     ended = hurt if course.ended is None else course.ended
     length = int(max([ended, *moments]) - began) + 1
     return {
         "hurt_s": round(hurt - began, 2),
         "ended_s": round(ended - began, 2),
-        "accepted": rows.bins((each.at for each in accepted), began, length),
+        "accepted": rows.bins((entry.at for entry in accepted), began, length),
         "done": rows.bins(moments, began, length),
         "repeated": rows.bins(scene.ledger.refusals, began, length),
     }
 
 
 def dead_letters(scene: Scene) -> set[str]:
-    """The dead letters' keys, by the command that an operator uses."""
+    """The dead letters' keys, by the playbook that an operator uses."""
     playbook(scene, "playbooks/dead_letters.yml", "--extra-vars", "dead_letters_limit=100000")
-    letters = json.loads((REPOSITORY / "build" / "dead_letters.json").read_text(encoding="utf-8"))["letters"]
+    letters = json.loads((BUILD / "dead_letters.json").read_text(encoding="utf-8"))["letters"]
     return {letter["id"] for letter in letters if letter["vhost"] == scene.book.application}
 
 
 def recount(settled: list[tuple[rows.Row | None, list[Accepted]]], scene: Scene) -> tuple[list[rows.Row], list[str]]:
-    """Every row again, by what the database and the dead letters hold now: a later fault may have lost what an earlier row had.
+    """Count every row again at the end: a later fault may have lost an earlier row's jobs.
 
-    Also answers what is wrong with jobs whose row could not be settled.
+    Also returns sentences about jobs whose row could not be settled.
     """
     traces, dead = scene.book.traces(), dead_letters(scene)
     recounted, problems = [], []

@@ -1,1 +1,1 @@
-"""What a fleet shows to whom: every port from every place, held against the flows that its inventory declares."""
+"""Which ports of a fleet are open to whom, compared with the flows that its inventory declares."""

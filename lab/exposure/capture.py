@@ -1,4 +1,4 @@
-"""Record the lab's network while real jobs pass, and look for everything in it that should be unreadable."""
+"""Record the lab's network while real jobs pass, and search the recording for everything that should be unreadable."""
 
 from __future__ import annotations
 
@@ -12,66 +12,47 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lab.containers import bridge
 from lab.demo import fleet as fleets
 from lab.demo import traffic, videos
 from lab.demo.fleet import Fleet
 from lab.exposure import wire
-from lab.exposure.asked import asked
-from lab.exposure.points import bridge, network_of
+from lab.exposure.points import network_of
 from lab.machine import Refusal
+from lab.vault import leaves, secrets_of
 
 FILM = videos.Video("capture", (320, 180), 1, (320, 180))
 JOBS = 4
 DONE_S = 180.0
-# What tcpdump says once it sees the device.
+# tcpdump prints it when it has opened the device.
 OPENED = "listening on"
 
 
 def vault(inventory: str) -> dict[str, str]:
-    """Every secret of the inventory that is worth a name: {variable, or variable and key: value}."""
-    return dict(leaves(asked(inventory, "vault")))
-
-
-def leaves(told: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The secrets in nested variables. A key in PEM is looked for by a line of it: its lines may be broken elsewhere."""
-    if isinstance(told, dict):
-        for key, value in told.items():
-            yield from leaves(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(told, str) and "PRIVATE KEY" in told:
-        yield name, told.strip().splitlines()[1]
-    elif isinstance(told, str) and len(told) >= 8 and "CERTIFICATE" not in told:
-        yield name, told
+    """Every secret of the inventory by its name; of a key in PEM only its first line."""
+    values: dict[str, str] = {}
+    for name, value in leaves(secrets_of(inventory)):
+        values.setdefault(name, value)
+    return values
 
 
 @contextmanager
 def recorded(hosts: Sequence[str], file: Path) -> Iterator[None]:
-    """Everything that the named addresses say and hear on the lab's bridge. SSH is left out: that is this test itself."""
-    those = " or ".join(f"host {address}" for address in hosts)
-    # At once and one by one, so that the last packet of a job that is done is in the file.
-    command = [
-        "tcpdump",
-        "--immediate-mode",
-        "-i",
-        bridge(network_of(hosts)),
-        "-s",
-        "0",
-        "-U",
-        "-w",
-        str(file),
-        "-Z",
-        "root",
-        f"({those}) and not tcp port 22",
-    ]
+    """All packets of these addresses on the lab's bridge, except SSH, which this program uses."""
+    addresses = " or ".join(f"host {address}" for address in hosts)
+    # Packet by packet: the last packet of the last job must be in the file.
+    options = ["--immediate-mode", "-U", "-s", "0", "-Z", "root", "-i", bridge(network_of(hosts)), "-w", str(file)]
+    command = ["tcpdump", *options, f"({addresses}) and not tcp port 22"]
     tcpdump = subprocess.Popen(command, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     try:
-        said = []
-        # It opens the device or ends, and its words end with it.
+        output = []
+        # It opens the device, or it ends and so does its output.
         for line in tcpdump.stderr or ():
-            said.append(line)
+            output.append(line)
             if OPENED in line:
                 break
         else:
-            raise Refusal(f"tcpdump did not start:\n{''.join(said)}")
+            raise Refusal(f"tcpdump did not start:\n{''.join(output)}")
         yield
     finally:
         tcpdump.send_signal(signal.SIGINT)
@@ -79,7 +60,7 @@ def recorded(hosts: Sequence[str], file: Path) -> Iterator[None]:
 
 
 def log_in_again(fleet: Fleet) -> None:
-    """Have every client connect anew, so that logins pass, too. Nothing is at work at that moment."""
+    """Make every client reconnect, so the recording has logins too. No job is running."""
     for host in fleet.group("rabbitmq"):
         host.run(["rabbitmqctl", "-q", "close_all_connections", "the wire is recorded"])
     for host in fleet.group("pgbouncer"):
@@ -91,35 +72,21 @@ def log_in_again(fleet: Fleet) -> None:
 
 
 def film(canary: str, folder: Path) -> Path:
-    made = videos.make((FILM,), folder)[FILM]
-    marked = folder / "marked.mkv"
-    command = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-nostdin",
-        "-y",
-        "-i",
-        str(made),
-        "-c",
-        "copy",
-        "-metadata",
-        f"comment={canary}",
-        str(marked),
-    ]
-    subprocess.run(command, check=True)
+    plain, marked = videos.make((FILM,), folder)[FILM], folder / "marked.mkv"
+    options = ["-v", "error", "-nostdin", "-y", "-i", str(plain), "-c", "copy", "-metadata", f"comment={canary}"]
+    subprocess.run(["ffmpeg", *options, str(marked)], check=True)
     if canary.encode() not in marked.read_bytes():
-        raise Refusal("the canary is not in the film, so that nothing would be looked for")
+        raise Refusal("the film does not contain the canary, so the search would find nothing")
     return marked
 
 
-def work(fleet: Fleet, sent: Path) -> list[str]:
-    """Send jobs through the producer until each is done; answers their keys."""
+def work(fleet: Fleet, upload: Path) -> list[str]:
+    """Send jobs through the producers until each is done; returns their keys."""
     producers = fleet.group("producers")
     accepted = []
     deadline = time.monotonic() + DONE_S
     while len(accepted) < JOBS:
-        answer = traffic.post(producers[len(accepted) % len(producers)].url, sent)
+        answer = traffic.post(producers[len(accepted) % len(producers)].url, upload)
         if answer.status == 202:
             accepted.append(answer)
         elif time.monotonic() > deadline:
@@ -137,30 +104,29 @@ def work(fleet: Fleet, sent: Path) -> list[str]:
 def capture(inventory: str, ports: Sequence[int]) -> dict[str, Any]:
     """`ports` are those of the declared flows."""
     fleet, canary = fleets.read(inventory), f"canary-{secrets.token_hex(12)}"
-    looked_for = vault(inventory)
+    searched = vault(inventory)
     with tempfile.TemporaryDirectory(prefix="grunnfjell-wire-") as home:
         file = Path(home) / "wire.pcap"
-        sent = film(canary, Path(home))
+        upload = film(canary, Path(home))
         with recorded([host.address for host in fleet.hosts], file):
             log_in_again(fleet)
-            keys = work(fleet, sent)
+            keys = work(fleet, upload)
         pcap = file.read_bytes()
-    looked_for |= {"the upload's content": canary} | {f"the key of job {number}": key for number, key in enumerate(keys, 1)}
-    return told(pcap, looked_for, ports, len(keys))
+    searched |= {"the upload's content": canary} | {f"the key of job {number}": key for number, key in enumerate(keys, 1)}
+    return findings(pcap, searched, ports, len(keys))
 
 
-def told(pcap: bytes, looked_for: dict[str, str], ports: Sequence[int], jobs: int) -> dict[str, Any]:
+def findings(pcap: bytes, searched: dict[str, str], ports: Sequence[int], jobs: int) -> dict[str, Any]:
     streams = wire.streams(pcap)
-    # The file itself as well: datagrams, and whatever is no TCP.
-    found = wire.readable([pcap, *(stream.content() for stream in streams)], looked_for)
-    counted = wire.by_port(streams, ports)
+    # The file itself too: it also has datagrams and everything else that is not TCP.
+    readable = wire.readable([pcap, *(stream.content() for stream in streams)], searched)
     return {
         "jobs": jobs,
         "packets": sum(1 for _ in wire.packets(pcap)),
         "bytes": len(pcap),
-        "looked_for": sorted(looked_for),
-        "readable": sorted(found),
-        "readable_as": found,
+        "looked_for": sorted(searched),
+        "readable": sorted(readable),
+        "readable_as": readable,
         "ports": [
             {
                 "port": port,
@@ -169,6 +135,6 @@ def told(pcap: bytes, looked_for: dict[str, str], ports: Sequence[int], jobs: in
                 "tls_bytes": count.tls,
                 "tls_share": round(count.tls / count.payload, 4) if count.payload else 0.0,
             }
-            for port, count in sorted(counted.items())
+            for port, count in sorted(wire.by_port(streams, ports).items())
         ],
     }

@@ -1,8 +1,7 @@
-"""The wrong things that the platform promises to refuse, and the table of what came of each."""
+"""The intrusions that the platform promises to refuse, and the table of their results."""
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import asdict, dataclass, field
@@ -10,7 +9,9 @@ from pathlib import Path
 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.html import render
 
-# Each has at least one row in the end.
+from lab.reports import write_report
+
+# In the end each must have a row.
 WRONG_THINGS = (
     "guest login",
     "plaintext AMQP",
@@ -49,15 +50,15 @@ class Book:
     rows: list[Row] = field(default_factory=list)
 
     def refused(self, tried: str, how: str, ends: tuple[str, str], wrong: Answer, right: Answer, why: str) -> None:
-        """Write down what came of it; the promise is that the wrong one is out, for this reason, and the right one in.
+        """Record a result. The wrong client must be refused for this reason, and the right one admitted.
 
-        `why` is a pattern: a service that is down refuses everybody, too.
+        `why` is a pattern: a service that is down refuses everybody.
         """
         assert tried in WRONG_THINGS, tried
         self.rows.append(Row(tried, how, *ends, not wrong.got_in, wrong.said, right.said))
         assert not wrong.got_in, f"{tried}, {how}: it got in, {wrong.said}"
         assert re.search(why, wrong.said), f"{tried}, {how}: refused for another reason than {why!r}: {wrong.said}"
-        assert right.got_in, f"{tried}, {how}: the right one is kept out as well, so that this shows nothing: {right.said}"
+        assert right.got_in, f"{tried}, {how}: the right one is refused as well, which shows nothing: {right.said}"
 
     def write(self, build: Path) -> None:
         tried = {row.tried for row in self.rows}
@@ -68,9 +69,7 @@ class Book:
             "not_tried": [name for name in WRONG_THINGS if name not in tried],
             "rows": [asdict(row) for row in self.rows],
         }
-        build.mkdir(exist_ok=True)
-        (build / "intruders.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        (build / "intruders.html").write_text(page(report), encoding="utf-8")
+        write_report("intruders", report, page(report), build)
 
 
 def page(report: dict) -> str:

@@ -1,4 +1,4 @@
-"""The places from which the lab is looked at: every host, the machine that administers it, and a stranger on the same network."""
+"""Points from which to scan: every host, the machine that administers them, and a stranger on the same network."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from lab.hosts import INSIDE, INSIDE_NETWORK, NETWORK, PREFIX
+from lab.addresses import LAB_NETWORK, NETWORKS
+from lab.containers import PREFIX, bridge
 from lab.machine import Refusal, podman
 
 CONTROLLER = "controller"
 OUTSIDE = "outside"
-NETWORKS = {"grunnfjell": NETWORK, INSIDE_NETWORK: INSIDE}
-# Its address on the link, given instead of made up, so that it need not be asked for on the network first and is there at once.
+# The stranger's link-local address. A fixed one, without duplicate address detection, is usable at once.
 STRANGERS_LINK = "fe80::67:ff"
-# Another network's namespace is root's to enter.
+# Only root may enter a network namespace.
 AS_ROOT = ["sudo", "--non-interactive", "--preserve-env"] if os.geteuid() else []
 
 
 @dataclass(frozen=True)
 class Point:
-    """Somewhere to look from. `enter` comes in front of a command that is to run there; nothing is installed there."""
+    """Somewhere to scan from. `enter` is the prefix of a command that runs there; nothing is installed there."""
 
     name: str
     address: str
     enter: tuple[str, ...] = ()
 
     def there(self, command: Sequence[str]) -> list[str]:
-        """The command as it is called here. It sees the files of this machine, and the network of that place."""
+        """The command with its prefix. It sees this machine's files and that point's network."""
         return [*(AS_ROOT if self.enter else []), *self.enter, *command]
 
     def run(self, command: Sequence[str], stdin: str = "", timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
@@ -41,17 +41,17 @@ class Point:
 def host_points(addresses: dict[str, str]) -> list[Point]:
     """A point for each of the lab's hosts, by the network namespace of its container."""
     names = [PREFIX + name for name in addresses]
-    said = json.loads(podman("inspect", *names).stdout)
-    pids = {entry["Name"]: entry["State"]["Pid"] for entry in said if entry["State"]["Running"]}
+    entries = json.loads(podman("inspect", *names).stdout)
+    pids = {entry["Name"]: entry["State"]["Pid"] for entry in entries if entry["State"]["Running"]}
     if missing := [name for name in names if name not in pids]:
-        raise Refusal(f"these hosts of the lab do not run: {', '.join(missing)}; `make lab` starts them.")
+        raise Refusal(f"these hosts of the lab do not run: {', '.join(missing)}; start them with `make lab`.")
     return [
         Point(name, address, ("nsenter", "--net", "--target", str(pids[PREFIX + name]))) for name, address in addresses.items()
     ]
 
 
 def network_of(addresses: Sequence[str]) -> str:
-    """The network of the lab that all of these hosts talk by; a scan is for the lab's hosts only, whatever an inventory says."""
+    """The lab's network that all of these hosts use. Only the lab's hosts are scanned, whatever an inventory says."""
     for name, network in NETWORKS.items():
         if all(ipaddress.ip_address(address) in network for address in addresses):
             return name
@@ -60,38 +60,33 @@ def network_of(addresses: Sequence[str]) -> str:
     )
 
 
-def controller(network: str = "grunnfjell") -> Point:
+def controller(network: str = LAB_NETWORK) -> Point:
     return Point(CONTROLLER, str(NETWORKS[network][1]))
-
-
-def bridge(network: str) -> str:
-    return json.loads(podman("network", "inspect", network).stdout)[0]["network_interface"]
 
 
 @dataclass(frozen=True)
 class Link:
-    """A point's device, and its IPv6 address for that link alone: every machine has one, whether somebody thought of IPv6 or not.
-
-    address: empty where the machine has no IPv6 at all.
-    """
+    """A point's device, and its link-local IPv6 address, which exists without any configuration; empty without IPv6."""
 
     device: str
     address: str
 
 
-def link_in(said: str, address: str) -> Link | None:
-    """What `ip -j address` tells of the device that has the address; None while its IPv6 address is not usable yet."""
-    (device,) = (entry for entry in json.loads(said) if any(info.get("local") == address for info in entry.get("addr_info", [])))
-    own = [info for info in device["addr_info"] if info["family"] == "inet6" and info["scope"] == "link"]
-    if any(info.get("tentative") for info in own):
+def link_in(output: str, address: str) -> Link | None:
+    """The device with this address in the output of `ip -j address`; None while its IPv6 address is not usable yet."""
+    (device,) = (
+        entry for entry in json.loads(output) if any(info.get("local") == address for info in entry.get("addr_info", []))
+    )
+    local = [info for info in device["addr_info"] if info["family"] == "inet6" and info["scope"] == "link"]
+    if any(info.get("tentative") for info in local):
         return None
-    return Link(device["ifname"], own[0]["local"] if own else "")
+    return Link(device["ifname"], local[0]["local"] if local else "")
 
 
 def link(point: Point) -> Link:
     if found := link_in(point.run(["ip", "-j", "address"]).stdout, point.address):
         return found
-    raise Refusal(f"{point.name} has not made sure yet that its IPv6 address is its own: it came up a moment ago. Ask again.")
+    raise Refusal(f"{point.name} started a moment ago, and its IPv6 duplicate address detection has not finished. Try again.")
 
 
 def _ip(*arguments: str, check: bool = True) -> None:
@@ -101,10 +96,10 @@ def _ip(*arguments: str, check: bool = True) -> None:
 
 
 @contextmanager
-def stranger(network: str = "grunnfjell", address: str = "") -> Iterator[Point]:
-    """A machine on the lab's network that no inventory knows, for as long as the block lasts.
+def stranger(network: str = LAB_NETWORK, address: str = "") -> Iterator[Point]:
+    """A machine on the lab's network that is in no inventory, while the block runs.
 
-    address: the network's last unless given, which no host of the lab may take.
+    address: by default the network's last, which no host of the lab may have.
     """
     address = address or str(NETWORKS[network][-2])
     name, link = f"grunnfjell-{OUTSIDE}-{os.getpid()}", f"gfout{os.getpid() % 10**8}"

@@ -1,4 +1,4 @@
-"""build/exposure.json and build/exposure.html: who reaches what, what of it is declared, and what a capture showed."""
+"""The exposure report: who reaches what, which of it is declared, and what a capture showed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.html import render
 
-from lab.exposure.judging import Verdict
 from lab.exposure.scan import Reached
+from lab.exposure.verdict import Verdict
 
 
 def line(flow: Reached, purpose: str = "") -> dict[str, object]:

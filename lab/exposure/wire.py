@@ -1,22 +1,21 @@
-"""What somebody who records the network could read: pure functions over the bytes of a capture."""
+"""What could be read by recording the network: pure functions over the bytes of a capture."""
 
 from __future__ import annotations
 
-import base64
 import ipaddress
-import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import quote
 
-# A stretch of a stream that names an end: (address, port).
+from lab.vault import forms
+
+# Address and port.
 End = tuple[str, int]
 
 
 @dataclass
 class Stream:
-    """One direction of one connection, put together again."""
+    """One direction of one connection, reassembled."""
 
     source: End
     destination: End
@@ -24,7 +23,7 @@ class Stream:
     segments: dict[int, bytes] = field(default_factory=dict)
 
     def content(self) -> bytes:
-        """What was sent, in order and once; what the recorder missed is left out."""
+        """What was sent, in order and once, without what the recorder missed."""
         parts, reached = [], None
         for number, segment in sorted(self.segments.items()):
             new = segment if reached is None or number >= reached else segment[reached - number :]
@@ -35,14 +34,14 @@ class Stream:
 
 
 def packets(pcap: bytes) -> Iterator[bytes]:
-    """The frames of a file as tcpdump writes it."""
+    """The frames of a file that tcpdump wrote."""
     magic = pcap[:4]
     orders = {b"\xd4\xc3\xb2\xa1": "<", b"\xa1\xb2\xc3\xd4": ">", b"\x4d\x3c\xb2\xa1": "<", b"\xa1\xb2\x3c\x4d": ">"}
     if magic not in orders:
-        raise ValueError("this is no capture of tcpdump")
+        raise ValueError("not a file of tcpdump")
     order, place = orders[magic], 24
     if struct.unpack(f"{order}I", pcap[20:24])[0] & 0xFFFF != 1:
-        raise ValueError("this is no capture of an Ethernet")
+        raise ValueError("not a recording of an Ethernet")
     while place + 16 <= len(pcap):
         (length,) = struct.unpack(f"{order}I", pcap[place + 8 : place + 12])
         yield pcap[place + 16 : place + 16 + length]
@@ -50,7 +49,7 @@ def packets(pcap: bytes) -> Iterator[bytes]:
 
 
 def datagram(frame: bytes) -> tuple[str, str, int, bytes] | None:
-    """Source, destination, protocol's number and content of the IP packet in a frame, if there is one."""
+    """Source, destination, protocol number and content of the IP packet in a frame; None without one."""
     kind, rest = frame[12:14], frame[14:]
     if kind == b"\x08\x00" and len(rest) >= 20:
         header, total = (rest[0] & 15) * 4, int.from_bytes(rest[2:4])
@@ -61,12 +60,12 @@ def datagram(frame: bytes) -> tuple[str, str, int, bytes] | None:
     return None
 
 
-TCP, UDP = 6, 17
+TCP = 6
 
 
 def streams(pcap: bytes) -> list[Stream]:
-    """The directions of all TCP connections; sequence numbers are counted on from each one's first."""
-    found: dict[tuple[End, End], Stream] = {}
+    """The directions of all TCP connections; sequence numbers count from the first of each."""
+    current: dict[tuple[End, End], Stream] = {}
     first: dict[tuple[End, End], int] = {}
     done: list[Stream] = []
     for frame in packets(pcap):
@@ -77,46 +76,28 @@ def streams(pcap: bytes) -> list[Stream]:
         ports = struct.unpack(">HH", segment[:4])
         ends = ((source, ports[0]), (destination, ports[1]))
         number, starts = int.from_bytes(segment[4:8]), bool(segment[13] & 2)
-        if starts and ends in found and found[ends].segments:
-            done.append(found.pop(ends))  # the port again, for another connection
-        stream = found.setdefault(ends, Stream(*ends))
+        if starts and ends in current and current[ends].segments:
+            done.append(current.pop(ends))  # another connection between the same ports
+        stream = current.setdefault(ends, Stream(*ends))
         if starts or ends not in first or not stream.packets:
             first[ends] = (number + starts) % 2**32
         stream.packets += 1
         if content := segment[(segment[12] >> 4) * 4 :]:
-            # Half the numbers lie ahead, half behind: an older segment than the first one seen comes out negative.
+            # Numbers wrap around: a segment from before the first one seen gets a negative place.
             place = (number + starts - first[ends] + 2**31) % 2**32 - 2**31
             if len(content) > len(stream.segments.get(place, b"")):
                 stream.segments[place] = content
-    return [*done, *found.values()]
-
-
-def forms(secret: str) -> dict[str, bytes]:
-    """How a secret may stand in a stream for somebody who can read. In base64 it looks different at each of three offsets."""
-    raw = secret.encode()
-    found = {"as it is": raw, "hexadecimal": raw.hex().encode(), "HEXADECIMAL": raw.hex().upper().encode()}
-    found["UTF-16"] = secret.encode("utf-16-le")
-    found["in JSON"] = json.dumps(secret)[1:-1].encode()
-    found["in JSON, slashes escaped"] = json.dumps(secret)[1:-1].replace("/", "\\/").encode()
-    found["in a URL"] = quote(secret, safe="").encode()
-    for offset in range(3):
-        whole = base64.b64encode(b"\0" * offset + raw)
-        # The first and the last group of four depend on what stands beside the secret.
-        kept = whole[4 if offset else 0 : len(whole) - 4 if (offset + len(raw)) % 3 else None]
-        found[f"base64, {offset} on"] = kept
-        found[f"base64 for URLs, {offset} on"] = kept.replace(b"+", b"-").replace(b"/", b"_")
-    # A form of a few bytes would be found anywhere; and many secrets look the same in several.
-    return {name: form for form, name in {form: name for name, form in reversed(found.items()) if len(form) >= 6}.items()}
+    return [*done, *current.values()]
 
 
 def readable(haystacks: Iterable[bytes], secrets: Mapping[str, str]) -> dict[str, list[str]]:
-    """{name of a secret: the forms in which it can be read}. The value itself is in no answer."""
-    hay = list(haystacks)
-    found = {}
+    """{name of a secret: the forms in which it can be read}, without its value."""
+    texts = list(haystacks)
+    leaks = {}
     for name, secret in secrets.items():
-        if seen := [form for form, needle in forms(secret).items() if any(needle in each for each in hay)]:
-            found[name] = seen
-    return found
+        if legible := [form for form, needle in forms(secret).items() if any(needle in text for text in texts)]:
+            leaks[name] = legible
+    return leaks
 
 
 HEADER = 5
@@ -124,7 +105,7 @@ LARGEST_RECORD = 16384 + 2048
 
 
 def record(content: bytes, place: int) -> int | None:
-    """The length of the TLS record that begins here, with its header, if one does."""
+    """The length of the TLS record that begins here, with its header; None without one."""
     head = content[place : place + HEADER]
     if len(head) < HEADER or not 20 <= head[0] <= 24 or head[1] != 3 or head[2] > 4:
         return None
@@ -133,10 +114,10 @@ def record(content: bytes, place: int) -> int | None:
 
 
 def in_records(content: bytes) -> int:
-    """How many bytes of a stream stand in TLS records.
+    """How many bytes of a stream are in TLS records.
 
-    The stream may begin in the middle of one, and with what asks for TLS in its own protocol, as PostgreSQL's does: the
-    records count from the first of three that follow each other, or of those that reach the end.
+    The stream may begin inside a record, or with a request for TLS, as PostgreSQL's does. Records count from the first of three
+    in a row, or of a row that reaches the end.
     """
     for start in range(min(len(content), LARGEST_RECORD + 64)):
         place, chained = start, 0
@@ -155,14 +136,14 @@ class Port:
     tls: int = 0
 
 
-def by_port(found: Iterable[Stream], ports: Iterable[int]) -> dict[int, Port]:
-    """What went to and from each service: of two ports the one that is declared, or else the lower one."""
-    known, answer = set(ports), {}
-    for stream in found:
+def by_port(streams: Iterable[Stream], ports: Iterable[int]) -> dict[int, Port]:
+    """Traffic by the service's port: of a stream's two ports the declared one, or else the lower one."""
+    known, counts = set(ports), {}
+    for stream in streams:
         pair = (stream.source[1], stream.destination[1])
         service = next((port for port in reversed(pair) if port in known), min(pair))
-        count, content = answer.setdefault(service, Port()), stream.content()
+        count, content = counts.setdefault(service, Port()), stream.content()
         count.packets += stream.packets
         count.payload += len(content)
         count.tls += in_records(content)
-    return answer
+    return counts

@@ -1,5 +1,5 @@
-# Run in a lab host through podman, until its boot has ended: lets the lab's key in, and prints the boot's state, the units that failed
-# and the host's SSH key. Root may read that key through podman, so it is known from the host itself and not taken on trust from the network.
+# Run in a lab host through podman until its boot has ended: admits the lab's key, and prints the state of the boot, the failed units
+# and the host's SSH key. Through podman the key is known to be the host's; read from the network it would have to be trusted.
 # Standard input: the account to log in as, the lab's public key, and the account's password or an empty line.
 umask 077
 read -r account

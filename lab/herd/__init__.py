@@ -1,1 +1,1 @@
-"""The herd: hundreds of worker processes come back to a long queue at once, with PgBouncer and straight at PostgreSQL."""
+"""The thundering herd: hundreds of worker processes return to a long queue at once, with PgBouncer and without."""

@@ -1,4 +1,4 @@
-"""`python -m lab.herd`: wake hundreds of workers upon a long queue, with PgBouncer and straight at PostgreSQL, and compare."""
+"""`python -m lab.herd`: wake hundreds of workers on a long queue, with PgBouncer and without, and compare."""
 
 from __future__ import annotations
 
@@ -14,30 +14,27 @@ from lab.drill.proof import Book
 from lab.herd import plan, report, sweep
 from lab.herd.arms import BOUNCER, DIRECT
 from lab.herd.measure import WORK_S, measure
-from lab.machine import REPOSITORY, Refusal, fail, give_back
+from lab.herd.page import page
+from lab.machine import BUILD, refusals_shown
+from lab.reports import write_report
 
-BUILD = REPOSITORY / "build"
 JOBS = 20_000
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.herd", description=__doc__)
     parser.add_argument("--inventory", default="inventories/herd")
-    parser.add_argument("--no-converge", action="store_true", help="the services stand as the inventory says")
-    parser.add_argument("--jobs", type=int, help=f"that wait for each herd (default: {JOBS}; {sweep.JOBS} in a sweep)")
+    parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")
+    parser.add_argument("--jobs", type=int, help=f"jobs that wait for each herd (default: {JOBS}; {sweep.JOBS} in a sweep)")
     parser.add_argument("--connection", choices=("job", "process"), default="job", help="what opens one (default: %(default)s)")
     parser.add_argument(
         "--sweep", action="append", default=[], choices=sweep.SWEEPS, help="compare settings instead, in shorter runs"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="of a sweep (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of a sweep (default: %(default)s)")
     arguments = parser.parse_args()
     arguments.jobs = arguments.jobs or (sweep.JOBS if arguments.sweep else JOBS)
-    try:
+    with refusals_shown():
         kept = sweep.sweep(arguments, BUILD) if arguments.sweep else herd(arguments)
-    except Refusal as refusal:
-        fail(str(refusal))
-    finally:
-        give_back(BUILD)
     sys.exit(0 if kept else 1)
 
 
@@ -52,21 +49,21 @@ def herd(arguments: argparse.Namespace) -> bool:
         "conditions": conditions(arguments.connection),
     }
     runs = {}
-    # The direct run first, so that the fleet is left as its inventory says.
+    # The direct run first: the fleet is left as its inventory says.
     for arm in (DIRECT, BOUNCER):
         print(f"▸ {arm.name}", flush=True)
         first = not runs and not arguments.no_converge
         replace(arm, connection=arguments.connection).apply(arguments.inventory, "site.yml" if first else "")
         runs[arm.name], _ = measure(arm, fleet, book, arguments.jobs, numbers)
-    told = report.told(runs[BOUNCER.name], runs[DIRECT.name], facts, began, arguments.jobs)
-    report.write(told, BUILD)
-    print(f"\n{report.table(told['arms'])}\n\n{report.sentences(told['verdict'])}\n\n  {BUILD / 'herd.html'}", flush=True)
-    return told["kept"]
+    data = report.report_data(runs[BOUNCER.name], runs[DIRECT.name], facts, began, arguments.jobs)
+    write_report("herd", data, page(data))
+    print(f"\n{report.table(data['arms'])}\n\n{report.sentences(data['verdict'])}\n\n  {BUILD / 'herd.html'}", flush=True)
+    return data["kept"]
 
 
 def conditions(connection: str) -> str:
     opens = "Each job opens its own connection" if connection == "job" else "Each process keeps its connection"
-    return f"{opens}, holds it for {WORK_S * 1000:.0f} ms of work besides, and all hosts share {os.cpu_count()} cores."
+    return f"{opens}, holds it for another {WORK_S * 1000:.0f} ms of work, and all hosts share {os.cpu_count()} cores."
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""The ways in which the same herd is woken: through PgBouncer, past it, and each with a setting of the kit's changed."""
+"""The variants of the experiment: with PgBouncer, without it, and with a changed setting of the kit."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
 
-from lab.demo.converge import converge
+from lab.playbooks import converge
 
 
 @dataclass(frozen=True)
 class Arm:
-    """`settings` are inputs of the inventory's that this arm changes; `applied_by` is the playbook that makes it so."""
+    """`settings`: the inputs that this arm changes; `applied_by`: the playbook that applies them."""
 
     name: str
     direct: bool = False
-    # What a client opens a connection for: each job, or its whole process.
+    # A client opens a connection for each job, or one for its whole process.
     connection: str = "job"
     settings: dict[str, object] = field(default_factory=dict)
     applied_by: str = "playbooks/celery_worker.yml"
@@ -23,8 +23,7 @@ class Arm:
 
     @property
     def extra_vars(self) -> list[str]:
-        said = {"herd_direct": self.direct, "herd_connection": self.connection, **self.settings}
-        return ["--extra-vars", json.dumps(said)]
+        return ["--extra-vars", json.dumps({"herd_direct": self.direct, "herd_connection": self.connection, **self.settings})]
 
     def apply(self, inventory: str, playbook: str = "") -> None:
         converge(inventory, *self.extra_vars, playbook=playbook or self.applied_by)

@@ -1,4 +1,4 @@
-"""What a run left behind: a line of each job in its host's file, and PostgreSQL's own log."""
+"""The traces of a run: a line per job in a file on its host, and PostgreSQL's log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_PLACE = "no free connection slot in PostgreSQL"
 
 @dataclass(frozen=True)
 class Finished:
-    """A job that got through: what it waited to be connected, to say that it arrived, and to enter its effect."""
+    """A job that succeeded: how long it waited to connect, to record its delivery, and to enter its effect."""
 
     at: float
     connect_ms: float
@@ -34,21 +34,21 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A run that its database turned away; the job comes again."""
+    """A run that the database refused; the job is retried."""
 
     at: float
     why: str
 
 
 def forget(fleet: Fleet) -> int:
-    """Empty the workers' files; answers how long PostgreSQL's log is already."""
+    """Empty the workers' files; returns the length of PostgreSQL's log."""
     on_all(fleet.group("celery_workers"), f"[ ! -e {WATCH} ] || truncate -s 0 {WATCH}")
     return int(shell(database(fleet), f"cat {LOG} | wc -c"))
 
 
 def jobs(fleet: Fleet) -> tuple[list[Finished], list[Failed]]:
-    told = on_all(fleet.group("celery_workers"), f"cat {WATCH}")
-    return parse(line for said in told for line in said.splitlines())
+    files = on_all(fleet.group("celery_workers"), f"cat {WATCH}")
+    return parse(line for text in files for line in text.splitlines())
 
 
 def parse(lines: Iterable[str]) -> tuple[list[Finished], list[Failed]]:
@@ -63,7 +63,7 @@ def parse(lines: Iterable[str]) -> tuple[list[Finished], list[Failed]]:
 
 
 def reason(error: str) -> str:
-    """The same trouble by the same words: libpq names hosts, ports and attempts on the way."""
+    """The same words for the same trouble: libpq also names hosts, ports and attempts."""
     if re.search(REFUSED, error):
         return NO_PLACE
     if "timeout expired" in error:
@@ -72,18 +72,18 @@ def reason(error: str) -> str:
 
 
 def reasons(failed: Iterable[Failed]) -> dict[str, int]:
-    return dict(Counter(each.why for each in failed).most_common())
+    return dict(Counter(run.why for run in failed).most_common())
 
 
-def refusals(fleet: Fleet, log_was: int) -> list[float]:
-    """When PostgreSQL wrote that it had no place for somebody."""
-    said = shell(database(fleet), f"cat {LOG} | tail -c +{log_was + 1} | grep -E '{REFUSED}' | cut -c 1-27 || true")
-    return [moment(line) for line in said.splitlines()]
+def refusals(fleet: Fleet, log_length: int) -> list[float]:
+    """When PostgreSQL logged that it had no free connection."""
+    stamps = shell(database(fleet), f"cat {LOG} | tail -c +{log_length + 1} | grep -E '{REFUSED}' | cut -c 1-27 || true")
+    return [moment(line) for line in stamps.splitlines()]
 
 
 def moment(stamp: str) -> float:
-    """Debian's log_line_prefix begins with %m. The lab's hosts keep UTC."""
+    """Debian's log_line_prefix begins with %m. The lab's hosts use UTC."""
     date, clock, zone = stamp.split(" ")
     if zone != "UTC":
-        raise ValueError(f"PostgreSQL's log tells the time of {zone}; the herd reads UTC")
+        raise ValueError(f"PostgreSQL's log has the time zone {zone}; the herd reads UTC")
     return datetime.fromisoformat(f"{date} {clock}").replace(tzinfo=UTC).timestamp()

@@ -1,4 +1,4 @@
-"""The herd's report as data for its page: the checks, a table, and both runs in the same plots, second by second."""
+"""The herd's report as data for its page: the checks, a table, and plots of both runs, second by second."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def page(report: dict[str, Any]) -> str:
         "processes": arms[0]["processes"],
         "accepted": f"{arms[0]['accepted']:,}",
         "arms": [arm["name"] for arm in arms],
-        "rows": [[what, *(shown(arm) for arm in arms)] for what, shown in ROWS],
+        "rows": [[name, *(text(arm) for arm in arms)] for name, text in ROWS],
         "failures": [
             (arm["name"], "; ".join(f"{count:,} × {why}" for why, count in arm["failures"].items()))
             for arm in arms

@@ -1,21 +1,21 @@
-"""The worker hosts as the herd needs them: asleep, woken all at once, and counted."""
+"""The worker hosts of the herd: stopped, woken all at once, and counted."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from lab.demo.fleet import Fleet, Host
-from lab.drill.hosts import broker, shell
+from lab.drill.hosts import shell
+from lab.drill.proof import queued_messages
 
-# Everything below supervisord's programs; their main processes run no task.
+# The children of supervisord's programs; the main processes run no task.
 COUNT = """
 for pid in $(supervisorctl status | sed -n 's/.* RUNNING *pid \\([0-9]*\\),.*/\\1/p'); do pgrep -P "$pid"; done | wc -l
 """
-# A pool keeps its idle connections for ten minutes, and would take the direct run's places.
+# A pool keeps idle connections for ten minutes, which the direct run needs.
 GIVE_BACK = "runuser -u postgres -- psql -Xq -p 6432 -U pgbouncer -d pgbouncer -c RECONNECT"
 
 
@@ -34,30 +34,28 @@ def stop(fleet: Fleet) -> None:
 
 @contextmanager
 def woken(fleet: Fleet, stagger_s: float) -> Iterator[float]:
-    """Yields the moment at which it began. supervisorctl itself waits until each program counts as started."""
+    """Yields the moment at which it began. supervisorctl waits until each program has started."""
 
     def wake(place: int, host: Host) -> None:
-        time.sleep(place * stagger_s)  # what is measured: hosts that start one after the other
+        time.sleep(place * stagger_s)  # the stagger that is measured
         shell(host, "supervisorctl start all")
 
     hosts = fleet.group("celery_workers")
     with ThreadPoolExecutor(len(hosts)) as pool:
         began = time.time()
-        waking = [pool.submit(wake, place, host) for place, host in enumerate(hosts)]
+        wakes = [pool.submit(wake, place, host) for place, host in enumerate(hosts)]
         yield began
-        for each in waking:
-            each.result()
+        for future in wakes:
+            future.result()
 
 
 def processes(fleet: Fleet) -> int:
-    return sum(int(said) for said in on_all(fleet.group("celery_workers"), COUNT))
+    return sum(int(count) for count in on_all(fleet.group("celery_workers"), COUNT))
 
 
 def waiting(fleet: Fleet) -> int:
-    """Jobs in all queues but the dead letters, those that a worker has and those that come again later included."""
-    vhost = fleet.group("celery_workers")[0].application
-    said = json.loads(shell(broker(fleet), f"rabbitmqctl -q --formatter=json list_queues -p {vhost} name messages"))
-    return sum(queue["messages"] for queue in said if queue["name"] != "dead_letters")
+    """Jobs in all queues except the dead letters, those in delivery and those to be retried included."""
+    return sum(count for queue, count in queued_messages(fleet).items() if queue != "dead_letters")
 
 
 def close_pools(fleet: Fleet) -> None:

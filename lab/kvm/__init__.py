@@ -1,1 +1,1 @@
-"""Virtual machines with kernels of their own, as hosts to prove the site on what containers cannot show."""
+"""Virtual machines as hosts, for what containers cannot show: kernels, disks, reboots."""

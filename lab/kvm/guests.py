@@ -1,7 +1,7 @@
-"""The guests of an inventory: what each is made of, the disks that they stand on, and removal.
+"""The virtual machines of an inventory: what each is made of, their disks, and removal.
 
-Defining and starting them is left to community.libvirt in lab/kvm/create.yml. Each verb reads the list of guests from its
-standard input, [{"name", "ip", "release", "memory_mib", "cpus", "data_gib"}, ...], and answers on standard output in JSON.
+community.libvirt defines and starts them in lab/kvm/create.yml. Each verb reads a list of guests from standard input,
+[{"name", "ip", "release", "memory_mib", "cpus", "data_gib"}, ...], and answers on standard output in JSON.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lab import places
+from lab.addresses import KVM, wrong_addresses
 from lab.kvm.image import IMAGES, build, image
 from lab.kvm.machine import PACKAGES, STATE, start_daemons, stop_daemons, virsh
 from lab.kvm.probe import hypervisor
@@ -20,8 +21,8 @@ from lab.machine import Refusal, install_packages
 from lab.verbs import serve
 
 PREFIX = "grunnfjell-kvm-"
-NETWORK = ipaddress.ip_network("10.78.0.0/24")
-BRIDGE = "grunnfjell-kvm"[:15]
+NETWORK = KVM
+NAME = "grunnfjell-kvm"  # of the network and of its bridge, which may have 15 characters
 KNOWN_HOSTS = STATE / "known_hosts"
 DISKS = IMAGES / "grunnfjell-kvm-disks"
 
@@ -33,7 +34,7 @@ class Guest:
     release: str
     memory_mib: int
     cpus: int
-    # A disk of its own for the service's data; 0: none.
+    # A separate disk for the service's data; 0: none.
     data_gib: int = 0
 
     @property
@@ -42,7 +43,7 @@ class Guest:
 
     @property
     def mac(self) -> str:
-        """An address of QEMU's own range that follows from the guest's place in the network."""
+        """In QEMU's range, from the guest's address."""
         return "52:54:00:4e:{:02x}:{:02x}".format(*ipaddress.ip_address(self.ip).packed[2:])
 
     @property
@@ -72,31 +73,14 @@ class Guest:
 
 
 def check(guests: list[Guest]) -> list[str]:
-    """Sentences about a list of guests that cannot stand together."""
-    sentences = []
-    taken: dict[str, str] = {}
-    for guest in guests:
-        try:
-            address = ipaddress.ip_address(guest.ip)
-        except ValueError:
-            sentences.append(f"{guest.name}: ansible_host is {guest.ip}; write an address of {NETWORK} into hosts.yml.")
-            continue
-        if address not in NETWORK or address in (NETWORK[0], NETWORK[1], NETWORK[-1]):
-            sentences.append(
-                f"{guest.name}: ansible_host is {guest.ip}; write one between {NETWORK[2]} and {NETWORK[-2]} into hosts.yml."
-            )
-        if guest.ip in taken:
-            sentences.append(
-                f"{guest.name} and {taken[guest.ip]} both have the address {guest.ip}; give one another in hosts.yml."
-            )
-        taken[guest.ip] = guest.name
-    return sentences
+    """Sentences about a list of guests that cannot exist together."""
+    return wrong_addresses([(guest.name, guest.ip) for guest in guests], NETWORK)
 
 
 def network(guests: list[dict[str, object]]) -> dict[str, object]:
     return {
-        "name": "grunnfjell-kvm",
-        "bridge": BRIDGE,
+        "name": NAME,
+        "bridge": NAME,
         "gateway": str(NETWORK[1]),
         "netmask": str(NETWORK.netmask),
         "guests": guests,
@@ -104,9 +88,9 @@ def network(guests: list[dict[str, object]]) -> dict[str, object]:
 
 
 def make_disks(guest: Guest) -> bool:
-    """Disks that are not there yet: what a guest writes goes to a file of its own, upon the image that all share."""
+    """Make missing disks; returns whether there were any. A guest writes to its file on top of the image that all share."""
     DISKS.mkdir(parents=True, exist_ok=True)
-    made = False
+    changed = False
     for disk in guest.disks:
         if Path(disk["path"]).exists():
             continue
@@ -118,44 +102,44 @@ def make_disks(guest: Guest) -> bool:
         done = subprocess.run(command, text=True, capture_output=True, check=False)
         if done.returncode:
             raise Refusal(f"{guest.name}'s disk could not be made:\n{done.stderr.strip()}")
-        made = True
-    return made
+        changed = True
+    return changed
 
 
 def prepare(guests: list[Guest]) -> dict[str, object]:
-    """Everything that comes before a guest is defined."""
+    """Everything before a guest is defined."""
     if sentences := check(guests):
         raise Refusal("\n".join(sentences))
     install_packages(PACKAGES)
     places.write()
     started = start_daemons()
-    # A disk upon an image that was built anew would be a guest of two halves.
+    # A disk on top of a rebuilt image would be corrupt.
     if not any(domain.startswith(PREFIX) for domain in virsh("list", "--all", "--name").split()):
         shutil.rmtree(DISKS, ignore_errors=True)
         KNOWN_HOSTS.unlink(missing_ok=True)
         for release in sorted({guest.release for guest in guests}):
             build(release, str(NETWORK[1]))
     kind = hypervisor(guests[0].release)
-    made = [guest.name for guest in guests if make_disks(guest)]
+    changed = [guest.name for guest in guests if make_disks(guest)]
     described = [guest.described(kind) for guest in guests]
-    return {"changed": bool(started or made), "hypervisor": kind, "guests": described, "network": network(described)}
+    return {"changed": bool(started or changed), "hypervisor": kind, "guests": described, "network": network(described)}
 
 
 def survey(_: list[Guest]) -> dict[str, object]:
-    """What stands of it on this machine, whoever made it."""
+    """The guests and the network that exist on this machine, from any checkout."""
     if not shutil.which("virsh") or not shutil.which("libvirtd"):
         return {"domains": [], "network": False}
     start_daemons()
     domains = [domain for domain in virsh("list", "--all", "--name").split() if domain.startswith(PREFIX)]
-    return {"domains": domains, "network": "grunnfjell-kvm" in virsh("net-list", "--all", "--name").split()}
+    return {"domains": domains, "network": NAME in virsh("net-list", "--all", "--name").split()}
 
 
 def forget(_: list[Guest]) -> dict[str, object]:
-    """Remove the guests' disks and stop what was started for them."""
-    there = DISKS.exists()
+    """Remove the guests' disks and stop the daemons that were started for them."""
+    existed = DISKS.exists()
     shutil.rmtree(DISKS, ignore_errors=True)
     KNOWN_HOSTS.unlink(missing_ok=True)
-    return {"changed": there, "stopped": stop_daemons()}
+    return {"changed": existed, "stopped": stop_daemons()}
 
 
 def read(entry: dict[str, object]) -> Guest:

@@ -1,4 +1,4 @@
-"""Build a bootable disk of a blank Debian host, its kernel beside it, from the same root as the lab's containers."""
+"""Build a bootable disk of a blank Debian host, with its kernel beside it, from the same root as the lab's containers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from lab.image import Progress, definition, digest, write_overlay
-from lab.keys import KEY, make_keys
+from lab.access import KEY, make_key
+from lab.image import definition, digest, write_overlay
 from lab.kvm.machine import STATE
 from lab.machine import REPOSITORY, Refusal
+from lab.progress import Progress
 
-# Where libvirt keeps disks, and where QEMU, which runs under an account of its own, can read them. A checkout may lie in a
-# directory that is closed to it.
+# libvirt's directory for disks: QEMU's account may not be able to read a checkout.
 IMAGES = Path("/var/lib/libvirt/images")
-# A disk of the guests: sparse, so it takes what is written to it.
+# Sparse: it takes only what is written to it.
 DISK_SIZE = "10G"
 
 KERNEL = (
@@ -26,17 +26,17 @@ KERNEL = (
     "kmod",
     # Finds the disks and the network card.
     "udev",
-    # Debian's installer sets up a clock too; the role must find it here or bring it.
+    # Debian's installer sets up this clock too.
     "systemd-timesyncd",
 )
 
-# The first image carries what a guest's disk needs and no more: its modules are unpacked at each boot.
-FIRST_IMAGE = {
+# Only what a guest's disk needs: the modules are unpacked at each boot.
+INITRAMFS = {
     "etc/initramfs-tools/conf.d/lab.conf": "MODULES=list\n",
     "usr/share/initramfs-tools/modules.d/lab": "virtio_pci\nvirtio_blk\next4\n",
 }
 
-# The address comes by DHCP, which the network's definition binds to the card. Names are answered there too.
+# The network's definition binds the address to the card, for DHCP. The same server answers DNS.
 NETWORK = """\
 [Match]
 Type=ether
@@ -57,17 +57,17 @@ def image(release: str) -> Path:
 
 
 def files_of_a_machine(gateway: str) -> dict[str, str]:
-    """What a guest has that a container gets from podman: its network, its disks, and who may log in."""
+    """What a guest needs that podman gives to a container: its network, its disks, and the key that may log in."""
     return {
         "etc/systemd/network/10-lab.network": NETWORK,
         "etc/resolv.conf": f"nameserver {gateway}\n",
         "etc/fstab": "LABEL=root / ext4 errors=remount-ro 0 1\n",
-        # An emulated machine boots slowly, not badly. How long a stop may take is the roles' own and stays.
+        # An emulated machine boots slowly. How long a stop may take is set by the roles.
         "etc/systemd/system.conf.d/lab.conf": "[Manager]\nDefaultTimeoutStartSec=10min\nDefaultDeviceTimeoutSec=10min\n",
-        # QEMU starts the kernel and the first image that lie beside the disk; nobody reads one that the guest would make anew
-        # with each package that touches it, for minutes under emulation.
+        # QEMU starts the kernel and initrd beside the disk. The guest would rebuild its unused initrd with many packages, for
+        # minutes under emulation.
         "etc/initramfs-tools/update-initramfs.conf": "update_initramfs=no\nbackup_initramfs=no\n",
-        # Dates that say that everything was made for the /usr that is there: a first boot spends its time on ldconfig otherwise.
+        # Dates newer than /usr: otherwise the first boot runs ldconfig and the like.
         "etc/.updated": "",
         "var/.updated": "",
         "root/.ssh/authorized_keys": KEY.with_suffix(".pub").read_text(encoding="utf-8"),
@@ -75,10 +75,10 @@ def files_of_a_machine(gateway: str) -> dict[str, str]:
 
 
 def build(release: str, gateway: str) -> Path:
-    """The image's directory, with disk.raw, vmlinuz and initrd.img; built anew when its definition changed."""
-    make_keys()
-    command, files = definition(release, own_kernel=KERNEL)
-    files |= FIRST_IMAGE
+    """The image's directory, with disk.raw, vmlinuz and initrd.img; rebuilt when its definition changed."""
+    make_key()
+    command, files = definition(release, kernel=KERNEL)
+    files |= INITRAMFS
     late = files_of_a_machine(gateway)
     wanted = digest([*command, json.dumps(late), DISK_SIZE], files)
     target = image(release)
@@ -91,13 +91,12 @@ def build(release: str, gateway: str) -> Path:
     shutil.rmtree(root, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    # "-" is where the container's image goes: to a pipe.
+    # "-" is the pipe to which a container's image goes.
     to_root = [str(root) if part == "-" else part.replace("OVERLAY", shlex.quote(str(overlay))) for part in command]
     with Progress(f"kvm: building a disk of Debian {release}") as progress, log.open("w", encoding="utf-8") as out:
         run(to_root, out, log)
         finish_root(root, late, out, log)
         for name in ("vmlinuz", "initrd.img"):
-            # The links in the root lead to the newest kernel, of which there is one.
             shutil.copyfile((root / name).resolve(), target / name)
         disk = target / "disk.raw"
         progress.step = "writing the file system"
@@ -110,7 +109,7 @@ def build(release: str, gateway: str) -> Path:
 
 
 def finish_root(root: Path, late: dict[str, str], out, log: Path) -> None:
-    # Late, since mmdebstrap uses names of these files itself while it works.
+    # Late: mmdebstrap uses some of these names while it works.
     for name, text in late.items():
         path = root / name
         path.unlink(missing_ok=True)

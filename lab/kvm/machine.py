@@ -1,19 +1,18 @@
-"""What virtual machines need from the machine that they run on: libvirt, QEMU, and the daemons where no systemd starts them."""
+"""What virtual machines need on this machine: libvirt, QEMU, and the daemons if systemd does not start them."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
-from lab.hosts import alive
-from lab.machine import REPOSITORY, Refusal
+from lab.containers import alive
+from lab.deadlines import poll
+from lab.machine import BUILD, Refusal
 
-STATE = REPOSITORY / "build" / "kvm"
+STATE = BUILD / "kvm"
 URI = "qemu:///system"
-# What the service manager would wait for, where there is one.
 DAEMON_DEADLINE_S = 30.0
 
 PACKAGES = {
@@ -25,15 +24,14 @@ PACKAGES = {
     "mmdebstrap": "/usr/bin/mmdebstrap",
     "debian-archive-keyring": "/usr/share/keyrings/debian-archive-keyring.gpg",
     "e2fsprogs": "/usr/sbin/mke2fs",
-    # community.libvirt runs with Debian's Python, whose binding fits Debian's libvirt; the binding on the package index is
-    # built from source against headers that nobody else needs.
+    # community.libvirt runs with Debian's Python: PyPI's binding is built from source, against headers that nothing else needs.
     "python3-libvirt": "/usr/lib/python3/dist-packages/libvirt.py",
     "python3-lxml": "/usr/lib/python3/dist-packages/lxml",
-    # The demo makes its own videos.
+    # The demo makes videos.
     "ffmpeg": "/usr/bin/ffmpeg",
 }
 
-# In the order in which they start; the second hands the guests' consoles to the first.
+# In the order of their start: libvirtd hands the guests' consoles to virtlogd.
 DAEMONS = ("virtlogd", "libvirtd")
 
 
@@ -57,10 +55,10 @@ def answers() -> bool:
 
 
 def admit_to_kvm(device: Path = Path("/dev/kvm")) -> None:
-    """Give the device to its group, as udev does on a machine that has one.
+    """Give the device to its group, as udev does.
 
-    Where root alone may open it, libvirt finds that KVM works, QEMU's own account finds that it does not, and libvirt
-    asks QEMU for everything that it can do anew, at each step, for seconds.
+    If only root may open it, KVM works for libvirt but not for QEMU's account, and libvirt asks QEMU for its capabilities again
+    at each step, for seconds.
     """
     if device.exists() and device.stat().st_gid == 0:
         shutil.chown(device, group="kvm")
@@ -68,7 +66,7 @@ def admit_to_kvm(device: Path = Path("/dev/kvm")) -> None:
 
 
 def start_daemons() -> list[str]:
-    """Start libvirt unless somebody runs it already; only what is started here is stopped here."""
+    """Start libvirt unless it runs already; returns what was started, which stop_daemons ends."""
     if answers():
         return []
     STATE.mkdir(parents=True, exist_ok=True)
@@ -83,16 +81,13 @@ def start_daemons() -> list[str]:
             if done.returncode and daemon == DAEMONS[-1]:
                 raise Refusal(f"{daemon} does not start:\n{done.stderr.strip()}")
             started.append(daemon)
-    deadline = time.monotonic() + DAEMON_DEADLINE_S
-    while not answers():
-        if time.monotonic() > deadline:
-            raise Refusal(f"libvirtd was started but answers nothing at {URI} within {DAEMON_DEADLINE_S:.0f} s.")
-        time.sleep(0.2)  # between two looks; the deadline ends them
+    if not poll(answers, DAEMON_DEADLINE_S):
+        raise Refusal(f"libvirtd was started but did not answer at {URI} within {DAEMON_DEADLINE_S:.0f} s.")
     return started
 
 
 def running(daemon: str) -> int:
-    """The process that was started here, or 0; a number that another program has by now does not count."""
+    """The process that was started here, or 0; its number may belong to another program by now."""
     try:
         pid = int(pid_file(daemon).read_text(encoding="utf-8"))
         name = Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
@@ -106,9 +101,7 @@ def stop_daemons() -> list[str]:
     for daemon in reversed(DAEMONS):
         if pid := running(daemon):
             subprocess.run(["kill", str(pid)], check=False)
-            deadline = time.monotonic() + DAEMON_DEADLINE_S
-            while running(daemon) and time.monotonic() < deadline:
-                time.sleep(0.2)  # between two looks; the deadline ends them
+            poll(lambda ended=daemon: not running(ended), DAEMON_DEADLINE_S)
             stopped.append(daemon)
         pid_file(daemon).unlink(missing_ok=True)
     return stopped

@@ -1,4 +1,4 @@
-"""Find out whether a guest really boots under hardware KVM here; a device that opens proves nothing."""
+"""Find out whether a guest boots under hardware KVM here; a device that opens does not prove it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CONSOLE = Path(f"/var/log/libvirt/qemu/{DOMAIN}-console.log")
 TEMPLATES = Path(__file__).parent / "templates"
 ANSWER = STATE / "hypervisor.json"
 
-# What the first program says once the kernel has come up and started it; it would go on to look for a disk.
+# Printed by the initrd once the kernel has started it, before it looks for a disk.
 BOOTED = "Spawning shell within the initramfs"
 KERNEL_OPTIONS = "break=top"
-# A kernel under KVM writes within a second of its start, and is through within five; one that hangs falls silent.
+# A kernel under KVM prints within a second and has booted within five; one that hangs stays silent.
 SILENCE_S = 15.0
 PROBE_S = 60.0
 
@@ -34,24 +34,24 @@ def rendered(template: str, **values: object) -> str:
 
 
 def choose(device: bool, boots: bool) -> str:
-    """The domain type: hardware where a guest boots under it, emulation elsewhere."""
+    """The domain type: hardware if a guest boots under it, otherwise emulation."""
     return "kvm" if device and boots else "qemu"
 
 
 def hypervisor(release: str) -> str:
-    """The domain type for this machine; asked once in its uptime, since the answer is the machine's."""
-    asked = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(), "release": release}
-    if ANSWER.exists() and (known := json.loads(ANSWER.read_text(encoding="utf-8"))).get("asked") == asked:
+    """The domain type for this machine, probed once per boot and release."""
+    key = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(), "release": release}
+    if ANSWER.exists() and (known := json.loads(ANSWER.read_text(encoding="utf-8"))).get("asked") == key:
         return known["hypervisor"]
     device = DEVICE.exists()
     kind = choose(device, device and boots(release))
     print(f"kvm: the guests run as `{kind}`", flush=True)
-    ANSWER.write_text(json.dumps({"asked": asked, "hypervisor": kind}) + "\n", encoding="utf-8")
+    ANSWER.write_text(json.dumps({"asked": key, "hypervisor": kind}) + "\n", encoding="utf-8")
     return kind
 
 
 def boots(release: str, kind: str = "kvm") -> bool:
-    """Start the guests' own kernel without a disk or a network, and watch its console for as long as it goes on."""
+    """Start the guests' kernel without disk or network, and watch its console."""
     guest = {
         "name": "probe", "domain": DOMAIN, "hypervisor": kind, "memory_mib": 512, "cpus": 1, "mac": "", "disks": [],
         "image": str(image(release)), "console": str(CONSOLE), "kernel_options": KERNEL_OPTIONS,
@@ -64,7 +64,7 @@ def boots(release: str, kind: str = "kvm") -> bool:
         virsh("create", str(definition))
         return watch(CONSOLE)
     except Refusal as refusal:
-        # libvirt itself will not have it, e.g. because QEMU may not open the device.
+        # libvirt refuses, e.g. because QEMU may not open the device.
         print(f"kvm: {refusal}", flush=True)
         return False
     finally:
@@ -72,8 +72,8 @@ def boots(release: str, kind: str = "kvm") -> bool:
 
 
 def watch(console: Path, silence_s: float = SILENCE_S, probe_s: float = PROBE_S) -> bool:
-    """Whether the console comes to say that the guest is up, before it falls silent or takes too long."""
-    began = moved = time.monotonic()
+    """Whether the console reports that the guest is up, before it is silent or takes too long."""
+    began = changed = time.monotonic()
     seen = ""
     while True:
         try:
@@ -84,7 +84,7 @@ def watch(console: Path, silence_s: float = SILENCE_S, probe_s: float = PROBE_S)
         if BOOTED in text:
             return True
         if text != seen:
-            seen, moved = text, now
-        if now - moved > silence_s or now - began > probe_s:
+            seen, changed = text, now
+        if now - changed > silence_s or now - began > probe_s:
             return False
         time.sleep(0.2)  # between two looks; the deadlines end them

@@ -1,4 +1,4 @@
-"""What pytest's report says of one test: only an assertion of that very test counts as a failure."""
+"""The verdict on one test in pytest's report: only an assertion of that test counts as a failure."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from typing import Literal
 
-# As pytest begins the message of `assert`, and of `pytest.fail` and `pytest.raises`. A connection that broke, a fixture or an
-# import that failed begin otherwise: they prove nothing about the fault.
+# How pytest begins the message of `assert`, `pytest.fail` and `pytest.raises`. A broken connection, fixture or import begins
+# differently, and proves nothing about the fault.
 ASSERTION = re.compile(r"assert |AssertionError\b|Failed: ")
-# `(sentence,) = refusals()` asserts how many there are, if the test itself says so.
+# `(sentence,) = refusals()` asserts the number, if it is in the test itself.
 COUNTED = re.compile(r"ValueError: (not enough|too many) values to unpack")
 
 

@@ -1,23 +1,18 @@
-"""A copy of the working tree that may be broken, and the hosts of a scenario that it is brought to."""
+"""A copy of the working tree to break, and the hosts of a scenario to try it on."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from lab.ci.counts import BUILD
-from lab.ci.running import environment
-from lab.machine import REPOSITORY
+from lab.ci.runner import environment
+from lab.machine import BIN, BUILD, REPOSITORY
 from lab.mutants.answers import Answer, answer
 from lab.mutants.faults import Fault, mutate, node
-
-BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True)
@@ -27,7 +22,7 @@ class Run:
 
 
 class Scratch:
-    """The copy alone, in which unit tests run."""
+    """Only the copy, for unit tests."""
 
     def __init__(self, role: str) -> None:
         self.role = role
@@ -46,7 +41,7 @@ class Scratch:
                 shutil.copy2(source, target, follow_symlinks=False)
         shutil.copy2(REPOSITORY / ".vault-password", self.home / ".vault-password")
         (self.home / ".venv").symlink_to(REPOSITORY / ".venv")
-        # .venv holds the collection too, but that is the sound one: this one is found first.
+        # .venv has the collection without the fault; this one is found first.
         self.collections = self.home / "build/collections"
         collection = self.collections / "ansible_collections/grunnfjell/platform"
         collection.parent.mkdir(parents=True)
@@ -74,7 +69,7 @@ class Scratch:
     def broken(self, fault: Fault) -> Iterator[None]:
         sound, file = REPOSITORY / fault.file, self.home / fault.file
         file.write_text(mutate(sound.read_text(encoding="utf-8"), fault), encoding="utf-8")
-        # Python takes compiled code by the second and the size of its source: each version has a time that no other has.
+        # Python compares bytecode with its source by size and time in seconds, so give each version another time.
         self.written += 1
         os.utime(file, (sound.stat().st_mtime + self.written,) * 2)
         try:
@@ -83,11 +78,11 @@ class Scratch:
             shutil.copy2(sound, file)
 
     def start(self) -> Run:
-        """Bring the sound role to blank hosts."""
+        """Converge blank hosts without a fault."""
         return Run(True, "")
 
     def bring(self, fault: Fault, blank: bool = False) -> Run:
-        """Bring the copy as it is to the hosts, as the fault wants it brought."""
+        """Converge the hosts from the copy, in the way that the fault declares."""
         return Run(True, "")
 
     def ask(self, fault: Fault) -> tuple[Answer, str]:
@@ -106,11 +101,11 @@ class Scratch:
 
 
 class Hosts(Scratch):
-    """The copy and the hosts of the role's own scenario."""
+    """The copy and the hosts of the role's scenario."""
 
     def __init__(self, role: str) -> None:
         super().__init__(role)
-        # The key of the lab's hosts, and whom they are known to be.
+        # The lab's SSH key and known_hosts.
         (BUILD / "lab").mkdir(parents=True, exist_ok=True)
         (self.home / "build/lab").symlink_to(BUILD / "lab")
         self.ephemeral = self.home / "build/molecule"
@@ -127,7 +122,7 @@ class Hosts(Scratch):
         return self.molecule("converge")
 
     def lay_out(self) -> Run:
-        """The scenario's inventory as it is before any edit."""
+        """The scenario's inventory before any edit."""
         scenario, fleet, state = self.home / f"molecule/{self.role}", self.ephemeral / "fleet", self.home / "build/lab"
         return self.run(str(self.home / "molecule/shared/lay_out.py"), str(scenario), str(fleet), str(state))
 
@@ -147,7 +142,7 @@ class Hosts(Scratch):
 
     def ask(self, fault: Fault) -> tuple[Answer, str]:
         inventory = f"--ansible-inventory={self.ephemeral / 'fleet'}"
-        # As Molecule tells a verifier: some tests are for its own hosts alone.
+        # As Molecule sets it for a verifier: some tests run only on the scenario's hosts.
         return self.pytest(node(self.role, fault, self.home), inventory, MOLECULE_SCENARIO_NAME=self.role)
 
     def end(self) -> None:

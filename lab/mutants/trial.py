@@ -1,4 +1,4 @@
-"""Whether a fault is caught, and that nothing but the fault was the cause."""
+"""Whether a fault is caught, and whether only the fault was the cause."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ SHOWN_LINES = 40
 
 @dataclass(frozen=True)
 class Verdict:
-    """by: the assertion or the refusal that noticed the fault.  problem: why it is not caught.  printed: that run's output.
+    """by: the assertion or refusal that noticed the fault. problem: why it is not caught. printed: the output of that run.
 
-    rebuilt: the fault left something behind that a run of the sound role does not repair, and its hosts were made again.
+    rebuilt: the fault left something that a run without it does not repair, so the hosts were made again.
     """
 
     role: str
@@ -32,18 +32,14 @@ class Verdict:
         return not self.problem
 
     def lines(self) -> list[str]:
-        """What a person reads: one line, and for a survivor all that is needed to look into it."""
+        """For people: one line, and for a missed fault all details."""
         ended = f"{'caught' if self.caught else 'MISSED'}{' (hosts rebuilt)' if self.rebuilt else ''}"
         lines = [f"  {ended}  {self.seconds:4.0f} s  {self.role}: {self.fault.fault}"]
         if not self.caught:
             fault = self.fault
-            lines += [
-                f"    {self.problem}",
-                f"    file: {fault.file}",
-                f"    find: {fault.find!r}",
-                f"    replace: {fault.replace!r}",
-            ]
-            lines += [f"    test: {fault.test}", *(f"    | {line}" for line in self.printed.splitlines()[-SHOWN_LINES:])]
+            lines += [f"    {self.problem}", f"    file: {fault.file}", f"    find: {fault.find!r}"]
+            lines += [f"    replace: {fault.replace!r}", f"    test: {fault.test}"]
+            lines += [f"    | {line}" for line in self.printed.splitlines()[-SHOWN_LINES:]]
         return lines
 
 
@@ -51,19 +47,19 @@ def first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
-def noticed(fault: Fault, brought: Run, asked: tuple[Answer, str] | None) -> tuple[str, str, str]:
-    """(by, problem, printed) of a fault that was brought to the hosts, and whose test was asked if the converge went well."""
+def noticed(fault: Fault, brought: Run, tested: tuple[Answer, str] | None) -> tuple[str, str, str]:
+    """(by, problem, printed) of a fault after its converge, and after its test if the converge succeeded."""
     if not brought.ok and "UNREACHABLE!" in brought.output:
-        return "", "a host could not be reached, which says nothing about the fault; try it again", brought.output
+        return "", "a host was unreachable, which proves nothing about the fault; try it again", brought.output
     if fault.refused is not None:
         if brought.ok:
-            return "", "the role converged, although the fault's entry says that it refuses", brought.output
+            return "", "the role converged, although the fault's entry expects a refusal", brought.output
         if " ".join(fault.refused.split()) not in " ".join(brought.output.split()):
             return "", f"the converge failed without the sentence '{fault.refused}'", brought.output
         return fault.refused, "", ""
-    if not brought.ok or asked is None:
+    if not brought.ok or tested is None:
         return "", "the converge failed, and the fault's entry has no `refused` with the sentence expected", brought.output
-    verdict, printed = asked
+    verdict, printed = tested
     if verdict.verdict == "passed":
         return "", "the test passes with the fault", printed
     if verdict.verdict == "none":
@@ -72,7 +68,7 @@ def noticed(fault: Fault, brought: Run, asked: tuple[Answer, str] | None) -> tup
 
 
 def mended(scratch: Scratch, fault: Fault) -> tuple[str, str, bool]:
-    """(problem, printed, rebuilt) of the sound role, put back: the test must pass, on fresh hosts if it must be."""
+    """(problem, printed, rebuilt) without the fault: the test must pass, if necessary on new hosts."""
     problem, printed = "", ""
     for fresh in (False, True):
         done = scratch.bring(fault, blank=fresh)
@@ -90,8 +86,8 @@ def try_fault(scratch: Scratch, fault: Fault) -> Verdict:
     started = time.monotonic()
     with scratch.broken(fault):
         brought = scratch.bring(fault, blank=fault.blank)
-        asked = scratch.ask(fault) if brought.ok and fault.refused is None else None
-    by, problem, printed = noticed(fault, brought, asked)
+        tested = scratch.ask(fault) if brought.ok and fault.refused is None else None
+    by, problem, printed = noticed(fault, brought, tested)
     unsound, shown, rebuilt = mended(scratch, fault)
     if unsound:
         problem, printed = unsound, shown

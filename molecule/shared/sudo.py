@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import testinfra.backend
 from testinfra.backend.base import CommandResult
 from testinfra.backend.ssh import SshBackend
 
-PASSWORD_FILE = "ANSIBLE_BECOME_PASSWORD_FILE"
+from lab.sudo import PASSWORD_FILE, PROBE, WITH_PASSWORD, password_line
 
 
 class SshBackendWithPassword(SshBackend):
@@ -21,17 +20,16 @@ class SshBackendWithPassword(SshBackend):
     def get_sudo_command(self, command: str, sudo_user: str | None) -> str:
         if self.asks is None:
             self.asks = False
-            self.asks = self.run_ssh("sudo -n true").rc != 0
+            self.asks = self.run_ssh(PROBE).rc != 0
         if not self.asks:
             return super().get_sudo_command(command, sudo_user)
-        return self.quote("sudo -kSp '' -u %s /bin/sh -c %s", sudo_user or "root", command)
+        return self.quote(f"{WITH_PASSWORD} -u %s /bin/sh -c %s", sudo_user or "root", command)
 
     def run_local(self, command: str, *args: str) -> CommandResult:
         if not self.asks:
             return super().run_local(command, *args)
         line = self.encode(self.quote(command, *args))
-        password = Path(os.environ[PASSWORD_FILE]).read_bytes().strip() + b"\n"
-        done = subprocess.run(line, shell=True, input=password, capture_output=True, check=False)
+        done = subprocess.run(line, shell=True, input=password_line().encode(), capture_output=True, check=False)
         return self.result(done.returncode, line, done.stdout, done.stderr)
 
 

@@ -1,4 +1,4 @@
-"""The Celery application. Everything but its name is the platform's to say."""
+"""The Celery application. The platform sets everything but its name."""
 
 from celery import Celery
 

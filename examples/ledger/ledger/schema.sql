@@ -1,4 +1,4 @@
--- The effect is guarded by done's key and counted in effects, which would show a second one: nothing forbids it there.
+-- The key in done guards the effect; effects counts it, and has no key that would hide a second one.
 CREATE TABLE IF NOT EXISTS done (
     key         uuid PRIMARY KEY,
     number      bigint NOT NULL,
@@ -6,7 +6,7 @@ CREATE TABLE IF NOT EXISTS done (
     finished_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE TABLE IF NOT EXISTS effects (key uuid NOT NULL);
--- A few rows that all jobs share: a transaction also updates what is there already.
+-- A few rows that all jobs share: their transactions also update existing rows.
 CREATE TABLE IF NOT EXISTS accounts (
     account bigint PRIMARY KEY,
     entries bigint NOT NULL

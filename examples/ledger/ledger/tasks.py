@@ -1,4 +1,4 @@
-"""The work: wait for as long as the job says, then enter its key. A job may be delivered twice; its effect happens once."""
+"""The work: wait as long as the job says, then enter its key. A job may be delivered twice; its effect happens once."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from celery import Task
 
 from ledger import book
 from ledger.celery import app
-from ledger.watch import Timed, tell
+from ledger.watch import Timed, record
 
 # PgBouncer or PostgreSQL is away: the same work succeeds later. The broker holds the job meanwhile.
-# InternalError is psycopg's own word for a server's farewell that comes in the very moment of a command: "received 2 results".
+# psycopg raises InternalError ("received 2 results") if the server says goodbye while a command is being sent.
 TRANSIENT = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError)
 RETRY_AFTER_S = 2
 
@@ -28,10 +28,10 @@ def enter(self: Task, key: str, number: int, seconds: float, poison: bool) -> No
                 book.delivered(db, key, self.request.hostname)
             if poison:
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(seconds)  # the work itself: a job lasts as long as its client asked
+            time.sleep(seconds)  # the work: a job lasts as long as its client asked
             with Timed() as entering:
                 book.enter(db, key, number, self.request.hostname)
-        tell("done", connecting.ms, arriving.ms, entering.ms)
+        record("done", connecting.ms, arriving.ms, entering.ms)
     except TRANSIENT as error:
-        tell("failed", error)
+        record("failed", error)
         raise self.retry(exc=error, countdown=RETRY_AFTER_S) from error

@@ -1,6 +1,6 @@
-"""How long a job waited for its database, or why it did not get it: a line each in LEDGER_WATCH, for who measures.
+"""How long a job waited for its database, or why it was refused: a line per run in the file LEDGER_WATCH, for measurements.
 
-In a file, because what is to be told is also that the database could not be reached.
+A file, because the database may be what failed.
 """
 
 import os
@@ -10,8 +10,8 @@ from types import TracebackType
 FILE = os.environ.get("LEDGER_WATCH", "")
 
 
-def tell(*words: object) -> None:
-    """One write, so that the lines of many processes do not mix. Without a file to write to, nothing."""
+def record(*words: object) -> None:
+    """In one write: the lines of several processes must not mix. Does nothing without a file."""
     if FILE:
         line = "\t".join(str(word) for word in (f"{time.time():.3f}", *words)).replace("\n", " ") + "\n"
         with open(FILE, "ab", buffering=0) as file:

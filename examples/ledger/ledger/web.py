@@ -1,4 +1,4 @@
-"""The producer: answers 202 once the broker has the job, and 503 when it could not be made sure."""
+"""The producer: answers 202 once the broker has the job, and 503 if that is not certain."""
 
 import uuid
 from typing import Any
@@ -17,7 +17,7 @@ app = Flask("ledger")
 
 @app.post("/jobs")
 def accept() -> tuple[dict[str, Any], int]:
-    """A client that sends the same key again, because an answer was lost, gets one effect all the same."""
+    """A client that repeats a key, because an answer was lost, still gets one effect."""
     try:
         job = request.get_json()
         key, number = str(uuid.UUID(job.get("key") or str(uuid.uuid4()))), int(job["number"])
@@ -25,7 +25,7 @@ def accept() -> tuple[dict[str, Any], int]:
     except (AttributeError, KeyError, TypeError, ValueError):
         return {"error": "A job is {number, seconds, poison, key}: a whole number, seconds, true or false, a UUID."}, 400
     if not 0 <= seconds <= LONGEST_S:
-        return {"error": f"seconds is {seconds:g}; it must lie between 0 and {LONGEST_S}."}, 400
+        return {"error": f"seconds is {seconds:g}; it must be between 0 and {LONGEST_S}."}, 400
     try:
         publish(key, number, seconds, poison)
     except Exception as error:
@@ -39,7 +39,7 @@ def publish(key: str, *job: object) -> None:
         try:
             enter.apply_async((key, *job), task_id=key, producer=producer)
         except Exception:
-            # On this connection a late confirm for this message could pass for the next one's. It is not used again.
+            # Do not use this connection again: a late confirm of this message could be taken for the next one's.
             producer.__connection__.collect()
             raise
 
@@ -49,7 +49,7 @@ def state(key: uuid.UUID) -> tuple[dict[str, Any], int]:
     try:
         return {"key": str(key), "done": book.is_done(str(key))}, 200
     except psycopg.OperationalError:
-        return {"error": "How far the job is can't be told at the moment. The job itself is safe."}, 503
+        return {"error": "The state of the job is not available at the moment. The job is safe."}, 503
 
 
 @app.get("/healthz")

@@ -8,8 +8,8 @@ def header(token: str) -> dict[str, str]:
 
 
 def allows(authorization: str | None, *tokens: str) -> bool:
-    """Any of the tokens opens; while the token changes there are two. An empty one opens nothing."""
+    """Whether the header has one of the tokens; while the token changes there are two. An empty token never matches."""
     scheme, _, given = (authorization or "").partition(" ")
-    # compare_digest takes as long for a near miss as for a wild guess.
+    # Constant time, so the answer's delay does not reveal how much of a guess is right.
     matches = [hmac.compare_digest(given.encode(), token.encode()) for token in tokens if token]
     return scheme.lower() == "bearer" and any(matches)

@@ -1,4 +1,4 @@
-"""The Celery application. How it reaches its broker and keeps its promises is the platform's to say, in one place."""
+"""The Celery application. The platform sets its broker, queue, acknowledgement and limits."""
 
 from celery import Celery
 

@@ -1,4 +1,4 @@
-"""The files of the jobs on this host's own disk. A name appears only once its content is complete and on the disk."""
+"""The jobs' files on this host's disk. A name appears only when its content is complete and on the disk."""
 
 import os
 import shutil
@@ -25,16 +25,16 @@ class Store:
         self.incoming = data_dir / "incoming"
 
     def path(self, key: str, name: str) -> Path:
-        # Both parts come from outside; anything but a key and a known name could lead out of the folder.
+        # Both come from outside: anything but a key and a known name could lead out of the folder.
         if not is_key(key) or name not in (UPLOAD, VIDEO, POSTER):
             raise FileNotFoundError(f"{key}/{name}")
         return self.jobs / key / name
 
     @contextmanager
     def receive(self) -> Iterator[Path]:
-        """An empty file to write an upload to; what was not moved away by the end is removed."""
+        """An empty file for an upload; it is removed at the end."""
         self.incoming.mkdir(parents=True, exist_ok=True)
-        # What a killed process left here would stay for ever; no upload takes a day.
+        # Files of killed processes would stay for ever; no upload takes a day.
         sweep(self.incoming, older_than_s=24 * 3600)
         handle, name = tempfile.mkstemp(dir=self.incoming)
         os.close(handle)
@@ -44,7 +44,7 @@ class Store:
             Path(name).unlink(missing_ok=True)
 
     def keep(self, received: Path, key: str, name: str) -> bool:
-        """Give a received file its name. A name that is taken keeps its first content; tells whether it was free."""
+        """Give a received file its name; returns whether the name was free. A taken name keeps its first content."""
         target = self.path(key, name)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -60,7 +60,7 @@ class Store:
 
 
 def write(chunks: Iterable[bytes], path: Path, limit: int) -> int:
-    """Write the chunks through to the disk; more than `limit` bytes raise TooLarge. Returns how many there were."""
+    """Write the chunks through to the disk; returns their size. More than `limit` bytes raise TooLarge."""
     size = 0
     with path.open("wb") as file:
         for chunk in chunks:

@@ -1,4 +1,4 @@
-"""A job's key: a UUID of version 7, so that keys sort by time and carry the moment of acceptance."""
+"""A job's key: a UUID of version 7, which sorts by time and contains the moment of acceptance."""
 
 import re
 import secrets

@@ -1,4 +1,4 @@
-"""ffmpeg's and ffprobe's part: any video in, one that every browser plays and a poster out."""
+"""ffmpeg and ffprobe: any video in; out, one that every browser plays, and a poster."""
 
 import errno
 import json
@@ -7,45 +7,37 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-LONGEST_SIDE = 1280  # 720p, what a news page shows; a smaller video keeps its size
+LONGEST_SIDE = 1280  # 720p, enough for a news page; a smaller video keeps its size
 
-# An upload is a stranger's file. Only real containers are opened: a playlist would make ffmpeg read other files and addresses.
+# Uploads are untrusted. Only real containers are opened: a playlist would make ffmpeg read other files and URLs.
 CONTAINERS = "mov,mp4,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,flv,asf,mxf,dv,h264,hevc,m4v"
-# A few kilobytes can announce a picture that takes gigabytes to decode: 8K, twice, is enough for any camera.
+# A file of a few kilobytes can hold a picture that takes gigabytes to decode. Twice 8K is enough for any camera.
 MAX_PIXELS = 64 * 1024 * 1024
 CAUTIOUS = ["-v", "error", "-protocol_whitelist", "file", "-format_whitelist", CONTAINERS, "-max_pixels", str(MAX_PIXELS)]
 
-# A killed worker must not leave an ffmpeg behind that nobody waits for. One that wants too much memory is told no before the
-# kernel ends somebody else's process to make room. Addresses count here, of which ffmpeg reserves more than it uses.
+# ffmpeg dies with its worker. Its memory is limited, or the kernel would kill another process to make room; the limit counts
+# addresses, of which ffmpeg reserves more than it uses.
 MAX_ADDRESS_BYTES = 2 * 1024**3
 BOUNDED = ["prlimit", f"--as={MAX_ADDRESS_BYTES}", "--", "setpriv", "--pdeathsig", "KILL", "--"]
 
-# ffmpeg's and x264's words for memory that they do not get.
+# ffmpeg's and x264's messages about failed allocations.
 NO_MEMORY = (os.strerror(errno.ENOMEM), "malloc of size")
-# What ffmpeg says when it is the host that has trouble, and not the video: the next attempt, or the next host, can succeed.
+# ffmpeg's messages about trouble of the host, not of the video: the next attempt, or another host, can succeed.
 HOST_TROUBLE = tuple(
     os.strerror(number)
     for number in (
-        errno.EAGAIN,
-        errno.EIO,
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.EROFS,
-        errno.EACCES,
-        errno.ENOENT,
+        errno.EAGAIN, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES, errno.ENOENT,
         errno.ESTALE,
     )
-)
+)  # fmt: skip
 
 
 class NotPlayable(Exception):
-    """The upload can't become a video; the message is for the person who sent it."""
+    """The upload cannot become a video; the message is for the person who sent it."""
 
 
 class OutOfMemory(OSError):
-    """ffmpeg got no memory, or the kernel ended it, as it does when memory runs out. The video may be why, or another process."""
+    """An allocation of ffmpeg failed, or the kernel killed it, as when memory runs out. The cause may be another process."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +49,23 @@ class Probe:
 
 def probe(path: Path) -> Probe:
     wanted = ["-select_streams", "V:0", "-show_entries", "stream=width,height:format=duration", "-of", "json"]
-    found = json.loads(_run(["ffprobe", *CAUTIOUS, *wanted, str(path)]))
-    if not found.get("streams"):
+    report = json.loads(_run(["ffprobe", *CAUTIOUS, *wanted, str(path)]))
+    if not report.get("streams"):
         raise NotPlayable("The file holds no moving picture.")
-    stream = found["streams"][0]
+    stream = report["streams"][0]
     width, height = int(stream["width"]), int(stream["height"])
     if width * height > MAX_PIXELS:
         raise NotPlayable(f"The picture is too large: {width} × {height}.")
-    return Probe(width, height, float(found["format"].get("duration", 0)))
+    return Probe(width, height, float(report["format"].get("duration", 0)))
 
 
 def make_video(upload: Path, video: Path, threads: int) -> None:
-    # One factor for both sides keeps the shape, and H.264 in yuv420p needs even ones. Phone videos stand upright by here.
+    # One factor for both sides keeps the shape; H.264 in yuv420p needs even sides. ffmpeg has rotated phone videos upright.
     factor = f"min(1\\,{LONGEST_SIDE}/max(iw*sar\\,ih))"
     scale = f"scale=w=max(2\\,2*trunc(iw*sar*{factor}/2)):h=max(2\\,2*trunc(ih*{factor}/2)),setsar=1"
     picture = ["-map", "0:V:0", "-fpsmax", "60", "-c:v", "libx264", "-preset", "veryfast", "-crf", "23", "-pix_fmt", "yuv420p"]
     sound = ["-map", "0:a:0?", "-c:a", "aac", "-b:a", "128k", "-ac", "2"]
-    # The index goes to the front, so that playing starts before the download ends. No metadata: phones write places into it.
+    # The index at the front lets playing start before the download ends. No metadata: phones write locations into it.
     container = ["-map_metadata", "-1", "-movflags", "+faststart", "-f", "mp4"]
     _ffmpeg(upload, ["-threads", str(threads), "-vf", scale, *picture, *sound, *container], video, threads)
 
@@ -84,7 +76,7 @@ def make_poster(video: Path, poster: Path, duration_s: float) -> None:
 
 
 def _ffmpeg(source: Path, options: list[str], target: Path, threads: int = 1) -> None:
-    # Each thread of the decoder holds pictures of the source's size; by itself it takes one for each processor.
+    # Each thread of the decoder holds pictures of the source's size; by default there is one per CPU.
     _run(["ffmpeg", "-nostdin", "-y", *CAUTIOUS, "-threads", str(threads), "-i", str(source), *options, str(target)])
 
 
@@ -97,11 +89,11 @@ def _run(command: list[str]) -> str:
     if any(trouble in done.stderr for trouble in HOST_TROUBLE):
         raise OSError(f"{command[0]} ended with {done.returncode}: {_reason(done.stderr)}")
     if "not on whitelist" in done.stderr:
-        raise NotPlayable("This is no video: a file of its kind is not taken.")
-    raise NotPlayable(f"This is no video that ffmpeg can read: {_reason(done.stderr)}")
+        raise NotPlayable("This is not a video: files of its kind are not taken.")
+    raise NotPlayable(f"This is not a video that ffmpeg can read: {_reason(done.stderr)}")
 
 
 def _reason(stderr: str) -> str:
-    """What the last line says after its last colon; before that stands where ffmpeg met it, which helps nobody outside."""
+    """The last line after its last colon; the part before is internal to ffmpeg."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     return lines[-1].rsplit(": ", 1)[-1][:200] if lines else "it gave no reason"

@@ -1,4 +1,4 @@
-"""Hands a job to the broker. Either the broker has confirmed it, or NotConfirmed is raised within the deadline."""
+"""Publishes a job. Either the broker confirms it, or NotConfirmed is raised within the deadline."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -20,16 +20,16 @@ def publish(key: str, source_url: str) -> None:
     try:
         sending.result(timeout=DEADLINE_S)
     except Exception as error:
-        sending.cancel()  # what has begun runs to its end; the worker copes with a message whose upload is gone
+        sending.cancel()  # a publish that has begun runs to its end; the worker copes with a message whose upload is gone
         raise NotConfirmed(f"{type(error).__name__}: {error}") from error
 
 
 def _send(key: str, source_url: str) -> None:
     with app.producer_pool.acquire(block=True) as producer:
         try:
-            # The key as the task's id: the worker's log and `celery inspect` then name the job as its client does.
+            # The key is also the task's id, which the worker's log and `celery inspect` show.
             transcode.apply_async((key, source_url), task_id=key, producer=producer)
         except Exception:
-            # On this connection a late confirm for this message could pass for the next one's. It is not used again.
+            # Do not use this connection again: a late confirm of this message could be taken for the next one's.
             producer.__connection__.collect()
             raise

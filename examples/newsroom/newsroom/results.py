@@ -9,7 +9,7 @@ from newsroom.keys import accepted_at
 
 
 def start(key: str) -> bool:
-    """Mark the job as running. False when it has ended before: then this delivery of its message must change nothing."""
+    """Mark the job as running. False if it has ended before: then this delivery of its message must change nothing."""
     row = _one(
         """
         INSERT INTO videos (key, state, accepted_at) VALUES (%s, 'running', %s)
@@ -22,7 +22,7 @@ def start(key: str) -> bool:
 
 
 def finish(key: str, **result: Any) -> None:
-    """Write the result. A job that has ended keeps the end it has."""
+    """Write the result, unless the job has ended."""
     _one(
         """
         UPDATE videos SET state = 'done', finished_at = now(), width = %(width)s, height = %(height)s,
@@ -34,7 +34,7 @@ def finish(key: str, **result: Any) -> None:
 
 
 def fail(key: str, reason: str) -> None:
-    """End the job with a reason for a person, whether or not it was ever marked as running."""
+    """End the job with a reason for a person, even if it was never marked as running."""
     _one(
         """
         INSERT INTO videos (key, state, reason, accepted_at, finished_at) VALUES (%s, 'failed', %s, %s, now())
@@ -50,6 +50,6 @@ def find(key: str) -> dict[str, Any] | None:
 
 
 def _one(query: str, parameters: Any) -> dict[str, Any] | None:
-    # No prepared statements: in transaction pooling the next query may meet another server connection.
+    # No prepared statements: with transaction pooling the next query may use another server connection.
     with psycopg.connect("", autocommit=True, prepare_threshold=None, connect_timeout=5, row_factory=dict_row) as connection:
         return connection.execute(query, parameters).fetchone()

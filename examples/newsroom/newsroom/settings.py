@@ -1,4 +1,4 @@
-"""Everything that the environment decides about newsroom. README.md lists the variables."""
+"""The settings from the environment. README.md lists the variables."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ SHORTEST_TOKEN = 16
 
 
 class SettingsError(Exception):
-    """The environment does not fit; the message says which variable to change."""
+    """A variable is missing or wrong; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Settings:
 
     @property
     def max_result_bytes(self) -> int:
-        """A short clip that was compressed hard grows when it is re-encoded; four times as large is beyond any such case."""
+        """A short, strongly compressed clip grows when it is re-encoded, but never to four times its size."""
         return 4 * self.max_upload_bytes
 
 

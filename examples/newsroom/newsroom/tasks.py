@@ -1,4 +1,4 @@
-"""The work. Every way that a job can go ends in its row, or in the dead-letter queue where a person sees it."""
+"""The work. Every job ends in its row, or in the dead-letter queue where a person sees it."""
 
 import os
 import tempfile
@@ -19,19 +19,18 @@ log = get_task_logger(__name__)
 conf = settings.load(os.environ)
 
 # The producer, PgBouncer or PostgreSQL is away, or a disk is full: the same work can succeed later.
-# InternalError is psycopg's own word for a server's farewell that comes in the very moment of a command: "received 2 results".
+# psycopg raises InternalError ("received 2 results") if the server says goodbye while a command is being sent.
 TRANSIENT = (psycopg.OperationalError, psycopg.InternalError, requests.RequestException, OSError)
 RETRY_AFTER_S = 30
-MAX_RETRIES = 20  # ten minutes of an outage, then a person should know
+MAX_RETRIES = 20  # an outage of ten minutes needs a person
 
-# A video that takes its worker down each time (out of memory, say) comes back from the broker each time.
-# This stays below the platform's delivery limit, so that the person who waits gets a reason before the broker gives up.
+# The broker redelivers a video that kills its worker (out of memory, say). Below the platform's delivery limit, so the person who
+# waits gets a reason before the broker gives up.
 MAX_DELIVERIES = 5
 
-
-# A video for which the memory does not suffice is tried once more, on whichever host is next: another process may have had it.
+# A video that needs more memory is tried once more, perhaps on another host: another process may have taken the memory.
 MAX_OUT_OF_MEMORY = 2
-OUT_OF_MEMORY = "newsroom_out_of_memory"  # header in which a retry remembers how often
+OUT_OF_MEMORY = "newsroom_out_of_memory"  # header of a retry: how often this has happened
 
 
 @app.task(bind=True, max_retries=MAX_RETRIES, ignore_result=True)
@@ -46,7 +45,7 @@ def transcode(self: Task, key: str, source_url: str) -> None:
     except (media.NotPlayable, transfer.Refused, files.TooLarge) as error:
         results.fail(key, str(error))
     except transfer.Gone:
-        # Also the end of a message whose publishing was never confirmed: its upload was removed, nobody was promised anything.
+        # Also for a message that was never confirmed: its upload was removed and nothing was promised.
         results.fail(key, "The upload is no longer on the host that took it.")
     except SoftTimeLimitExceeded:
         results.fail(key, f"Transcoding took longer than {self.request.timelimit[1] or app.conf.task_soft_time_limit} seconds.")
@@ -61,8 +60,8 @@ def transcode(self: Task, key: str, source_url: str) -> None:
             log.warning("%s: %s; again in %s s", key, error, RETRY_AFTER_S)
             raise self.retry(exc=error, countdown=RETRY_AFTER_S) from error
         results.fail(key, f"Gave up after {MAX_RETRIES} retries: {type(error).__name__}.")
-    # What a handler above raises itself (no database to write the reason to) leaves the task as an exception. The platform
-    # rejects such a message instead of acknowledging it (task_acks_on_failure = False), and the broker dead-letters it.
+    # If a handler above fails (no database for the reason), the task ends with an exception. The platform then rejects the
+    # message instead of acknowledging it (task_acks_on_failure_or_timeout = False), and the broker dead-letters it.
 
 
 def work(key: str, source_url: str) -> dict[str, float]:
@@ -71,12 +70,12 @@ def work(key: str, source_url: str) -> dict[str, float]:
         transfer.fetch(source_url, conf.token, upload, conf.max_upload_bytes, conf.ca_file)
         media.probe(upload)
         media.make_video(upload, video, conf.ffmpeg_threads)
-        made = media.probe(video)
-        media.make_poster(video, poster, made.duration_s)
+        properties = media.probe(video)
+        media.make_poster(video, poster, properties.duration_s)
         return {
-            "width": made.width,
-            "height": made.height,
-            "duration_s": made.duration_s,
+            "width": properties.width,
+            "height": properties.height,
+            "duration_s": properties.duration_s,
             "video_bytes": transfer.deliver(video, source_url, conf.token, conf.ca_file),
             "poster_bytes": transfer.deliver(poster, source_url, conf.token, conf.ca_file),
         }
@@ -86,17 +85,17 @@ def work(key: str, source_url: str) -> dict[str, float]:
 def workspace(key: str) -> Iterator[Path]:
     parent = conf.data_dir / "work"
     parent.mkdir(parents=True, exist_ok=True)
-    # What a killed child left; no task runs for six hours.
+    # Files of killed processes; no task runs for six hours.
     files.sweep(parent, older_than_s=6 * 3600)
     with tempfile.TemporaryDirectory(prefix=f"{key}-", dir=parent) as folder:
         yield Path(folder)
 
 
 def out_of_memory(task: Task) -> int:
-    """How often the memory did not suffice in earlier attempts."""
+    """In how many attempts memory ran out."""
     return int((task.request.headers or {}).get(OUT_OF_MEMORY, 0))
 
 
 def deliveries(task: Task) -> int:
-    """How often the broker handed this message out and got it back, from its quorum queue's own count."""
+    """How often this message was returned to the broker, as its quorum queue counts."""
     return int(getattr(task.request, "x-delivery-count", 0) or 0)

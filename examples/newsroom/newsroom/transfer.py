@@ -1,4 +1,4 @@
-"""What passes between a worker and the producer that holds the upload, over the private network."""
+"""Transfers between a worker and the producer that holds the upload, over the private network."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import requests
 
 from newsroom import auth, files
 
-# Seconds to connect, and between two pieces of data; a slow transfer is the task's time limit's to end.
+# Seconds to connect, and between two pieces of data; the task's time limit ends a slow transfer.
 TIMEOUT = (5, 30)
 
 
@@ -19,7 +19,7 @@ class Refused(Exception):
 
 
 def fetch(url: str, token: str, target: Path, limit: int, ca_file: str = "") -> None:
-    """`ca_file`: whom to believe that the producer is the producer; without it those that the world believes."""
+    """`ca_file`: the authorities that vouch for the producer; by default the public ones."""
     verified = {"verify": ca_file or True, "allow_redirects": False}
     with requests.get(url, headers=auth.header(token), timeout=TIMEOUT, stream=True, **verified) as answer:
         if answer.status_code == 404:
@@ -31,7 +31,7 @@ def fetch(url: str, token: str, target: Path, limit: int, ca_file: str = "") -> 
 
 
 def deliver(source: Path, upload_url: str, token: str, ca_file: str = "") -> int:
-    """Put a result beside its upload. Returns the size of what the producer holds: a result from an earlier run stays."""
+    """Store a result with its upload. Returns the size of the stored result, which may be of an earlier run."""
     url = upload_url.rsplit("/", 1)[0] + "/" + source.name
     headers = auth.header(token) | {"Content-Type": files.RESULTS[source.name]}
     with source.open("rb") as body:

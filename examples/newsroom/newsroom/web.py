@@ -1,4 +1,4 @@
-"""The producer: takes uploads, answers 202 once the broker has the job, tells how it goes, serves what came of it."""
+"""The producer: accepts uploads, answers 202 once the broker has the job, reports its state, serves its results."""
 
 import logging
 import os
@@ -16,8 +16,8 @@ from newsroom import auth, files, keys, results, settings
 from newsroom.publish import NotConfirmed, publish
 
 RETRY_AFTER_S = 5
-FORM = "multipart/form-data"  # its last boundary says that it is whole
-# What a multipart body adds to its file: boundaries and headers.
+FORM = "multipart/form-data"  # its last boundary shows that it is complete
+# Bytes that a multipart body adds to its file: boundaries and headers.
 FORM_OVERHEAD = 64 * 1024
 
 conf = settings.load(os.environ)
@@ -29,7 +29,7 @@ log = logging.getLogger("gunicorn.error")
 
 
 class Upload(Request):
-    """Writes the file of a form to the disk that it is to stay on, as it comes in."""
+    """Writes the file of a form directly to the disk of the uploads."""
 
     def _get_file_stream(self, *_: Any, **__: Any) -> Any:
         store.incoming.mkdir(parents=True, exist_ok=True)
@@ -75,10 +75,10 @@ def body() -> Iterator[bytes]:
 
 
 def refuse_part(size: int) -> None:
-    """A sender that breaks off looks like the end of its body: the server hands on an early end without a word."""
+    """Refuse an incomplete body: the server does not report that a client closed the connection early."""
     announced = request.content_length
     if announced is not None and size != announced and request.mimetype != FORM:
-        abort(400, f"{size} bytes came of {announced}.")
+        abort(400, f"Only {size} of {announced} bytes arrived.")
 
 
 @app.get("/videos/<key>")
@@ -88,7 +88,7 @@ def status(key: str) -> Response:
     try:
         row = results.find(key)
     except psycopg.OperationalError:
-        abort(503, "How far the video is can't be told at the moment. The video itself is safe.")
+        abort(503, "The state of the video is not available at the moment. The video is safe.")
     if row:
         return jsonify(described(row))
     if store.path(key, files.UPLOAD).exists():
@@ -97,11 +97,12 @@ def status(key: str) -> Response:
 
 
 def described(row: dict[str, Any]) -> dict[str, Any]:
-    told = {name: value for name, value in row.items() if value is not None}
-    told = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in told.items()}
+    fields = {
+        name: value.isoformat() if isinstance(value, datetime) else value for name, value in row.items() if value is not None
+    }
     if row["state"] == "done":
-        told["video_url"], told["poster_url"] = (url(f"/videos/{row['key']}/{name}") for name in files.RESULTS)
-    return told
+        fields["video_url"], fields["poster_url"] = (url(f"/videos/{row['key']}/{name}") for name in files.RESULTS)
+    return fields
 
 
 @app.get("/videos/<key>/<name>")
@@ -155,7 +156,7 @@ def url(path: str) -> str:
 
 
 @app.errorhandler(HTTPException)
-def say(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
+def refuse(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
     sentence = f"The upload is larger than {conf.max_upload_bytes} bytes." if error.code == 413 else error.description
     headers = {"Retry-After": str(RETRY_AFTER_S)} if error.code == 503 else {}
     return jsonify(error=sentence), error.code or 500, headers
@@ -164,4 +165,4 @@ def say(error: HTTPException) -> tuple[Response, int, dict[str, str]]:
 @app.errorhandler(OSError)
 def no_room(error: OSError) -> tuple[Response, int]:
     log.error("%s", error)
-    return jsonify(error="The upload can't be stored at the moment."), 507
+    return jsonify(error="The upload cannot be stored at the moment."), 507

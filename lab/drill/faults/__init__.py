@@ -1,4 +1,4 @@
-"""The faults, a row each: what hurts the fleet at work, what ends it, and what shows that it struck."""
+"""The faults, one row each: what hurts the fleet at work, what ends it, and the evidence that it struck."""
 
 from lab.drill.faults.disks import DISKS
 from lab.drill.faults.fault import WITHIN_S, Fault
@@ -9,7 +9,7 @@ from lab.drill.faults.secrets import SECRETS
 
 FAULTS: tuple[Fault, ...] = (*WORKER, *BROKER_ROWS, *DATABASE, *PRODUCER, *CUTS, *DISKS, *OPERATIONS, *SECRETS, *POISONED)
 
-# What `make test` asks: the most telling in a few minutes.
+# For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
 
 __all__ = ["FAULTS", "SHORT", "WITHIN_S", "Fault"]

@@ -1,4 +1,4 @@
-"""Disks and memory that are full."""
+"""Full disks and memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from lab.drill import hosts
 from lab.drill.faults.fault import Fault, Place, Reading, amid_work, attempt, on
-from lab.drill.faults.operations import current, deployed, release
+from lab.drill.faults.operations import current, deploy, release
 from lab.drill.faults.processes import POSTGRESQL, active_again, of_postgresql
-from lab.drill.hosts import shell_of_machine
+from lab.drill.hosts import machine_shell
 from lab.drill.scene import Scene
 from lab.machine import Refusal
 
 ALARM_S = 8.0
-# The limits themselves are moved, and the broker's own monitors find that they are met.
+# The limits are moved, and the broker's monitors raise the alarms.
 MEMORY = "rabbitmqctl -q set_vm_memory_high_watermark absolute 1MiB"
 DISK = "rabbitmqctl -q set_disk_free_limit 1000000GB"
-# rabbitmq.conf holds the inventory's; what it says is read from the running node's own settings.
+# The limits of rabbitmq.conf, from the running node's settings.
 MEMORY_BACK = """
 rabbitmqctl -q eval '
   {ok, Limit} = application:get_env(rabbit, vm_memory_high_watermark), vm_memory_monitor:set_vm_memory_high_watermark(Limit).'
@@ -41,7 +41,7 @@ def alarm(name: str, limit: str, what: str, back: str) -> Fault:
     )  # fmt: skip
 
 
-# The directory itself stays reachable under /mnt.
+# The directory stays reachable under /mnt.
 MOUNT = """
 for unit in {stopped}; do systemctl stop $unit; done
 mount --bind {path} /mnt
@@ -54,7 +54,7 @@ for unit in {started}; do systemctl restart $unit; done
 UNMOUNT = """
 for unit in {stopped}; do systemctl stop $unit; done
 rm -f {path}/drill-filler
-find /mnt -mindepth 1 -delete || true  # but for directories on which something is mounted
+find /mnt -mindepth 1 -delete || true  # except directories on which something is mounted
 cp -a {path}/. /mnt/
 umount --lazy {path}
 umount /mnt
@@ -64,9 +64,9 @@ for unit in {started}; do systemctl restart $unit; done
 
 @dataclass(frozen=True)
 class SmallDisk:
-    """A directory on a separate disk, in memory: a host shares the disk of this machine, which must not be filled.
+    """A directory on a separate disk in memory: a host shares this machine's disk, which must not be filled.
 
-    `units` have files open there. They are stopped in this order, and started in the opposite one.
+    `units` have files open there. They are stopped in this order, and started in the reverse order.
     """
 
     place: Place
@@ -79,11 +79,11 @@ class SmallDisk:
         host = self.place(scene.fleet)
         units = {"stopped": " ".join(self.units), "started": " ".join(reversed(self.units))}
         names = {"path": self.path, "room_mib": self.room_mib, **units}
-        shell_of_machine(host, MOUNT.format(**names))
+        machine_shell(host, MOUNT.format(**names))
         try:
             yield
         finally:
-            shell_of_machine(host, UNMOUNT.format(**names))
+            machine_shell(host, UNMOUNT.format(**names))
 
     @property
     def fill(self) -> str:
@@ -101,33 +101,33 @@ class SmallDisk:
 
 CLUSTER = SmallDisk(hosts.database, "/var/lib/postgresql", 64, (f"$({POSTGRESQL})",))
 LOGS = SmallDisk(hosts.worker, "/var/log", 16, ("supervisor", "pgbouncer", "systemd-journald"))
-# Room for another release. Programs run from there and are not stopped: nothing in it changes but by a deploy.
+# Room for one more release. Programs run from there and are not stopped: only a deploy changes anything there.
 RELEASES = SmallDisk(hosts.worker, "/opt/ledger/releases", 256)
 
 FULL = "No space left on device"
 
 
-def out_of_space(scene: Scene) -> float:
-    """Answers when the filled disk let PostgreSQL go on; systemd starts it again if it had to stop."""
+def free_space(scene: Scene) -> float:
+    """Returns when PostgreSQL could go on; systemd restarts it if it stopped."""
     on(CLUSTER.place, CLUSTER.free)(scene)
     return of_postgresql(active_again)(scene)
 
 
-def build_refused(scene: Scene) -> float:
-    """A deploy that must fail for want of space, with the release before still in use."""
+def deploy_without_space(scene: Scene) -> float:
+    """It must fail because the disk is full, and the current release must stay in use."""
     before = current(hosts.worker).look(scene)
     began = on(RELEASES.place, RELEASES.fill)(scene)
     done = attempt(scene, *release())
     if not done.returncode or FULL not in done.stdout:
-        raise Refusal("a deploy to a full disk did not fail for want of space:\n" + done.stdout[-2000:])
+        raise Refusal("a deploy to a full disk did not fail because of it:\n" + done.stdout[-2000:])
     if current(hosts.worker).look(scene) != before:
-        raise Refusal("a build that failed has changed the current release")
+        raise Refusal("a failed build has changed the current release")
     return began
 
 
-def built_after_all(scene: Scene) -> float:
+def deploy_with_space(scene: Scene) -> float:
     on(RELEASES.place, RELEASES.free)(scene)
-    deployed(scene)
+    deploy(scene)
     return time.time()
 
 
@@ -135,20 +135,20 @@ DISKS = (
     alarm("broker at its memory watermark", MEMORY, "memory", MEMORY_BACK),
     alarm("broker's disk at its limit", DISK, "disk", DISK_BACK),
     Fault(
-        "database's disk full", "process", amid_work(on(CLUSTER.place, CLUSTER.fill)), out_of_space, hold_s=15, ends_within_s=45,
+        "database's disk full", "process", amid_work(on(CLUSTER.place, CLUSTER.fill)), free_space, hold_s=15, ends_within_s=45,
         stage=CLUSTER.mounted,
         readings=(CLUSTER.room, Reading(
             "lines in PostgreSQL's log that lack space", hosts.database,
             f"cat /var/log/postgresql/postgresql-*.log | grep -c '{FULL}' || true",
         )),
     ),
-    # It stays full to the end of the row: work must go on all the same.
+    # It stays full to the end of the row, and work must go on.
     Fault(
         "worker's /var/log full", "process", amid_work(on(LOGS.place, LOGS.fill)), affects=hosts.worker, seamless=True,
         stage=LOGS.mounted, readings=(LOGS.room,),
     ),
     Fault(
-        "disk full during a release's build", "process", build_refused, built_after_all, ends_within_s=900,
+        "disk full during a release's build", "process", deploy_without_space, deploy_with_space, ends_within_s=900,
         seamless=True, accepts=True, stage=RELEASES.mounted, readings=(RELEASES.room, current(hosts.worker)),
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a row consists of, and the blows that several rows share."""
+"""What a row consists of, and the actions that several rows share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from lab.demo.fleet import BIN, Fleet, Host
+from lab import playbooks
+from lab.demo.fleet import Fleet, Host
 from lab.drill import hosts
 from lab.drill.hosts import shell
 from lab.drill.rows import SILENT
 from lab.drill.scene import Scene
-from lab.machine import REPOSITORY, Refusal
+from lab.machine import Refusal
 
-# The promise: seconds from a fault's end to work again. A fault whose victim must first start again ends when systemd has started
-# it; how long that may take is the row's `ends_within_s`, so the whole recovery, from the kill on, has a limit too.
+# The promise: seconds from a fault's end to work. If systemd must start a killed service, the fault ends when it has; the row's
+# `ends_within_s` limits that, so the whole recovery from the kill on has a limit.
 WITHIN_S = {"process": 5.0, "host": 60.0}
-# Until a playbook must have come to its end.
 PLAYBOOK_S = 1200.0
 
 NOW = "\ndate +%s.%N\n"
@@ -29,7 +29,7 @@ Moment = Callable[[Scene], float]
 
 @dataclass(frozen=True)
 class Reading:
-    """Something on a host that must differ between before the fault and some time after it; otherwise the fault struck nobody."""
+    """A value on a host that must change during the fault or after it; otherwise the fault struck nobody."""
 
     what: str
     place: Place
@@ -47,9 +47,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Fault:
-    """`hurt` and `heal` answer the moment at which they had their effect; the fault ends with the last of them.
+    """`hurt` and `heal` return the moment of their effect; the fault ends with the last of them.
 
-    `heal` is also called where `hurt` or anything after it failed.
+    `heal` is also called if `hurt` or anything after it failed.
     """
 
     name: str
@@ -57,18 +57,18 @@ class Fault:
     hurt: Moment
     heal: Moment | None = None
     hold_s: float = 0.0
-    # From its beginning to its end at most, `hold_s` included.
+    # From its start to its end, `hold_s` included.
     ends_within_s: float = 0.0
-    # The host whose work must go on; none means anywhere.
+    # The host whose work must resume; None: any.
     affects: Place | None = None
-    # Who answers 202 was struck: it is at work again with a job that was accepted after the end.
+    # The fault affects who answers 202: work has resumed with a job accepted after the end.
     accepts: bool = False
-    # An operation that promises to cut nobody: no second delivery, no answer but 202.
+    # An operation that promises to cut no run: no second delivery, only 202.
     seamless: bool = False
-    # Evidence that it struck: figures of the row that may not be 0, and readings that must change. One of them at least.
+    # Evidence that it struck, at least one: figures of the row that may not be 0, and readings that must change.
     shows: tuple[str, ...] = ()
     readings: tuple[Reading, ...] = ()
-    # What must be in place before the load begins, and is put back after it.
+    # Prepared before the load begins, and undone after it.
     stage: Callable[[Scene], AbstractContextManager[None]] | None = None
 
 
@@ -77,7 +77,7 @@ def on(place: Place, script: str, then: str = "") -> Moment:
 
 
 def amid_work(moment: Moment) -> Moment:
-    """Strike when the hurt worker's processes are in the midst of something."""
+    """Strike while the worker host's processes run jobs."""
 
     def strike(scene: Scene) -> float:
         scene.busy(hosts.worker(scene.fleet))
@@ -87,16 +87,12 @@ def amid_work(moment: Moment) -> Moment:
 
 
 def now(scene: Scene) -> float:
-    """The operation that went before has come to its end."""
+    """The operation before has ended."""
     return time.time()
 
 
-def playbook_command(scene: Scene, name: str, *arguments: str) -> list[str]:
-    return [str(BIN / "ansible-playbook"), "-i", scene.inventory, *arguments, name]
-
-
 def playbook(scene: Scene, name: str, *arguments: str) -> float:
-    """Answers when it began."""
+    """Returns when it began."""
     began = time.time()
     done = attempt(scene, name, *arguments)
     if done.returncode:
@@ -105,11 +101,4 @@ def playbook(scene: Scene, name: str, *arguments: str) -> float:
 
 
 def attempt(scene: Scene, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        playbook_command(scene, name, *arguments),
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PLAYBOOK_S,
-    )
+    return playbooks.attempt(scene.inventory, name, *arguments, timeout_s=PLAYBOOK_S)

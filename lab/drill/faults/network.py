@@ -1,4 +1,4 @@
-"""Hosts that the network no longer reaches."""
+"""Hosts without a network."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lab.drill.faults.fault import Fault, Moment, Place, Reading, amid_work, on
 from lab.drill.hosts import shell
 from lab.drill.scene import Scene
 
-# Above twice the heartbeat (rabbitmq_heartbeat is 20 s), after which the broker gives a silent host's jobs to others.
+# More than two heartbeats (rabbitmq_heartbeat is 20 s), after which the broker gives a silent host's jobs to others.
 CUT_S = 50.0
-# The host ends the cut by itself after that, should the drill die before it does.
+# The host then ends the cut itself, in case the drill died.
 BOUND_S = 300
 
 RULES = """
@@ -24,7 +24,7 @@ REMOVE = "nft delete table inet drill_cut"
 
 
 def cut_off(place: Place) -> Moment:
-    """In the host's own packet filter, both ways, without a word to anybody. What it says to itself goes on."""
+    """In the host's packet filter, both ways, silently; loopback goes on."""
 
     def cut(scene: Scene) -> float:
         bound = f"systemd-run --quiet --collect --unit=drill-cut --on-active={BOUND_S} {REMOVE}"
@@ -34,19 +34,19 @@ def cut_off(place: Place) -> Moment:
     return cut
 
 
-def reached_again(place: Place) -> Moment:
+def reconnect(place: Place) -> Moment:
     return on(place, f"{REMOVE}\nsystemctl stop drill-cut.timer")
 
 
 def dropped(place: Place) -> Reading:
-    """Whether packets ran into the cut, both ways."""
+    """Whether the cut dropped packets, in both directions."""
     count = "nft list table inet drill_cut 2>/dev/null | grep -c 'counter packets [1-9]' || true"
     return Reading("directions in which packets were dropped", place, count)
 
 
 def row(name: str, place: Place, *more_shows: str, accepts: bool = False, affects: Place | None = None) -> Fault:
     return Fault(
-        f"{name} host cut off", "host", amid_work(cut_off(place)), reached_again(place), hold_s=CUT_S, ends_within_s=CUT_S + 10,
+        f"{name} host cut off", "host", amid_work(cut_off(place)), reconnect(place), hold_s=CUT_S, ends_within_s=CUT_S + 10,
         affects=affects, accepts=accepts, shows=more_shows, readings=(dropped(place),),
     )  # fmt: skip
 

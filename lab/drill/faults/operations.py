@@ -1,4 +1,4 @@
-"""What an operator does to a fleet at work: a deploy and its rollback, a host that is drained and brought back."""
+"""An operator's work on a busy fleet: a deploy and its rollback, a host that is drained and brought back."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import time
 from lab.drill import hosts
 from lab.drill.faults.fault import Fault, Place, Reading, amid_work, playbook
 from lab.drill.scene import Scene
-from lab.machine import REPOSITORY
+from lab.machine import BUILD, REPOSITORY
 
-RELEASE = REPOSITORY / "build" / "drill" / "release"
-OVERLAY = REPOSITORY / "build" / "drill" / "drained.yml"
+RELEASE = BUILD / "drill" / "release"
+OVERLAY = BUILD / "drill" / "drained.yml"
 
 
 def current(place: Place) -> Reading:
@@ -23,7 +23,7 @@ WORKERS = Reading("processes of the host's workers", hosts.worker, "pgrep -cf '[
 
 
 def release() -> tuple[str, ...]:
-    """The arguments that deploy the application with one line more: another release, and as good as the last."""
+    """The playbook and arguments that deploy the application with one more line: another release that works as well."""
     shutil.rmtree(RELEASE, ignore_errors=True)
     shutil.copytree(REPOSITORY / "examples" / "ledger", RELEASE, ignore=shutil.ignore_patterns("__pycache__"))
     with (RELEASE / "ledger" / "__init__.py").open("a", encoding="utf-8") as file:
@@ -31,35 +31,35 @@ def release() -> tuple[str, ...]:
     return "playbooks/deploy.yml", "--extra-vars", json.dumps({"application_source": {"directory": str(RELEASE)}})
 
 
-def deployed(scene: Scene) -> float:
+def deploy(scene: Scene) -> float:
     return playbook(scene, *release())
 
 
-def rolled_back(scene: Scene) -> float:
+def roll_back(scene: Scene) -> float:
     playbook(scene, "playbooks/deploy.yml", "--extra-vars", "release=previous")
     return time.time()
 
 
-def drained(scene: Scene) -> float:
-    """As an operator does it: the host's line says drained, and a run makes it so."""
+def drain(scene: Scene) -> float:
+    """As an operator does it: the inventory says drained, and a run makes it so."""
     OVERLAY.parent.mkdir(parents=True, exist_ok=True)
     line = {hosts.worker(scene.fleet).name: {"celery_worker_state": "drained"}}
     OVERLAY.write_text(json.dumps({"all": {"hosts": line}}), encoding="utf-8")
     return playbook(scene, "site.yml", "-i", str(OVERLAY))
 
 
-def brought_back(scene: Scene) -> float:
+def bring_back(scene: Scene) -> float:
     playbook(scene, "site.yml")
     return time.time()
 
 
 OPERATIONS = (
     Fault(
-        "deploy during load", "process", amid_work(deployed), rolled_back, ends_within_s=900, seamless=True, accepts=True,
+        "deploy during load", "process", amid_work(deploy), roll_back, ends_within_s=900, seamless=True, accepts=True,
         readings=(current(hosts.worker), current(hosts.producer)),
     ),
     Fault(
-        "scale-in during load", "process", amid_work(drained), brought_back, ends_within_s=900, affects=hosts.worker,
+        "scale-in during load", "process", amid_work(drain), bring_back, ends_within_s=900, affects=hosts.worker,
         seamless=True, readings=(WORKERS,),
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Secrets that change while everybody uses them, changes that are cut off, and certificates that expired."""
+"""Secrets that change while in use, rotations that are cut off, and expired certificates."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from contextlib import contextmanager
 
 from lab.demo import trust
 from lab.drill import hosts
-from lab.drill.faults.fault import Fault, Reading, amid_work, now, playbook, playbook_command
-from lab.drill.faults.operations import brought_back
+from lab.drill.faults.fault import Fault, Reading, amid_work, now, playbook
+from lab.drill.faults.operations import bring_back
 from lab.drill.hosts import shell
 from lab.drill.scene import Scene
 from lab.machine import REPOSITORY, Refusal
+from lab.playbooks import command
 
 PKI = "/etc/grunnfjell/pki"
 AUTHORITIES = f"{PKI}/authorities.pem"
 ROTATE = "playbooks/rotate.yml"
 
-# The task in which the first of the workers is switched.
+# The task that switches the first worker.
 MIDST = "Let running tasks end, then start the changed programs"
-# One task of each step of a rotation, in the order of the run, and which of its occurrences is cut.
+# One task of each step of a rotation, in the order of the run, and the occurrence in which to cut.
 CUTS = (
     ("Take the next step in the vault", 1),
     ("Keep the host's keys and valid certificates", 1),
@@ -41,7 +42,7 @@ CUTS = (
 
 
 def fingerprint(what: str, file: str) -> Reading:
-    """Of a file that a worker reads: shows that it changed, and nothing of what is in it."""
+    """Of a file that a worker reads: shows that it changed without showing its content."""
     return Reading(what, hosts.worker, f"sha256sum {file} | cut -c 1-12")
 
 
@@ -53,32 +54,32 @@ EVERYTHING = (BROKER_LOGIN, DATABASE_LOGIN, CERTIFICATE, fingerprint("authoritie
 
 @contextmanager
 def clients_trust(scene: Scene) -> Iterator[None]:
-    """Anyone who calls a producer must trust what the fleet trusts, a new authority before it issues anything."""
+    """The producers' clients trust what the fleet trusts: a new authority before it issues certificates."""
     done = threading.Event()
 
-    def tell() -> None:
+    def follow() -> None:
         while not done.wait(1):
             trust.believe(shell(hosts.producer(scene.fleet), f"cat {AUTHORITIES}"))
 
-    teller = threading.Thread(target=tell)
-    teller.start()
+    follower = threading.Thread(target=follow)
+    follower.start()
     try:
         yield
     finally:
         done.set()
-        teller.join()
+        follower.join()
 
 
-def rotated(scene: Scene) -> float:
-    """Every secret that the fleet has, in one run of the playbook that an operator uses."""
+def rotate(scene: Scene) -> float:
+    """Every secret of the fleet, in one run of the operator's playbook."""
     with clients_trust(scene):
         return playbook(scene, ROTATE)
 
 
 def cut_off(scene: Scene, task: str, occurrence: int, *arguments: str) -> None:
-    """The control machine dies in this task."""
+    """The control node dies in this task."""
     run = subprocess.Popen(
-        playbook_command(scene, ROTATE, *arguments),
+        command(scene.inventory, ROTATE, *arguments),
         cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     output = []
@@ -90,18 +91,18 @@ def cut_off(scene: Scene, task: str, occurrence: int, *arguments: str) -> None:
                 os.killpg(run.pid, signal.SIGKILL)
                 break
     if run.wait() != -signal.SIGKILL:
-        raise Refusal(f"{ROTATE} was to be cut off in {task!r}, and ended:\n{''.join(output[-40:])}")
+        raise Refusal(f"{ROTATE} was to be cut off in {task!r}, but ended:\n{''.join(output[-40:])}")
 
 
-def rotation_cut_off(scene: Scene) -> float:
-    """While the fleet is half switched, with a worker at the one login and the rest at the other."""
+def cut_rotation_off(scene: Scene) -> float:
+    """While one worker uses the new login and the others the old one."""
     began = time.time()
     cut_off(scene, MIDST, 1, "-e", "rotate=rabbitmq_user_passwords")
     return began
 
 
-def rotation_cut_everywhere(scene: Scene) -> float:
-    """Each run takes up the change where the one before was cut off, and is cut off one step later."""
+def cut_every_step_off(scene: Scene) -> float:
+    """Each run continues where the one before was cut off, and is cut off one step later."""
     began = time.time()
     with clients_trust(scene):
         for task, occurrence in CUTS:
@@ -109,32 +110,32 @@ def rotation_cut_everywhere(scene: Scene) -> float:
     return began
 
 
-def rotation_taken_up(scene: Scene) -> float:
+def finish_rotation(scene: Scene) -> float:
     with clients_trust(scene):
         playbook(scene, ROTATE)
     return time.time()
 
 
-def expired(scene: Scene) -> float:
-    """Every host shows certificates that ended when they were issued; connections that are open go on."""
+def expire_certificates(scene: Scene) -> float:
+    """Every host gets certificates that expired when they were issued; open connections go on."""
     return playbook(scene, "lab/drill/expired.yml")
 
 
 SECRETS = (
     Fault(
-        "every secret rotated", "process", amid_work(rotated), now, ends_within_s=900, seamless=True, accepts=True,
+        "every secret rotated", "process", amid_work(rotate), now, ends_within_s=900, seamless=True, accepts=True,
         readings=EVERYTHING,
     ),
     Fault(
-        "rotation cut off and taken up", "process", amid_work(rotation_cut_off), rotation_taken_up, ends_within_s=900,
+        "rotation cut off and taken up", "process", amid_work(cut_rotation_off), finish_rotation, ends_within_s=900,
         seamless=True, accepts=True, readings=(BROKER_LOGIN,),
     ),
     Fault(
-        "rotation cut off in each of its steps", "process", amid_work(rotation_cut_everywhere), rotation_taken_up,
+        "rotation cut off in each of its steps", "process", amid_work(cut_every_step_off), finish_rotation,
         ends_within_s=3600, seamless=True, accepts=True, readings=EVERYTHING,
     ),
     Fault(
-        "certificates expired", "process", expired, brought_back, hold_s=10, ends_within_s=900, accepts=True,
+        "certificates expired", "process", expire_certificates, bring_back, hold_s=10, ends_within_s=900, accepts=True,
         shows=("repeated",), readings=(CERTIFICATE,),
     ),
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""What a test of molecule/*/tests does to a host beyond asking it, found in its text: for `make verify` on a fleet that works.
+"""Find tests in molecule/*/tests that do more to a host than read: `make verify` runs on fleets at work.
 
-A test's text is its function and everything of its folder, of molecule/shared and of molecule/conftest.py that it leads to by
-name: fixtures, helpers, constants that hold programs.
+What a test does is searched in its function and in all that it refers to by name in its folder, in molecule/shared and in
+molecule/conftest.py: fixtures, helpers, constants.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.ci.steps import ROLES
+from lab.ci.steps import VERIFIED
 from lab.machine import REPOSITORY
-from lab.promises import markers
+from lab.promises import markers, targets
 
-# In a text constant: a command, a statement of SQL, a line of a program for the host.
+# Patterns of string constants: commands, SQL, programs for the host.
 TEXTS = {
     "drives a unit": r"\bsystemctl (--\S+ )*(start|stop|re(start|load|set-failed)|kill|(en|dis)able|(un)?mask|try-|daemon-)",
     "starts a unit": r"\bsystemd-run\b",
@@ -34,18 +34,16 @@ TEXTS = {
     "listens": r"\bcreate_server\(|\.listen\(",
     "changes files by a program": r"\bos\.(symlink|replace|rename|remove|unlink|mkdir|makedirs|kill)\(|open\([^)]*['\"][wax]",
 }
-# A call of this name. A method's receiver is not known, so that these are names that only such methods have.
+# Calls by name. A method's object is unknown, so these are names that only such methods have.
 METHODS = {"declare": "makes a queue", "publish": "publishes", "put_back": "takes a message", "ack": "takes a message"}
 METHODS |= {"delete": "deletes", "create_server": "listens"}
 # Playbooks that change no host.
 READING = {"molecule/shared/inputs.yml"}
-# Fixtures that skip a test on any hosts but those of its own scenario.
-ELSEWHERE = {"in_its_scenario"}
 
 
 @dataclass
 class Module:
-    """Names to what they stand for in one file, those that it imports from another test file included."""
+    """The tests and top-level names of one file, and what it imports from other test files."""
 
     tests: list[tuple[ast.FunctionDef, set[str]]] = field(default_factory=list)
     names: dict[str, ast.AST] = field(default_factory=dict)
@@ -53,22 +51,22 @@ class Module:
 
 
 def module(path: Path) -> Module:
-    found, body = Module(), ast.parse(path.read_text(encoding="utf-8")).body
+    result, body = Module(), ast.parse(path.read_text(encoding="utf-8")).body
     marks = [node.value for node in body if isinstance(node, ast.Assign) and "pytestmark" in targets(node)]
     for node in body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.names[node.name] = node
+            result.names[node.name] = node
         elif isinstance(node, ast.Assign | ast.AnnAssign):
-            found.names |= dict.fromkeys(targets(node), node)
+            result.names |= dict.fromkeys(targets(node), node)
         elif isinstance(node, ast.ImportFrom):
-            found.imported += [(node.module or "", alias.name) for alias in node.names]
+            result.imported += [(node.module or "", alias.name) for alias in node.names]
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-            found.tests.append((node, markers([*marks, *node.decorator_list])))
-    return found
+            result.tests.append((node, markers([*marks, *node.decorator_list])))
+    return result
 
 
 def reached(test: ast.FunctionDef, scopes: list[dict[str, ast.AST]]) -> Iterator[ast.AST]:
-    """The test, and all that it leads to by name; a name of the test's own file hides one of another."""
+    """The test and all that it refers to by name; earlier scopes hide later ones."""
     waiting, seen = [test], {id(test)}
     while waiting:
         node = waiting.pop()
@@ -80,13 +78,8 @@ def reached(test: ast.FunctionDef, scopes: list[dict[str, ast.AST]]) -> Iterator
                 waiting.append(target)
 
 
-def targets(node: ast.Assign | ast.AnnAssign) -> list[str]:
-    each = node.targets if isinstance(node, ast.Assign) else [node.target]
-    return [name.id for target in each for name in ast.walk(target) if isinstance(name, ast.Name)]
-
-
 def names_in(root: ast.AST) -> Iterator[str]:
-    """Every name that is read, a fixture's as a parameter or a mark of a test included."""
+    """Every name that is read, and the fixtures in parameters and usefixtures."""
     for node in ast.walk(root):
         if isinstance(node, ast.Name):
             yield node.id
@@ -97,7 +90,7 @@ def names_in(root: ast.AST) -> Iterator[str]:
 
 
 def texts_in(root: ast.AST) -> Iterator[str]:
-    """Every text but what documents; a formatted one with its expressions as {}."""
+    """Every string except docstrings; f-strings with {} for their expressions."""
     documentation, inner = set(), set()
     for node in ast.walk(root):
         if isinstance(node, ast.Expr):
@@ -124,28 +117,29 @@ def disturbance(call: ast.Call) -> str | None:
 
 
 def disturbances(nodes: Iterable[ast.AST]) -> set[str]:
-    found = set()
+    signs = set()
     for root in nodes:
         for text in texts_in(root):
-            found |= {f"{what}: {text.strip()[:60]!r}" for what, sign in TEXTS.items() if re.search(sign, text, re.MULTILINE)}
-        # What only hands its arguments on is judged where it is called.
+            matches = [what for what, pattern in TEXTS.items() if re.search(pattern, text, re.MULTILINE)]
+            signs |= {f"{what}: {text.strip()[:60]!r}" for what in matches}
+        # `play` only passes its arguments on, so check its callers.
         calls = [] if getattr(root, "name", "") == "play" else [node for node in ast.walk(root) if isinstance(node, ast.Call)]
-        found |= {f"{what}: {called(call)}() in line {call.lineno}" for call in calls if (what := disturbance(call))}
+        signs |= {f"{what}: {called(call)}() in line {call.lineno}" for call in calls if (what := disturbance(call))}
         keys = [node.slice for node in ast.walk(root) if isinstance(node, ast.Subscript)]
-        found |= {
+        signs |= {
             f"needs what an inventory may lack: {key.value}"
             for key in keys
             if isinstance(key, ast.Constant) and str(key.value).startswith("ansible_") and key.value != "ansible_host"
         }
-    return found
+    return signs
 
 
 def unmarked(home: Path, molecule: Path = REPOSITORY / "molecule") -> dict[str, set[str]]:
-    """The tests of a folder that a fleet at work is asked, and what each of them would do to it."""
+    """The tests of a folder that would run on a fleet at work, and what each would do to it."""
     modules = {path: module(path) for path in sorted(home.glob("*.py"))}
     helpers = [path for path in modules if not path.stem.startswith("test_")]
     shared = [module(path).names for path in [*sorted((molecule / "shared").glob("*.py")), molecule / "conftest.py"]]
-    found = {}
+    faults = {}
     for path, own in modules.items():
         imported = {
             name: modules[home / f"{file}.py"].names[name]
@@ -154,14 +148,12 @@ def unmarked(home: Path, molecule: Path = REPOSITORY / "molecule") -> dict[str, 
         }
         scopes = [own.names, imported, *(modules[helper].names for helper in helpers), *shared]
         for test, marks in own.tests:
-            nodes = list(reached(test, scopes))
-            skipped = any(getattr(node, "name", "") in ELSEWHERE for node in nodes)
-            if not marks & {"disruptive", "job"} and not skipped and (what := disturbances(nodes)):
-                found[f"{path.name}::{test.name}"] = what
-    return found
+            if not marks & {"disruptive", "job", "scenario"} and (what := disturbances(list(reached(test, scopes)))):
+                faults[f"{path.name}::{test.name}"] = what
+    return faults
 
 
-def homes() -> list[Path]:
-    """The folders that `make verify` asks, as steps.asked names them."""
-    places = [REPOSITORY / f"molecule/{name}/tests" for name in [*ROLES, "default"]]
-    return [place for place in places if place.is_dir()]
+def folders() -> list[Path]:
+    """The folders whose tests `make verify` runs."""
+    candidates = [REPOSITORY / f"molecule/{name}/tests" for name in VERIFIED]
+    return [folder for folder in candidates if folder.is_dir()]
