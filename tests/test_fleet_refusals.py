@@ -207,7 +207,7 @@ def test_arguments_that_outweigh_the_promise_are_refused_unless_waived(arguments
 def test_two_programs_never_share_a_log(programs: list, beat: bool, collide: bool) -> None:
     declared = [{"name": name} for name in programs]
     sentences = refused(worker1=with_inputs("worker1", celery_worker_programs=declared, celery_worker_beat=beat))
-    assert len(sentences) == collide and all("would write one log" in sentence for sentence in sentences), sentences
+    assert len(sentences) == collide and all("would write to one log" in sentence for sentence in sentences), sentences
 
 
 def test_a_queue_that_one_of_the_workers_consumes_is_enough() -> None:
@@ -282,7 +282,7 @@ def test_a_port_that_only_root_may_open_is_refused_for_other_accounts(name: str,
 
 def test_a_waiver_without_a_reason_is_refused() -> None:
     (sentence,) = refused(worker1=with_inputs("worker1", application_waivers={"task_acks_late": ""}))
-    assert "breaks task_acks_late without a reason" in sentence
+    assert "waives task_acks_late without a reason" in sentence
 
 
 def test_a_setting_that_breaks_the_promise_is_refused_unless_waived() -> None:
@@ -361,7 +361,7 @@ def test_a_worker_that_only_beat_feeds_needs_no_producer() -> None:
 
 
 def entered(**controllers: str) -> list[str]:
-    """What is refused where the hosts see the control machine come from these addresses; web1 is 10.0.<n>.1."""
+    """What is refused where the hosts see the control machine connect from these addresses; web1 is 10.0.<n>.1."""
     hosts = {
         name: replace(one, measured={"controller": controllers[name]}, inputs=one.inputs | {"host_ssh_tcp_forwarding": False})
         for name, one in fleet().hosts.items()
@@ -396,5 +396,5 @@ def test_the_administrators_port_is_that_of_ssh(ports: list[int] | None, port: i
         inputs=db1.inputs | {"topology_places": [site]},
         measured={"controller": "198.51.100.7", "ssh_port": port},
     )
-    sentences = [sentence for sentence in refused(db1=one) if "its SSH answers at port 2222" in sentence]
+    sentences = [sentence for sentence in refused(db1=one) if "its sshd listens on port 2222" in sentence]
     assert len(sentences) == said

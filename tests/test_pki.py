@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.authorities import (
-    authorities_ending,
-    authorities_unfit,
-    fleet_parted,
+    expiring_authorities,
+    split_authority,
+    unusable_authorities,
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import (
     PkiError,
@@ -121,7 +121,7 @@ UNFIT = [
     (own(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, and must have 3072 at least"),
     (own(ec.generate_private_key(ec.SECP192R1())), "neither RSA nor of an elliptic curve of 256 bits at least"),
     (own(EC_KEY, ca=False), "may not sign others"),
-    (own(EC_KEY, until=NOW - timedelta(days=7)), "ran out 7 days ago"),
+    (own(EC_KEY, until=NOW - timedelta(days=7)), "expired 7 days ago"),
     # Review finding 21: what a company gives out, and what Debian 13's Python refuses.
     (own(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, and must have one that signs itself"),
     (own(EC_KEY, signer=ROOT_KEY), "another authority signed, and must have one that signs itself"),
@@ -146,12 +146,12 @@ def fleet(measured: dict | None = None, **inputs) -> Fleet:
 
 
 def test_an_authority_as_make_secrets_makes_it_is_fit() -> None:
-    assert list(authorities_unfit(fleet())) == []
+    assert list(unusable_authorities(fleet())) == []
 
 
 @pytest.mark.parametrize(("authority", "says"), UNFIT)
 def test_an_unfit_authority_is_refused(authority: dict[str, str], says: str) -> None:
-    assert says in " ".join(authorities_unfit(fleet(pki_authorities={"first": authority})))
+    assert says in " ".join(unusable_authorities(fleet(pki_authorities={"first": authority})))
 
 
 @pytest.mark.parametrize("key", [EC_KEY, rsa.generate_private_key(65537, 3072)])
@@ -190,9 +190,9 @@ WAY_OUT = [("short", ["short", "second"]), ("second", ["short", "second"]), ("se
 def test_the_last_year_of_an_authority_refuses_nobody_the_way_out(issues: str, trusted: list[str]) -> None:
     """Review finding 9: the three steps of docs/tls.md, and the runs before them."""
     inputs = {"pki_authorities": {"short": SHORT, "second": SECOND}, "pki_authority": issues, "pki_authorities_trusted": trusted}
-    assert list(authorities_unfit(fleet(**inputs))) == []
-    warned = " ".join(authorities_ending(fleet(**inputs)))
-    assert ("The authority 'short' runs out in 100 days, and every certificate with it, instead of after 365" in warned) == (
+    assert list(unusable_authorities(fleet(**inputs))) == []
+    warned = " ".join(expiring_authorities(fleet(**inputs)))
+    assert ("The authority 'short' expires in 100 days, and every certificate with it, instead of after 365" in warned) == (
         issues == "short"
     )
 
@@ -201,14 +201,14 @@ def test_an_authority_that_ran_out_can_still_be_changed() -> None:
     """Review finding 9: by the way that the refusal names."""
     late = own(EC_KEY, until=NOW - timedelta(days=7))
     held = {"pki_authorities": {"first": late, "second": SECOND}}
-    (sentence,) = authorities_unfit(fleet(**held))
+    (sentence,) = unusable_authorities(fleet(**held))
     assert "-e pki_authority_lost=true" in sentence
     seen = {
         "trusted": [fingerprint(certificate_of(late["certificate"]))],
         "issuers": [fingerprint(certificate_of(late["certificate"]))],
     }
     changed = fleet(seen, **held, pki_authority="second", pki_authorities_trusted=["second"], pki_authority_lost=True)
-    assert [*authorities_unfit(changed), *fleet_parted(changed)] == []
+    assert [*unusable_authorities(changed), *split_authority(changed)] == []
 
 
 def test_a_certificate_ends_with_its_authority_and_is_not_made_again_by_every_run() -> None:
@@ -227,12 +227,12 @@ def test_a_certificate_ends_with_its_authority_and_is_not_made_again_by_every_ru
     ("inputs", "says"),
     [
         ({"pki_authorities": {}}, "The vault holds no authority 'first'"),
-        ({"pki_authorities_trusted": ["second"]}, "nobody would believe what it issues"),
+        ({"pki_authorities_trusted": ["second"]}, "nobody would trust its certificates"),
         ({"pki_renew_days": 365}, "every run would replace every certificate"),
     ],
 )
 def test_inputs_that_do_not_go_together_are_refused(inputs: dict, says: str) -> None:
-    assert says in " ".join(authorities_unfit(fleet(**inputs)))
+    assert says in " ".join(unusable_authorities(fleet(**inputs)))
 
 
 ONE, TWO = (fingerprint(certificate_of(each["certificate"])) for each in (FIRST, SECOND))
@@ -246,21 +246,21 @@ STEPS = [
 
 @pytest.mark.parametrize(("seen", "issues", "trusted"), [*STEPS, ({}, "second", ["second"])])
 def test_an_authority_changes_in_three_steps(seen: dict, issues: str, trusted: list[str]) -> None:
-    assert list(fleet_parted(fleet(seen, pki_authority=issues, pki_authorities_trusted=trusted))) == []
+    assert list(split_authority(fleet(seen, pki_authority=issues, pki_authorities_trusted=trusted))) == []
 
 
 @pytest.mark.parametrize(
     ("seen", "issues", "trusted", "says"),
     [
-        (STEPS[0][0], "second", ["first", "second"], "does not believe the authority 'second' yet"),
-        (STEPS[0][0], "second", ["second"], "does not believe the authority 'second' yet"),
-        (STEPS[1][0], "second", ["second"], "still shows a certificate of an authority that pki_authorities_trusted leaves out"),
+        (STEPS[0][0], "second", ["first", "second"], "does not trust the authority 'second' (pki_authority) yet"),
+        (STEPS[0][0], "second", ["second"], "does not trust the authority 'second' (pki_authority) yet"),
+        (STEPS[1][0], "second", ["second"], "still has a certificate of an authority that is not in pki_authorities_trusted"),
     ],
 )
 def test_two_steps_at_once_are_refused_unless_the_authority_is_lost(
     seen: dict, issues: str, trusted: list[str], says: str
 ) -> None:
     inputs = {"pki_authority": issues, "pki_authorities_trusted": trusted}
-    assert says in " ".join(fleet_parted(fleet(seen, **inputs)))
-    assert list(fleet_parted(fleet(seen, **inputs, pki_authority_lost=True))) == []
-    assert list(fleet_parted(fleet(seen, **inputs, pki_authority_lost="yes"))) == []
+    assert says in " ".join(split_authority(fleet(seen, **inputs)))
+    assert list(split_authority(fleet(seen, **inputs, pki_authority_lost=True))) == []
+    assert list(split_authority(fleet(seen, **inputs, pki_authority_lost="yes"))) == []

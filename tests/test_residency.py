@@ -13,10 +13,10 @@ from ansible_collections.grunnfjell.platform.plugins.modules.residency_observed 
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.places import (
+    country_fault,
     faults,
     is_address,
     places_of,
-    unread_country,
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency import Judge, target_host, within
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency_page import html, markdown, terminal
@@ -75,7 +75,7 @@ def test_what_is_none_of_them_is_refused(text):
     ("country", "said"), [(False, "quotes"), (None, "not declared"), ("Norway", "two capital"), ("no", "two")]
 )
 def test_a_country_that_is_none_is_told_why(country, said):
-    assert said in unread_country(country)
+    assert said in country_fault(country)
 
 
 def test_a_place_takes_from_its_kind_what_it_does_not_say():

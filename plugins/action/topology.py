@@ -18,8 +18,8 @@ from ..plugin_utils.fleet.source import SourceError, requires_python, source_of
 from ..plugin_utils.fleet.version import kit_version
 from ..plugin_utils.network.flows import flows, of_host
 from ..plugin_utils.refusals import refusals
-from ..plugin_utils.refusals.authorities import authorities_ending
-from ..plugin_utils.refusals.machines import pythons_too_old
+from ..plugin_utils.refusals.authorities import expiring_authorities
+from ..plugin_utils.refusals.machines import outdated_pythons
 from ..plugin_utils.refusals.ports import names_to_resolve
 from ..plugin_utils.refusals.programs import consumed_queues
 
@@ -94,7 +94,7 @@ class ActionModule(ActionBase):
             }
         ways = flows(fleet)
         return result | {
-            "warnings": list(dict.fromkeys([*former_names(fleet), *authorities_ending(fleet)])),
+            "warnings": list(dict.fromkeys([*former_names(fleet), *expiring_authorities(fleet)])),
             "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
             "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
             "queues": {name: consumed_queues(fleet.colleagues(host)) for name, host in fleet.hosts.items()},
@@ -177,7 +177,7 @@ class ActionModule(ActionBase):
             self._pinned[host.name] = pinned.get(key, {})
             if specifier := judged[key]:
                 wanted[host.name] = specifier
-        return [*sentences, *pythons_too_old(fleet, wanted)]
+        return [*sentences, *outdated_pythons(fleet, wanted)]
 
     def _contract(self, role: str) -> dict[str, Any]:
         """Defaults, constants, argument spec and ranges of a role, from its own files."""

@@ -216,7 +216,7 @@ def test_an_authority_in_its_last_year_still_issues_until_its_own_end(host, name
     }
     enddate = f"openssl x509 -noout -enddate -in {HOME}/guest/certificate.pem"
     printed = run(request, "-e", json.dumps(edited))
-    assert "The authority 'short' runs out in 200 days, and every certificate with it" in " ".join(printed.split())
+    assert "The authority 'short' expires in 200 days, and every certificate with it" in " ".join(printed.split())
     ends = host.check_output(enddate).strip().removeprefix("notAfter=")
     assert ssl.cert_time_to_seconds(ends) == certificate_of(short["certificate"]).not_valid_after_utc.timestamp()
     before = serials(host, declared)

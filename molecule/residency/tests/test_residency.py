@@ -152,7 +152,7 @@ def test_the_same_places_declared_are_no_contradiction(spoiled, inventory, tmp_p
 
 def test_a_host_abroad_is_refused_before_anything_is_looked_at(inventory, tmp_path):
     told = look(inventory, tmp_path, "-e", '{"topology_country": "SE"}')
-    assert told.returncode != 0 and "stands in SE, and topology_countries_allowed is NO" in told.said
+    assert told.returncode != 0 and "is in SE, but topology_countries_allowed is NO" in told.said
     assert told.report == {}
 
 

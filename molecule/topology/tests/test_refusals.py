@@ -41,7 +41,7 @@ def test_a_port_that_another_program_has_is_refused(fleet: TwoHosts, stranger: s
     address = fleet.second["ansible_host"]
     refused(
         fleet.judge(second={"producer_bind": f"{address}:{PORT}"}),
-        f"second: producer_bind wants port {PORT} on {address}, which the program python3 of {stranger} has.",
+        f"second: producer_bind wants port {PORT} on {address}, which the program python3 of {stranger} occupies.",
     )
 
 
@@ -66,7 +66,7 @@ def test_a_database_beyond_the_host_s_memory_is_refused(fleet: TwoHosts, second_
 
 def test_more_clients_than_descriptors_are_refused(fleet: TwoHosts) -> None:
     answer = fleet.judge(second={"pgbouncer_max_client_conn": 2_000_000_000})
-    refused(answer, "second: pgbouncer_max_client_conn is 2000000000, each of which takes a descriptor, and this host grants")
+    refused(answer, "second: pgbouncer_max_client_conn is 2000000000, one descriptor each, but this host grants")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def late(second_host) -> Iterator[str]:
 
 def test_a_clock_that_is_off_is_refused(fleet: TwoHosts, late: str) -> None:
     answer = fleet.judge(second={"ansible_python_interpreter": late})
-    refused(answer, "behind this machine's, and may be off by 5 s (topology_clock_offset_max)")
+    refused(answer, "behind this machine's; the limit is 5 s (topology_clock_offset_max)")
     # Less what the question itself may have taken.
     assert 30 <= int(re.search(r"second: its clock is (\d+) s behind", answer.said)[1]) <= 60
 

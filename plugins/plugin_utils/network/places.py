@@ -130,7 +130,7 @@ def is_port(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536
 
 
-def unread_country(value: Any) -> str | None:
+def country_fault(value: Any) -> str | None:
     """Why the value is no country, as the end of a sentence; None for two capital letters."""
     if value is False:
         return 'false, which is how YAML reads NO without quotes. Write "NO" in quotes'
