@@ -12,13 +12,13 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.accept
     NAMES,
     RECORDED,
     exceptions_of,
+    findings_of,
     fleet_report,
-    judge,
+    is_valid,
     paid,
     problems,
     record_of,
     refused,
-    stands,
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.acceptance_page import page, text
 from hypothesis import given
@@ -65,7 +65,7 @@ spoiled = st.sets(st.sampled_from(NAMES))
 
 
 def verdicts(measures, exceptions=None, errors=None):
-    return {one.measure: one for one in judge("db1", measures, errors or {}, LIMITS, exceptions or {})}
+    return {one.measure: one for one in findings_of("db1", measures, errors or {}, LIMITS, exceptions or {})}
 
 
 def test_a_host_on_every_limit_is_what_was_paid_for():
@@ -101,16 +101,16 @@ def test_what_was_not_measured_is_refused_and_says_why(missing):
 def test_a_refusal_names_value_limit_remedy_and_the_way_out(name):
     measure = next(one for one in MEASURES if one.name == name)
     sentence = verdicts(GOOD | {name: BAD[name]})[name].sentence
-    assert sentence.startswith(f"db1: {measure.what} is {measure.show(BAD[name])}, and must be ")
+    assert sentence.startswith(f"db1: {measure.what} is {measure.show(BAD[name])}, but must be ")
     assert measure.limit in sentence and measure.remedy in sentence and measure.demand(LIMITS.get(measure.limit)) in sentence
     assert f'acceptance_exceptions: {{{name}: "..."}}' in sentence
 
 
 def test_the_sentence_of_a_slow_disk():
     assert verdicts(GOOD | {"iops": 180})["iops"].sentence == (
-        "db1: its random reads a second at the data directory is 180, and must be at least 5,000 (acceptance_iops_min): that is "
-        "a spinning or an oversold disk, at which queues and database wait. Ask the provider for an SSD. If it is meant to be "
-        'so, say why in the inventory: acceptance_exceptions: {iops: "..."}.'
+        "db1: its random reads per second at the data directory is 180, but must be at least 5,000 (acceptance_iops_min): that "
+        "is a spinning or an oversold disk, at which queues and database wait. Ask the provider for an SSD. If that is intended, "
+        'give a reason in the inventory: acceptance_exceptions: {iops: "..."}.'
     )
 
 
@@ -129,7 +129,7 @@ def test_an_inventory_whose_exceptions_have_reasons_is_sound(exceptions):
 @pytest.mark.parametrize("name", ["cpus", "memory", "disk"])
 def test_what_the_inventory_does_not_claim_is_not_judged_and_said_so(name):
     measure = next(one for one in MEASURES if one.name == name)
-    (found,) = (one for one in judge("db1", BAD, {}, LIMITS | {measure.limit: 0}, {}) if one.measure == name)
+    (found,) = (one for one in findings_of("db1", BAD, {}, LIMITS | {measure.limit: 0}, {}) if one.measure == name)
     assert (found.verdict, found.demanded, found.value) == ("unclaimed", "nothing: the inventory claims nothing", BAD[name])
 
 
@@ -145,7 +145,7 @@ def record(**changes):
 @given(st.floats(-1000, 1000))
 def test_a_record_stands_for_its_days_and_not_before_it_was_made(days):
     later = (NOW + timedelta(days=days)).isoformat()
-    assert stands(record(), later, MACHINE, METHOD, 365) == (
+    assert is_valid(record(), later, MACHINE, METHOD, 365) == (
         timedelta(0) <= datetime.fromisoformat(later) - NOW <= timedelta(days=365)
     )
 
@@ -158,17 +158,17 @@ def test_a_record_stands_for_its_days_and_not_before_it_was_made(days):
     ],
 )  # fmt: skip
 def test_a_record_of_another_machine_or_measured_otherwise_does_not_stand(changed):
-    assert stands(record(), NOW.isoformat(), MACHINE, METHOD, 365)
-    assert not stands(record(**changed), NOW.isoformat(), MACHINE, METHOD, 365)
+    assert is_valid(record(), NOW.isoformat(), MACHINE, METHOD, 365)
+    assert not is_valid(record(**changed), NOW.isoformat(), MACHINE, METHOD, 365)
 
 
 @pytest.mark.parametrize("nothing", [None, [], "", 3, {}])
 def test_what_is_no_record_does_not_stand(nothing):
-    assert not stands(nothing, NOW.isoformat(), MACHINE, METHOD, 365)
+    assert not is_valid(nothing, NOW.isoformat(), MACHINE, METHOD, 365)
 
 
 def test_a_machine_without_an_identity_has_no_record():
-    assert not stands(record(machine_id=""), NOW.isoformat(), "", METHOD, 365)
+    assert not is_valid(record(machine_id=""), NOW.isoformat(), "", METHOD, 365)
 
 
 @given(spoiled)
@@ -176,7 +176,7 @@ def test_a_record_is_read_back_as_it_was_judged(bad):
     measures = GOOD | {name: BAD[name] for name in bad}
     told = {"now": NOW.isoformat(), "machine_id": MACHINE}
     kept = json.loads(json.dumps(record_of(told, METHOD, list(verdicts(measures).values()), measures, {})))
-    assert stands(kept, NOW.isoformat(), MACHINE, METHOD, 1)
+    assert is_valid(kept, NOW.isoformat(), MACHINE, METHOD, 1)
     assert kept["accepted"] == (not bad)
     assert {name: kept["measures"][name] for name in RECORDED} == {name: measures[name] for name in RECORDED}
 

@@ -14,7 +14,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.room 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.table import WIDTH, table
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.units import MIB
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.strangers import strangers
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.unknown_consumers import unknown_consumers
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery_worker import Program, worker_program
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.postgresql import postgresql_bytes
 from test_wrong_inventories import judge
@@ -215,18 +215,18 @@ def test_workers_of_the_inventory_are_no_strangers() -> None:
     own = [NODE, {"vhost": "newsroom", "queue": "newsroom", "address": "10.0.0.3"}]
     operators = [{"vhost": "newsroom", "queue": queue, "address": "10.9.9.9"}
                  for queue in ("dead_letters", "celeryev.1234", "1234.reply.celery.pidbox")]  # fmt: skip
-    assert strangers(fleet(), own + operators) == []
+    assert unknown_consumers(fleet(), own + operators) == []
 
 
 def test_a_worker_that_no_line_names_is_named_with_its_address() -> None:
     elsewhere = {"vhost": "newsroom", "address": "10.0.0.9"}
     told = [NODE, elsewhere | {"queue": "celery-mail@worker9.celery.pidbox"}, elsewhere | {"queue": "newsroom"}]
-    (sentence,) = strangers(fleet(), told)
+    (sentence,) = unknown_consumers(fleet(), told)
     assert sentence.startswith("celery-mail@worker9 at 10.0.0.9 consumes in the virtual host newsroom")
 
 
 def test_a_program_that_left_its_host_is_named_though_its_host_is_known() -> None:
-    (sentence,) = strangers(fleet(), [NODE | {"queue": "celery-old@worker1.celery.pidbox"}])
+    (sentence,) = unknown_consumers(fleet(), [NODE | {"queue": "celery-old@worker1.celery.pidbox"}])
     assert "celery-old@worker1 at 10.0.0.3" in sentence
 
 

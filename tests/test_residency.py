@@ -18,7 +18,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.places
     is_address,
     places_of,
 )
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency import Judge, target_host, within
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency import ResidencyReport, target_host, within
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency_page import html, markdown, terminal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,7 +49,7 @@ def host(*places: dict, roles: tuple[str, ...] = ("host",), **inputs: object) ->
 
 
 def against(one: Host, **seen: object) -> list[str]:
-    report = Judge(Fleet({"db1": one}, {"host": ("all",)}), {"db1": {**NOTHING, **seen}}).report()
+    report = ResidencyReport(Fleet({"db1": one}, {"host": ("all",)}), {"db1": {**NOTHING, **seen}}).report()
     return [found["what"] for found in report["contradictions"]]
 
 
@@ -196,7 +196,11 @@ def test_a_declared_firewall_that_lets_everything_out_contradicts():
 
 
 def test_a_host_that_did_not_answer_is_told():
-    report = Judge(Fleet({"db1": host()}, {"host": ("all",)}), {"db1": None}).report() | {"inventory": "x", "observed_at": "t"}
+    report = ResidencyReport(Fleet({"db1": host()}, {"host": ("all",)}), {"db1": None}).report()
+    report |= {
+        "inventory": "x",
+        "observed_at": "t",
+    }
     assert "it did not answer" in report["contradictions"][0]["what"]
     assert "No answer from db1" in terminal(report)
 
@@ -204,7 +208,7 @@ def test_a_host_that_did_not_answer_is_told():
 def test_every_exception_is_in_the_report_whoever_made_it():
     mirror = {"name": "m", "kind": "package_mirror", "addresses": ["m.test"], "country": "DE", "reason": "Debian's own"}
     one = host(mirror, acceptance_exceptions={"steal": "a lab"}, application_waivers={"task_acks_late": "old code"})
-    exceptions = Judge(Fleet({"db1": one}, {"host": ("all",)}), {"db1": NOTHING}).report()["exceptions"]
+    exceptions = ResidencyReport(Fleet({"db1": one}, {"host": ("all",)}), {"db1": NOTHING}).report()["exceptions"]
     assert {(each["input"], each["reason"]) for each in exceptions} == {
         ("topology_places", "Debian's own"),
         ("acceptance_exceptions", "a lab"),
@@ -215,7 +219,7 @@ def test_every_exception_is_in_the_report_whoever_made_it():
 def test_an_extra_way_is_an_exception_of_whoever_goes_it():
     way = {"to": ["db1", "192.0.2.7"], "ports": [443], "reason": "the yearly report"}
     fleet = Fleet({"db1": host(topology_flows_extra=[way])}, {"host": ("all",)})
-    assert Judge(fleet, {"db1": NOTHING}).report()["exceptions"] == [
+    assert ResidencyReport(fleet, {"db1": NOTHING}).report()["exceptions"] == [
         {"input": "topology_flows_extra", "what": "a flow to 192.0.2.7, tcp 443", "reason": "the yearly report", "hosts": "db1"}
     ]
 
@@ -223,7 +227,11 @@ def test_an_extra_way_is_an_exception_of_whoever_goes_it():
 def test_the_page_and_the_text_hold_no_markup_of_what_was_observed():
     one = host(RESOLVER)
     seen = {**NOTHING, "listening": [{**listener("0.0.0.0", 1), "program": "<b>|x"}]}
-    report = Judge(Fleet({"db1": one}, {"host": ("all",)}), {"db1": seen}).report() | {"inventory": "x", "observed_at": "t"}
+    report = ResidencyReport(Fleet({"db1": one}, {"host": ("all",)}), {"db1": seen}).report()
+    report |= {
+        "inventory": "x",
+        "observed_at": "t",
+    }
     assert "<b>" not in html(report) and "&lt;b&gt;" in html(report)
     assert "\\<b>\\|x" in markdown(report)
 

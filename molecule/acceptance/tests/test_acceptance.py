@@ -91,7 +91,7 @@ def test_an_undeclared_container_is_refused_before_anything_is_built(host, name,
 def test_a_disk_that_is_too_slow_is_refused_by_what_it_was_measured_at(host, name, measured_anew) -> None:
     answer, _ = measured_anew
     iops = f"{next(iter(records(host).values()))['measures']['iops']:,}"
-    wanted = f"{name}: its random reads a second at the data directory is {iops}, and must be at least 1,000,000,000"
+    wanted = f"{name}: its random reads per second at the data directory is {iops}, but must be at least 1,000,000,000"
     assert answer.returncode != 0 and wanted in answer.said, answer.said
 
 

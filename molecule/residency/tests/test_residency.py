@@ -119,8 +119,8 @@ def test_the_report_is_a_page_and_a_text_as_well(honest):
 @pytest.mark.parametrize(
     "sentence",
     [
-        f"listens on every address, tcp port {PORT}, and nobody is declared to come there",
-        f"is spoken to by 10.77.0.208, tcp port {PORT}, which nobody declared",
+        f"listens on every address, tcp port {PORT}, but no flow to it is declared",
+        f"has a connection from 10.77.0.208, tcp port {PORT}, which is not declared",
         "/etc/rsyslog.d/undeclared.conf sends to 192.0.2.7",
         "/etc/apt/sources.list.d/undeclared.list takes packages from 192.0.2.8, port 80",
         "192.0.2.9:/export (nfs4) is mounted at /srv/undeclared",
@@ -134,7 +134,9 @@ def test_what_nobody_declared_is_named_and_fails_the_run(spoiled, sentence):
 
 
 def test_whom_a_host_speaks_to_undeclared_is_named_on_its_side_too(spoiled):
-    assert [what for what in spoiled.against("residency-12") if f"speaks to {ADDRESS}, tcp port {PORT}" in what], spoiled.said
+    assert [what for what in spoiled.against("residency-12") if f"is connected to {ADDRESS}, tcp port {PORT}" in what], (
+        spoiled.said
+    )
 
 
 def test_the_same_places_declared_are_no_contradiction(spoiled, inventory, tmp_path):
