@@ -276,5 +276,5 @@ def test_a_refused_connection_is_a_round_trip_and_silence_is_none():
     assert 0 < acceptance_measures.exchange("127.0.0.1", 1) < 1000
     with pytest.raises(acceptance_measures.NotMeasured, match="is empty"):
         acceptance_measures.exchange("", 0)
-    with pytest.raises(acceptance_measures.NotMeasured, match=r"name\.invalid gave 0 of 11 answers by TCP port 1"):
+    with pytest.raises(acceptance_measures.NotMeasured, match=r"name\.invalid answered 0 of 11 probes by TCP port 1"):
         acceptance_measures.exchange("name.invalid", 1)

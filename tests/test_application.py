@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Build, releases_to_remove
-from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, jobs_unconsumed, routed, task_settings
+from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, routed, task_settings, unconsumed_jobs
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url, fingerprint, python_literal
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.supervisor import (
     beat_program,
@@ -171,11 +171,11 @@ def test_each_option_of_a_task_is_held_against_the_promise(options: str, said: s
         ({"implementation": PREFORK, "timeouts": [30.0, 540]}, ""),
         (
             {"implementation": PREFORK, "timeouts": [510, 7200]},
-            "ends a task after 7200 s (time_limit)",
+            "kills a task after 7200 s (time_limit)",
         ),
         (
             {"implementation": PREFORK, "timeouts": [0, 540]},
-            "ends a task after 0 s (soft_time_limit)",
+            "kills a task after 0 s (soft_time_limit)",
         ),
         ({"implementation": "celery.concurrency.thread:TaskPool"}, "its pool is celery.concurrency.thread:TaskPool"),
     ],
@@ -227,13 +227,13 @@ def test_a_job_that_nobody_would_take_is_refused_by_its_queue(routes: object) ->
     """Review finding 7: a route in the application's code."""
     assert routed(routes) - {"mail"} == {"heavy"}
     conf = {"task_default_queue": "shop", "task_routes": routes}
-    (sentence,) = jobs_unconsumed("w@1", {"conf": conf}, ["mail", "shop"], {})
+    (sentence,) = unconsumed_jobs("w@1", {"conf": conf}, ["mail", "shop"], {})
     assert "task_routes sends jobs to the queue heavy" in sentence
-    assert jobs_unconsumed("w@1", {"conf": conf}, ["mail", "shop"], {"task_routes": "another team's workers"}) == []
-    assert jobs_unconsumed("w@1", {"conf": {"task_default_queue": "shop"}}, [], {}) == []
-    (sentence,) = jobs_unconsumed("w@1", {"conf": {"task_default_queue": "celery"}}, ["shop"], {})
+    assert unconsumed_jobs("w@1", {"conf": conf}, ["mail", "shop"], {"task_routes": "another team's workers"}) == []
+    assert unconsumed_jobs("w@1", {"conf": {"task_default_queue": "shop"}}, [], {}) == []
+    (sentence,) = unconsumed_jobs("w@1", {"conf": {"task_default_queue": "celery"}}, ["shop"], {})
     assert "task_default_queue sends jobs to the queue celery" in sentence
-    (sentence,) = jobs_unconsumed("w@1", {"conf": {"task_default_queue": "shop"}, "tasks": ["a [queue=big]"]}, ["shop"], {})
+    (sentence,) = unconsumed_jobs("w@1", {"conf": {"task_default_queue": "shop"}, "tasks": ["a [queue=big]"]}, ["shop"], {})
     assert "the queue big" in sentence
 
 
@@ -246,7 +246,7 @@ def test_a_waiver_lets_a_setting_pass() -> None:
 def test_an_application_that_goes_round_the_redaction_is_refused_by_where_it_shows() -> None:
     promises, shows = {"task_arguments_redacted": True}, ["a line that a task logs"]
     (sentence,) = judged(promises, promises, leaks=shows)
-    assert "what tasks are called with shows in a line that a task logs" in sentence and "task_arguments_redacted" in sentence
+    assert "task arguments show in a line that a task logs" in sentence and "task_arguments_redacted" in sentence
     (sentence,) = judged({"task_arguments_redacted": False}, promises, leaks=["task_arguments_redacted is switched off"])
     assert "task_arguments_redacted is False, but the promise needs True" in sentence
     assert judged(promises, promises, {"task_arguments_redacted": "jobs of machines, about no person"}, leaks=shows) == []
@@ -329,6 +329,6 @@ def test_a_build_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
 
     directory = tmp_path / "abc"
     build = Build(SimpleNamespace(params={"timeout": 10, "artifact": "/dev/full-no-such-file"}, fail_json=fail_json), directory)
-    with pytest.raises(RuntimeError, match=r"Release abc: .*The release before it still runs"):
+    with pytest.raises(RuntimeError, match=r"Release abc: .*The previous release still runs"):
         build.build()
     assert not directory.exists()

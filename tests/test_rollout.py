@@ -1,7 +1,7 @@
 """Batches that leave an application working, and the way back to the release before."""
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases, gone_to
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases, history_ending_at
 
 # Ansible finds the kit's module_utils through ansible.cfg, on a host inside the module's own archive.
 from ansible_collections.grunnfjell.platform.plugins.modules.supervisor_programs import leaving
@@ -71,9 +71,9 @@ def test_a_rollback_that_is_not_clear_is_refused(histories: list[list[str]]) -> 
 
 
 def test_a_release_that_was_left_is_never_the_one_before() -> None:
-    history = gone_to(gone_to(["a", "b"], "c"), "b")
+    history = history_ending_at(history_ending_at(["a", "b"], "c"), "b")
     assert history == ["a", "b"]
-    assert gone_to(history, "d") == ["a", "b", "d"]
+    assert history_ending_at(history, "d") == ["a", "b", "d"]
 
 
 def test_pruning_keeps_what_a_rollback_wants_before_what_was_left(tmp_path) -> None:

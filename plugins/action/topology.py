@@ -222,13 +222,17 @@ class ActionModule(ActionBase):
 
         # A host outside --limit was not measured, and is checked when it is in the run.
         if "resources" in given.get("ansible_facts", {}):
-            constants = {
-                suffix: {role: templar.template(variables[key]) for role in own if (key := f"__{role}_{suffix}") in variables}
-                for suffix in ("packages", "program_logs", "identity")
-            }
-            self._packages[name] = sorted(set().union(*constants["packages"].values()))
-            self._program_logs[name] = sorted(set().union(*constants["program_logs"].values()))
-            self._identities[name] = identities = constants["identity"]
+            packages, program_logs, identities = (
+                {
+                    role: templar.template(variables[constant])
+                    for role in own
+                    if (constant := pattern.format(role=role)) in variables
+                }
+                for pattern in ("__{role}_packages", "__{role}_program_logs", "__{role}_identity")
+            )
+            self._packages[name] = sorted(set().union(*packages.values()))
+            self._program_logs[name] = sorted(set().union(*program_logs.values()))
+            self._identities[name] = identities
             if identities and "pki" not in roles and variables.get("pki_authorities") is None:
                 self._sentences.append(
                     f"No authority issues the certificates of {', '.join(sorted(identities))}. Add `pki: all` to topology_roles "

@@ -1,29 +1,29 @@
 #!/usr/bin/python
-"""Measures what a host is: its virtualization, disk, processors and way to the exchange point; keeps the record of it."""
+"""Measures a host's virtualization, disk, processors and round trip to the exchange point, and keeps the records."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: acceptance_measures
-short_description: What a host can do, measured
+short_description: Measure what a host can do
 description:
-  - C(ask) tells what costs nothing, and the newest record. C(measure) puts a load on disk and processors for a bounded time, at
-    low priority. C(record) writes what came of it. The action M(acceptance) calls it and judges.
+  - C(ask) returns measures that cost nothing, and the newest record. C(measure) loads disk and processors for a bounded time, at
+    low priority. C(record) writes the result. The action M(acceptance) calls it and judges the result.
 options:
-  do: {description: Which of them., type: str, choices: [ask, measure, record], required: true}
-  directory: {description: 'Where the data will lie. Of one that is not there yet, the nearest above it is taken.', type: path}
+  do: {description: What to do., type: str, choices: [ask, measure, record], required: true}
+  directory: {description: 'The data directory. If it does not exist yet, its nearest existing parent is measured.', type: path}
   file_bytes: {description: Size of the file that is read at random., type: int}
-  seconds: {description: How long each measure lasts at the most., type: int}
-  exchange_address: {description: Who is asked for the round trip; nobody if empty., type: str, default: ''}
-  exchange_port: {description: TCP port there; 0 asks by ICMP echo., type: int, default: 0}
-  records: {description: Where the records lie., type: path, default: /var/lib/grunnfjell/acceptance}
-  record: {description: What C(record) writes., type: dict}
-  keep: {description: How many records stay., type: int, default: 12}
+  seconds: {description: Longest duration of each measure., type: int}
+  exchange_address: {description: Target of the round trip; not measured if empty., type: str, default: ''}
+  exchange_port: {description: TCP port there; 0 for ICMP echo., type: int, default: 0}
+  records: {description: Directory of the records., type: path, default: /var/lib/grunnfjell/acceptance}
+  record: {description: The record that C(record) writes., type: dict}
+  keep: {description: Number of records to keep., type: int, default: 12}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Ask what costs nothing
+- name: Measure what costs nothing
   acceptance_measures:
     do: ask
     directory: /var/lib
@@ -59,13 +59,13 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.bounded import run
 from ..module_utils.whole_files import ManagedFile, usual_umask, write_atomically
 
-# Beside a service at work it yields: the last of the best-effort class, since the idle class may wait for ever.
-POLITELY = ["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"]
-# A page of PostgreSQL's log, which is what a commit writes before it waits.
+# Lowest priority of the best-effort class: services go first, but unlike the idle class it always gets some time.
+LOW_PRIORITY = ["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"]
+# A page of PostgreSQL's WAL, which a commit writes before it waits for the disk.
 WAL_PAGE = 8192
 READERS = 32
 SYNCED_BYTES = 128 * 2**20
-# The file takes no more of the room that is left than this share, so that a broker near its disk limit does not raise the alarm.
+# The test file takes at most 1/16 of the free space, or a broker near its disk limit would raise its alarm.
 SHARE_OF_FREE = 16
 ROUND_TRIPS = 11
 ROUND_TRIP_TIMEOUT = 1.0
@@ -80,7 +80,7 @@ def now() -> str:
 
 
 def nearest(directory: str) -> str:
-    """The directory itself, or the nearest one above it that stands: before its package a service has none."""
+    """The directory, or its nearest existing parent: a service's directory comes with its package."""
     path = os.path.abspath(directory)
     while not os.path.isdir(path):
         path = os.path.dirname(path)
@@ -88,52 +88,52 @@ def nearest(directory: str) -> str:
 
 
 def virtualization() -> str:
-    """As systemd-detect-virt names it; `none` is a machine of its own. A container on a guest is a container."""
-    for kind in ("--container", "--vm"):
+    """As systemd-detect-virt names it; `none` for bare metal. A container on a guest is a container."""
+    for option in ("--container", "--vm"):
         try:
-            said = run(["systemd-detect-virt", kind], timeout=10).stdout.strip()
+            kind = run(["systemd-detect-virt", option], timeout=10).stdout.strip()
         except OSError as error:
             raise NotMeasured(f"systemd-detect-virt: {error}") from error
-        if said != "none":
+        if kind != "none":
             break
-    if not said:
-        raise NotMeasured("systemd-detect-virt said nothing")
-    return said
+    if not kind:
+        raise NotMeasured("systemd-detect-virt printed nothing")
+    return kind
 
 
 def disk_bytes(directory: str) -> int:
-    found = os.statvfs(nearest(directory))
-    return found.f_frsize * found.f_blocks
+    disk = os.statvfs(nearest(directory))
+    return disk.f_frsize * disk.f_blocks
 
 
 def own_name() -> str:
-    """The addresses that the host finds for its own name and that are its own; `nothing` if there is none."""
+    """The addresses of the host's name that belong to the host; `nothing` if there is none."""
     try:
-        found = socket.getaddrinfo(socket.gethostname(), 0, type=socket.SOCK_DGRAM)
+        addresses = socket.getaddrinfo(socket.gethostname(), 0, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
         return "nothing"
     own = []
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in addresses:
         try:
             with socket.socket(family, kind, protocol) as probe:
                 probe.bind(address)
         except OSError:
-            continue  # somebody else's
+            continue  # another host's
         own.append(address[0])
     return ", ".join(dict.fromkeys(own)) or "nothing"
 
 
 @dataclass(frozen=True)
 class Fio:
-    """How fio is called here: its program, and where its libraries lie if they are not the host's own."""
+    """The fio program, and the directories of its libraries if they are not installed."""
 
     program: str
     libraries: str = ""
 
     def job(self, directory: str, timeout: int, *options: str) -> dict[str, Any]:
-        """One job in a directory of its own, which goes with it."""
+        """Runs one job in a temporary directory."""
         scratch = tempfile.mkdtemp(prefix=".acceptance-", dir=nearest(directory))
-        argv = [*POLITELY, self.program, "--name=acceptance", f"--directory={scratch}", "--output-format=json", *options]
+        argv = [*LOW_PRIORITY, self.program, "--name=acceptance", f"--directory={scratch}", "--output-format=json", *options]
         try:
             done = run(argv, timeout=timeout, env=os.environ | {"LD_LIBRARY_PATH": self.libraries})
         except OSError as error:
@@ -146,11 +146,11 @@ class Fio:
 
 
 @contextmanager
-def fio_at_hand(home: Path) -> Iterator[Fio]:
-    """The host's own fio, or Debian's, unpacked beside the records and gone with the measure.
+def available_fio(home: Path) -> Iterator[Fio]:
+    """The installed fio, or Debian's package, unpacked beside the records for the duration of the measure.
 
-    Unpacked and not installed: it comes with thirty libraries of storage clusters, whose installation and removal take more time
-    than the measure, and a host that will be refused is left as it was.
+    Not installed: it depends on thirty libraries of storage clusters, which take longer to install and remove than the measure,
+    and a host that will be refused stays unchanged.
     """
     if own := shutil.which("fio"):
         yield Fio(own)
@@ -164,12 +164,12 @@ def fio_at_hand(home: Path) -> Iterator[Fio]:
 
 
 def unpacked(place: Path) -> Fio:
-    """Fetches the package, with what of its dependencies the host lacks, by the host's own package sources."""
+    """Fetches the package and its missing dependencies from the host's package sources."""
     (place / "archives/partial").mkdir(parents=True)
     apt = ["apt-get", "-qq", "-y", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Sandbox::User=root"]
     fetch = [*apt, "-o", f"Dir::Cache::Archives={place}/archives", "--no-install-recommends", "--download-only", "install", "fio"]
     try:
-        # A blank host has no list of packages yet, an old one names versions that the mirror no longer has.
+        # A blank host has no package list yet, and an old list names versions that the mirror no longer has.
         done = run(fetch, timeout=300)
         if done.returncode:
             run([*apt, "update"], timeout=300)
@@ -185,24 +185,24 @@ def unpacked(place: Path) -> Fio:
 
 
 def job_of(returncode: int, out: str, err: str) -> dict[str, Any]:
-    """The job in fio's answer, whose JSON may stand behind a line of talk."""
+    """The job in fio's output, whose JSON may follow a warning."""
     try:
         job = json.loads(out[out.index("{") :])["jobs"][0]
     except (ValueError, KeyError, IndexError):
         job = {"error": 1}
     if returncode or job.get("error"):
-        said = " ".join(line for line in (err or out).splitlines() if "fio:" in line) or f"fio ended with {returncode}"
-        raise NotMeasured(said[:300])
+        message = " ".join(line for line in (err or out).splitlines() if "fio:" in line) or f"fio ended with {returncode}"
+        raise NotMeasured(message[:300])
     return job
 
 
 def iops(fio: Fio, directory: str, file_bytes: int, seconds: int) -> int:
-    found = os.statvfs(nearest(directory))
-    size = min(file_bytes, found.f_frsize * found.f_bavail // SHARE_OF_FREE)
+    disk = os.statvfs(nearest(directory))
+    size = min(file_bytes, disk.f_frsize * disk.f_bavail // SHARE_OF_FREE)
     if size < 2**20:
         raise NotMeasured("the filesystem is full")
-    # 4 KiB past the page cache, 32 at a time, as a database's backends read: each waits for its own. libaio and io_uring would
-    # need fewer processors, but not every kernel has them for everybody.
+    # 32 readers of 4 KiB without the page cache, like a database's backends. libaio and io_uring would need less CPU, but not
+    # every kernel allows them.
     job = fio.job(
         directory, 10 * seconds + 300,
         "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=psync", "--thread", f"--numjobs={READERS}", "--group_reporting",
@@ -213,7 +213,7 @@ def iops(fio: Fio, directory: str, file_bytes: int, seconds: int) -> int:
 
 
 def fsync(fio: Fio, directory: str, seconds: int) -> float:
-    """Milliseconds within which 99 of 100 writes of a page reach the disk for good."""
+    """The 99th percentile in milliseconds of writing a page durably."""
     job = fio.job(
         directory, 10 * seconds + 60,
         "--rw=write", f"--bs={WAL_PAGE}", "--ioengine=psync", "--fdatasync=1", f"--size={SYNCED_BYTES}", f"--runtime={seconds}",
@@ -222,14 +222,14 @@ def fsync(fio: Fio, directory: str, seconds: int) -> float:
 
 
 def stolen(before: str, after: str) -> float:
-    """Share of the processors' time that the machine below kept, between two readings of /proc/stat."""
+    """Share of processor time stolen by the hypervisor between two readings of /proc/stat."""
     first, second = ([int(field) for field in text.splitlines()[0].split()[1:9]] for text in (before, after))
-    passed = [late - early for early, late in zip(first, second, strict=True)]
-    return max(0.0, passed[7] / sum(passed)) if sum(passed) > 0 else 0.0
+    elapsed = [late - early for early, late in zip(first, second, strict=True)]
+    return max(0.0, elapsed[7] / sum(elapsed)) if sum(elapsed) > 0 else 0.0
 
 
 def steal(seconds: int) -> float:
-    """An idle guest is robbed of nothing, so that every processor has work while it is counted; the least important work."""
+    """Steal only shows under load, so this keeps every processor busy, at the lowest priority, while measuring."""
     before, until, children = Path("/proc/stat").read_text(), time.monotonic() + seconds, []
     for _ in os.sched_getaffinity(0):
         if (child := os.fork()) == 0:
@@ -252,27 +252,27 @@ def checksum(packet: bytes) -> int:
 
 
 def echo(family: int, address: Any, number: int) -> None:
-    """One ICMP echo, waited for."""
+    """Sends one ICMP echo and waits for the answer."""
     protocol, kind, answer = (
         (socket.IPPROTO_ICMP, 8, 0) if family == socket.AF_INET else (socket.getprotobyname("ipv6-icmp"), 128, 129)
     )
     identity = os.getpid() & 0xFFFF
     packet = struct.pack("!BBHHHQ", kind, 0, 0, identity, number, 0)
-    packet = struct.pack("!BBHHHQ", kind, 0, checksum(packet), identity, number, 0)  # of IPv6 the kernel makes it
+    packet = struct.pack("!BBHHHQ", kind, 0, checksum(packet), identity, number, 0)  # for IPv6 the kernel overwrites it
     with socket.socket(family, socket.SOCK_RAW, protocol) as raw:
         until = time.monotonic() + ROUND_TRIP_TIMEOUT
         raw.sendto(packet, address)
         while (left := until - time.monotonic()) > 0:
             raw.settimeout(left)
-            said, (sender, *_) = raw.recvfrom(1024)
-            body = said[(said[0] & 15) * 4 :] if family == socket.AF_INET else said
+            received, (sender, *_) = raw.recvfrom(1024)
+            body = received[(received[0] & 15) * 4 :] if family == socket.AF_INET else received
             if sender == address[0] and body[0] == answer and struct.unpack("!HH", body[4:8]) == (identity, number):
                 return
     raise TimeoutError("no answer")
 
 
-def greet(family: int, address: Any, number: int) -> None:
-    """One TCP connection; a refusal has made the same way."""
+def connect(family: int, address: Any, number: int) -> None:
+    """Opens one TCP connection; a refusal takes the same round trip."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(ROUND_TRIP_TIMEOUT)
         with suppress(ConnectionRefusedError):
@@ -283,25 +283,25 @@ def exchange(address: str, port: int) -> float:
     """The median of several round trips in milliseconds."""
     if not address:
         raise NotMeasured("acceptance_exchange_address is empty")
-    ask = greet if port else echo
+    probe = connect if port else echo
     took, failed = [], None
     try:
-        family, _, _, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         for number in range(ROUND_TRIPS):
             began = time.perf_counter()
             try:
-                ask(family, where, number)
+                probe(family, target, number)
             except OSError as error:
                 failed = error
                 if number == 2 and not took:
-                    break  # nobody is there
+                    break  # nobody answers
                 continue
             took.append((time.perf_counter() - began) * 1000)
     except OSError as error:
         failed = error
     by = f"TCP port {port}" if port else "ICMP echo"
     if len(took) <= ROUND_TRIPS // 2:
-        raise NotMeasured(f"{address} gave {len(took)} of {ROUND_TRIPS} answers by {by} ({failed})")
+        raise NotMeasured(f"{address} answered {len(took)} of {ROUND_TRIPS} probes by {by} ({failed})")
     return round(statistics.median(took), 3)
 
 
@@ -316,7 +316,7 @@ def gather(questions: dict[str, Callable[[], Any]]) -> tuple[dict[str, Any], dic
 
 
 def newest(records: Path) -> dict[str, Any] | None:
-    """The newest record that can be read; its name is its date."""
+    """The newest readable record; the file name is its date."""
     for path in sorted(records.glob("*.json"), reverse=True):
         try:
             return json.loads(path.read_text())
@@ -326,7 +326,7 @@ def newest(records: Path) -> dict[str, Any] | None:
 
 
 def keep(records: Path, record: dict[str, Any], number: int) -> Path:
-    """Writes the record and lets the oldest go."""
+    """Writes the record and deletes the oldest ones."""
     stamp = datetime.fromisoformat(record["measured_at"]).strftime("%Y%m%dT%H%M%SZ")
     path = records / f"{stamp}.json"
     write_atomically(ManagedFile(str(path), json.dumps(record, indent=2) + "\n", "root", "root", 0o644))
@@ -369,7 +369,7 @@ def main() -> None:
         module.exit_json(measures=measures, errors=errors, record=newest(records), machine_id=identity, now=now())
     if module.check_mode:
         module.exit_json(measures={}, errors={}, now=now())
-    sys.stdout.flush()  # what stands in the buffer would be a child's too
+    sys.stdout.flush()  # or the children would print the buffer again
     place, seconds = given["directory"], given["seconds"]
     measures, errors = gather(
         {
@@ -378,7 +378,7 @@ def main() -> None:
         }
     )
     try:
-        with fio_at_hand(records.parent) as fio:
+        with available_fio(records.parent) as fio:
             disk = gather(
                 {
                     "iops": lambda: iops(fio, place, given["file_bytes"], seconds),

@@ -89,7 +89,7 @@ def test_an_application_that_breaks_the_promise_is_refused_by_what_breaks_it(for
     assert words.count("  * ") == len(WORDS), words
     assert "its pool is celery.concurrency.thread:TaskPool" in foreign("--pool=threads")
     words = foreign("--time-limit=7200 --soft-time-limit=7100")
-    assert "its pool ends a task after 7200.0 s (time_limit)" in words and "after 7100.0 s (soft_time_limit)" in words, words
+    assert "its pool kills a task after 7200.0 s (time_limit)" in words and "after 7100.0 s (soft_time_limit)" in words, words
 
 
 @pytest.mark.once
