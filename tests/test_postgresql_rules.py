@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible_collections.grunnfjell.platform.plugins.module_utils import psql
-from ansible_collections.grunnfjell.platform.plugins.modules import postgresql_cluster, postgresql_objects
+from ansible_collections.grunnfjell.platform.plugins.module_utils import postgresql_steps, psql, scram
+from ansible_collections.grunnfjell.platform.plugins.modules import postgresql_cluster
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import postgresql
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,14 +153,14 @@ def test_a_restart_is_predicted_only_for_what_the_server_cannot_reload(wanted, r
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
 def test_a_verifier_matches_its_password_and_no_other(password):
-    verifier = postgresql_objects.scram_verifier(password, iterations=1)
+    verifier = scram.scram_verifier(password, iterations=1)
     assert password not in verifier or len(password) < 4
-    assert postgresql_objects.password_matches(verifier, password)
-    assert not postgresql_objects.password_matches(verifier, password + "x")
+    assert scram.password_matches(verifier, password)
+    assert not scram.password_matches(verifier, password + "x")
 
 
 def test_the_verifier_is_the_one_of_rfc_7677():
-    verifier = postgresql_objects.scram_verifier("pencil", b"\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81")
+    verifier = scram.scram_verifier("pencil", b"\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81")
     assert verifier == (
         "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
         ":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
@@ -169,7 +169,7 @@ def test_the_verifier_is_the_one_of_rfc_7677():
 
 @pytest.mark.parametrize("stored", [None, "", "md5abc", "SCRAM-SHA-256$", "SCRAM-SHA-256$x:y$z"])
 def test_what_is_no_scram_verifier_matches_nothing(stored):
-    assert not postgresql_objects.password_matches(stored, "password")
+    assert not scram.password_matches(stored, "password")
 
 
 def role(name: str, **other) -> dict:
@@ -180,7 +180,7 @@ def role(name: str, **other) -> dict:
         "login": True,
         "connection_limit": -1,
         "valid_until": None,
-        "verifier": postgresql_objects.scram_verifier(PASSWORD, iterations=1),
+        "verifier": scram.scram_verifier(PASSWORD, iterations=1),
         "managed": True,
         "owns_in": [],
         "granted_in": [],
@@ -199,8 +199,8 @@ def says(server=None, auth=None, **wanted) -> list[str]:
         "passwords": dict.fromkeys(("newsroom", "pgbouncer", "guest"), PASSWORD),
         **wanted,
     }
-    steps = postgresql_objects.plan(server, auth or {}, wanted)
-    assert PASSWORD not in postgresql_objects.script(steps)
+    steps = postgresql_steps.plan(server, auth or {}, wanted)
+    assert PASSWORD not in postgresql_steps.script(steps)
     return [step.says for step in steps]
 
 
@@ -271,7 +271,7 @@ def test_a_second_login_acts_as_the_owner_and_the_first_goes_on():
 def test_an_owner_that_no_longer_logs_in_keeps_what_it_owns_and_loses_its_sessions():
     standing = {**STANDING, "roles": [*STANDING["roles"], role("newsroom_b", **ACTING)]}
     assert says(standing, **SECOND, **PASSWORDS) == ["no longer let role newsroom log in, and end its sessions"]
-    steps = postgresql_objects.plan(
+    steps = postgresql_steps.plan(
         standing, {}, {**SECOND, **PASSWORDS, "auth_query_role": "", "databases_removed": []}
     )  # fmt: skip
     assert "PASSWORD NULL" in steps[0].sql and "pg_terminate_backend" in steps[0].sql and "'newsroom'" in steps[0].sql
@@ -322,7 +322,7 @@ def test_a_login_that_acts_as_nobody_is_refused():
 
 def test_a_database_goes_only_when_it_is_named_and_its_owner_with_it():
     assert says(STANDING, databases_removed=["newsroom"]) == [
-        "drop database newsroom with all that it holds",
+        "drop database newsroom with all its data",
         "lock role newsroom, which is no longer declared",
         "drop role newsroom, which is no longer declared",
     ]
@@ -332,7 +332,7 @@ def test_nothing_that_an_application_owns_becomes_the_superusers():
     """Review finding 2. A SECURITY DEFINER function that was given to postgres would run as the superuser."""
     roles = [role(name, granted_in=["shop"]) for name in ("newsroom", "newsroom_b")]
     wanted = {"roles": [], "databases": [], "databases_removed": [], "auth_query_role": "", "passwords": {}}
-    steps = postgresql_objects.plan({"roles": roles, "databases": []}, {}, wanted)
+    steps = postgresql_steps.plan({"roles": roles, "databases": []}, {}, wanted)
     assert not any("REASSIGN" in step.sql for step in steps)
     # Nobody can still create anything, as either of them, when the privileges are taken.
     assert [step.says.split()[0] for step in steps] == ["lock", "lock", "take", "drop", "take", "drop"]
@@ -341,12 +341,12 @@ def test_nothing_that_an_application_owns_becomes_the_superusers():
 
 def test_a_failure_names_what_was_done_and_what_was_not_tried():
     """Review of the structure, (b) 2. psql stops at the first error."""
-    steps = [postgresql_objects.Step(f"change {number}", "SELECT 1;") for number in range(4)]
+    steps = [postgresql_steps.Step(f"change {number}", "SELECT 1;") for number in range(4)]
     stderr = "step 0\nstep 1\npsql:<stdin>:9: ERROR:  canceling statement due to lock timeout\n"
-    report = postgresql_objects.failure(steps, psql.PsqlError(stderr.strip(), stderr))
+    report = postgresql_steps.failure(steps, psql.PsqlError(stderr.strip(), stderr))
     assert (report["changed"], report["changes"], report["not_tried"]) == (True, ["change 0"], ["change 2", "change 3"])
-    assert report["msg"].startswith("PostgreSQL refused to go on at 'change 1': ERROR:  canceling statement due to lock timeout")
-    report = postgresql_objects.failure(steps, psql.PsqlError("connection refused"))
+    assert report["msg"].startswith("PostgreSQL stopped at 'change 1': ERROR:  canceling statement due to lock timeout")
+    report = postgresql_steps.failure(steps, psql.PsqlError("connection refused"))
     assert report["changes"] == [] and len(report["not_tried"]) == 4
 
 
@@ -359,4 +359,4 @@ def test_roles_that_the_kit_did_not_make_are_left_alone():
     [(None, None), ("", None), ("1970-01-02", 86400), ("1970-01-01T01:00:00+01:00", 0), ("1970-01-01T00:00:10Z", 10)],
 )
 def test_an_expiry_is_a_moment_in_utc_unless_it_says_otherwise(text, epoch):
-    assert postgresql_objects.moment(text) == epoch
+    assert postgresql_steps.moment(text) == epoch

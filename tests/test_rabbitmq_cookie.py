@@ -27,7 +27,7 @@ def test_the_broker_renames_the_file_itself_and_no_argument_holds_the_cookie(fil
         new.rename(file)
 
     monkeypatch.setattr(rabbitmq_cli, "call", call)
-    assert rabbitmq_cookie.exchange(str(file), "a new cookie") is False
+    assert rabbitmq_cookie.change(str(file), "a new cookie") is False
     assert file.read_text() == "a new cookie"
     assert asked and "a new cookie" not in " ".join(asked[0])
 
@@ -37,7 +37,7 @@ def test_a_broker_that_does_not_answer_is_restarted_with_it(file, monkeypatch):
         raise rabbitmq_cli.CliError("unable to connect")
 
     monkeypatch.setattr(rabbitmq_cli, "call", call)
-    assert rabbitmq_cookie.exchange(str(file), "a new cookie") is True
+    assert rabbitmq_cookie.change(str(file), "a new cookie") is True
     assert file.read_text() == "a new cookie" and list(file.parent.iterdir()) == [file]
 
 
@@ -48,4 +48,4 @@ def test_a_lost_answer_is_no_reason_to_restart(file, monkeypatch):
         raise rabbitmq_cli.CliError("no answer within 120 s")
 
     monkeypatch.setattr(rabbitmq_cli, "call", call)
-    assert rabbitmq_cookie.exchange(str(file), "a new cookie") is False
+    assert rabbitmq_cookie.change(str(file), "a new cookie") is False

@@ -371,7 +371,7 @@ def test_pgbouncers_tables_become_figures():
 
 def test_a_hole_in_the_report_is_told_and_costs_nothing_else():
     assert "supervisord does not answer on /nowhere" in platform_status.ask("programs", {"socket": "/nowhere"})["error"]
-    assert "no release stands" in platform_status.ask("application", {"name": "nothing-of-that-name"})["error"]
+    assert "no release is installed" in platform_status.ask("application", {"name": "nothing-of-that-name"})["error"]
 
 
 def test_a_command_that_takes_too_long_ends_with_all_that_it_started():

@@ -1,18 +1,18 @@
 #!/usr/bin/python
-"""What this host can tell of the platform at this moment, all of it in one call."""
+"""The status of a host's services, in one call."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: platform_status
-short_description: Ask every service of a host how it is
+short_description: Query the status of a host's services
 description:
-  - Asks the services that I(sections) names, all at once, and changes nothing. A service that does not answer is an answer,
+  - Queries the services in I(sections), all at once, and changes nothing. For a service that does not answer the result is
     C(error), not a failure.
 options:
   sections:
     description: >-
-      Section to what it needs to know. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
+      Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
       C(certificates), C(firewall), C(version).
     type: dict
     required: true
@@ -20,13 +20,13 @@ author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Ask the database
+- name: Query the database
   platform_status:
     sections: {database: {port: 5432}}
 """
 
 RETURN = r"""
-sections: {description: "Section to what it told, or C(error).", type: dict, returned: always}
+sections: {description: "Section to its answer, or C(error).", type: dict, returned: always}
 """
 
 import http.client
@@ -49,17 +49,16 @@ from ..module_utils import bounded, firewall_program, kit_version, pki_files, ps
 from ..module_utils.listening import deaf_addresses
 from ..module_utils.supervisord import SOCKET, connect
 
-# A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
-# machine does other things at the same time.
-PATIENCE_S = 20.0
+# A quiet fleet answers in two seconds; a service that needs longer than this is broken. Long enough for a busy lab machine.
+TIMEOUT_S = 20.0
 # Within this a producer has its confirm, or answers 503.
-PUBLISH_PATIENCE_S = 3
-# supervisord answers from its own memory; whoever waits longer than this waits for one that hangs.
-SUPERVISORD_PATIENCE_S = 3.0
+PUBLISH_TIMEOUT_S = 3
+# supervisord answers from memory; one that takes longer than this hangs.
+SUPERVISORD_TIMEOUT_S = 3.0
 
-# Depths are asked of the queue's leader: what the broker keeps in its metrics is up to five seconds old. The age is that of the
-# oldest entry in the queue's log that is still needed, which the leader stamped itself when the message came in. What was
-# acknowledged is a counter of this node since its start, looked at twice, one second apart, and the depths with it.
+# Depths come from the queue's leader, since the broker's metrics are up to five seconds old. The age is that of the oldest entry
+# in the queue's log that is still needed, which the leader stamped when the message arrived. Acknowledgements are a counter of
+# this node since its start; it is read twice, one second apart, with the depths.
 BROKER = """
     Text = fun(A) when is_atom(A) -> atom_to_binary(A, utf8); (B) when is_binary(B) -> B;
               (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
@@ -115,9 +114,8 @@ BROKER = """
       queues => Queues, consumers => Consumers, counters => [First, Counters()]}
 """
 
-# Runs in the application's environment on the producer's host, with its settings and its password: as near to a job as one comes
-# without making one. A transaction shows that the job's own exchange takes a message from here, and is rolled back; a message
-# to a queue of a name that nobody has shows that the broker confirms at this moment, and reaches no queue.
+# Runs on the producer's host with the application's environment and credentials. A transaction that is rolled back shows that the
+# application's exchange accepts a message from here. A message to a queue that does not exist shows that the broker confirms.
 PUBLISH = """
 import importlib, json, os, socket, sys, uuid
 conf = importlib.import_module(os.environ["CELERY_CONFIG_MODULE"])
@@ -136,7 +134,7 @@ try:
         stage = f"the queue {conf.task_default_queue} cannot be reached"
         channel = wire.channel()
         channel.queue_declare(conf.task_default_queue, passive=True)
-        stage = f"the exchange {conf.task_default_exchange} takes no message"
+        stage = f"the exchange {conf.task_default_exchange} accepts no message"
         channel.tx_select()
         channel.basic_publish(Message(b"", delivery_mode=2), conf.task_default_exchange, conf.task_default_routing_key)
         channel.tx_rollback()
@@ -147,13 +145,13 @@ try:
                                       timeout=patience, confirm_timeout=patience)
     answer = {"confirmed": True}
 except Exception as error:
-    said = str(error) or type(error).__name__
+    reason = str(error) or type(error).__name__
     if isinstance(error, (socket.timeout, TimeoutError)):
-        said = f"no answer within {patience:g} s"
-    answer = {"confirmed": False, "error": f"{stage}: {said}"}
+        reason = f"no answer within {patience:g} s"
+    answer = {"confirmed": False, "error": f"{stage}: {reason}"}
 print(json.dumps(answer))
 sys.stdout.flush()
-os._exit(0)  # what the client would wait for at its end is of no interest any more
+os._exit(0)  # without the client's shutdown, which may wait
 """
 
 DATABASE = """
@@ -173,14 +171,14 @@ FROM pg_stat_activity WHERE pid <> pg_backend_pid()
 
 
 class NoAnswer(Exception):
-    """A sentence for a person."""
+    """A message for the operator."""
 
 
 def run(*argv: str, stdin: str = "") -> str:
     try:
-        done = bounded.run(list(argv), PATIENCE_S, stdin, cwd="/")
+        done = bounded.run(list(argv), TIMEOUT_S, stdin, cwd="/")
     except subprocess.TimeoutExpired as error:
-        raise NoAnswer(f"no answer within {PATIENCE_S:g} s") from error
+        raise NoAnswer(f"no answer within {TIMEOUT_S:g} s") from error
     except FileNotFoundError as error:
         raise NoAnswer(f"{argv[0]} is not installed") from error
     if done.returncode:
@@ -190,26 +188,26 @@ def run(*argv: str, stdin: str = "") -> str:
 
 def broker(_: dict[str, Any]) -> dict[str, Any]:
     try:
-        return rabbitmq_cli.ask(BROKER, timeout=PATIENCE_S)
+        return rabbitmq_cli.ask(BROKER, timeout=TIMEOUT_S)
     except rabbitmq_cli.CliError as error:
         raise NoAnswer(str(error)) from error
 
 
 def database(wanted: dict[str, Any]) -> dict[str, Any]:
-    answer = json.loads(psql.superuser(DATABASE, wanted["port"], PATIENCE_S))
+    answer = json.loads(psql.superuser(DATABASE, wanted["port"], TIMEOUT_S))
     deaf = deaf_addresses(answer.pop("listen_addresses"), wanted["port"])
     return {**answer, "not_listening": deaf}
 
 
 def bouncer(wanted: dict[str, Any]) -> dict[str, Any]:
     def show(what: str) -> list[dict[str, str]]:
-        return psql.console(f"SHOW {what}", wanted["socket_dir"], wanted["port"], PATIENCE_S)
+        return psql.console(f"SHOW {what}", wanted["socket_dir"], wanted["port"], TIMEOUT_S)
 
     return bouncer_figures(show("POOLS"), show("STATS"))
 
 
 def bouncer_figures(pools: list[dict[str, str]], stats: list[dict[str, str]]) -> dict[str, Any]:
-    """PgBouncer's own tables without its console's rows, in whole numbers and seconds."""
+    """PgBouncer's tables without the console's rows, in whole numbers and seconds."""
     return {
         "pools": [
             {
@@ -229,7 +227,7 @@ def bouncer_figures(pools: list[dict[str, str]], stats: list[dict[str, str]]) ->
 
 def programs(wanted: dict[str, Any]) -> dict[str, Any]:
     socket = wanted.get("socket", SOCKET)
-    supervisor = connect(socket, SUPERVISORD_PATIENCE_S)
+    supervisor = connect(socket, SUPERVISORD_TIMEOUT_S)
     if supervisor is None:
         raise NoAnswer(f"supervisord does not answer on {socket}: it does not listen there")
     try:
@@ -248,13 +246,13 @@ def programs(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def release_of(pid: int) -> str | None:
-    """The release whose code a process runs, by the paths in its command line."""
+    """The release that a process runs, by the paths in its command line."""
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes() if pid else b""
     except OSError:
         return None
-    found = re.search(rb"/releases/([^/\0]+)/", line)
-    return found[1].decode() if found else None
+    match = re.search(rb"/releases/([^/\0]+)/", line)
+    return match[1].decode() if match else None
 
 
 def application(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -262,16 +260,16 @@ def application(wanted: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"name": wanted["name"], "release": Path(os.readlink(link)).name}
     except OSError as error:
-        raise NoAnswer(f"no release stands: {link} is missing") from error
+        raise NoAnswer(f"no release is installed: {link} is missing") from error
 
 
 def producer(wanted: dict[str, Any]) -> dict[str, Any]:
     began, url = time.monotonic(), f"https://{wanted['bind']}{wanted['path']}"
-    with ThreadPoolExecutor() as both:
-        answering = both.submit(answers, url, wanted["authorities"])
-        confirming = both.submit(confirms, wanted["name"], wanted["user"])
-        told = {"url": url, "answers": answering.result(), "publish": confirming.result()}
-    return {**told, "seconds": round(time.monotonic() - began, 3)}
+    with ThreadPoolExecutor() as pool:
+        answering = pool.submit(answers, url, wanted["authorities"])
+        confirming = pool.submit(confirms, wanted["name"], wanted["user"])
+        status = {"url": url, "answers": answering.result(), "publish": confirming.result()}
+    return {**status, "seconds": round(time.monotonic() - began, 3)}
 
 
 def answers(url: str, authorities: str) -> dict[str, Any]:
@@ -288,13 +286,13 @@ def answers(url: str, authorities: str) -> dict[str, Any]:
 def confirms(name: str, user: str) -> dict[str, Any]:
     try:
         in_environment = ("runuser", "-u", user, "--", f"/opt/{name}/current/run")
-        return json.loads(run(*in_environment, "python", "-c", PUBLISH, str(PUBLISH_PATIENCE_S)))
+        return json.loads(run(*in_environment, "python", "-c", PUBLISH, str(PUBLISH_TIMEOUT_S)))
     except (NoAnswer, json.JSONDecodeError) as error:
         return {"confirmed": False, "error": f"a publish could not be tried: {error}"}
 
 
 def certificates(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Days that each certificate of the host and the authority behind it have left, and from which number on a run renews it."""
+    """Days left of each certificate of the host and of its authority, and the number below which a run renews it."""
     days = {}
     for name in pki_files.identities():
         days[name] = days_left(pki_files.text_of(os.path.join(pki_files.HOME, name, pki_files.CERTIFICATE)) or "")
@@ -308,13 +306,13 @@ def days_left(certificate: str) -> float:
 
 
 def firewall(_: dict[str, Any]) -> dict[str, Any]:
-    """Whether the kernel has rules of the kit at all, and whether they are those that a run confirmed."""
-    found = firewall_program.fingerprint()
-    return {"in_force": found is not None, "as_confirmed": f"{found}\n" == firewall_program.read(firewall_program.LOADED)}
+    """Whether the kernel has the kit's rules, and whether they are those that a run confirmed."""
+    loaded = firewall_program.fingerprint()
+    return {"in_force": loaded is not None, "as_confirmed": f"{loaded}\n" == firewall_program.read(firewall_program.LOADED)}
 
 
 def version(_: dict[str, Any]) -> dict[str, Any]:
-    """Which version of the kit last ran on this host; null before 1.0."""
+    """The version of the kit that last ran on this host; null before 1.0."""
     return {"version": kit_version.recorded()}
 
 
@@ -334,7 +332,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 def ask(section: str, wanted: dict[str, Any]) -> dict[str, Any]:
     try:
         return SECTIONS[section](wanted)
-    except Exception as error:  # a report with a hole tells more than none
+    except Exception as error:  # one failed section must not cost the whole report
         return {"error": str(error) or type(error).__name__}
 
 
@@ -343,9 +341,9 @@ def main() -> None:
     sections = {name: wanted or {} for name, wanted in module.params["sections"].items()}
     if unknown := sorted(set(sections) - set(SECTIONS)):
         module.fail_json(msg=f"No section {', '.join(unknown)}; there are {', '.join(SECTIONS)}.")
-    with ThreadPoolExecutor(max_workers=len(SECTIONS)) as everybody:
-        asked = {name: everybody.submit(ask, name, wanted) for name, wanted in sections.items()}
-        module.exit_json(changed=False, sections={name: told.result() for name, told in asked.items()})
+    with ThreadPoolExecutor(max_workers=len(SECTIONS)) as pool:
+        answers_to_come = {name: pool.submit(ask, name, wanted) for name, wanted in sections.items()}
+        module.exit_json(changed=False, sections={name: future.result() for name, future in answers_to_come.items()})
 
 
 if __name__ == "__main__":
