@@ -45,8 +45,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import bounded, firewall_program, kit_version, pki_files, psql, rabbitmq_cli
+from ..module_utils import bounded, firewall_program, kit_version, pki_files, psql, publish_probe, rabbitmq_cli
 from ..module_utils.listening import deaf_addresses
+from ..module_utils.rabbitmq_status import BROKER
 from ..module_utils.supervisord import SOCKET, connect
 
 # A quiet fleet answers in two seconds; a service that needs longer than this is broken. Long enough for a busy lab machine.
@@ -55,104 +56,6 @@ TIMEOUT_S = 20.0
 PUBLISH_TIMEOUT_S = 3
 # supervisord answers from memory; one that takes longer than this hangs.
 SUPERVISORD_TIMEOUT_S = 3.0
-
-# Depths come from the queue's leader, since the broker's metrics are up to five seconds old. The age is that of the oldest entry
-# in the queue's log that is still needed, which the leader stamped when the message arrived. Acknowledgements are a counter of
-# this node since its start; it is read twice, one second apart, with the depths.
-BROKER = """
-    Text = fun(A) when is_atom(A) -> atom_to_binary(A, utf8); (B) when is_binary(B) -> B;
-              (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
-    Value = fun(F, Else) -> case catch F() of {ok, {_, V}, _} -> V; {ok, V} -> V; _ -> Else end end,
-    Depth = fun(Q) -> {resource, VHost, _, Name} = amqqueue:get_name(Q), L = amqqueue:get_pid(Q),
-        #{vhost => VHost, name => Name,
-          messages => Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_total/1) end, 0)} end,
-    Counters = fun() -> #{at_ms => erlang:system_time(millisecond),
-        acknowledged => lists:sum([maps:get(messages_acknowledged_total, C, 0)
-                                   || {_, C} <- maps:to_list(rabbit_global_counters:overview())]),
-        depths => [Depth(Q) || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue]} end,
-    First = Counters(),
-    Now = erlang:system_time(millisecond),
-    Queue = fun(Q) ->
-        {resource, VHost, _, Name} = amqqueue:get_name(Q),
-        Own = case amqqueue:get_type(Q) of
-            rabbit_quorum_queue ->
-                L = amqqueue:get_pid(Q),
-                I = case catch rabbit_quorum_queue:info(Q, [members, online, messages_ready, messages_unacknowledged]) of
-                        P when is_list(P) -> P; _ -> [] end,
-                Ready = Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_ready/1) end, null),
-                Out = Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_checked_out/1) end, null),
-                Since = Value(fun() -> ra:aux_command(L, oldest_entry_timestamp) end, null),
-                #{type => quorum, ready => Ready, unacknowledged => Out,
-                  oldest_ms => if is_integer(Since), is_integer(Ready), is_integer(Out), Ready + Out > 0 ->
-                                   max(0, Now - Since); true -> null end,
-                  members => [Text(M) || M <- proplists:get_value(members, I, [])],
-                  online => [Text(M) || M <- proplists:get_value(online, I, [])]};
-            Type ->
-                I = case catch rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged]) of
-                        P when is_list(P) -> P; _ -> [] end,
-                #{type => case Type of rabbit_classic_queue -> classic; rabbit_stream_queue -> stream; _ -> Text(Type) end,
-                  ready => proplists:get_value(messages_ready, I, null),
-                  unacknowledged => proplists:get_value(messages_unacknowledged, I, null), oldest_ms => null}
-        end,
-        Own#{vhost => VHost, name => Name}
-    end,
-    Consumers = [begin
-        {resource, _, _, Name} = proplists:get_value(queue_name, C),
-        Pid = proplists:get_value(channel_pid, C),
-        Channel = case ets:lookup(channel_created, Pid) of [{_, P}] -> P; _ -> [] end,
-        #{vhost => V, queue => Name, connection => Text(proplists:get_value(name, Channel, <<>>))}
-    end || V <- rabbit_vhost:list_names(), C <- rabbit_amqqueue:consumers_all(V),
-           node(proplists:get_value(channel_pid, C)) =:= node()],
-    Queues = [Queue(Q) || Q <- rabbit_amqqueue:list()],
-    timer:sleep(max(0, 1000 - (erlang:system_time(millisecond) - maps:get(at_ms, First)))),
-    #{node => node(), version => Text(list_to_binary(rabbit_misc:version())),
-      started_ms => erlang:convert_time_unit(erlang:system_info(start_time) + erlang:time_offset(), native, millisecond),
-      alarms => lists:usort([case A of {{resource_limit, R, N}, _} -> #{what => Text(R), node => Text(N)};
-                                       _ -> #{what => Text(A), node => node()} end || A <- rabbit_alarm:get_alarms()]),
-      running => [Text(N) || N <- case erlang:function_exported(rabbit_nodes, list_running, 0) of
-          true -> apply(rabbit_nodes, list_running, []); false -> apply(rabbit_nodes, all_running, []) end],
-      queues => Queues, consumers => Consumers, counters => [First, Counters()]}
-"""
-
-# Runs on the producer's host with the application's environment and credentials. A transaction that is rolled back shows that the
-# application's exchange accepts a message from here. A message to a queue that does not exist shows that the broker confirms.
-PUBLISH = """
-import importlib, json, os, socket, sys, uuid
-conf = importlib.import_module(os.environ["CELERY_CONFIG_MODULE"])
-from kombu import Connection
-patience = float(sys.argv[1])
-options = dict(getattr(conf, "broker_transport_options", {}), read_timeout=patience, write_timeout=patience,
-               confirm_publish=False)
-stage = "no connection to the broker"
-try:
-    with Connection(conf.broker_url, connect_timeout=patience, transport_options=options, heartbeat=0,
-                    ssl=getattr(conf, "broker_use_ssl", None) or False,
-                    login_method=getattr(conf, "broker_login_method", None)) as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=patience)
-        wire = connection.connection
-        from amqp import Message
-        stage = f"the queue {conf.task_default_queue} cannot be reached"
-        channel = wire.channel()
-        channel.queue_declare(conf.task_default_queue, passive=True)
-        stage = f"the exchange {conf.task_default_exchange} accepts no message"
-        channel.tx_select()
-        channel.basic_publish(Message(b"", delivery_mode=2), conf.task_default_exchange, conf.task_default_routing_key)
-        channel.tx_rollback()
-        stage = "the broker confirms nothing"
-        channel = wire.channel()
-        channel.confirm_select()
-        channel.basic_publish_confirm(Message(b"", delivery_mode=2), "", f"grunnfjell-status-{uuid.uuid4()}",
-                                      timeout=patience, confirm_timeout=patience)
-    answer = {"confirmed": True}
-except Exception as error:
-    reason = str(error) or type(error).__name__
-    if isinstance(error, (socket.timeout, TimeoutError)):
-        reason = f"no answer within {patience:g} s"
-    answer = {"confirmed": False, "error": f"{stage}: {reason}"}
-print(json.dumps(answer))
-sys.stdout.flush()
-os._exit(0)  # without the client's shutdown, which may wait
-"""
 
 DATABASE = """
 SELECT json_build_object(
@@ -285,8 +188,9 @@ def answers(url: str, authorities: str) -> dict[str, Any]:
 
 def confirms(name: str, user: str) -> dict[str, Any]:
     try:
+        program = publish_probe.__loader__.get_source(publish_probe.__name__)
         in_environment = ("runuser", "-u", user, "--", f"/opt/{name}/current/run")
-        return json.loads(run(*in_environment, "python", "-c", PUBLISH, str(PUBLISH_TIMEOUT_S)))
+        return json.loads(run(*in_environment, "python", "-c", program, str(PUBLISH_TIMEOUT_S)))
     except (NoAnswer, json.JSONDecodeError) as error:
         return {"confirmed": False, "error": f"a publish could not be tried: {error}"}
 
