@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 # Ansible finds the kit's module_utils through ansible.cfg, on a host inside the module's own archive.
+from ansible_collections.grunnfjell.platform.plugins.module_utils import fio
 from ansible_collections.grunnfjell.platform.plugins.modules import acceptance_measures
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.acceptance import (
     MEASURES,
@@ -234,7 +235,7 @@ def test_steal_is_the_share_of_what_passed(passed):
 
 def test_a_job_behind_a_line_of_talk_is_found():
     out = 'fio: this is new\n{"jobs": [{"error": 0, "read": {"iops": 5.5}}]}'
-    assert acceptance_measures.job_of(0, out, "")["read"]["iops"] == 5.5
+    assert fio.job_of(0, out, "")["read"]["iops"] == 5.5
 
 
 @pytest.mark.parametrize(
@@ -242,8 +243,8 @@ def test_a_job_behind_a_line_of_talk_is_found():
     [(1, '{"jobs": [{"error": 22}]}'), (0, '{"jobs": [{"error": 22}]}'), (0, ""), (0, "[]")],
 )  # fmt: skip
 def test_a_job_that_failed_says_why(returncode, out):
-    with pytest.raises(acceptance_measures.NotMeasured, match="no O_DIRECT"):
-        acceptance_measures.job_of(returncode, out, "fio: no O_DIRECT")
+    with pytest.raises(fio.NotMeasured, match="no O_DIRECT"):
+        fio.job_of(returncode, out, "fio: no O_DIRECT")
 
 
 def test_the_oldest_records_go_and_the_newest_is_read(tmp_path, monkeypatch):
@@ -261,7 +262,7 @@ def test_the_oldest_records_go_and_the_newest_is_read(tmp_path, monkeypatch):
 
 
 def test_a_directory_that_does_not_stand_yet_is_measured_above(tmp_path):
-    assert acceptance_measures.nearest(str(tmp_path / "a/b")) == str(tmp_path)
+    assert fio.nearest(str(tmp_path / "a/b")) == str(tmp_path)
     assert acceptance_measures.disk_bytes(str(tmp_path / "a/b")) == acceptance_measures.disk_bytes(str(tmp_path)) > 0
 
 
@@ -274,7 +275,7 @@ def test_a_packet_with_its_checksum_sums_to_nothing(packet):
 
 def test_a_refused_connection_is_a_round_trip_and_silence_is_none():
     assert 0 < acceptance_measures.exchange("127.0.0.1", 1) < 1000
-    with pytest.raises(acceptance_measures.NotMeasured, match="is empty"):
+    with pytest.raises(fio.NotMeasured, match="is empty"):
         acceptance_measures.exchange("", 0)
-    with pytest.raises(acceptance_measures.NotMeasured, match=r"name\.invalid answered 0 of 11 probes by TCP port 1"):
+    with pytest.raises(fio.NotMeasured, match=r"name\.invalid answered 0 of 11 probes by TCP port 1"):
         acceptance_measures.exchange("name.invalid", 1)

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils import rabbitmq_objects as objects
 from ansible_collections.grunnfjell.platform.plugins.modules import rabbitmq_definitions as definitions
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,22 +27,22 @@ def broker_after(have, changed, removals=()):
     """The broker's definitions after an import and deletions, as it would export them."""
     result = copy.deepcopy(have)
     for kind, things in changed.items():
-        kept = definitions.indexed(kind, result)
+        kept = objects.indexed(kind, result)
         for thing in copy.deepcopy(things):
             if kind == "users":
                 thing["tags"] = [tag for tag in thing["tags"].split(",") if tag]
                 thing["limits"] = {}
-            kept[definitions.identity(kind, thing)] = thing
+            kept[objects.identity(kind, thing)] = thing
         result[kind] = list(kept.values())
     for kind, key in removals:
-        result[kind] = [thing for thing in result[kind] if definitions.identity(kind, thing) != key]
+        result[kind] = [thing for thing in result[kind] if objects.identity(kind, thing) != key]
     return result
 
 
 def converge(params, have, version="4.0.5"):
-    want = definitions.wanted(params, version)
-    changed = definitions.upserts(want, have)
-    return changed, list(definitions.prunes(want, have))
+    want = objects.wanted(params, version)
+    changed = objects.upserts(want, have)
+    return changed, list(objects.prunes(want, have))
 
 
 def changed_params(**changes):
@@ -49,10 +50,10 @@ def changed_params(**changes):
 
 
 def test_a_hash_that_a_real_broker_made_is_recognised():
-    assert definitions.password_matches(
+    assert objects.password_matches(
         "guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"}
     )
-    assert not definitions.password_matches(
+    assert not objects.password_matches(
         "Guest", {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"}
     )
 
@@ -60,22 +61,22 @@ def test_a_hash_that_a_real_broker_made_is_recognised():
 @given(st.text(min_size=1), st.text(min_size=1), st.binary(min_size=4, max_size=4))
 def test_a_hash_matches_its_own_password_only(password, other, salt):
     user = definitions.rabbitmq_cli.password_hash(password, salt)
-    assert definitions.password_matches(password, user)
-    assert definitions.password_matches(other, user) is (other == password)
+    assert objects.password_matches(password, user)
+    assert objects.password_matches(other, user) is (other == password)
 
 
 @pytest.mark.parametrize(
     "user", [{}, {"password_hash": ""}, {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_md5"}]
 )
 def test_a_user_without_a_sound_hash_matches_nothing(user):
-    assert not definitions.password_matches("guest", user)
+    assert not objects.password_matches("guest", user)
 
 
 @pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
 def test_a_second_run_changes_nothing(version):
     changed, removals = converge(PARAMS, {}, version)
     assert removals == []
-    assert set(changed) == set(definitions.KEYS)
+    assert set(changed) == set(objects.KEYS)
     assert converge(PARAMS, broker_after({}, changed), version) == ({}, [])
 
 
@@ -92,7 +93,7 @@ def test_a_tag_more_changes_the_user_alone_and_keeps_the_password():
     changed, _ = converge(params, have)
     assert [*changed] == ["users"]
     assert changed["users"][0]["tags"] == "administrator,monitoring"
-    assert definitions.password_matches("correct horse battery", changed["users"][0])
+    assert objects.password_matches("correct horse battery", changed["users"][0])
 
 
 def test_guest_and_whatever_else_is_not_declared_goes():
@@ -126,12 +127,12 @@ def test_queues_of_a_declared_virtual_host_are_never_deleted():
 def test_dead_letters_of_another_type_are_refused_by_name():
     have = broker_after({}, converge(PARAMS, {})[0])
     have["queues"][0]["arguments"] = {"x-queue-type": "classic"}
-    with pytest.raises(definitions.Refusal, match="'shop' has queue 'dead_letters'"):
+    with pytest.raises(objects.Refusal, match="'shop' has the queue 'dead_letters'"):
         converge(PARAMS, have)
 
 
 def test_a_user_without_a_password_is_refused_by_name():
-    with pytest.raises(definitions.Refusal, match="'shop' has no password"):
+    with pytest.raises(objects.Refusal, match="'shop' has no password"):
         converge(changed_params(user_passwords={}), {})
 
 
@@ -146,7 +147,7 @@ def test_a_virtual_host_in_use_is_kept_unless_it_is_named_twice():
 
 
 def policies(version, **changes):
-    return {policy["name"]: policy for policy in definitions.wanted(changed_params(**changes), version)["policies"]}
+    return {policy["name"]: policy for policy in objects.wanted(changed_params(**changes), version)["policies"]}
 
 
 @pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
@@ -169,7 +170,7 @@ def test_dead_letters_may_be_looked_at_any_number_of_times():
 
 @pytest.mark.parametrize("queue", ["newsroom", "celery", "video.high", "dead_letters_of_mine", "w"])
 def test_a_work_queue_is_under_the_policy(queue):
-    assert re.search(definitions.WORK_QUEUES, queue)
+    assert re.search(objects.WORK_QUEUES, queue)
 
 
 @pytest.mark.parametrize(
@@ -186,24 +187,24 @@ def test_a_work_queue_is_under_the_policy(queue):
     ],
 )
 def test_celerys_own_queues_are_not(queue):
-    assert not re.search(definitions.WORK_QUEUES, queue)
+    assert not re.search(objects.WORK_QUEUES, queue)
 
 
 @pytest.mark.parametrize(
     "thing", ["newsroom", "celery_delayed_27", "celery_delayed_delivery", "x.celery.pidbox", "amq.default", "reply.celery.pidbox"]
 )
 def test_an_application_may_use_what_celery_makes(thing):
-    assert re.search(definitions.PERMITTED, thing)
+    assert re.search(objects.PERMITTED, thing)
 
 
 def test_an_application_may_not_touch_its_dead_letters():
-    assert not re.search(definitions.PERMITTED, "dead_letters")
+    assert not re.search(objects.PERMITTED, "dead_letters")
 
 
 def test_a_declared_policy_for_queues_keeps_the_promise_unless_it_says_otherwise():
     given_policy = {"vhost": "shop", "name": "short", "pattern": "^short", "definition": {"max-length": 10, "delivery-limit": 3}}
     policy = policies("4.0.5", policies=[given_policy])["short"]
-    assert policy["definition"] == {**definitions.TO_DEAD_LETTERS, "max-length": 10, "delivery-limit": 3}
+    assert policy["definition"] == {**objects.TO_DEAD_LETTERS, "max-length": 10, "delivery-limit": 3}
     assert policy["priority"] == 1
     exchange = policies("4.0.5", policies=[{**given_policy, "apply_to": "exchanges", "definition": {"alternate-exchange": "x"}}])[
         "short"
@@ -214,10 +215,10 @@ def test_a_declared_policy_for_queues_keeps_the_promise_unless_it_says_otherwise
 def test_no_diff_shows_a_password_or_a_hash():
     have = broker_after({}, converge(PARAMS, {})[0])
     params = changed_params(user_passwords={"shop": "another horse"})
-    want = definitions.wanted(params, "4.0.5")
-    changed = definitions.upserts(want, have)
-    text = json.dumps(definitions.difference(want, have, changed))
-    assert "password of shop: (set anew)" in text
+    want = objects.wanted(params, "4.0.5")
+    changed = objects.upserts(want, have)
+    text = json.dumps(objects.difference(want, have, changed))
+    assert "password of shop: (changed)" in text
     for secret in (
         "another horse",
         "correct horse battery",
@@ -229,7 +230,7 @@ def test_no_diff_shows_a_password_or_a_hash():
 
 def test_a_diff_without_a_change_is_empty():
     have = broker_after({}, converge(PARAMS, {})[0])
-    difference = definitions.difference(definitions.wanted(PARAMS, "4.0.5"), have, {})
+    difference = objects.difference(objects.wanted(PARAMS, "4.0.5"), have, {})
     assert difference["before"] == difference["after"]
 
 

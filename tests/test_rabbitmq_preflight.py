@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.modules import rabbitmq_preflight as preflight
+from ansible_collections.grunnfjell.platform.plugins.module_utils import rabbitmq_refusals as refusals
 
 COOKIE = "0123456789abcdef0123456789abcdef"
 SOUND = {
@@ -16,12 +16,12 @@ SOUND = {
 
 
 def objects(**changes):
-    return list(preflight.object_refusals(**{**SOUND, **changes}))
+    return list(refusals.object_refusals(**{**SOUND, **changes}))
 
 
 def test_a_sound_declaration_is_not_refused():
     assert objects() == []
-    assert list(preflight.cookie_refusals(COOKIE)) == []
+    assert list(refusals.cookie_refusals(COOKIE)) == []
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_sound_declaration_is_not_refused():
     ],
 )
 def test_a_cookie_that_cannot_work_is_refused_and_not_shown(cookie, says):
-    (sentence,) = preflight.cookie_refusals(cookie)
+    (sentence,) = refusals.cookie_refusals(cookie)
     assert says in sentence
     assert "rabbitmq_erlang_cookie" in sentence
     assert cookie not in sentence
@@ -50,9 +50,9 @@ def test_a_cookie_that_cannot_work_is_refused_and_not_shown(cookie, says):
         ({"vhosts_removed": ["shop"]}, "rabbitmq_vhosts_removed"),
         ({"passwords": {}}, "'shop' of rabbitmq_users has no password"),
         ({"passwords": {"shop": ""}}, "'shop' of rabbitmq_users has no password"),
-        ({"passwords": {"shop": 123456789012}}, "is no string"),
-        ({"passwords": {"shop": "short"}}, "has 5 characters, and must have 12"),
-        ({"users": [{"name": "guest"}], "passwords": {"guest": "correct horse battery"}}, "everybody knows"),
+        ({"passwords": {"shop": 123456789012}}, "is not a string"),
+        ({"passwords": {"shop": "short"}}, "has 5 characters, but needs at least 12"),
+        ({"users": [{"name": "guest"}], "passwords": {"guest": "correct horse battery"}}, "well-known default"),
         ({"users": [{"name": "shop", "permissions": [{"vhost": "shpo"}]}]}, "'shpo', which is not in rabbitmq_vhosts"),
         ({"users": [{"name": "shop", "permissions": [{"vhost": "shop"}] * 2}]}, "permissions in 'shop' twice"),
         ({"policies": [{"vhost": "shpo", "name": "short"}]}, "'shpo', which is not in rabbitmq_vhosts"),
@@ -69,15 +69,15 @@ def test_a_password_is_never_in_a_sentence():
 def test_a_listener_on_loopback_is_not_refused():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert list(preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)) == []
+    assert list(refusals.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)) == []
 
 
 def test_a_port_that_another_program_has_is_refused_and_our_own_is_not():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        (sentence,) = preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)
+        (sentence,) = refusals.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)
         assert f"port {port} on 127.0.0.1" in sentence
-        assert list(preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=True)) == []
+        assert list(refusals.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -93,21 +93,21 @@ def test_a_port_that_another_program_has_is_refused_and_our_own_is_not():
         (["192.0.2.1:5671"], "127.0.0.1", "not an address of this host"),
         (["127.0.0.1:5671"], "0.0.0.0", "rabbitmq_distribution_address holds 0.0.0.0"),
         (["127.0.0.1:5671"], "192.0.2.1", "not an address of this host"),
-        (["127.0.0.1:5671"], "here", "which is no address"),
+        (["127.0.0.1:5671"], "here", "which is not an address"),
     ],
 )
 def test_an_address_that_cannot_work_is_refused(listeners, distribution, says):
-    sentences = list(preflight.address_refusals(listeners, distribution, ours=True))
+    sentences = list(refusals.address_refusals(listeners, distribution, ours=True))
     assert [sentence for sentence in sentences if says in sentence], sentences
 
 
 def test_ipv6_listeners_are_read():
-    assert preflight.split_listener("[fd00::1]:5671") == ("fd00::1", 5671)
+    assert refusals.split_listener("[fd00::1]:5671") == ("fd00::1", 5671)
 
 
 def test_a_disk_that_cannot_hold_the_limit_is_refused_with_both_numbers(tmp_path):
-    assert list(preflight.disk_refusals(tmp_path / "not" / "there", 1)) == []
-    (sentence,) = preflight.disk_refusals(tmp_path / "not" / "there", 2**60)
+    assert list(refusals.disk_refusals(tmp_path / "not" / "there", 1)) == []
+    (sentence,) = refusals.disk_refusals(tmp_path / "not" / "there", 2**60)
     assert str(2**60) in sentence
     assert "free" in sentence
     assert "rabbitmq_disk_free_limit" in sentence
@@ -115,7 +115,7 @@ def test_a_disk_that_cannot_hold_the_limit_is_refused_with_both_numbers(tmp_path
 
 def test_a_broker_with_data_is_judged_by_the_whole_disk(tmp_path):
     (tmp_path / "mnesia").mkdir()
-    (sentence,) = preflight.disk_refusals(tmp_path, 2**60)
+    (sentence,) = refusals.disk_refusals(tmp_path, 2**60)
     assert "in all" in sentence
 
 
@@ -133,7 +133,7 @@ def test_data_of_3_x_is_refused_under_4_x_with_the_way_that_works(tmp_path, flag
     (tmp_path / "mnesia").mkdir()
     if flags is not None:
         (tmp_path / "mnesia" / "rabbit@mq-1-feature_flags").write_text(flags)
-    sentences = list(preflight.data_refusals(tmp_path, series, ["rabbit@mq-1"]))
+    sentences = list(refusals.data_refusals(tmp_path, series, ["rabbit@mq-1"]))
     assert bool(sentences) is refused
     if refused:
         assert "fresh host" in sentences[0]
@@ -143,15 +143,15 @@ def test_data_of_3_x_is_refused_under_4_x_with_the_way_that_works(tmp_path, flag
 def test_a_file_that_silently_wins_is_refused(tmp_path, path):
     file = tmp_path / "etc/rabbitmq" / path
     file.parent.mkdir(parents=True)
-    assert list(preflight.configuration_refusals(tmp_path)) == []
+    assert list(refusals.configuration_refusals(tmp_path)) == []
     file.write_text("[].\n")
-    (sentence,) = preflight.configuration_refusals(tmp_path)
+    (sentence,) = refusals.configuration_refusals(tmp_path)
     assert f"/etc/rabbitmq/{path}" in sentence
 
 
 def test_a_virtual_host_that_left_with_work_in_it_is_refused():
     def refused(*removed, usage=(3, 0)):
-        return list(preflight.removal_refusals({"shop", "old"}, [{"name": "shop"}], list(removed), lambda name: usage))
+        return list(refusals.removal_refusals({"shop", "old"}, [{"name": "shop"}], list(removed), lambda name: usage))
 
     (sentence,) = refused()
     assert "'old' is not in rabbitmq_vhosts any more, and its queues hold 3 messages" in sentence
@@ -166,20 +166,20 @@ def test_only_the_virtual_hosts_of_the_hosts_own_node_count(tmp_path):
         home = tmp_path / f"mnesia/{node}/msg_stores/vhosts/1"
         home.mkdir(parents=True)
         (home / ".vhost").write_text(name)
-    assert preflight.rabbitmq_node.virtual_hosts(tmp_path, "rabbit@mq-1") == {"shop"}
+    assert refusals.rabbitmq_node.virtual_hosts(tmp_path, "rabbit@mq-1") == {"shop"}
 
 
 def test_a_plugin_that_the_package_does_not_bring_is_refused(tmp_path, monkeypatch):
-    missing = preflight.rabbitmq_settings.missing_plugins
+    missing = refusals.rabbitmq_settings.missing_plugins
     assert missing(["rabbitmq_prometheus"], tmp_path) == []  # not installed yet
     (tmp_path / "lib/rabbitmq_server-4.0.5/plugins/rabbitmq_prometheus-4.0.5").mkdir(parents=True)
     assert missing(["rabbitmq_prometheus", "rabbitmq_prometeus"], tmp_path) == ["rabbitmq_prometeus"]
-    (sentence,) = preflight.settings_refusals({}, ["Prometheus; rm"], installed=False)
+    (sentence,) = refusals.settings_refusals({}, ["Prometheus; rm"], installed=False)
     assert "not a plugin's name" in sentence
 
 
 def test_what_the_broker_says_against_a_setting_is_passed_on(monkeypatch):
-    monkeypatch.setattr(preflight.rabbitmq_settings, "problems", lambda parameters, plugins: ["unknown variable: chanel_max"])
-    (sentence,) = preflight.settings_refusals({"chanel_max": 1}, [], installed=True)
+    monkeypatch.setattr(refusals.rabbitmq_settings, "problems", lambda parameters, plugins: ["unknown variable: chanel_max"])
+    (sentence,) = refusals.settings_refusals({"chanel_max": 1}, [], installed=True)
     assert "unknown variable: chanel_max" in sentence
-    assert list(preflight.settings_refusals({"chanel_max": 1}, [], installed=False)) == []
+    assert list(refusals.settings_refusals({"chanel_max": 1}, [], installed=False)) == []

@@ -42,6 +42,6 @@ def test_data_of_3_x_is_never_upgraded_in_place(host, older_data: str, request: 
     done = play(inventory, "playbooks/rabbitmq.yml", "--limit", name, "-e", f"__rabbitmq_data_dir={older_data}")
     said = done.said
     assert done.returncode != 0, said
-    assert f"{older_data} holds the data of a broker older than 3.13, on which 4.0 does not boot" in said, said
+    assert f"{older_data} holds the data of a broker older than 3.13, with which 4.0 does not boot" in said, said
     assert "Build a broker on a fresh host of the same group" in said, said
     assert done.counts and done.changed == {}, said
