@@ -189,7 +189,7 @@ def test_a_host_that_was_not_measured_is_not_judged_by_its_memory() -> None:
 def test_the_plan_names_how_many_fit_and_what_stops_the_next() -> None:
     told = as_data(made())
     assert told["workers_that_fit"] == 1
-    assert told["stopped_by"] == "connections to PostgreSQL of db1: 135 would be needed, and there are 108"
+    assert told["stopped_by"] == "connections to PostgreSQL of db1: 135 would be needed, but there are 108"
     json.dumps(told)
 
 

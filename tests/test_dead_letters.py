@@ -111,7 +111,7 @@ class Broker:
     def publish(self, exchange: str, queue: str, message: Message) -> None:
         name = message.header("id")
         if name in self.refuses:
-            raise Undelivered("no queue took it: NO_ROUTE")
+            raise Undelivered("no queue accepted it: NO_ROUTE")
         self.steps.append(("confirmed", name, queue))
 
     def ack(self, tag: int) -> None:
@@ -137,7 +137,7 @@ def test_a_letter_leaves_the_dead_only_once_its_new_life_is_confirmed():
     replay(broker, "v", 2, PARAMS, out)
     assert broker.steps == [("confirmed", "id2", "shop"), ("acked", 2), ("finished",)]
     assert out["replayed"] == [{"vhost": "v", "id": "id2"}]
-    assert out["kept"] == [{"vhost": "v", "id": "id1", "why": "shop: no queue took it: NO_ROUTE"}]
+    assert out["kept"] == [{"vhost": "v", "id": "id1", "why": "shop: no queue accepted it: NO_ROUTE"}]
 
 
 def test_only_the_chosen_go_and_no_more_than_the_limit():

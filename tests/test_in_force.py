@@ -116,7 +116,7 @@ def test_what_another_file_overrules_is_refused_by_name_and_not_reloaded(host):
     host.effective = {"commands": ["echo passwordauthentication yes"], "lines": ["passwordauthentication no"], "hint": "Edit it."}
     with pytest.raises(in_force.NotInForce) as refused:
         host.run()
-    assert "says `passwordauthentication no`, but" in str(refused.value)
+    assert "has `passwordauthentication no`, but" in str(refused.value)
     assert "answers `passwordauthentication yes`. Edit it. Nothing was reloaded." in str(refused.value)
     assert host.reloads == 0
     # As long as it is so, and once it is mended.
@@ -146,7 +146,7 @@ def test_a_service_that_can_be_asked_is_asked_and_needs_no_record(asked):
 
 def test_a_service_that_did_not_read_its_file_is_not_believed(asked):
     asked.running["line"] = "newer"
-    with pytest.raises(in_force.NotInForce, match=r"ran, but after 1 s what runs has not read .*Restart it\."):
+    with pytest.raises(in_force.NotInForce, match=r"ran, but after 1 s the service has not read .*Restart it\."):
         asked.run()
 
 

@@ -63,8 +63,8 @@ def test_a_good_certificate_stays() -> None:
 @pytest.mark.parametrize(
     ("certificate", "authority", "names", "why"),
     [
-        (issue(days=29), FIRST, ["worker1", "10.0.0.31"], "it runs out in 29.0 days"),
-        (issue(now=NOW - timedelta(days=100)), FIRST, ["worker1", "10.0.0.31"], "it runs out in -10.0 days"),
+        (issue(days=29), FIRST, ["worker1", "10.0.0.31"], "it expires in 29.0 days"),
+        (issue(now=NOW - timedelta(days=100)), FIRST, ["worker1", "10.0.0.31"], "it expires in -10.0 days"),
         (issue(), FIRST, ["worker1", "10.0.0.32"], "its names changed"),
         (issue(), FIRST, ["worker1"], "its names changed"),
         (issue(), SECOND, ["worker1", "10.0.0.31"], "another authority issued it"),
@@ -118,14 +118,14 @@ UNFIT = [
     ({"certificate": FIRST["certificate"], "key": SECOND["key"]}, "has a key that does not belong to its certificate"),
     ({"certificate": "nothing", "key": FIRST["key"]}, "has a certificate that cannot be read"),
     ({"certificate": FIRST["certificate"], "key": "nothing"}, "has a key that cannot be read"),
-    (own(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, and must have 3072 at least"),
+    (own(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, but needs at least 3072"),
     (own(ec.generate_private_key(ec.SECP192R1())), "neither RSA nor of an elliptic curve of 256 bits at least"),
     (own(EC_KEY, ca=False), "may not sign others"),
     (own(EC_KEY, until=NOW - timedelta(days=7)), "expired 7 days ago"),
     # Review finding 21: what a company gives out, and what Debian 13's Python refuses.
-    (own(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, and must have one that signs itself"),
-    (own(EC_KEY, signer=ROOT_KEY), "another authority signed, and must have one that signs itself"),
-    ({**FIRST, "certificate": FIRST["certificate"] + SECOND["certificate"]}, "has 2 certificates, and must have the one"),
+    (own(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, but needs a self-signed one"),
+    (own(EC_KEY, signer=ROOT_KEY), "another authority signed, but needs a self-signed one"),
+    ({**FIRST, "certificate": FIRST["certificate"] + SECOND["certificate"]}, "has 2 certificates, but needs only the self-signed one"),
     (own(EC_KEY, without="subjectKeyIdentifier"), "has a certificate without a subjectKeyIdentifier"),
     (own(EC_KEY, without="keyUsage"), "has a certificate without keyCertSign in its keyUsage"),
     (own(EC_KEY, without="keyCertSign"), "has a certificate without keyCertSign in its keyUsage"),
@@ -220,7 +220,7 @@ def test_a_certificate_ends_with_its_authority_and_is_not_made_again_by_every_ru
         assert due(certificate, authority, "worker1", ["worker1"], 60, NOW + timedelta(days=later)) is None
     shorter = signed(authority, request(), "worker1", "application", ["worker1"], 30, NOW)
     assert days_left(certificate_of(shorter), NOW) == pytest.approx(30, abs=0.01)
-    assert due(shorter, authority, "worker1", ["worker1"], 60, NOW) == "it runs out in 30.0 days"
+    assert due(shorter, authority, "worker1", ["worker1"], 60, NOW) == "it expires in 30.0 days"
 
 
 @pytest.mark.parametrize(

@@ -154,10 +154,10 @@ def test_a_virtual_host_that_left_with_work_in_it_is_refused():
         return list(refusals.removal_refusals({"shop", "old"}, [{"name": "shop"}], list(removed), lambda name: usage))
 
     (sentence,) = refused()
-    assert "'old' is not in rabbitmq_vhosts any more, and its queues hold 3 messages" in sentence
+    assert "'old' is not in rabbitmq_vhosts any more, but its queues hold 3 messages" in sentence
     assert refused(usage=(0, 2)) and not refused(usage=(0, 0))
     # Review finding 32.
-    assert "does not say" in refused(usage=None)[0]
+    assert "does not report" in refused(usage=None)[0]
     assert refused("old") == []
 
 

@@ -46,7 +46,7 @@ def test_a_bouncer_that_still_lets_a_login_in_is_named(says):
 
 def test_a_bouncer_that_does_not_answer_has_refused_nobody(says):
     says(2, err="connection to server failed: Connection refused")
-    with pytest.raises(retired_logins.NoAnswer, match="could not be asked"):
+    with pytest.raises(retired_logins.NoAnswer, match="could not be queried"):
         list(retired_logins.Pgbouncer(PARAMS).let_in())
 
 
@@ -66,7 +66,7 @@ def test_a_bouncer_that_demands_certificates_is_shown_the_hosts_own(says):
 )
 def test_a_bouncer_that_was_not_reached_by_tls_has_refused_nobody(says, failure):
     says(2, err=f"connection to server failed: {failure}")
-    with pytest.raises(retired_logins.NoAnswer, match="could not be asked"):
+    with pytest.raises(retired_logins.NoAnswer, match="could not be queried"):
         list(retired_logins.Pgbouncer(PARAMS).let_in())
 
 

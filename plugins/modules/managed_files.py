@@ -78,7 +78,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.in_force import NotInForce, Reader, forget, have_read, is_read, refuse_what_is_overruled
+from ..module_utils.in_force import NotInForce, Reader, forget, have_read, is_read, refuse_overridden
 from ..module_utils.whole_files import Invalid, ManagedFile, usual_umask, write_files
 
 EFFECTIVE = {
@@ -134,7 +134,7 @@ def put_in_place(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         write_files(files, check_mode=False)
     if not check_mode or not due:
         for reader in readers:
-            refuse_what_is_overruled(reader)
+            refuse_overridden(reader)
     if due and not check_mode:
         have_read(due)
     written = [*missing, *differing.changed]

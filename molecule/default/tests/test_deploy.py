@@ -85,7 +85,7 @@ def test_a_web_release_that_does_not_answer_meets_no_client_and_its_workers_go_b
     untouched = {host.name: process_ids(host) for host in producers}
     with clients(site, films[SHORT]) as seen:
         counts, said = play(inventory, DEPLOY, *newsroom_with(tmp_path, "web.py", 'jsonify(status="ok")', "abort(500)"))
-        assert "no client has met it" in said, said
+        assert "no client was connected to it" in said, said
         assert [name for name, count in counts.items() if count["failed"]] == [producers[0].name], said
         assert {host.name: process_ids(host) for host in producers} == untouched, said
         assert {release_of(host) for host in producers} == {before}

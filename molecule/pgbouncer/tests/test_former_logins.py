@@ -28,7 +28,7 @@ def test_a_retired_password_is_seen_refused(ask):
 
 def test_a_valid_password_is_seen_let_in(ask):
     done = ask(VALID)
-    assert done.returncode and "pgbouncer still lets in news" in done.said, done.printed
+    assert done.returncode and "pgbouncer still accepts news" in done.said, done.printed
 
 
 @pytest.mark.parametrize("inputs", [{"pgbouncer_listen_port": 6999}, {"pgbouncer_client_tls_ca_file": "/nonexistent"}])
@@ -37,4 +37,4 @@ def test_a_bouncer_that_was_not_asked_has_refused_nobody(ask, inputs, fleet_inpu
     if plain and "pgbouncer_client_tls_ca_file" in inputs:
         pytest.skip("this bouncer is beside its clients, and speaks no TLS")
     done = ask("a-password-that-went", **inputs)
-    assert done.returncode and "PgBouncer could not be asked" in done.said, done.printed
+    assert done.returncode and "PgBouncer could not be queried" in done.said, done.printed

@@ -60,7 +60,7 @@ def test_a_database_beyond_the_host_s_memory_is_refused(fleet: TwoHosts, second_
     memory = min([total, *given]) // 2**20
     refused(
         fleet.judge(second={"postgresql_max_connections": 1_000_000}),
-        f"second: postgresql_max_connections is 1000000, but {memory} MiB of memory carry",
+        f"second: postgresql_max_connections is 1000000, but {memory} MiB of memory are enough for",
     )
 
 
@@ -99,7 +99,7 @@ def test_an_account_that_does_not_exist_is_refused(fleet: TwoHosts) -> None:
 def test_a_name_that_does_not_resolve_is_refused(fleet: TwoHosts) -> None:
     refused(
         fleet.judge(first={"application_broker_hosts": ["broker.invalid"]}),
-        "application_broker_hosts holds broker.invalid, for which this host finds no address",
+        "application_broker_hosts holds broker.invalid, which this host cannot resolve",
     )
 
 
