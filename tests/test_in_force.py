@@ -117,7 +117,7 @@ def test_what_another_file_overrules_is_refused_by_name_and_not_reloaded(host):
     with pytest.raises(in_force.NotInForce) as refused:
         host.run()
     assert "has `passwordauthentication no`, but" in str(refused.value)
-    assert "answers `passwordauthentication yes`. Edit it. Nothing was reloaded." in str(refused.value)
+    assert "prints `passwordauthentication yes`. Edit it. Nothing was reloaded." in str(refused.value)
     assert host.reloads == 0
     # As long as it is so, and once it is mended.
     with pytest.raises(in_force.NotInForce):

@@ -125,7 +125,10 @@ UNFIT = [
     # Review finding 21: what a company gives out, and what Debian 13's Python refuses.
     (own(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, but needs a self-signed one"),
     (own(EC_KEY, signer=ROOT_KEY), "another authority signed, but needs a self-signed one"),
-    ({**FIRST, "certificate": FIRST["certificate"] + SECOND["certificate"]}, "has 2 certificates, but needs only the self-signed one"),
+    (
+        {**FIRST, "certificate": FIRST["certificate"] + SECOND["certificate"]},
+        "has 2 certificates, but needs only the self-signed one",
+    ),
     (own(EC_KEY, without="subjectKeyIdentifier"), "has a certificate without a subjectKeyIdentifier"),
     (own(EC_KEY, without="keyUsage"), "has a certificate without keyCertSign in its keyUsage"),
     (own(EC_KEY, without="keyCertSign"), "has a certificate without keyCertSign in its keyUsage"),

@@ -36,7 +36,7 @@ def test_everything_that_may_be_taken_at_once_fits_the_host(memory, share):
 @given(memories)
 def test_one_connection_too_many_is_refused_with_both_numbers(memory):
     fit = postgresql.connections_that_fit(memory)
-    with pytest.raises(AnsibleFilterError, match=f"is {fit + 1}, but .* carry {fit} connections"):
+    with pytest.raises(AnsibleFilterError, match=f"is {fit + 1}, but .* are enough for {fit} connections"):
         postgresql.postgresql_sizes(memory, fit + 1)
 
 

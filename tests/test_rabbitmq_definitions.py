@@ -141,7 +141,7 @@ def test_a_virtual_host_in_use_is_kept_unless_it_is_named_twice():
     in_use = {"full": (3, 0), "served": (0, 2), "silent": None, "idle": (0, 0), "doomed": (9, 9)}
     sentences = list(definitions.held_back([*in_use], ["doomed"], in_use.__getitem__))
     assert [re.findall("'(.+?)'", sentence)[0] for sentence in sentences] == ["full", "served", "silent"]
-    assert "does not say" in sentences[2]
+    assert "does not report" in sentences[2]
     assert "hold 3 messages" in sentences[0]
     assert "rabbitmq_vhosts_removed" in sentences[0]
 

@@ -270,7 +270,7 @@ class Connection:
 
     def publish(self, exchange: str, routing_key: str, message: Message) -> None:
         """Returns once the broker has the message in at least one queue; raises Undelivered otherwise."""
-                # Bit 0: mandatory, so a message that reaches no queue is returned.
+        # Bit 0: mandatory, so a message that reaches no queue is returned.
         self.send(1, 60, 40, b"\0\0" + short(exchange) + short(routing_key) + b"\1")
         self.frame(HEADER, 1, struct.pack(">HHQ", 60, 0, len(message.body)) + packed_properties(message))
         for at in range(0, len(message.body), FRAME_MAX - 8):

@@ -231,7 +231,9 @@ def begin(
         )  # fmt: skip
         if set_up.returncode:
             shutil.rmtree(TRIAL)
-            raise FirewallError(f"No timer could be set to restore the former rules, so nothing was loaded: {set_up.stderr.strip()}")
+            raise FirewallError(
+                f"No timer could be set to restore the former rules, so nothing was loaded: {set_up.stderr.strip()}"
+            )
         try:
             nft(f"{rules}\n{filling}{older}")
         except FirewallError:

@@ -76,7 +76,7 @@ def ask(expression: str, timeout: float = 120) -> Any:
 
 def load(definitions: dict[str, Any]) -> None:
     """Imports definitions, which adds and changes objects."""
-        # From a file, since an import from stdin never returns on 4.0.5; in /run, so no hash is written to a disk.
+    # From a file, since an import from stdin never returns on 4.0.5; in /run, so no hash is written to a disk.
     account = pwd.getpwnam(ACCOUNT)
     handle, path = tempfile.mkstemp(prefix="rabbitmq-definitions-", dir="/run")
     try:

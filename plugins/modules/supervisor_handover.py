@@ -85,9 +85,7 @@ def runs(pid: int, user: str, wanted: str) -> bool:
 
 def outdated(supervisor, program: str, user: str, wanted: str) -> list[dict]:
     """The processes that are stopped or run another version."""
-    return [
-        process for process in processes(supervisor, [program]) if stopped(process) or not runs(process["pid"], user, wanted)
-    ]
+    return [process for process in processes(supervisor, [program]) if stopped(process) or not runs(process["pid"], user, wanted)]
 
 
 class Verified(http.client.HTTPSConnection):

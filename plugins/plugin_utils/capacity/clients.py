@@ -25,7 +25,7 @@ def database_connections(host: Host) -> int:
 
 def broker_connections(host: Host) -> int:
     """Counted on running hosts (RabbitMQ 4.0, Celery 5.6): a worker program has three (to consume, to send events, to
-        answer commands), a publishing process one, a web process one for each thread up to broker_pool_limit."""
+    answer commands), a publishing process one, a web process one for each thread up to broker_pool_limit."""
     limit = whole(mapping(host, "application_celery_settings").get("broker_pool_limit")) or BROKER_POOL_LIMIT
     workers = sum(
         3 + program.processes * (1 if program.processes == program.tasks else limit) for program in worker_programs(host)

@@ -41,8 +41,8 @@ def _clients_of(fleet: Fleet, bouncer: Host) -> Iterator[Line]:
             "clients of PgBouncer",
             limit,
             used,
-            f"{total} tasks and web threads of {_hosts(len(users))} may connect to the PgBouncer on {bouncer.name}, which accepts "
-            f"{limit} (pgbouncer_max_client_conn). Raise it, or lower celery_worker_concurrency or producer_threads.",
+            f"{total} tasks and web threads of {_hosts(len(users))} may connect to the PgBouncer on {bouncer.name}, which "
+            f"accepts {limit} (pgbouncer_max_client_conn). Raise it, or lower celery_worker_concurrency or producer_threads.",
         )
     # One user and one database per application.
     served = sorted({application for client in users for application in client.applications})

@@ -13,7 +13,7 @@ from .memory import sizing
 
 def broker_sockets(broker: Host) -> int | None:
     """Connections that a broker accepts: RabbitMQ 3.10's share of its descriptors (file_handle_cache); the rest is for its
-        queues. 4.0 has no such share, but its queues use the same descriptors."""
+    queues. 4.0 has no such share, but its queues use the same descriptors."""
     wanted = number(broker, "rabbitmq_nofile")
     if wanted is None:
         return None

@@ -16,7 +16,7 @@ from .timers import Timer, timers
 @dataclass(frozen=True)
 class Plan:
     """refusals: why a run would be refused.  unknown_consumers: workers outside the inventory; None if no broker answered.
-        not_measured: hosts that did not answer, so their memory and descriptors are unknown."""
+    not_measured: hosts that did not answer, so their memory and descriptors are unknown."""
 
     lines: tuple[Line, ...]
     timers: tuple[Timer, ...]

@@ -33,7 +33,7 @@ KIND = (
 @dataclass(frozen=True)
 class Room:
     """workers: number of further worker hosts like ``like`` that fit.  stopped_by: the line that the next one would exceed.
-        Both are None when nothing in the inventory limits them.  takes: line → what one more worker adds to it."""
+    Both are None when nothing in the inventory limits them.  takes: line → what one more worker adds to it."""
 
     application: str
     like: str

@@ -50,7 +50,7 @@ def _lines(capacity: Plan) -> Iterator[str]:
         if line.left < 0:
             yield "    DOES NOT FIT"
         for part in _parts(line) if len(line.parts) > 1 or line.left < 0 else ():
-                    yield from _wrapped(part, " " * 4, " " * (6 + COLUMNS[2]))
+            yield from _wrapped(part, " " * 4, " " * (6 + COLUMNS[2]))
 
 
 def _alike(lines: Iterable[Line], takes: dict[tuple[str, str], int]) -> list[tuple[str, Line]]:

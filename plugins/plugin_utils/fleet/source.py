@@ -173,7 +173,7 @@ def from_git(url: str, version: str) -> Source:
     def git(*argv: str) -> str:
         if shutil.which("git") is None:
             raise SourceError(f"application_source.git is {url}, but this machine has no git. Install it (apt install git).")
-                    # No password prompt, since nobody could answer it.
+            # No password prompt, since nobody could answer it.
         options = {"stdin": subprocess.DEVNULL, "env": os.environ | {"GIT_TERMINAL_PROMPT": "0"}, "timeout": GIT_SECONDS}
         try:
             done = subprocess.run(["git", *argv], capture_output=True, text=True, check=False, **options)

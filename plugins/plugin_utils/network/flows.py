@@ -69,7 +69,7 @@ def flows(fleet: Fleet) -> list[Flow]:
         flow
         for host in fleet.hosts.values()
         for source in (to_services, from_and_to_places, from_jump_hosts, extra)
-                for flow in source(fleet, host)
+        for flow in source(fleet, host)
     }
     return sorted(flow for flow in declared if flow.source != flow.destination)
 

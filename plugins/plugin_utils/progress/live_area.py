@@ -43,8 +43,8 @@ class LiveArea:
     """lines: returns the lines for the terminal's columns and the highest number of rows.
 
     Ansible prints through one Display object in the main process and forks its workers while it holds that object's lock. All
-        drawing happens under the same lock, so a worker is never forked in the middle of it. The cursor stays below the area and is
-        never hidden, so a killed run leaves the terminal usable.
+        drawing happens under the same lock, so a worker is never forked in the middle of it. The cursor stays below the area and
+        is never hidden, so a killed run leaves the terminal usable.
     """
 
     def __init__(self, display: Any, lines: Callable[[int, int], list[Line]]) -> None:

@@ -96,8 +96,8 @@ def pgbouncer_problems(
     ignored = list(ignored)
     if ignored and "options" not in ignored:
         problems.append(
-            f"pgbouncer_ignore_startup_parameters is {', '.join(ignored)}, without options: a client that sends an option without "
-            f"a name would make PgBouncer spin and serve nobody (CVE-2026-107349). Add options, or leave the list empty."
+            f"pgbouncer_ignore_startup_parameters is {', '.join(ignored)}, without options: a client that sends an option "
+            f"without a name would make PgBouncer spin and serve nobody (CVE-2026-107349). Add options, or leave the list empty."
         )
     if (distant := pgbouncer_distant_addresses(listen_addr)) and client_tls_sslmode == "disable":
         problems.append(
@@ -125,7 +125,7 @@ def pgbouncer_value(value: Any) -> str:
 
 def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], unknown: Iterable[str] = ()) -> dict[str, str]:
     """The lines of section [pgbouncer]: the role's keys, without those unknown to this release, and the operator's; refuses
-        keys set by both."""
+    keys set by both."""
     twice = sorted(set(own) & set(parameters))
     if twice:
         raise AnsibleFilterError(
