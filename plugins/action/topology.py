@@ -14,14 +14,13 @@ from ..plugin_utils.fleet.contract import bent_types, broken_specs, numbers, out
 from ..plugin_utils.fleet.former_names import former_names
 from ..plugin_utils.fleet.inventory_files import files_for_nobody, vaults_in_the_clear
 from ..plugin_utils.fleet.model import Fleet, Host
-from ..plugin_utils.fleet.source import SourceError, requires_python, source_of
 from ..plugin_utils.fleet.version import kit_version
 from ..plugin_utils.network.flows import flows, of_host
 from ..plugin_utils.refusals import refusals
 from ..plugin_utils.refusals.authorities import expiring_authorities
-from ..plugin_utils.refusals.machines import outdated_pythons
 from ..plugin_utils.refusals.ports import names_to_resolve
 from ..plugin_utils.refusals.programs import consumed_queues
+from ..plugin_utils.refusals.sources import pinned_sources
 
 DOCUMENTATION = r"""
 module: topology
@@ -118,7 +117,6 @@ class ActionModule(ActionBase):
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
         self._packages: dict[str, list[str]] = {}
-        self._pinned: dict[str, dict[str, Any]] = {}
         self._program_logs: dict[str, list[str]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         args = self._task.args
@@ -130,7 +128,8 @@ class ActionModule(ActionBase):
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
         fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups), kit_version())
-        self._sentences += self._sources(fleet)
+        self._pinned, sentences = pinned_sources(fleet)
+        self._sentences += sentences
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
         return fleet, once_for_all_hosts(sentences, list(hosts))
 
@@ -150,31 +149,6 @@ class ActionModule(ActionBase):
 
     def _raw(self, host: str) -> dict[str, Any]:
         return self._all_vars["hostvars"].raw_get(host)
-
-    def _sources(self, fleet: Fleet) -> list[str]:
-        """Checks each application's source once, and the Python that it needs on its hosts."""
-        sentences: dict[str, None] = {}
-        specifiers: dict[str, str | None] = {}
-        pinned: dict[str, dict[str, Any]] = {}
-        wanted: dict[str, str] = {}
-        for host in fleet.with_role("application"):
-            source, lock = host.inputs.get("application_source"), host.inputs.get("application_requirements")
-            if not isinstance(source, dict) or not isinstance(lock, str) or not host.measured:
-                continue
-            key = f"{sorted(source.items())} {lock}"
-            try:
-                if key not in specifiers:
-                    specifiers[key] = None  # report a wrong source once
-                    release = source_of(source, lock)
-                    version = {"version": release.commit} if release.commit else {}
-                    pinned[key] = {"source": source | version, "identity": release.identity}
-                    specifiers[key] = requires_python(source, lock)
-            except SourceError as error:
-                sentences[str(error)] = None
-            self._pinned[host.name] = pinned.get(key, {})
-            if specifier := specifiers[key]:
-                wanted[host.name] = specifier
-        return [*sentences, *outdated_pythons(fleet, wanted)]
 
     def _contract(self, role: str) -> dict[str, Any]:
         """Defaults, constants, argument spec and ranges of a role, from its own files."""

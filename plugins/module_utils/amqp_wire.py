@@ -38,19 +38,7 @@ PERSISTENT = b"\x02"
 
 # Field types with a fixed size in bytes, and struct's format of the numeric ones.
 FIXED = {"t": 1, "b": 1, "B": 1, "s": 2, "u": 2, "I": 4, "i": 4, "l": 8, "L": 8, "f": 4, "d": 8, "T": 8, "V": 0, "D": 5}
-NUMBERS = {
-    "b": ">b",
-    "B": ">B",
-    "s": ">h",
-    "u": ">H",
-    "I": ">i",
-    "i": ">I",
-    "l": ">q",
-    "L": ">q",
-    "f": ">f",
-    "d": ">d",
-    "T": ">Q",
-}
+NUMBERS = {kind: f">{code}" for kind, code in zip("bBsuIilLfdT", "bBhHiIqqfdQ", strict=True)}
 
 
 class AmqpError(Exception):

@@ -68,29 +68,13 @@ def major(version: str) -> int:
 def dead_letter_objects(vhost: str, delivery_limit: int, version: str) -> Definitions:
     """The objects of each virtual host that keep a job that fails too often."""
     own = {"vhost": vhost, "name": DEAD_LETTERS, "durable": True, "auto_delete": False}
-    policies = [
-        {
-            "vhost": vhost,
-            "name": WORK_POLICY,
-            "pattern": WORK_QUEUES,
-            "apply-to": "queues",
-            "priority": 0,
-            "definition": {"delivery-limit": delivery_limit, **TO_DEAD_LETTERS},
-        }
-    ]
+    common = {"vhost": vhost, "apply-to": "queues", "priority": 0}
+    work = {"name": WORK_POLICY, "pattern": WORK_QUEUES, "definition": {"delivery-limit": delivery_limit, **TO_DEAD_LETTERS}}
+    policies = [common | work]
     if major(version) >= 4:
         # Since 4.0 a dead letter that was requeued 20 times would be dropped; 3.10 has no such limit, and does not know -1.
         unlimited = {"delivery-limit": -1}
-        policies.append(
-            {
-                "vhost": vhost,
-                "name": DEAD_LETTERS,
-                "pattern": f"^{DEAD_LETTERS}$",
-                "apply-to": "queues",
-                "priority": 0,
-                "definition": unlimited,
-            }
-        )
+        policies.append(common | {"name": DEAD_LETTERS, "pattern": f"^{DEAD_LETTERS}$", "definition": unlimited})
     return {
         "policies": policies,
         "exchanges": [{**own, "type": "fanout", "arguments": {}}],

@@ -45,12 +45,7 @@ def diff_of(path: str, before: str | None, after: str, secret: bool) -> dict[str
     if secret:
         before = None if before is None else "(secret, before)\n"
         after = "(secret, after)\n"
-    return {
-        "before_header": path,
-        "after_header": path,
-        "before": before or "",
-        "after": after,
-    }
+    return {"before_header": path, "after_header": path, "before": before or "", "after": after}
 
 
 def ownership_differs(wanted: ManagedFile) -> bool:

@@ -251,18 +251,12 @@ def main() -> None:
     sys.stdout.flush()  # or the children would print the buffer again
     place, seconds = given["directory"], given["seconds"]
     measures, errors = gather(
-        {
-            "steal": lambda: steal(seconds),
-            "exchange": lambda: exchange(given["exchange_address"], given["exchange_port"]),
-        }
+        {"steal": lambda: steal(seconds), "exchange": lambda: exchange(given["exchange_address"], given["exchange_port"])}
     )
     try:
         with available_fio(records.parent) as fio:
             disk = gather(
-                {
-                    "iops": lambda: iops(fio, place, given["file_bytes"], seconds),
-                    "fsync": lambda: fsync(fio, place, seconds),
-                }
+                {"iops": lambda: iops(fio, place, given["file_bytes"], seconds), "fsync": lambda: fsync(fio, place, seconds)}
             )
     except NotMeasured as error:
         disk = {}, {"iops": str(error), "fsync": str(error)}

@@ -250,10 +250,7 @@ def main() -> None:
             "release": {"type": "str"},
             "artifact": {"type": "path"},
         },
-        required_if=[
-            ("state", "built", ["release", "settings", "version", "user"]),
-            ("state", "current", ["release"]),
-        ],
+        required_if=[("state", "built", ["release", "settings", "version", "user"]), ("state", "current", ["release"])],
         supports_check_mode=True,
     )
     asked = module.params

@@ -45,15 +45,8 @@ options:
           line: {description: Line that it prints once the service has read the file., type: str, required: true}
           seconds: {description: Seconds that the service may take after I(apply)., type: int, default: 10}
           hint: {description: What to do if it did not., type: str, required: true}
-  secrets:
-    description: Path to content, for secret files, which are not shown in a diff.
-    type: dict
-    default: {}
-  directories:
-    description: Further directories to create.
-    type: list
-    elements: path
-    default: []
+  secrets: {description: 'Path to content, for secret files, which are not shown in a diff.', type: dict, default: {}}
+  directories: {description: Further directories to create., type: list, elements: path, default: []}
 author: maintainers
 """
 

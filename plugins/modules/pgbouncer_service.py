@@ -39,15 +39,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-action:
-  description: What happened to the service, one of none, start, reload or restart.
-  returned: always
-  type: str
-restart_for:
-  description: What required the restart.
-  returned: always
-  type: list
-  elements: str
+action: {description: 'What happened to the service: none, start, reload or restart.', returned: always, type: str}
+restart_for: {description: What required the restart., returned: always, type: list, elements: str}
 """
 
 import os

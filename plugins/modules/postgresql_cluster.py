@@ -35,19 +35,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-action:
-  description: What happened to the server, one of none, start, reload or restart.
-  returned: always
-  type: str
+action: {description: 'What happened to the server: none, start, reload or restart.', returned: always, type: str}
 restart_for:
   description: Settings that required the restart; listen_addresses also where the server does not listen on one of them.
   returned: always
   type: list
   elements: str
-port:
-  description: Port that the server listens on.
-  returned: when it runs
-  type: int
+port: {description: Port that the server listens on., returned: when it runs, type: int}
 """
 
 import json

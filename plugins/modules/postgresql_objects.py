@@ -65,11 +65,7 @@ changes:
   returned: always
   type: list
   elements: str
-not_tried:
-  description: The changes after the one that failed.
-  returned: failure
-  type: list
-  elements: str
+not_tried: {description: The changes after the one that failed., returned: failure, type: list, elements: str}
 """
 
 import json

@@ -77,10 +77,7 @@ def change(path: str, cookie: str) -> bool:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "cookie": {"type": "str", "required": True, "no_log": True},
-        },
+        argument_spec={"path": {"type": "path", "required": True}, "cookie": {"type": "str", "required": True, "no_log": True}},
         supports_check_mode=True,
     )
     path, cookie = module.params["path"], module.params["cookie"]

@@ -15,42 +15,25 @@ description:
   - Passwords are compared with the broker's salted hashes; only hashes leave this process.
   - Needs no management plugin.
 options:
-  vhosts:
-    description: Virtual hosts, each C(name).
-    type: list
-    elements: dict
-    required: true
-  vhosts_removed:
-    description: Virtual hosts to delete with all their contents.
-    type: list
-    elements: str
-    default: []
+  vhosts: {description: 'Virtual hosts, each C(name).', type: list, elements: dict, required: true}
+  vhosts_removed: {description: Virtual hosts to delete with all their contents., type: list, elements: str, default: []}
   users:
     description: Users, each C(name), C(tags), C(permissions) (C(vhost), C(configure), C(write), C(read)).
     type: list
     elements: dict
     required: true
-  user_passwords:
-    description: User to password.
-    type: dict
-    required: true
+  user_passwords: {description: User to password., type: dict, required: true}
   policies:
     description: Policies, each C(vhost), C(name), C(pattern), C(apply_to), C(definition), C(priority).
     type: list
     elements: dict
     default: []
-  delivery_limit:
-    description: Deliveries without an acknowledgement before a job becomes a dead letter.
-    type: int
-    required: true
+  delivery_limit: {description: Deliveries of a job without an ack before it becomes a dead letter., type: int, required: true}
   series:
     description: Series of the package, e.g. C(4.0), for check mode on a host without a broker.
     type: str
     default: ""
-  native_code:
-    description: Fail unless Erlang's JIT runs the broker as native code.
-    type: bool
-    default: false
+  native_code: {description: Fail unless Erlang's JIT runs the broker as native code., type: bool, default: false}
 author: maintainers
 """
 

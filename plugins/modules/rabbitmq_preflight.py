@@ -49,10 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 installed: {description: Whether the package is installed., returned: success, type: bool}
-cookie_differs:
-  description: Whether the host has a broker with another cookie.
-  returned: success
-  type: bool
+cookie_differs: {description: Whether the host has a broker with another cookie., returned: success, type: bool}
 nodename: {description: 'The node whose data the host has, else I(nodename).', returned: success, type: str}
 restart_due: {description: Whether the broker runs and C(files) have changed since., returned: success, type: bool}
 refusals: {description: The sentences., returned: failure, type: list, elements: str}

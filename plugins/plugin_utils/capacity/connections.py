@@ -7,14 +7,7 @@ from collections.abc import Iterator
 from ..fleet.inputs import mapping, mappings, number, numbers, whole
 from ..fleet.model import Fleet, Host
 from ..sizing.postgresql import connections_that_fit
-from .clients import (
-    broker_connections,
-    clients,
-    database_connections,
-    goes_direct,
-    leads_to,
-    uses_bouncer,
-)
+from .clients import broker_connections, clients, database_connections, goes_direct, leads_to, uses_bouncer
 from .descriptors import broker_sockets
 from .line import Line, Part, parts
 

@@ -83,26 +83,12 @@ def as_data(capacity: Plan) -> dict[str, Any]:
         "strangers": None if capacity.unknown_consumers is None else list(capacity.unknown_consumers),
         "not_measured": list(capacity.not_measured),
         "lines": [
-            {
-                "host": line.host,
-                "what": line.what,
-                "unit": line.unit,
-                "used": line.used,
-                "limit": line.limit,
-                "left": line.left,
-                "parts": [{"host": part.host or line.host, "what": part.what, "used": part.used} for part in line.parts],
-            }
+            {key: getattr(line, key) for key in ("host", "what", "unit", "used", "limit", "left")}
+            | {"parts": [{"host": part.host or line.host, "what": part.what, "used": part.used} for part in line.parts]}
             for line in capacity.lines
         ],
         "timers": [
-            {
-                "host": timer.host,
-                "shorter": timer.shorter,
-                "seconds": timer.seconds,
-                "longer": timer.longer,
-                "limit": timer.limit,
-                "holds": timer.holds,
-            }
+            {key: getattr(timer, key) for key in ("host", "shorter", "seconds", "longer", "limit", "holds")}
             for timer in capacity.timers
         ],
     }

@@ -83,10 +83,7 @@ class Fleet:
         """The host of the fleet that ``seen_from`` reaches by the address or name; None if it is outside the fleet."""
         if is_loopback(address):
             return seen_from
-        return next(
-            (host for host in self.hosts.values() if address == host.name or same_address(address, host.address)),
-            None,
-        )
+        return next((host for host in self.hosts.values() if address == host.name or same_address(address, host.address)), None)
 
 
 def names_of(hosts: list[Host]) -> str:

@@ -137,20 +137,20 @@ def parse(role: str, declared: Mapping[str, Any]) -> Service:
 @lru_cache
 def services(roles: Path = ROLES) -> Mapping[str, Service]:
     """Every role's service, each after those in its ``after``."""
-    found = {}
+    by_role = {}
     for path in sorted(roles.glob("*/meta/service.yml")):
         role = path.parents[1].name
-        found[role] = parse(role, yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) or {})
-    if unknown := {name for service in found.values() for name in (*service.after, *service.alone_with)} - set(found):
+        by_role[role] = parse(role, yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) or {})
+    if unknown := {name for service in by_role.values() for name in (*service.after, *service.alone_with)} - set(by_role):
         raise ServiceError(f"meta/service.yml names {', '.join(sorted(unknown))}, which has no meta/service.yml.")
-    order = TopologicalSorter({role: service.after for role, service in found.items()})
+    order = TopologicalSorter({role: service.after for role, service in by_role.items()})
     order.prepare()
     sorted_roles: list[str] = []
     while order.is_active():  # siblings by name, so the order is stable
         ready = sorted(order.get_ready())
         sorted_roles += ready
         order.done(*ready)
-    return MappingProxyType({role: found[role] for role in sorted_roles})
+    return MappingProxyType({role: by_role[role] for role in sorted_roles})
 
 
 def carried(table: Mapping[str, str | list[str]], groups: Iterable[str]) -> set[str]:

@@ -108,17 +108,9 @@ class ResidencyReport:
             for place in places_of(host, self.fleet.hosts):
                 hosts_of.setdefault(place, []).append(host.name)
         return [
-            {
-                "name": place.name,
-                "kind": place.kind,
-                "direction": place.direction,
-                "addresses": list(place.addresses),
-                "ports": list(place.ports),
-                "protocols": list(place.protocols),
-                "country": place.country,
-                "reason": place.reason,
-                "hosts": hosts,
-            }
+            {key: getattr(place, key) for key in ("name", "kind", "direction", "country", "reason")}
+            | {key: list(getattr(place, key)) for key in ("addresses", "ports", "protocols")}
+            | {"hosts": hosts}
             for place, hosts in hosts_of.items()
         ]
 

@@ -78,10 +78,7 @@ def observed(report: dict[str, Any]) -> list[Row]:
             ("resolvers", facts["resolvers"]),
             ("time servers", facts["time_servers"]),
             ("package sources", sorted({f"{row['address'] or row['file']}:{row['port']}" for row in facts["package_sources"]})),
-            (
-                "mounts",
-                [f"{entry['at']} ({entry['type']}{'; network' * entry['network']})" for entry in facts["mounts"]],
-            ),
+            ("mounts", [f"{entry['at']} ({entry['type']}{'; network' * entry['network']})" for entry in facts["mounts"]]),
             ("swap", facts["swap"]),
             ("sends to", [f"{entry['target']} ({entry['file']})" for entry in facts["remote"]]),
             ("egress", [host["egress"]]),

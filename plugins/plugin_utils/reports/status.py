@@ -106,12 +106,8 @@ class StatusReport:
             peers = [peer(entry["connection"]) for entry in consumers if (entry["vhost"], entry["queue"]) == key]
             members, online = queue.get("members", []), queue.get("online", [])
             listed.append(
-                {
-                    "vhost": queue["vhost"],
-                    "name": queue["name"],
-                    "type": queue["type"],
-                    "ready": queue["ready"],
-                    "unacknowledged": queue["unacknowledged"],
+                {key: queue[key] for key in ("vhost", "name", "type", "ready", "unacknowledged")}
+                | {
                     "oldest_s": None if queue["oldest_ms"] is None else queue["oldest_ms"] / 1000,
                     "consumers": len(peers),
                     "consumer_hosts": sorted({self.host_at(address) or address for address in peers}),

@@ -190,10 +190,7 @@ def postgresql_problems(
     problems: list[str] = []
     role_names = [str(role["name"]) for role in roles]
     database_names = [str(database["name"]) for database in databases]
-    for kind, names, reserved in (
-        ("role", role_names, RESERVED_ROLES),
-        ("database", database_names, RESERVED_DATABASES),
-    ):
+    for kind, names, reserved in (("role", role_names, RESERVED_ROLES), ("database", database_names, RESERVED_DATABASES)):
         for name in dict.fromkeys(names):
             problems += _name_problem(kind, name, reserved)
         problems += [f"the {kind} {name!r} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]

@@ -16,10 +16,7 @@ def supervisor_command(argv: list[str]) -> str:
 
 
 def program_sections(
-    programs: list[dict[str, Any]],
-    run: str,
-    log_directory: str,
-    common: dict[str, Any],
+    programs: list[dict[str, Any]], run: str, log_directory: str, common: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """supervisord's section of each program: its name and its settings by supervisord's keys.
 
@@ -42,12 +39,7 @@ def program_sections(
 
 
 def worker_programs(
-    programs: list[dict[str, Any]],
-    host: str,
-    celery_app: str,
-    queues: list[str],
-    concurrency: int,
-    loglevel: str,
+    programs: list[dict[str, Any]], host: str, celery_app: str, queues: list[str], concurrency: int, loglevel: str
 ) -> list[dict[str, Any]]:
     """Each worker program with its node name, arguments and log name.
 
