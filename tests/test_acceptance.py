@@ -4,19 +4,20 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils import fio
 from ansible_collections.grunnfjell.platform.plugins.modules import acceptance_measures
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.acceptance import (
     MEASURES,
     NAMES,
     RECORDED,
     exceptions_of,
+    findings_of,
     fleet_report,
-    judge,
+    is_valid,
     paid,
     problems,
     record_of,
     refused,
-    stands,
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.acceptance_page import page, text
 from hypothesis import given
@@ -55,7 +56,7 @@ spoiled = st.sets(st.sampled_from(NAMES))
 
 
 def verdicts(measures, exceptions=None, errors=None):
-    return {finding.measure: finding for finding in judge("db1", measures, errors or {}, LIMITS, exceptions or {})}
+    return {finding.measure: finding for finding in findings_of("db1", measures, errors or {}, LIMITS, exceptions or {})}
 
 
 def with_verdict(findings, verdict):
@@ -94,16 +95,16 @@ def test_a_missing_measurement_is_refused_with_its_error(missing):
 def test_a_refusal_names_value_limit_remedy_and_exception(name):
     measure = next(measure for measure in MEASURES if measure.name == name)
     sentence = verdicts(GOOD | {name: BAD[name]})[name].sentence
-    assert sentence.startswith(f"db1: {measure.what} is {measure.show(BAD[name])}, and must be ")
+    assert sentence.startswith(f"db1: {measure.what} is {measure.show(BAD[name])}, but must be ")
     assert measure.limit in sentence and measure.remedy in sentence and measure.demand(LIMITS.get(measure.limit)) in sentence
     assert f'acceptance_exceptions: {{{name}: "..."}}' in sentence
 
 
 def test_the_sentence_of_a_slow_disk():
     assert verdicts(GOOD | {"iops": 180})["iops"].sentence == (
-        "db1: its random reads a second at the data directory is 180, and must be at least 5,000 (acceptance_iops_min): that is "
-        "a spinning or an oversold disk, at which queues and database wait. Ask the provider for an SSD. If it is meant to be "
-        'so, say why in the inventory: acceptance_exceptions: {iops: "..."}.'
+        "db1: its random reads per second at the data directory is 180, but must be at least 5,000 (acceptance_iops_min): that "
+        "is a spinning or an oversold disk, at which queues and database wait. Ask the provider for an SSD. If that is intended, "
+        'give a reason in the inventory: acceptance_exceptions: {iops: "..."}.'
     )
 
 
@@ -122,7 +123,7 @@ def test_exceptions_with_reasons_are_valid(exceptions):
 @pytest.mark.parametrize("name", ["cpus", "memory", "disk"])
 def test_a_value_that_the_inventory_does_not_claim_is_reported_as_unclaimed(name):
     measure = next(measure for measure in MEASURES if measure.name == name)
-    findings = judge("db1", BAD, {}, LIMITS | {measure.limit: 0}, {})
+    findings = findings_of("db1", BAD, {}, LIMITS | {measure.limit: 0}, {})
     (finding,) = (finding for finding in findings if finding.measure == name)
     assert (finding.verdict, finding.demanded, finding.value) == ("unclaimed", "nothing: the inventory claims nothing", BAD[name])
 
@@ -139,7 +140,7 @@ def record(**changes):
 @given(st.floats(-1000, 1000))
 def test_a_record_is_valid_for_its_days_and_not_before_it_was_made(days):
     later = (NOW + timedelta(days=days)).isoformat()
-    assert stands(record(), later, MACHINE, METHOD, 365) == (
+    assert is_valid(record(), later, MACHINE, METHOD, 365) == (
         timedelta(0) <= datetime.fromisoformat(later) - NOW <= timedelta(days=365)
     )
 
@@ -152,17 +153,17 @@ def test_a_record_is_valid_for_its_days_and_not_before_it_was_made(days):
     ],
 )  # fmt: skip
 def test_a_record_of_another_machine_or_method_is_invalid(changed):
-    assert stands(record(), NOW.isoformat(), MACHINE, METHOD, 365)
-    assert not stands(record(**changed), NOW.isoformat(), MACHINE, METHOD, 365)
+    assert is_valid(record(), NOW.isoformat(), MACHINE, METHOD, 365)
+    assert not is_valid(record(**changed), NOW.isoformat(), MACHINE, METHOD, 365)
 
 
 @pytest.mark.parametrize("nothing", [None, [], "", 3, {}])
 def test_anything_but_a_record_is_invalid(nothing):
-    assert not stands(nothing, NOW.isoformat(), MACHINE, METHOD, 365)
+    assert not is_valid(nothing, NOW.isoformat(), MACHINE, METHOD, 365)
 
 
 def test_a_machine_without_an_identity_has_no_record():
-    assert not stands(record(machine_id=""), NOW.isoformat(), "", METHOD, 365)
+    assert not is_valid(record(machine_id=""), NOW.isoformat(), "", METHOD, 365)
 
 
 @given(spoiled)
@@ -170,7 +171,7 @@ def test_a_record_is_read_back_as_it_was_written(bad):
     measures = GOOD | {name: BAD[name] for name in bad}
     facts = {"now": NOW.isoformat(), "machine_id": MACHINE}
     kept = json.loads(json.dumps(record_of(facts, METHOD, list(verdicts(measures).values()), measures, {})))
-    assert stands(kept, NOW.isoformat(), MACHINE, METHOD, 1)
+    assert is_valid(kept, NOW.isoformat(), MACHINE, METHOD, 1)
     assert kept["accepted"] == (not bad)
     assert {name: kept["measures"][name] for name in RECORDED} == {name: measures[name] for name in RECORDED}
 
@@ -228,7 +229,7 @@ def test_steal_is_its_share_of_the_time_that_passed(passed):
 
 def test_a_job_after_a_line_of_text_is_found():
     out = 'fio: this is new\n{"jobs": [{"error": 0, "read": {"iops": 5.5}}]}'
-    assert acceptance_measures.job_of(0, out, "")["read"]["iops"] == 5.5
+    assert fio.job_of(0, out, "")["read"]["iops"] == 5.5
 
 
 @pytest.mark.parametrize(
@@ -236,8 +237,8 @@ def test_a_job_after_a_line_of_text_is_found():
     [(1, '{"jobs": [{"error": 22}]}'), (0, '{"jobs": [{"error": 22}]}'), (0, ""), (0, "[]")],
 )  # fmt: skip
 def test_a_failed_job_gives_its_reason(returncode, out):
-    with pytest.raises(acceptance_measures.NotMeasured, match="no O_DIRECT"):
-        acceptance_measures.job_of(returncode, out, "fio: no O_DIRECT")
+    with pytest.raises(fio.NotMeasured, match="no O_DIRECT"):
+        fio.job_of(returncode, out, "fio: no O_DIRECT")
 
 
 def test_the_oldest_records_are_removed_and_the_newest_is_read(tmp_path, monkeypatch):
@@ -255,7 +256,7 @@ def test_the_oldest_records_are_removed_and_the_newest_is_read(tmp_path, monkeyp
 
 
 def test_a_directory_that_does_not_exist_yet_is_measured_at_its_parent(tmp_path):
-    assert acceptance_measures.nearest(str(tmp_path / "a/b")) == str(tmp_path)
+    assert fio.nearest(str(tmp_path / "a/b")) == str(tmp_path)
     assert acceptance_measures.disk_bytes(str(tmp_path / "a/b")) == acceptance_measures.disk_bytes(str(tmp_path)) > 0
 
 
@@ -268,7 +269,7 @@ def test_a_packet_with_its_checksum_sums_to_zero(packet):
 
 def test_a_refused_connection_is_a_round_trip_and_silence_is_not():
     assert 0 < acceptance_measures.exchange("127.0.0.1", 1) < 1000
-    with pytest.raises(acceptance_measures.NotMeasured, match="is empty"):
+    with pytest.raises(fio.NotMeasured, match="is empty"):
         acceptance_measures.exchange("", 0)
-    with pytest.raises(acceptance_measures.NotMeasured, match=r"name\.invalid gave 0 of 11 answers by TCP port 1"):
+    with pytest.raises(fio.NotMeasured, match=r"name\.invalid answered 0 of 11 probes by TCP port 1"):
         acceptance_measures.exchange("name.invalid", 1)

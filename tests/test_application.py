@@ -110,7 +110,7 @@ def test_a_database_on_this_host_needs_no_tls(host: str) -> None:
 def test_a_database_on_another_host_must_be_verified(host: str) -> None:
     assert database_sslmode(host) == "verify-full"
     assert application_problems(host, "verify-full") == []
-    assert "to whoever answers there" in application_problems(host, "disable")[0]
+    assert "to any server that answers there" in application_problems(host, "disable")[0]
 
 
 def test_a_bouncer_serves_only_the_databases_of_its_applications() -> None:
@@ -155,6 +155,6 @@ def test_a_migration_that_fails_is_not_repeated(tmp_path: Path) -> None:
 
 def test_a_build_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
     """No later run builds this name again, and a full disk may be why it failed."""
-    with pytest.raises(RuntimeError, match=r"Release abc: .*The release before it still runs"):
+    with pytest.raises(RuntimeError, match=r"Release abc: .*The previous release still runs"):
         build_in(tmp_path, artifact="/dev/full-no-such-file").build()
     assert not (tmp_path / "abc").exists()

@@ -6,8 +6,8 @@ import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils.base_chains import measured, of_iptables, of_nftables
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.other_firewalls import (
-    firewall_waivers_unsound,
     other_firewalls,
+    unexplained_firewall_waivers,
 )
 
 OPEN = {"rules": 0, "closes": False, "owner": ""}
@@ -120,7 +120,7 @@ def test_iptables_is_asked_only_where_nft_does_not_see_it(tmp_path, write, nft, 
 def sentences(*chains: dict, **inputs: object) -> list[str]:
     host = Host("db1", frozenset({"firewall"}), (), "10.0.0.1", inputs=dict(inputs), measured={"base_chains": list(chains)})
     fleet = Fleet({"db1": host}, {})
-    return [*other_firewalls(fleet), *firewall_waivers_unsound(fleet)]
+    return [*other_firewalls(fleet), *unexplained_firewall_waivers(fleet)]
 
 
 def test_chains_that_accept_everything_are_not_refused():
@@ -131,10 +131,10 @@ def test_chains_that_accept_everything_are_not_refused():
 @pytest.mark.parametrize(
     ("chain", "sentence_part"),
     [
-        ({**INPUT, "policy": "drop"}, "the firewall's chain 'ip filter INPUT' drops what it does not know"),
-        ({**OUTPUT, "closes": True}, "the firewall's chain 'inet x out' drops what it does not know"),
+        ({**INPUT, "policy": "drop"}, "the firewall's chain 'ip filter INPUT' drops unknown packets"),
+        ({**OUTPUT, "closes": True}, "the firewall's chain 'inet x out' drops unknown packets"),
         ({**FORWARD, "rules": 3, "owner": "Docker"}, "the firewall's chain 'ip filter FORWARD' of Docker forwards packets"),
-        ({**FORWARD, "policy": "drop"}, "forwards packets of others, and the kit's firewall forwards none"),
+        ({**FORWARD, "policy": "drop"}, "forwards packets, but the kit's firewall forwards none"),
     ],
 )
 def test_chains_that_break_a_fleet_are_refused_by_name(chain, sentence_part):

@@ -13,7 +13,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.room 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.table import WIDTH, table
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.units import MIB
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.strangers import strangers
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.unknown_consumers import unknown_consumers
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery_worker import Program, worker_program
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.postgresql import postgresql_bytes
 from fleets import POOL as POOL_SIZES
@@ -179,7 +179,7 @@ def test_a_host_that_was_not_measured_is_not_judged_by_its_memory() -> None:
 def test_the_plan_names_how_many_fit_and_what_stops_the_next() -> None:
     data = as_data(plan_of())
     assert data["workers_that_fit"] == 1
-    assert data["stopped_by"] == "connections to PostgreSQL of db1: 135 would be needed, and there are 108"
+    assert data["stopped_by"] == "connections to PostgreSQL of db1: 135 would be needed, but there are 108"
     json.dumps(data)
 
 
@@ -204,18 +204,18 @@ def test_workers_of_the_inventory_are_no_strangers() -> None:
     workers = [NODE, {"vhost": "newsroom", "queue": "newsroom", "address": "10.0.0.3"}]
     operators = [{"vhost": "newsroom", "queue": queue, "address": "10.9.9.9"}
                  for queue in ("dead_letters", "celeryev.1234", "1234.reply.celery.pidbox")]  # fmt: skip
-    assert strangers(fleet(), workers + operators) == []
+    assert unknown_consumers(fleet(), workers + operators) == []
 
 
 def test_a_worker_that_no_line_names_is_named_with_its_address() -> None:
     elsewhere = {"vhost": "newsroom", "address": "10.0.0.9"}
     consumers = [NODE, elsewhere | {"queue": "celery-mail@worker9.celery.pidbox"}, elsewhere | {"queue": "newsroom"}]
-    (sentence,) = strangers(fleet(), consumers)
+    (sentence,) = unknown_consumers(fleet(), consumers)
     assert sentence.startswith("celery-mail@worker9 at 10.0.0.9 consumes in the virtual host newsroom")
 
 
 def test_a_program_that_left_its_host_is_named_though_its_host_is_known() -> None:
-    (sentence,) = strangers(fleet(), [NODE | {"queue": "celery-old@worker1.celery.pidbox"}])
+    (sentence,) = unknown_consumers(fleet(), [NODE | {"queue": "celery-old@worker1.celery.pidbox"}])
     assert "celery-old@worker1 at 10.0.0.3" in sentence
 
 

@@ -24,6 +24,7 @@ from ansible_collections.grunnfjell.platform.plugins.modules.dead_letter_causes 
 from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_dead_letters import (
     Refusal,
     chosen,
+    described,
     endpoint,
     expired,
     home,
@@ -31,7 +32,6 @@ from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_dead_lette
     refuse_unsafe,
     replay,
     tls_context,
-    told,
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.dead_letters import render, with_causes
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import new_authority
@@ -109,7 +109,7 @@ class Broker:
     def publish(self, exchange: str, queue: str, message: Message) -> None:
         name = message.header("id")
         if name in self.refuses:
-            raise Undelivered("no queue took it: NO_ROUTE")
+            raise Undelivered("no queue accepted it: NO_ROUTE")
         self.steps.append(("confirmed", name, queue))
 
     def ack(self, tag: int) -> None:
@@ -135,7 +135,7 @@ def test_a_letter_is_acknowledged_only_after_its_replay_is_confirmed():
     replay(broker, "v", 2, PARAMS, out)
     assert broker.steps == [("confirmed", "id2", "shop"), ("acked", 2), ("finished",)]
     assert out["replayed"] == [{"vhost": "v", "id": "id2"}]
-    assert out["kept"] == [{"vhost": "v", "id": "id1", "why": "shop: no queue took it: NO_ROUTE"}]
+    assert out["kept"] == [{"vhost": "v", "id": "id1", "why": "shop: no queue accepted it: NO_ROUTE"}]
 
 
 def test_only_the_chosen_letters_are_replayed_up_to_the_limit():
@@ -153,7 +153,7 @@ def test_one_replay_handles_each_letter_once():
 def test_an_expired_letter_is_kept():
     broker, out = Broker([letter(1, expires="2020-01-01T00:00:00+00:00")]), result()
     replay(broker, "v", 1, PARAMS, out)
-    assert out["replayed"] == [] and "its own deadline passed" in out["kept"][0]["why"]
+    assert out["replayed"] == [] and "its deadline passed" in out["kept"][0]["why"]
     assert expired("2020-01-01T00:00:00") and not expired(None) and not expired("2999-01-01T00:00:00+00:00")
 
 
@@ -179,19 +179,19 @@ def peeked(**more) -> dict:
 
 
 def test_arguments_of_a_task_are_shown_only_on_demand():
-    hidden = told("v", peeked(), show_arguments=False)
+    hidden = described("v", peeked(), show_arguments=False)
     assert (hidden["reason"], hidden["queue"], hidden["count"]) == ("delivery_limit", "shop", 2)
     assert "Kari" not in str(hidden)
-    assert told("v", peeked(), show_arguments=True)["args"] == "('Kari',)"
+    assert described("v", peeked(), show_arguments=True)["args"] == "('Kari',)"
 
 
 def test_where_headers_are_redacted_the_body_is_shown_on_demand():
     body = base64.b64encode(b'[["Kari"], {"n": 1}, {"chain": null}]').decode()
     redacted = peeked(argsrepr="[redacted]", kwargsrepr="[redacted]", body=body)
-    assert told("v", redacted, show_arguments=True)["args"] == "['Kari']"
-    assert told("v", redacted, show_arguments=True)["kwargs"] == "{'n': 1}"
-    assert "Kari" not in str(told("v", redacted, show_arguments=False))
-    assert told("v", peeked(body=base64.b64encode(b"\x80").decode()), show_arguments=True)["args"] == "('Kari',)"
+    assert described("v", redacted, show_arguments=True)["args"] == "['Kari']"
+    assert described("v", redacted, show_arguments=True)["kwargs"] == "{'n': 1}"
+    assert "Kari" not in str(described("v", redacted, show_arguments=False))
+    assert described("v", peeked(body=base64.b64encode(b"\x80").decode()), show_arguments=True)["args"] == "('Kari',)"
 
 
 def test_the_exception_is_read_from_the_log_and_its_text_shown_only_on_demand():
@@ -214,7 +214,7 @@ def test_the_logs_are_those_of_the_sections_of_supervisord(tmp_path):
 
 
 def test_the_report_is_a_readable_list():
-    letters = with_causes([told("v", peeked(), False)], [{}, {"a": "ValueError"}])
+    letters = with_causes([described("v", peeked(), False)], [{}, {"a": "ValueError"}])
     report = {"action": "list", "totals": {"v": 7}, "letters": letters, "replayed": [], "kept": []}
     assert render(report).splitlines() == [
         "7 dead letters, 1 shown.",

@@ -12,18 +12,18 @@ def test_valid_inputs_are_accepted() -> None:
 
 def test_a_wrong_type_is_named() -> None:
     (sentence,) = broken_specs("w1", "worker", SPEC, {"worker_concurrency": "many", "worker_app": "a"})
-    assert sentence.startswith("w1: worker_concurrency is 'many', and must be a whole number. Edit the inventory")
+    assert sentence.startswith("w1: worker_concurrency is 'many', but must be a whole number. Edit the inventory")
     assert "argument_specs.yml" in sentence
 
 
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ({"type": "int"}, ["a"], "x is of another type, and must be a whole number."),
-        ({"type": "int", "no_log": True}, "hunter2", "x is of another type, and must be a whole number."),
-        ({"type": "dict"}, 7, "x is 7, and must be a mapping."),
-        ({"type": "list", "elements": "int"}, ["many"], "an item of x is of another type, and must be a whole number."),
-        ({"type": "list", "elements": "dict"}, [7], "an item of x is of another type, and must be a mapping."),
+        ({"type": "int"}, ["a"], "x is of another type, but must be a whole number."),
+        ({"type": "int", "no_log": True}, "hunter2", "x is of another type, but must be a whole number."),
+        ({"type": "dict"}, 7, "x is 7, but must be a mapping."),
+        ({"type": "list", "elements": "int"}, ["many"], "an item of x is of another type, but must be a whole number."),
+        ({"type": "list", "elements": "dict"}, [7], "an item of x is of another type, but must be a mapping."),
     ],
 )
 def test_a_wrong_type_is_named_in_plain_words(option: dict, value: object, sentence: str) -> None:
@@ -52,4 +52,4 @@ def test_a_number_out_of_range_is_named_with_its_limits(value: int) -> None:
 
 def test_an_unknown_input_is_named_with_the_most_similar_one() -> None:
     (sentence,) = unknown_inputs("w1", {"worker_concurency", "other"}, ["worker"], {"worker_concurrency"})
-    assert "worker_concurency is an input of no role" in sentence and "Did you mean worker_concurrency?" in sentence
+    assert "worker_concurency is not an input of any role" in sentence and "Did you mean worker_concurrency?" in sentence

@@ -147,4 +147,4 @@ def test_administrators_need_a_site_that_opens_the_port_of_ssh(ports: list[int] 
     )
     db1 = with_inputs(HOSTS["db1"], topology_places=[site])
     db1 = replace(db1, roles=db1.roles | {"firewall"}, measured={"controller": "198.51.100.7", "ssh_port": port})
-    assert sum("its SSH answers at port 2222" in sentence for sentence in refused(db1=db1)) == refusals
+    assert sum("its sshd listens on port 2222" in sentence for sentence in refused(db1=db1)) == refusals

@@ -71,7 +71,7 @@ def test_a_wheel_is_packed_with_its_lock_file(project: Path, tmp_path: Path) -> 
     wheel = {"wheel": str(project / "shop-1.0-py3-none-any.whl")}
     assert packed(wheel, tmp_path) == ["requirements.txt", "shop-1.0-py3-none-any.whl"]
     (project / "requirements.txt").unlink()
-    with pytest.raises(SourceError, match=r"requirements\.txt, which is no file"):
+    with pytest.raises(SourceError, match=r"requirements\.txt, which does not exist"):
         identity(wheel)
 
 
@@ -125,8 +125,8 @@ def test_a_silent_server_is_given_up(silent_server: str, tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ({"directory": "/nowhere"}, "where no directory is"),
-        ({"archive": "/nowhere.tar.gz"}, "where no file is"),
+        ({"directory": "/nowhere"}, "which is not a directory"),
+        ({"archive": "/nowhere.tar.gz"}, "which does not exist"),
         ({"archive": "https://example.org/a.tar.gz"}, "checksum must give its SHA-256"),
         ({}, "names none of directory, archive, wheel and git"),
     ],

@@ -24,9 +24,9 @@ def test_accounts_with_keys_are_accepted(user, users):
         ("", [], False, "Set ansible_user"),
         # Review finding 13: `AllowUsers name@domain` admits the name from that host alone.
         ("ansible@corp.example", [], False, "'ansible@corp.example' (ansible_user or host_ssh_users) is an account with a"),
-        ("root", ["CORP\\alice"], False, "Make a local account without @ or backslash"),
-        ("root", ["al*"], False, "'al*', which is no account"),
-        ("root", ["a b"], False, "'a b', which is no account"),
+        ("root", ["CORP\\alice"], False, "Create a local account without @ or backslash"),
+        ("root", ["al*"], False, "'al*', which is not an account"),
+        ("root", ["a b"], False, "'a b', which is not an account"),
     ],
 )
 def test_an_inventory_that_would_lock_out_its_account_is_refused(user, users, password, says):

@@ -110,8 +110,8 @@ def test_a_setting_that_another_file_overrides_is_refused_by_name_and_not_reload
     host.effective = {"commands": ["echo passwordauthentication yes"], "lines": ["passwordauthentication no"], "hint": "Edit it."}
     with pytest.raises(in_force.NotInForce) as refused:
         host.run()
-    assert "says `passwordauthentication no`, but" in str(refused.value)
-    assert "answers `passwordauthentication yes`. Edit it. Nothing was reloaded." in str(refused.value)
+    assert "has `passwordauthentication no`, but" in str(refused.value)
+    assert "prints `passwordauthentication yes`. Edit it. Nothing was reloaded." in str(refused.value)
     assert host.reloads == 0
     # Until it is corrected.
     with pytest.raises(in_force.NotInForce):
@@ -140,7 +140,7 @@ def test_a_service_that_can_be_queried_needs_no_record(queried):
 
 def test_a_service_that_still_shows_the_old_content_after_a_reload_is_an_error(queried):
     queried.running["line"] = "newer"
-    with pytest.raises(in_force.NotInForce, match=r"ran, but after 1 s what runs has not read .*Restart it\."):
+    with pytest.raises(in_force.NotInForce, match=r"ran, but after 1 s the service has not read .*Restart it\."):
         queried.run()
 
 

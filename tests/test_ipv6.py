@@ -10,7 +10,7 @@ import jinja2
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host, same_address
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.endpoints import accepts, split_place
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.machines import addresses_for_others, one_machine_twice
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.machines import duplicate_machines, public_addresses
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -47,7 +47,7 @@ def test_a_host_is_found_by_any_spelling_of_its_address():
     assert two_hosts.at("fd00:0::11", two_hosts.hosts["web1"]) is broker1
     broker1.inputs["rabbitmq_listeners_ssl"] = ["[fd00:0::11]:5671"]
     assert accepts(broker1, "rabbitmq", "fd00::11", 5671)
-    assert list(one_machine_twice(fleet(broker1="fd00::11", broker2="fd00:0::11")))
+    assert list(duplicate_machines(fleet(broker1="fd00::11", broker2="fd00:0::11")))
 
 
 @pytest.mark.parametrize("text", ["[fd00::41]:8000", "fd00::41:8000"])
@@ -58,10 +58,10 @@ def test_the_port_follows_the_last_colon(text):
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888"])
 def test_a_public_address_may_be_waived_with_a_reason(address):
     public = fleet(broker1=address)
-    (sentence,) = addresses_for_others(public)
+    (sentence,) = public_addresses(public)
     assert "a public address" in sentence and "topology_waivers: {public_address: <reason>}" in sentence
     public.hosts["broker1"].inputs["topology_waivers"] = {"public_address": "the provider has no private network"}
-    assert list(addresses_for_others(public)) == []
+    assert list(public_addresses(public)) == []
 
 
 def test_the_listeners_of_a_broker_are_written_without_brackets_which_rabbitmq_does_not_read():

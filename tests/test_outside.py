@@ -123,9 +123,9 @@ def test_a_host_whose_servers_are_declared_is_not_refused():
     [
         ("resolver", "its resolver is 198.51.100.2",
          '{name: resolver-198-51-100-2, kind: resolver, addresses: [198.51.100.2], country: "??"}'),
-        ("packages", "apt goes to mirror.test, port 80 (/etc/apt/sources.list)",
+        ("packages", "apt connects to mirror.test, port 80 (/etc/apt/sources.list)",
          '{name: apt-mirror-test-80, kind: package_mirror, addresses: [mirror.test], ports: [80], country: "??"}'),
-        ("index", "pip goes to index.test, files.test, port 443 (pip's default)",
+        ("index", "pip connects to index.test, files.test, port 443 (pip's default)",
          '{name: pip-index-test-443, kind: package_mirror, addresses: [index.test, files.test], ports: [443], country: "??"}'),
         ("time", "its clock is set by time.test", '{name: time, kind: time_server, addresses: [time.test], country: "??"}'),
     ],

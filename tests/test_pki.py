@@ -10,9 +10,9 @@ from ipaddress import ip_address
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.authorities import (
-    authorities_ending,
-    authorities_unfit,
-    fleet_parted,
+    expiring_authorities,
+    split_authority,
+    unusable_authorities,
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust.pki import (
     PkiError,
@@ -60,8 +60,8 @@ def test_a_valid_certificate_is_kept() -> None:
 @pytest.mark.parametrize(
     ("certificate", "authority", "names", "why"),
     [
-        (issue(days=29), FIRST, ["worker1", "10.0.0.31"], "it runs out in 29.0 days"),
-        (issue(now=NOW - timedelta(days=100)), FIRST, ["worker1", "10.0.0.31"], "it runs out in -10.0 days"),
+        (issue(days=29), FIRST, ["worker1", "10.0.0.31"], "it expires in 29.0 days"),
+        (issue(now=NOW - timedelta(days=100)), FIRST, ["worker1", "10.0.0.31"], "it expires in -10.0 days"),
         (issue(), FIRST, ["worker1", "10.0.0.32"], "its names changed"),
         (issue(), FIRST, ["worker1"], "its names changed"),
         (issue(), SECOND, ["worker1", "10.0.0.31"], "another authority issued it"),
@@ -113,14 +113,17 @@ UNFIT = [
     ({"certificate": FIRST["certificate"], "key": SECOND["key"]}, "has a key that does not belong to its certificate"),
     ({"certificate": "nothing", "key": FIRST["key"]}, "has a certificate that cannot be read"),
     ({"certificate": FIRST["certificate"], "key": "nothing"}, "has a key that cannot be read"),
-    (provided(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, and must have 3072 at least"),
+    (provided(rsa.generate_private_key(65537, 2048)), "has an RSA key of 2048 bits, but needs at least 3072"),
     (provided(ec.generate_private_key(ec.SECP192R1())), "neither RSA nor of an elliptic curve of 256 bits at least"),
     (provided(EC_KEY, ca=False), "may not sign others"),
-    (provided(EC_KEY, until=NOW - timedelta(days=7)), "ran out 7 days ago"),
+    (provided(EC_KEY, until=NOW - timedelta(days=7)), "expired 7 days ago"),
     # Review finding 21: authorities that companies issue, and that Debian 13's Python refuses.
-    (provided(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, and must have one that signs itself"),
-    (provided(EC_KEY, signer=ROOT_KEY), "another authority signed, and must have one that signs itself"),
-    ({**FIRST, "certificate": FIRST["certificate"] + SECOND["certificate"]}, "has 2 certificates, and must have the one"),
+    (provided(EC_KEY, signer=ROOT_KEY, issuer="company"), "another authority signed, but needs a self-signed one"),
+    (provided(EC_KEY, signer=ROOT_KEY), "another authority signed, but needs a self-signed one"),
+    (
+        {**FIRST, "certificate": FIRST["certificate"] + SECOND["certificate"]},
+        "has 2 certificates, but needs only the self-signed one",
+    ),
     (provided(EC_KEY, without="subjectKeyIdentifier"), "has a certificate without a subjectKeyIdentifier"),
     (provided(EC_KEY, without="keyUsage"), "has a certificate without keyCertSign in its keyUsage"),
     (provided(EC_KEY, without="keyCertSign"), "has a certificate without keyCertSign in its keyUsage"),
@@ -141,12 +144,12 @@ def fleet(measured: dict | None = None, **inputs) -> Fleet:
 
 
 def test_an_authority_of_make_secrets_is_accepted() -> None:
-    assert list(authorities_unfit(fleet())) == []
+    assert list(unusable_authorities(fleet())) == []
 
 
 @pytest.mark.parametrize(("authority", "says"), UNFIT)
 def test_an_unfit_authority_is_refused(authority: dict[str, str], says: str) -> None:
-    assert says in " ".join(authorities_unfit(fleet(pki_authorities={"first": authority})))
+    assert says in " ".join(unusable_authorities(fleet(pki_authorities={"first": authority})))
 
 
 @pytest.mark.parametrize("key", [EC_KEY, rsa.generate_private_key(65537, 3072)])
@@ -185,9 +188,9 @@ WAY_OUT = [("short", ["short", "second"]), ("second", ["short", "second"]), ("se
 def test_an_authority_can_be_replaced_in_its_last_year(issues: str, trusted: list[str]) -> None:
     """Review finding 9: the three steps of docs/tls.md, and the runs before them."""
     inputs = {"pki_authorities": {"short": SHORT, "second": SECOND}, "pki_authority": issues, "pki_authorities_trusted": trusted}
-    assert list(authorities_unfit(fleet(**inputs))) == []
-    warned = " ".join(authorities_ending(fleet(**inputs)))
-    assert ("The authority 'short' runs out in 100 days, and every certificate with it, instead of after 365" in warned) == (
+    assert list(unusable_authorities(fleet(**inputs))) == []
+    warned = " ".join(expiring_authorities(fleet(**inputs)))
+    assert ("The authority 'short' expires in 100 days, and every certificate with it, instead of after 365" in warned) == (
         issues == "short"
     )
 
@@ -196,11 +199,11 @@ def test_an_expired_authority_can_still_be_replaced() -> None:
     """Review finding 9: as the refusal says."""
     late = provided(EC_KEY, until=NOW - timedelta(days=7))
     held = {"pki_authorities": {"first": late, "second": SECOND}}
-    (sentence,) = authorities_unfit(fleet(**held))
+    (sentence,) = unusable_authorities(fleet(**held))
     assert "-e pki_authority_lost=true" in sentence
     observed = dict.fromkeys(("trusted", "issuers"), (fingerprint(certificate_of(late["certificate"])),))
     changed = fleet(observed, **held, pki_authority="second", pki_authorities_trusted=["second"], pki_authority_lost=True)
-    assert [*authorities_unfit(changed), *fleet_parted(changed)] == []
+    assert [*unusable_authorities(changed), *split_authority(changed)] == []
 
 
 def test_a_certificate_ends_with_its_authority_and_is_not_renewed_by_every_run() -> None:
@@ -212,19 +215,19 @@ def test_a_certificate_ends_with_its_authority_and_is_not_renewed_by_every_run()
         assert due(certificate, authority, "worker1", ["worker1"], 60, NOW + timedelta(days=later)) is None
     shorter = signed(authority, request(), "worker1", "application", ["worker1"], 30, NOW)
     assert days_left(certificate_of(shorter), NOW) == pytest.approx(30, abs=0.01)
-    assert due(shorter, authority, "worker1", ["worker1"], 60, NOW) == "it runs out in 30.0 days"
+    assert due(shorter, authority, "worker1", ["worker1"], 60, NOW) == "it expires in 30.0 days"
 
 
 @pytest.mark.parametrize(
     ("inputs", "says"),
     [
         ({"pki_authorities": {}}, "The vault holds no authority 'first'"),
-        ({"pki_authorities_trusted": ["second"]}, "nobody would believe what it issues"),
+        ({"pki_authorities_trusted": ["second"]}, "nobody would trust its certificates"),
         ({"pki_renew_days": 365}, "every run would replace every certificate"),
     ],
 )
 def test_contradicting_inputs_are_refused(inputs: dict, says: str) -> None:
-    assert says in " ".join(authorities_unfit(fleet(**inputs)))
+    assert says in " ".join(unusable_authorities(fleet(**inputs)))
 
 
 ONE, TWO = (fingerprint(certificate_of(authority["certificate"])) for authority in (FIRST, SECOND))
@@ -238,21 +241,21 @@ STEPS = [
 
 @pytest.mark.parametrize(("observed", "issues", "trusted"), [*STEPS, ({}, "second", ["second"])])
 def test_an_authority_changes_in_three_steps(observed: dict, issues: str, trusted: list[str]) -> None:
-    assert list(fleet_parted(fleet(observed, pki_authority=issues, pki_authorities_trusted=trusted))) == []
+    assert list(split_authority(fleet(observed, pki_authority=issues, pki_authorities_trusted=trusted))) == []
 
 
 @pytest.mark.parametrize(
     ("observed", "issues", "trusted", "says"),
     [
-        (STEPS[0][0], "second", ["first", "second"], "does not believe the authority 'second' yet"),
-        (STEPS[0][0], "second", ["second"], "does not believe the authority 'second' yet"),
-        (STEPS[1][0], "second", ["second"], "still shows a certificate of an authority that pki_authorities_trusted leaves out"),
+        (STEPS[0][0], "second", ["first", "second"], "does not trust the authority 'second' (pki_authority) yet"),
+        (STEPS[0][0], "second", ["second"], "does not trust the authority 'second' (pki_authority) yet"),
+        (STEPS[1][0], "second", ["second"], "still has a certificate of an authority that is not in pki_authorities_trusted"),
     ],
 )
 def test_two_steps_at_once_are_refused_unless_the_authority_is_lost(
     observed: dict, issues: str, trusted: list[str], says: str
 ) -> None:
     inputs = {"pki_authority": issues, "pki_authorities_trusted": trusted}
-    assert says in " ".join(fleet_parted(fleet(observed, **inputs)))
-    assert list(fleet_parted(fleet(observed, **inputs, pki_authority_lost=True))) == []
-    assert list(fleet_parted(fleet(observed, **inputs, pki_authority_lost="yes"))) == []
+    assert says in " ".join(split_authority(fleet(observed, **inputs)))
+    assert list(split_authority(fleet(observed, **inputs, pki_authority_lost=True))) == []
+    assert list(split_authority(fleet(observed, **inputs, pki_authority_lost="yes"))) == []

@@ -1,8 +1,7 @@
 """Databases and roles: the plan from what a server has to what is declared."""
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.module_utils import psql
-from ansible_collections.grunnfjell.platform.plugins.modules import postgresql_objects
+from ansible_collections.grunnfjell.platform.plugins.module_utils import postgresql_steps, psql, scram
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import postgresql
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,14 +11,14 @@ PASSWORD = "a-long-enough-password"
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1))
 def test_a_verifier_matches_its_password_and_no_other(password):
-    verifier = postgresql_objects.scram_verifier(password, iterations=1)
+    verifier = scram.scram_verifier(password, iterations=1)
     assert password not in verifier or len(password) < 4
-    assert postgresql_objects.password_matches(verifier, password)
-    assert not postgresql_objects.password_matches(verifier, password + "x")
+    assert scram.password_matches(verifier, password)
+    assert not scram.password_matches(verifier, password + "x")
 
 
 def test_the_verifier_is_the_one_of_rfc_7677():
-    verifier = postgresql_objects.scram_verifier("pencil", b"\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81")
+    verifier = scram.scram_verifier("pencil", b"\x5b\x6d\x99\x68\x9d\x12\x35\x8e\xec\xa0\x4b\x14\x12\x36\xfa\x81")
     assert verifier == (
         "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
         ":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
@@ -28,7 +27,7 @@ def test_the_verifier_is_the_one_of_rfc_7677():
 
 @pytest.mark.parametrize("stored", [None, "", "md5abc", "SCRAM-SHA-256$", "SCRAM-SHA-256$x:y$z"])
 def test_anything_but_a_scram_verifier_matches_nothing(stored):
-    assert not postgresql_objects.password_matches(stored, "password")
+    assert not scram.password_matches(stored, "password")
 
 
 def role(name: str, **other) -> dict:
@@ -39,7 +38,7 @@ def role(name: str, **other) -> dict:
         "login": True,
         "connection_limit": -1,
         "valid_until": None,
-        "verifier": postgresql_objects.scram_verifier(PASSWORD, iterations=1),
+        "verifier": scram.scram_verifier(PASSWORD, iterations=1),
         "managed": True,
         "owns_in": [],
         "granted_in": [],
@@ -52,10 +51,10 @@ BLANK = {"roles": [], "databases": []}
 PASSWORDS = dict.fromkeys(("newsroom", "newsroom_b", "pgbouncer", "pgbouncer_b"), PASSWORD)
 
 
-def plan(server=BLANK, **declared) -> list[postgresql_objects.Step]:
+def plan(server=BLANK, **declared) -> list[postgresql_steps.Step]:
     nothing = {"databases_removed": [], "auth_query_role": "", "passwords": PASSWORDS}
-    steps = postgresql_objects.plan(server, {}, BLANK | nothing | declared)
-    assert PASSWORD not in postgresql_objects.script(steps)
+    steps = postgresql_steps.plan(server, {}, BLANK | nothing | declared)
+    assert PASSWORD not in postgresql_steps.script(steps)
     return steps
 
 
@@ -181,7 +180,7 @@ def test_a_login_that_acts_as_an_undeclared_role_is_refused():
 
 def test_a_database_is_dropped_only_by_name_and_its_owner_with_it():
     assert changes(EXISTING, databases_removed=["newsroom"]) == [
-        "drop database newsroom with all that it holds",
+        "drop database newsroom with all its data",
         "lock role newsroom, which is no longer declared",
         "drop role newsroom, which is no longer declared",
     ]
@@ -199,12 +198,12 @@ def test_nothing_that_an_application_owns_goes_to_the_superuser():
 
 def test_a_failure_names_what_was_changed_and_what_was_not_tried():
     """psql stops at the first error."""
-    steps = [postgresql_objects.Step(f"change {number}", "SELECT 1;") for number in range(4)]
+    steps = [postgresql_steps.Step(f"change {number}", "SELECT 1;") for number in range(4)]
     stderr = "step 0\nstep 1\npsql:<stdin>:9: ERROR:  canceling statement due to lock timeout\n"
-    report = postgresql_objects.failure(steps, psql.PsqlError(stderr.strip(), stderr))
+    report = postgresql_steps.failure(steps, psql.PsqlError(stderr.strip(), stderr))
     assert (report["changed"], report["changes"], report["not_tried"]) == (True, ["change 0"], ["change 2", "change 3"])
-    assert report["msg"].startswith("PostgreSQL refused to go on at 'change 1': ERROR:  canceling statement due to lock timeout")
-    report = postgresql_objects.failure(steps, psql.PsqlError("connection refused"))
+    assert report["msg"].startswith("PostgreSQL stopped at 'change 1': ERROR:  canceling statement due to lock timeout")
+    report = postgresql_steps.failure(steps, psql.PsqlError("connection refused"))
     assert report["changes"] == [] and len(report["not_tried"]) == 4
 
 
@@ -217,4 +216,4 @@ def test_roles_that_the_kit_did_not_create_are_left_alone():
     [(None, None), ("", None), ("1970-01-02", 86400), ("1970-01-01T01:00:00+01:00", 0), ("1970-01-01T00:00:10Z", 10)],
 )
 def test_an_expiry_is_in_utc_unless_it_names_a_zone(text, epoch):
-    assert postgresql_objects.moment(text) == epoch
+    assert postgresql_steps.moment(text) == epoch

@@ -33,7 +33,7 @@ def test_all_memory_that_may_be_used_at_once_fits_the_host(memory, share):
 @given(memories)
 def test_one_connection_too_many_is_refused_with_both_numbers(memory):
     fit = postgresql.connections_that_fit(memory)
-    with pytest.raises(AnsibleFilterError, match=f"is {fit + 1}, but .* carry {fit} connections"):
+    with pytest.raises(AnsibleFilterError, match=f"is {fit + 1}, but .* are enough for {fit} connections"):
         postgresql.postgresql_sizes(memory, fit + 1)
 
 
@@ -99,11 +99,11 @@ PASSWORD = "a-long-enough-password"
         ({"roles": [{"name": "newsroom"}, {"name": "pg_monitor"}]}, "PostgreSQL's own"),
         ({"roles": [{"name": "newsroom", "valid_until": "tomorrow"}]}, "has valid_until 'tomorrow'"),
         ({"roles": [{"name": "newsroom", "connection_limit": -5}]}, "has connection_limit -5"),
-        ({"roles": [{"name": "newsroom"}, {"name": "pgbouncer"}]}, "must be nobody else's"),
+        ({"roles": [{"name": "newsroom"}, {"name": "pgbouncer"}]}, "nobody else may use the role"),
         ({"passwords": {"newsroom": PASSWORD}}, "role 'pgbouncer' has no password"),
         ({"passwords": {"newsroom": "blåbærsyltetøy", "pgbouncer": PASSWORD}}, "not printable ASCII"),
         ({"passwords": {"newsroom": "short", "pgbouncer": PASSWORD}}, "shorter than"),
-        ({"databases_removed": ["newsroom"]}, "only one of them can be meant"),
+        ({"databases_removed": ["newsroom"]}, "take it out of one of them"),
         ({"databases_removed": ["postgres"]}, "cannot be in postgresql_databases_removed"),
     ],
 )

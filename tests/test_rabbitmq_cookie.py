@@ -25,7 +25,7 @@ def test_the_broker_renames_the_file_and_no_argument_contains_the_cookie(file, m
         new.rename(file)
 
     monkeypatch.setattr(rabbitmq_cli, "call", call)
-    assert rabbitmq_cookie.exchange(str(file), "a new cookie") is False
+    assert rabbitmq_cookie.change(str(file), "a new cookie") is False
     assert file.read_text() == "a new cookie"
     assert calls and "a new cookie" not in " ".join(calls[0])
 
@@ -35,7 +35,7 @@ def test_a_broker_that_does_not_answer_is_restarted_with_the_new_cookie(file, mo
         raise rabbitmq_cli.CliError("unable to connect")
 
     monkeypatch.setattr(rabbitmq_cli, "call", call)
-    assert rabbitmq_cookie.exchange(str(file), "a new cookie") is True
+    assert rabbitmq_cookie.change(str(file), "a new cookie") is True
     assert file.read_text() == "a new cookie" and list(file.parent.iterdir()) == [file]
 
 
@@ -46,4 +46,4 @@ def test_a_lost_answer_does_not_restart_the_broker(file, monkeypatch):
         raise rabbitmq_cli.CliError("no answer within 120 s")
 
     monkeypatch.setattr(rabbitmq_cli, "call", call)
-    assert rabbitmq_cookie.exchange(str(file), "a new cookie") is False
+    assert rabbitmq_cookie.change(str(file), "a new cookie") is False

@@ -5,6 +5,7 @@ import json
 import re
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils import rabbitmq_objects as objects
 from ansible_collections.grunnfjell.platform.plugins.modules import rabbitmq_definitions as definitions
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,22 +27,22 @@ def broker_after(have, changed, removals=()):
     """The broker's definitions after an import and deletions, as it would export them."""
     result = copy.deepcopy(have)
     for kind, things in changed.items():
-        kept = definitions.indexed(kind, result)
+        kept = objects.indexed(kind, result)
         for thing in copy.deepcopy(things):
             if kind == "users":
                 thing["tags"] = [tag for tag in thing["tags"].split(",") if tag]
                 thing["limits"] = {}
-            kept[definitions.identity(kind, thing)] = thing
+            kept[objects.identity(kind, thing)] = thing
         result[kind] = list(kept.values())
     for kind, key in removals:
-        result[kind] = [thing for thing in result[kind] if definitions.identity(kind, thing) != key]
+        result[kind] = [thing for thing in result[kind] if objects.identity(kind, thing) != key]
     return result
 
 
 def converge(params, have, version="4.0.5"):
-    want = definitions.wanted(params, version)
-    changed = definitions.upserts(want, have)
-    return changed, list(definitions.prunes(want, have))
+    want = objects.wanted(params, version)
+    changed = objects.upserts(want, have)
+    return changed, list(objects.prunes(want, have))
 
 
 @pytest.fixture
@@ -52,29 +53,29 @@ def have():
 
 def test_a_hash_of_a_real_broker_is_recognised():
     user = {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_sha256"}
-    assert definitions.password_matches("guest", user)
-    assert not definitions.password_matches("Guest", user)
+    assert objects.password_matches("guest", user)
+    assert not objects.password_matches("Guest", user)
 
 
 @given(st.text(min_size=1), st.text(min_size=1), st.binary(min_size=4, max_size=4))
 def test_a_hash_matches_only_its_password(password, other, salt):
     user = definitions.rabbitmq_cli.password_hash(password, salt)
-    assert definitions.password_matches(password, user)
-    assert definitions.password_matches(other, user) is (other == password)
+    assert objects.password_matches(password, user)
+    assert objects.password_matches(other, user) is (other == password)
 
 
 @pytest.mark.parametrize(
     "user", [{}, {"password_hash": ""}, {"password_hash": EXPORTED_HASH, "hashing_algorithm": "rabbit_password_hashing_md5"}]
 )
 def test_a_user_without_a_valid_hash_matches_nothing(user):
-    assert not definitions.password_matches("guest", user)
+    assert not objects.password_matches("guest", user)
 
 
 @pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
 def test_a_second_run_changes_nothing(version):
     changed, removals = converge(PARAMS, {}, version)
     assert removals == []
-    assert set(changed) == set(definitions.KEYS)
+    assert set(changed) == set(objects.KEYS)
     assert converge(PARAMS, broker_after({}, changed), version) == ({}, [])
 
 
@@ -89,7 +90,7 @@ def test_a_new_tag_changes_only_the_user_and_keeps_the_password(have):
     changed, _ = converge(params, have)
     assert [*changed] == ["users"]
     assert changed["users"][0]["tags"] == "administrator,monitoring"
-    assert definitions.password_matches("correct horse battery", changed["users"][0])
+    assert objects.password_matches("correct horse battery", changed["users"][0])
 
 
 def test_guest_and_everything_undeclared_is_removed(have):
@@ -120,12 +121,12 @@ def test_queues_of_a_declared_virtual_host_are_never_deleted(have):
 
 def test_dead_letters_of_another_type_are_refused_by_name(have):
     have["queues"][0]["arguments"] = {"x-queue-type": "classic"}
-    with pytest.raises(definitions.Refusal, match="'shop' has queue 'dead_letters'"):
+    with pytest.raises(objects.Refusal, match="'shop' has the queue 'dead_letters'"):
         converge(PARAMS, have)
 
 
 def test_a_user_without_a_password_is_refused_by_name():
-    with pytest.raises(definitions.Refusal, match="'shop' has no password"):
+    with pytest.raises(objects.Refusal, match="'shop' has no password"):
         converge(PARAMS | {"user_passwords": {}}, {})
 
 
@@ -134,13 +135,13 @@ def test_a_virtual_host_in_use_is_removed_only_when_it_is_also_declared_as_remov
     in_use = {"full": (3, 0), "served": (0, 2), "silent": None, "idle": (0, 0), "doomed": (9, 9)}
     sentences = list(definitions.held_back([*in_use], ["doomed"], in_use.__getitem__))
     assert [re.findall("'(.+?)'", sentence)[0] for sentence in sentences] == ["full", "served", "silent"]
-    assert "does not say" in sentences[2]
+    assert "does not report" in sentences[2]
     assert "hold 3 messages" in sentences[0]
     assert "rabbitmq_vhosts_removed" in sentences[0]
 
 
 def policies(version, **changes):
-    return {policy["name"]: policy for policy in definitions.wanted(PARAMS | changes, version)["policies"]}
+    return {policy["name"]: policy for policy in objects.wanted(PARAMS | changes, version)["policies"]}
 
 
 @pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
@@ -163,7 +164,7 @@ def test_dead_letters_may_be_read_any_number_of_times():
 
 @pytest.mark.parametrize("queue", ["newsroom", "celery", "video.high", "dead_letters_of_mine", "w"])
 def test_the_policy_covers_a_work_queue(queue):
-    assert re.search(definitions.WORK_QUEUES, queue)
+    assert re.search(objects.WORK_QUEUES, queue)
 
 
 @pytest.mark.parametrize(
@@ -180,24 +181,24 @@ def test_the_policy_covers_a_work_queue(queue):
     ],
 )
 def test_the_policy_leaves_out_internal_queues_of_celery(queue):
-    assert not re.search(definitions.WORK_QUEUES, queue)
+    assert not re.search(objects.WORK_QUEUES, queue)
 
 
 @pytest.mark.parametrize(
     "thing", ["newsroom", "celery_delayed_27", "celery_delayed_delivery", "x.celery.pidbox", "amq.default", "reply.celery.pidbox"]
 )
 def test_an_application_may_use_what_celery_creates(thing):
-    assert re.search(definitions.PERMITTED, thing)
+    assert re.search(objects.PERMITTED, thing)
 
 
 def test_an_application_may_not_touch_its_dead_letters():
-    assert not re.search(definitions.PERMITTED, "dead_letters")
+    assert not re.search(objects.PERMITTED, "dead_letters")
 
 
 def test_a_declared_policy_for_queues_keeps_the_promised_limits_that_it_does_not_set():
     given_policy = {"vhost": "shop", "name": "short", "pattern": "^short", "definition": {"max-length": 10, "delivery-limit": 3}}
     policy = policies("4.0.5", policies=[given_policy])["short"]
-    assert policy["definition"] == {**definitions.TO_DEAD_LETTERS, "max-length": 10, "delivery-limit": 3}
+    assert policy["definition"] == {**objects.TO_DEAD_LETTERS, "max-length": 10, "delivery-limit": 3}
     assert policy["priority"] == 1
     given_policy |= {"apply_to": "exchanges", "definition": {"alternate-exchange": "x"}}
     assert policies("4.0.5", policies=[given_policy])["short"]["definition"] == {"alternate-exchange": "x"}
@@ -205,16 +206,16 @@ def test_a_declared_policy_for_queues_keeps_the_promised_limits_that_it_does_not
 
 def test_no_diff_shows_a_password_or_a_hash(have):
     params = PARAMS | {"user_passwords": {"shop": "another horse"}}
-    want = definitions.wanted(params, "4.0.5")
-    changed = definitions.upserts(want, have)
-    text = json.dumps(definitions.difference(want, have, changed))
-    assert "password of shop: (set anew)" in text
+    want = objects.wanted(params, "4.0.5")
+    changed = objects.upserts(want, have)
+    text = json.dumps(objects.difference(want, have, changed))
+    assert "password of shop: (changed)" in text
     hashes = (definition["users"][0]["password_hash"] for definition in (have, changed))
     assert not [secret for secret in ("another horse", "correct horse battery", *hashes) if secret in text]
 
 
 def test_a_diff_without_a_change_is_empty(have):
-    difference = definitions.difference(definitions.wanted(PARAMS, "4.0.5"), have, {})
+    difference = objects.difference(objects.wanted(PARAMS, "4.0.5"), have, {})
     assert difference["before"] == difference["after"]
 
 

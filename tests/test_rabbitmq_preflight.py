@@ -3,7 +3,7 @@
 import socket
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.modules import rabbitmq_preflight as preflight
+from ansible_collections.grunnfjell.platform.plugins.module_utils import rabbitmq_refusals as refusals
 
 COOKIE = "0123456789abcdef0123456789abcdef"
 SOUND = {
@@ -16,12 +16,12 @@ SOUND = {
 
 
 def objects(**changes):
-    return list(preflight.object_refusals(**{**SOUND, **changes}))
+    return list(refusals.object_refusals(**{**SOUND, **changes}))
 
 
 def test_a_sound_declaration_is_not_refused():
     assert objects() == []
-    assert list(preflight.cookie_refusals(COOKIE)) == []
+    assert list(refusals.cookie_refusals(COOKIE)) == []
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_sound_declaration_is_not_refused():
     ],
 )
 def test_a_cookie_that_cannot_work_is_refused_without_showing_it(cookie, says):
-    (sentence,) = preflight.cookie_refusals(cookie)
+    (sentence,) = refusals.cookie_refusals(cookie)
     assert says in sentence and "rabbitmq_erlang_cookie" in sentence and cookie not in sentence
 
 
@@ -48,9 +48,9 @@ def test_a_cookie_that_cannot_work_is_refused_without_showing_it(cookie, says):
         ({"vhosts_removed": ["shop"]}, "rabbitmq_vhosts_removed"),
         ({"passwords": {}}, "'shop' of rabbitmq_users has no password"),
         ({"passwords": {"shop": ""}}, "'shop' of rabbitmq_users has no password"),
-        ({"passwords": {"shop": 123456789012}}, "is no string"),
-        ({"passwords": {"shop": "short"}}, "has 5 characters, and must have 12"),
-        ({"users": [{"name": "guest"}], "passwords": {"guest": "correct horse battery"}}, "everybody knows"),
+        ({"passwords": {"shop": 123456789012}}, "is not a string"),
+        ({"passwords": {"shop": "short"}}, "has 5 characters, but needs at least 12"),
+        ({"users": [{"name": "guest"}], "passwords": {"guest": "correct horse battery"}}, "well-known default"),
         ({"users": [{"name": "shop", "permissions": [{"vhost": "shpo"}]}]}, "'shpo', which is not in rabbitmq_vhosts"),
         ({"users": [{"name": "shop", "permissions": [{"vhost": "shop"}] * 2}]}, "permissions in 'shop' twice"),
         ({"policies": [{"vhost": "shpo", "name": "short"}]}, "'shpo', which is not in rabbitmq_vhosts"),
@@ -67,15 +67,15 @@ def test_a_password_is_never_in_a_sentence():
 def test_a_listener_on_loopback_is_not_refused():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert list(preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)) == []
+    assert list(refusals.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)) == []
 
 
 def test_a_port_of_another_program_is_refused_and_that_of_the_broker_is_not():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        (sentence,) = preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)
+        (sentence,) = refusals.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=False)
         assert f"port {port} on 127.0.0.1" in sentence
-        assert list(preflight.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=True)) == []
+        assert list(refusals.bindable("rabbitmq_listeners_ssl", "127.0.0.1", port, ours=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -91,27 +91,27 @@ def test_a_port_of_another_program_is_refused_and_that_of_the_broker_is_not():
         (["192.0.2.1:5671"], "127.0.0.1", "not an address of this host"),
         (["127.0.0.1:5671"], "0.0.0.0", "rabbitmq_distribution_address holds 0.0.0.0"),
         (["127.0.0.1:5671"], "192.0.2.1", "not an address of this host"),
-        (["127.0.0.1:5671"], "here", "which is no address"),
+        (["127.0.0.1:5671"], "here", "which is not an address"),
     ],
 )
 def test_an_address_that_cannot_work_is_refused(listeners, distribution, says):
-    sentences = list(preflight.address_refusals(listeners, distribution, ours=True))
+    sentences = list(refusals.address_refusals(listeners, distribution, ours=True))
     assert [sentence for sentence in sentences if says in sentence], sentences
 
 
 def test_ipv6_listeners_are_read():
-    assert preflight.split_listener("[fd00::1]:5671") == ("fd00::1", 5671)
+    assert refusals.split_listener("[fd00::1]:5671") == ("fd00::1", 5671)
 
 
 def test_a_disk_smaller_than_the_limit_is_refused_with_both_numbers(tmp_path):
-    assert list(preflight.disk_refusals(tmp_path / "not" / "there", 1)) == []
-    (sentence,) = preflight.disk_refusals(tmp_path / "not" / "there", 2**60)
+    assert list(refusals.disk_refusals(tmp_path / "not" / "there", 1)) == []
+    (sentence,) = refusals.disk_refusals(tmp_path / "not" / "there", 2**60)
     assert str(2**60) in sentence and "free" in sentence and "rabbitmq_disk_free_limit" in sentence
 
 
 def test_a_broker_with_data_is_checked_against_the_whole_disk(tmp_path):
     (tmp_path / "mnesia").mkdir()
-    (sentence,) = preflight.disk_refusals(tmp_path, 2**60)
+    (sentence,) = refusals.disk_refusals(tmp_path, 2**60)
     assert "in all" in sentence
 
 
@@ -129,7 +129,7 @@ def test_data_of_3_x_is_refused_under_4_x_with_a_remedy(tmp_path, flags, series,
     (tmp_path / "mnesia").mkdir()
     if flags is not None:
         (tmp_path / "mnesia" / "rabbit@mq-1-feature_flags").write_text(flags)
-    sentences = list(preflight.data_refusals(tmp_path, series, ["rabbit@mq-1"]))
+    sentences = list(refusals.data_refusals(tmp_path, series, ["rabbit@mq-1"]))
     assert bool(sentences) is refused
     if refused:
         assert "fresh host" in sentences[0]
@@ -139,21 +139,21 @@ def test_data_of_3_x_is_refused_under_4_x_with_a_remedy(tmp_path, flags, series,
 def test_a_file_that_silently_overrides_the_configuration_is_refused(tmp_path, path):
     file = tmp_path / "etc/rabbitmq" / path
     file.parent.mkdir(parents=True)
-    assert list(preflight.configuration_refusals(tmp_path)) == []
+    assert list(refusals.configuration_refusals(tmp_path)) == []
     file.write_text("[].\n")
-    (sentence,) = preflight.configuration_refusals(tmp_path)
+    (sentence,) = refusals.configuration_refusals(tmp_path)
     assert f"/etc/rabbitmq/{path}" in sentence
 
 
 def test_removing_a_virtual_host_with_messages_is_refused():
     def refused(*removed, usage=(3, 0)):
-        return list(preflight.removal_refusals({"shop", "old"}, [{"name": "shop"}], list(removed), lambda name: usage))
+        return list(refusals.removal_refusals({"shop", "old"}, [{"name": "shop"}], list(removed), lambda name: usage))
 
     (sentence,) = refused()
-    assert "'old' is not in rabbitmq_vhosts any more, and its queues hold 3 messages" in sentence
+    assert "'old' is not in rabbitmq_vhosts any more, but its queues hold 3 messages" in sentence
     assert refused(usage=(0, 2)) and not refused(usage=(0, 0))
     # Review finding 32.
-    assert "does not say" in refused(usage=None)[0]
+    assert "does not report" in refused(usage=None)[0]
     assert refused("old") == []
 
 
@@ -162,20 +162,20 @@ def test_only_virtual_hosts_of_the_node_of_the_host_count(tmp_path):
         home = tmp_path / f"mnesia/{node}/msg_stores/vhosts/1"
         home.mkdir(parents=True)
         (home / ".vhost").write_text(name)
-    assert preflight.rabbitmq_node.virtual_hosts(tmp_path, "rabbit@mq-1") == {"shop"}
+    assert refusals.rabbitmq_node.virtual_hosts(tmp_path, "rabbit@mq-1") == {"shop"}
 
 
 def test_a_plugin_that_is_not_in_the_package_is_refused(tmp_path, monkeypatch):
-    missing = preflight.rabbitmq_settings.missing_plugins
+    missing = refusals.rabbitmq_settings.missing_plugins
     assert missing(["rabbitmq_prometheus"], tmp_path) == []  # not installed yet
     (tmp_path / "lib/rabbitmq_server-4.0.5/plugins/rabbitmq_prometheus-4.0.5").mkdir(parents=True)
     assert missing(["rabbitmq_prometheus", "rabbitmq_prometeus"], tmp_path) == ["rabbitmq_prometeus"]
-    (sentence,) = preflight.settings_refusals({}, ["Prometheus; rm"], installed=False)
+    (sentence,) = refusals.settings_refusals({}, ["Prometheus; rm"], installed=False)
     assert "not a plugin's name" in sentence
 
 
 def test_a_setting_that_the_broker_refuses_is_refused_with_its_message(monkeypatch):
-    monkeypatch.setattr(preflight.rabbitmq_settings, "problems", lambda parameters, plugins: ["unknown variable: chanel_max"])
-    (sentence,) = preflight.settings_refusals({"chanel_max": 1}, [], installed=True)
+    monkeypatch.setattr(refusals.rabbitmq_settings, "problems", lambda parameters, plugins: ["unknown variable: chanel_max"])
+    (sentence,) = refusals.settings_refusals({"chanel_max": 1}, [], installed=True)
     assert "unknown variable: chanel_max" in sentence
-    assert list(preflight.settings_refusals({"chanel_max": 1}, [], installed=False)) == []
+    assert list(refusals.settings_refusals({"chanel_max": 1}, [], installed=False)) == []

@@ -27,7 +27,7 @@ SPOILED = {
     "a tab in a file of variables": Spoiled(
         "group_vars/all/zz.yml", "a:\n\tb: 1\n", "{}/group_vars/all/zz.yml, line 2, is not YAML: "
     ),
-    "a group twice": Spoiled("hosts.yml", TWICE, "{}/hosts.yml, line 5: the key 'rabbitmq' is there already, in line 3,"),
+    "a group twice": Spoiled("hosts.yml", TWICE, "{}/hosts.yml, line 5: the key 'rabbitmq' is already in line 3,"),
     "an input twice": Spoiled("group_vars/all/zz.yml", "a: 1\na: 2\n", "{}/group_vars/all/zz.yml, line 2: the key 'a' is"),
     "groups without a host": Spoiled("hosts.yml", "all:\n  children:\n    rabbitmq:\n", "The inventory {} has no host."),
     "no hosts file": Spoiled("hosts.yml", None, "The inventory {} has no host."),

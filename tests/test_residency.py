@@ -5,12 +5,12 @@ from ansible_collections.grunnfjell.platform.plugins.module_utils.outside import
 from ansible_collections.grunnfjell.platform.plugins.modules.residency_observed import firewall, is_name, mounts, remote, routes
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.places import (
+    country_fault,
     faults,
     is_address,
     places_of,
-    unread_country,
 )
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency import Judge, target_host, within
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency import ResidencyReport, target_host, within
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency_page import html, markdown, terminal
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,7 +41,7 @@ def make_host(*places: dict, roles: tuple[str, ...] = ("host",), **inputs: objec
 
 
 def report_of(host: Host, **observed: object) -> dict:
-    return Judge(Fleet({"db1": host}, {"host": ("all",)}), {"db1": {**NOTHING, **observed}}).report()
+    return ResidencyReport(Fleet({"db1": host}, {"host": ("all",)}), {"db1": {**NOTHING, **observed}}).report()
 
 
 def contradictions(host: Host, **observed: object) -> list[str]:
@@ -65,7 +65,7 @@ def test_anything_else_is_not_an_address(text):
     ("country", "reason"), [(False, "quotes"), (None, "not declared"), ("Norway", "two capital"), ("no", "two")]
 )
 def test_an_invalid_country_is_explained(country, reason):
-    assert reason in unread_country(country)
+    assert reason in country_fault(country)
 
 
 def test_a_site_takes_missing_fields_from_its_kind():
@@ -183,7 +183,7 @@ def test_a_declared_firewall_that_lets_everything_out_contradicts():
 
 
 def test_a_host_that_did_not_answer_is_reported():
-    report = Judge(Fleet({"db1": make_host()}, {"host": ("all",)}), {"db1": None}).report()
+    report = ResidencyReport(Fleet({"db1": make_host()}, {"host": ("all",)}), {"db1": None}).report()
     assert "it did not answer" in report["contradictions"][0]["what"]
     assert "No answer from db1" in terminal(report | {"inventory": "x", "observed_at": "t"})
 

@@ -26,7 +26,7 @@ def test_a_login_that_a_bouncer_still_accepts_is_named(answer):
 
 def test_a_bouncer_that_does_not_answer_does_not_count_as_refusing(answer):
     answer(2, err="connection to server failed: Connection refused")
-    with pytest.raises(retired_logins.NoAnswer, match="could not be asked"):
+    with pytest.raises(retired_logins.NoAnswer, match="could not be queried"):
         list(retired_logins.Pgbouncer(PARAMS).let_in())
 
 
@@ -46,7 +46,7 @@ def test_a_bouncer_that_demands_certificates_gets_that_of_the_host(answer):
 )
 def test_a_failure_of_tls_does_not_count_as_refusing(answer, failure):
     answer(2, err=f"connection to server failed: {failure}")
-    with pytest.raises(retired_logins.NoAnswer, match="could not be asked"):
+    with pytest.raises(retired_logins.NoAnswer, match="could not be queried"):
         list(retired_logins.Pgbouncer(PARAMS).let_in())
 
 

@@ -1,7 +1,7 @@
 """Batches that keep an application working, and rollbacks to the previous release."""
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases, gone_to
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases, history_ending_at
 from ansible_collections.grunnfjell.platform.plugins.modules.supervisor_programs import leaving
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import (
     NOBODY,
@@ -69,9 +69,9 @@ def test_an_ambiguous_rollback_is_refused(histories: list[list[str]]) -> None:
 
 
 def test_an_abandoned_release_is_never_the_previous_one() -> None:
-    history = gone_to(gone_to(["a", "b"], "c"), "b")
+    history = history_ending_at(history_ending_at(["a", "b"], "c"), "b")
     assert history == ["a", "b"]
-    assert gone_to(history, "d") == ["a", "b", "d"]
+    assert history_ending_at(history, "d") == ["a", "b", "d"]
 
 
 def test_pruning_prefers_the_target_of_a_rollback_to_abandoned_releases(tmp_path) -> None:

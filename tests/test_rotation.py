@@ -155,7 +155,7 @@ def test_the_cookie_has_no_login_and_one_value_at_a_time() -> None:
     ("names", "application", "says"),
     [
         (["vault_rabbitmq_user_passwords.shopp"], "", "There is no secret 'vault_rabbitmq_user_passwords.shopp'"),
-        (["vault_mail_password"], "", "There is no secret 'vault_mail_password' that can be changed at work"),
+        (["vault_mail_password"], "", "There is no secret 'vault_mail_password' that can be rotated"),
         ([], "shopp", "There is no application 'shopp'. topology_applications names shop, mail."),
     ],
 )

@@ -42,7 +42,7 @@ def refusal(inventory: Path) -> str:
 def test_a_run_is_named_until_it_ends(tmp_path: Path, other: subprocess.Popen) -> None:
     hold(tmp_path, other.pid, ["site.yml"])
     hold(tmp_path, other.pid, ["site.yml"])  # each of its playbooks asks
-    with pytest.raises(RunUnderWay, match=f"Another run changes this fleet: site.yml, process {other.pid}, since "):
+    with pytest.raises(RunUnderWay, match=f"Another run is changing this fleet: site.yml, process {other.pid}, since "):
         hold(tmp_path, os.getpid(), ["site.yml"])
     other.kill()
     other.wait()

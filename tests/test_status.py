@@ -4,13 +4,9 @@ import copy
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import status
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.status import (
-    HostInfo,
-    Judge,
-    Rates,
-    rates,
-    render,
-)
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.status import HostInfo, StatusReport
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.status_text import render
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.work_rates import Rates, rates
 
 HOSTS = {
     "broker1": HostInfo(frozenset({"rabbitmq"}), "", frozenset({"10.0.0.11"})),
@@ -68,7 +64,7 @@ def fleet() -> dict:
 
 
 def report_of(answers: dict, hosts: dict | None = None, previous: dict | None = None) -> dict:
-    return Judge(answers, hosts or HOSTS, previous).report()
+    return StatusReport(answers, hosts or HOSTS, previous).report()
 
 
 def report_with(section: str, values: object, *hosts: str) -> dict:
@@ -81,16 +77,16 @@ def report_with(section: str, values: object, *hosts: str) -> dict:
 
 def test_a_healthy_fleet_accepts_and_needs_no_attention():
     report = report_of(fleet())
-    assert (report["accepting"], report["verdict"], report["attention"]) == (True, "Yes, a 202 is accepted now.", [])
-    assert render(report).startswith("Yes, a 202 is accepted now.\n")
+    assert (report["accepting"], report["verdict"], report["attention"]) == (True, "Yes, jobs are accepted now.", [])
+    assert render(report).startswith("Yes, jobs are accepted now.\n")
 
 
 def test_a_certificate_that_no_run_renewed_is_named():
     days = {"postgresql": 59.9, "late": -2.0, "good": 60.1}
     report = report_with("certificates", {"days": days, "renew_days": 60}, "db1")
     assert report["attention"] == [
-        "db1: the certificate postgresql runs out in 59.9 days: run site.yml",
-        "db1: the certificate late ran out 2 days ago: run site.yml",
+        "db1: the certificate postgresql expires in 59.9 days: run site.yml",
+        "db1: the certificate late expired 2 days ago: run site.yml",
     ]
     assert "certificate db1: good has 60 days left" in render(report)
 
@@ -98,7 +94,7 @@ def test_a_certificate_that_no_run_renewed_is_named():
 def test_an_authority_that_ends_before_a_certificate_would_is_named_once():
     """Review finding 9."""
     certificates = {"days": {"journal": 40.0}, "authority_days": 40.0, "lasts_days": 365, "renew_days": 60}
-    ending = "db1, web1: the authority behind the certificates runs out in 40 days: change to another one (docs/tls.md)"
+    ending = "db1, web1: the authority behind the certificates expires in 40 days: change to another one (docs/tls.md)"
     assert report_with("certificates", certificates, "db1", "web1")["attention"] == [ending]
 
 
@@ -112,7 +108,7 @@ def test_an_authority_that_ends_before_a_certificate_would_is_named_once():
             {"broker1": "1.0.0", "db1": None, "web1": "1.1.0"},
             [
                 "different versions of Grunnfjell last ran on the hosts: none recorded on db1, 1.0.0 on broker1, 1.1.0 on web1. "
-                "Run site.yml by the newest"
+                "Run site.yml of the newest"
             ],
             ["none recorded on db1", "1.0.0 on broker1", "1.1.0 on web1"],
         ),
@@ -135,7 +131,7 @@ def test_the_versions_that_last_ran_are_shown_and_a_difference_is_named(recorded
         (
             {"in_force": False, "as_confirmed": False},
             [
-                "db1: no firewall is in force, so that every port is open to everybody. Run site.yml, and read why: "
+                "db1: no firewall is in force, so every port is open to everybody. Run site.yml, and read why: "
                 "journalctl -u grunnfjell-firewall"
             ],
         ),
@@ -169,14 +165,17 @@ def away(answers: dict) -> None:
 
 
 def forbidden(answers: dict) -> None:
-    answers["web1"]["sections"]["producer"]["publish"] = {"confirmed": False, "error": "the exchange shop takes no message: 403"}
+    answers["web1"]["sections"]["producer"]["publish"] = {
+        "confirmed": False,
+        "error": "the exchange shop accepts no message: 403",
+    }
 
 
 def test_a_depth_that_no_broker_reported_is_not_reported_as_zero():
     answers = fleet()
     stopped(answers)
     report = report_of(answers)
-    assert report["drain"]["backlog"] is None and "no broker told" in render(report)
+    assert report["drain"]["backlog"] is None and "no broker reported" in render(report)
     assert "nothing waits" not in render(report) and "letters:" not in render(report)
 
 
@@ -187,11 +186,11 @@ def without_quorum(answers: dict) -> None:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (alarmed, "memory alarm and takes no message. Let the workers drain"),
+        (alarmed, "memory alarm and accepts no message. Let the workers drain"),
         (stopped, "systemctl start rabbitmq-server"),
         (mute, "does not answer at http://x/healthz (Connection refused). On web1: supervisorctl status"),
-        (away, "web1 cannot be asked (unreachable: No route to host)"),
-        (forbidden, "web1: the exchange shop takes no message: 403"),
+        (away, "web1 cannot be queried (unreachable: No route to host)"),
+        (forbidden, "web1: the exchange shop accepts no message: 403"),
         (without_quorum, "has lost its quorum: 1 of 3 brokers"),
     ],
 )
@@ -208,7 +207,7 @@ def test_one_of_two_producers_is_enough_and_the_other_is_named():
     answers, hosts = fleet(), {**HOSTS, "web2": HOSTS["web1"]}
     answers["web2"] = {"unreachable": True, "msg": "No route to host"}
     report = report_of(answers, hosts)
-    assert report["accepting"] and "not everywhere: web2 cannot be asked" in report["verdict"]
+    assert report["accepting"] and "not everywhere: web2 cannot be queried" in report["verdict"]
 
 
 def test_every_application_needs_a_producer():
@@ -222,7 +221,7 @@ def test_an_unreachable_host_is_one_line_of_the_report():
     answers["db1"] = {"unreachable": True, "msg": "No route to host"}
     report = report_of(answers)
     assert report["accepting"] and report["hosts"]["db1"]["reachable"] is False
-    assert report["attention"] == ["db1 told nothing: unreachable: No route to host"]
+    assert report["attention"] == ["db1 did not answer: unreachable: No route to host"]
 
 
 def test_unknown_consumers_are_named():
@@ -234,7 +233,7 @@ def test_unknown_consumers_are_named():
     assert report["strangers"] == [{"who": "10.0.0.99", "vhost": "shop", "queue": "shop", "consumers": 1}]
     assert "10.0.0.99 consumes shop/shop and is not in the inventory" in report["attention"]
     drained = {**HOSTS, "worker1": HostInfo(HOSTS["worker1"].roles, "shop", HOSTS["worker1"].addresses, drained=True)}
-    assert "worker1 consumes shop/shop and is no active worker of the inventory" in report_of(fleet(), drained)["attention"]
+    assert "worker1 consumes shop/shop and is not an active worker of the inventory" in report_of(fleet(), drained)["attention"]
 
 
 def test_everything_that_needs_attention_is_named():
@@ -251,10 +250,10 @@ def test_everything_that_needs_attention_is_named():
     assert set(report_of(answers)["attention"]) == {
         "1 dead letter in shop: make dead-letters",
         "db1: PostgreSQL does not listen on 10.0.0.21: run site.yml, which restarts it",
-        "shop/shop holds 4 jobs and nobody consumes it",
+        "shop/shop holds 4 jobs and has no consumer",
         "worker1 is a worker and consumes nothing",
         "worker1: celery-mail is BACKOFF: Exited too quickly",
-        "worker1 runs shop abc, but new stands there: run site.yml",
+        "worker1 runs shop abc, but its current release is new: run site.yml",
         "the hosts of shop do not agree on its release: abc on web1, new on worker1",
         "worker1: 7 clients of shop wait for PgBouncer, the longest for 2.5 s",
         "db1: PostgreSQL has 90 of 97 backends",
@@ -268,7 +267,7 @@ def test_depth_age_and_consumers_of_a_queue():
     (shop,) = report["queues"]
     assert (shop["ready"], shop["unacknowledged"], shop["oldest_s"], shop["consumer_hosts"]) == (12, 4, 35.0, ["worker1"])
     assert report["delayed"] == 2
-    assert "shop/shop: 12 wait, 4 in work, oldest 35 s, 1 consumers (worker1), 1 of 1 members" in render(report)
+    assert "shop/shop: 12 waiting, 4 running, oldest 35 s, 1 consumers (worker1), 1 of 1 members" in render(report)
 
 
 def test_a_rate_is_of_the_time_since_the_last_report_or_of_one_second():

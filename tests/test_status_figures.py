@@ -6,7 +6,8 @@ import time
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded
 from ansible_collections.grunnfjell.platform.plugins.modules import platform_status
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.status import Rates, drain, is_work, peer, span
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.status import peer
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.work_rates import Rates, drain, is_work, span
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,11 +15,11 @@ from hypothesis import strategies as st
 def test_the_time_to_drain_names_the_rates_behind_it():
     assert drain(0, None)["drain_s"] == 0.0
     assert drain(5, None)["drain_s"] is None
-    assert "no job ended within 1 s" in drain(5, Rates(1.0, 0.0, 0.0))["sentence"]
+    assert "no job finished within 1 s" in drain(5, Rates(1.0, 0.0, 0.0))["sentence"]
     shrinking = drain(120, Rates(60.0, 3.0, 1.0))
     assert (shrinking["drain_s"], shrinking["drain_without_arrivals_s"]) == (60.0, 40.0)
     growing = drain(120, Rates(60.0, 1.0, 3.0))
-    assert growing["drain_s"] is None and "does not shrink; 2 min if nothing more came" in growing["sentence"]
+    assert growing["drain_s"] is None and "does not shrink; 2 min if nothing more arrived" in growing["sentence"]
 
 
 @given(st.integers(1, 10**6), st.floats(0.01, 1e3), st.floats(0.0, 1e3))
@@ -65,7 +66,7 @@ def test_pgbouncers_tables_become_figures():
 
 def test_a_section_that_fails_is_an_error_of_that_section():
     assert "supervisord does not answer on /nowhere" in platform_status.ask("programs", {"socket": "/nowhere"})["error"]
-    assert "no release stands" in platform_status.ask("application", {"name": "nothing-of-that-name"})["error"]
+    assert "no release is installed" in platform_status.ask("application", {"name": "nothing-of-that-name"})["error"]
 
 
 def test_a_command_that_takes_too_long_ends_with_its_children():

@@ -1,4 +1,4 @@
-"""Holds a host against what was paid for: by its record where one stands, else by measuring it."""
+"""Compares a host with what was paid for, by its last valid record or by measuring it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils.reports.acceptance import RECORDED, judge, paid, record_of, refused, stands
+from ..plugin_utils.reports.acceptance import RECORDED, findings_of, is_valid, paid, record_of, refused
 
 DOCUMENTATION = r"""
 module: acceptance
 short_description: Refuse a host that is not what was paid for
 description:
-  - What costs nothing is asked on every run. What costs work is read from the host's last record, if that tells of this
-    machine, was measured in this way, is young enough, and would be accepted; otherwise it is measured.
-  - Needs the facts of M(resource_facts). In check mode nothing is measured, and what is known is judged all the same.
+  - Checks what costs nothing on every run. Expensive measures are read from the host's last record, if it is of this machine, was
+    measured with the same method, is recent enough and would be accepted; otherwise they are measured again.
+  - Needs the facts of M(resource_facts). Check mode measures nothing, and judges by what is known.
 options:
   limits: {description: Input to its value., type: dict, required: true}
   tolerance: {description: Ratio by which memory and disk may fall short of what was paid for., type: float, required: true}
-  method: {description: 'What is measured how, as M(acceptance_measures) takes it.', type: dict, required: true}
+  method: {description: Arguments of C(measure) in M(acceptance_measures)., type: dict, required: true}
   exceptions: {description: Measure to the reason why it may differ., type: dict, required: true}
-  valid_days: {description: Days for which a record stands., type: int, required: true}
-  keep: {description: How many records stay on the host., type: int, required: true}
-  anew: {description: Measure whatever the record says., type: bool, default: false}
-  refuse: {description: Fail when the host is refused; a report says so otherwise., type: bool, default: true}
+  valid_days: {description: Days for which a record is valid., type: int, required: true}
+  keep: {description: Number of records that stay on the host., type: int, required: true}
+  remeasure: {description: Measure even if the record is valid., type: bool, default: false}
+  refuse: {description: Fail when the host is refused; otherwise only report it., type: bool, default: true}
 author: maintainers
 """
 
 RETURN = r"""
-accepted: {description: Whether the host is., returned: always, type: bool}
-findings: {description: What came of each measure., returned: always, type: list, elements: dict}
+accepted: {description: Whether the host is accepted., returned: always, type: bool}
+findings: {description: The result of each measure., returned: always, type: list, elements: dict}
 """
 
 
@@ -48,49 +48,50 @@ class ActionModule(ActionBase):
         for claim in ("acceptance_memory_bytes", "acceptance_disk_bytes"):
             limits[claim] = paid(limits[claim], args["tolerance"])
 
-        told = self._ask("ask", directory=method["directory"])
-        if told.get("failed"):
-            return result | told
-        measures = told["measures"] | {"cpus": resources["cpus"], "memory": resources["memory_bytes"]}
-        errors, record = dict(told["errors"]), told["record"]
-        known = stands(record, told["now"], told["machine_id"], method, args["valid_days"])
+        state = self._ask("ask", directory=method["directory"])
+        if state.get("failed"):
+            return result | state
+        measures = state["measures"] | {"cpus": resources["cpus"], "memory": resources["memory_bytes"]}
+        errors, record = dict(state["errors"]), state["record"]
+        known = is_valid(record, state["now"], state["machine_id"], method, args["valid_days"])
         measured_at = record["measured_at"] if known else None
         if known:
             measures |= {name: value for name, value in record["measures"].items() if name in RECORDED}
             errors |= {name: why for name, why in record["errors"].items() if name in RECORDED}
-        findings = judge(host, measures, errors, limits, exceptions)
-        # A remedy may have come meanwhile, so that no old record refuses a host. What costs nothing to see ends the run at once.
-        hopeless = bool(refused([one for one in findings if one.measure not in RECORDED])) and not args.get("anew")
-        measuring = args.get("anew") or not known or bool(refused(findings))
+        findings = findings_of(host, measures, errors, limits, exceptions)
+        # The host may have been repaired since, so an old record never refuses it. The free checks end the run at once.
+        free = [finding for finding in findings if finding.measure not in RECORDED]
+        hopeless = bool(refused(free)) and not args.get("remeasure")
+        measuring = args.get("remeasure") or not known or bool(refused(findings))
         if measuring and not hopeless and not self._task.check_mode:
-            loaded = self._ask("measure", **method)
-            if loaded.get("failed"):
-                return result | loaded
-            measures |= loaded["measures"]
-            errors = told["errors"] | loaded["errors"]
-            told["now"] = measured_at = loaded["now"]
-            findings = judge(host, measures, errors, limits, exceptions)
-            kept = self._ask("record", record=record_of(told, method, findings, measures, errors), keep=args["keep"])
+            measured = self._ask("measure", **method)
+            if measured.get("failed"):
+                return result | measured
+            measures |= measured["measures"]
+            errors = state["errors"] | measured["errors"]
+            state["now"] = measured_at = measured["now"]
+            findings = findings_of(host, measures, errors, limits, exceptions)
+            kept = self._ask("record", record=record_of(state, method, findings, measures, errors), keep=args["keep"])
             if kept.get("failed"):
                 return result | kept
             result["changed"] = True
         elif measuring:
             if not known:
-                findings = [one for one in findings if one.measure not in RECORDED]
+                findings = [finding for finding in findings if finding.measure not in RECORDED]
             if not hopeless:
                 result |= {"changed": True, "would": f"measure disk, processors and round trip, {method['seconds']} s each"}
 
         sentences = refused(findings)
         result |= {
             "accepted": not sentences,
-            "findings": [asdict(one) for one in findings],
+            "findings": [asdict(finding) for finding in findings],
             "measured_at": measured_at,
-            "machine_id": told["machine_id"],
+            "machine_id": state["machine_id"],
             "clock_offset_seconds": resources.get("clock_offset_seconds"),
         }
         if sentences and args.get("refuse", True):
             text = "\n".join(f"  * {sentence}" for sentence in sentences)
-            result |= {"failed": True, "msg": f"Nothing was built. This host is not what was paid for:\n{text}"}
+            result |= {"failed": True, "msg": f"Nothing was set up. This host is not what was paid for:\n{text}"}
         return result
 
     def _ask(self, do: str, **args: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Writes what every host was measured at, as JSON and as a page."""
+"""Writes the acceptance measures of all hosts, as JSON and as an HTML page."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ..plugin_utils.reports.acceptance_page import page, text
 
 DOCUMENTATION = r"""
 module: acceptance_report
-short_description: Say of each host whether it is what was paid for
+short_description: Report for each host whether it is what was paid for
 description:
-  - Takes what M(acceptance) registered as C(__acceptance) on each host, prints it, and writes it as JSON with a page of HTML
-    beside it. Fails when a host is refused or was not measured. Writes nothing in check mode, in which nothing was measured.
+  - Prints what M(acceptance) registered as C(__acceptance) on each host, and writes it as JSON and HTML. Fails when a host was
+    refused or not measured. Check mode measures nothing, and writes nothing.
 options:
   path: {description: Where the JSON goes on the control machine., type: path, required: true}
 author: maintainers
 """
 
-TOLD = ("accepted", "measured_at", "machine_id", "clock_offset_seconds", "findings")
+FIELDS = ("accepted", "measured_at", "machine_id", "clock_offset_seconds", "findings")
 
 
 class ActionModule(ActionBase):
@@ -50,8 +50,8 @@ class ActionModule(ActionBase):
         return result
 
     @staticmethod
-    def _host(held: Any) -> dict[str, Any]:
-        told = held.get("__acceptance") or {}
-        if "findings" not in told:
-            return {"accepted": False, "error": str(told.get("msg", "it was not measured"))}
-        return {key: told.get(key) for key in TOLD}
+    def _host(variables: Any) -> dict[str, Any]:
+        result = variables.get("__acceptance") or {}
+        if "findings" not in result:
+            return {"accepted": False, "error": str(result.get("msg", "it was not measured"))}
+        return {key: result.get(key) for key in FIELDS}

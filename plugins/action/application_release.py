@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
                 if source.commit:
                     args["source"] = args["source"] | {"version": source.commit}
             elif args.get("release"):
-                args.pop("source", None)  # what the host keeps is not built again
+                args.pop("source", None)  # a release that the host has is not built again
             result |= self._execute_module(module_args=args, task_vars=task_vars)
             if source and result.pop("needs_artifact", False):
                 with tempfile.TemporaryDirectory() as scratch:

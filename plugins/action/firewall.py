@@ -1,4 +1,4 @@
-"""Loads a host's firewall on trial by the module of this name, and confirms it only by a new connection."""
+"""Loads a host's firewall on trial with the module of this name, and confirms it over a new connection."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
 PROGRAM = "/run/grunnfjell-firewall/trial/firewall.py"
-# The trial's directory goes with its end, whichever it is.
-OVER = "test ! -e /run/grunnfjell-firewall/trial"
-GONE_BACK = 75  # EX_TEMPFAIL: the connection came in, but only because the former rules were in force again
+# The directory exists only during the trial.
+TRIAL_ENDED = "test ! -e /run/grunnfjell-firewall/trial"
+ROLLED_BACK = 75  # EX_TEMPFAIL: the connection worked, but only because the former rules were loaded again
 
 
 class ActionModule(ActionBase):
@@ -26,51 +26,54 @@ class ActionModule(ActionBase):
         token = result.pop("token", None)
         if token is None:
             return result
-        confirm = f"test -e {PROGRAM} || exit {GONE_BACK}; /usr/bin/python3 {PROGRAM} confirm {shlex.quote(token)}"
-        unheard = ""
+        confirm = f"test -e {PROGRAM} || exit {ROLLED_BACK}; /usr/bin/python3 {PROGRAM} confirm {shlex.quote(token)}"
+        last_error = ""
         while time.monotonic() - began < seconds:
             try:
-                answer = self._anew(confirm)
+                answer = self._on_new_connection(confirm)
             except AnsibleConnectionFailure as error:
-                unheard = " ".join(str(error).split())
-                time.sleep(1)  # who is refused at once does not ask a thousand times
+                last_error = " ".join(str(error).split())
+                time.sleep(1)  # a refused connection fails at once
                 continue
             if answer["rc"] == 0:
                 return result
-            if answer["rc"] == GONE_BACK:
+            if answer["rc"] == ROLLED_BACK:
                 break
-            said = answer["stderr"].strip() or answer["stdout"].strip()
-            return result | self._went_back(self._after_all(seconds) or f"confirming them failed: {said}")
-        return result | self._went_back(
-            self._after_all(seconds) or f"no new connection came in while they were: {unheard or 'none in time'}"
+            output = answer["stderr"].strip() or answer["stdout"].strip()
+            return result | self._rolled_back(self._wait_for_rollback(seconds) or f"confirming them failed: {output}")
+        return result | self._rolled_back(
+            self._wait_for_rollback(seconds) or f"no new connection could be opened: {last_error or 'none in time'}"
         )
 
-    def _anew(self, command: str) -> dict[str, Any]:
-        """The command by a connection that is opened for it: one that was there already proves nothing."""
+    def _on_new_connection(self, command: str) -> dict[str, Any]:
+        """Runs the command over a new connection; an established one proves nothing."""
         self._connection.reset()
         return self._low_level_execute_command(command)
 
-    def _after_all(self, seconds: int) -> str:
-        """Waits until the host has gone back; an empty text when it has. A host that stays out of reach is told as such."""
+    def _wait_for_rollback(self, seconds: int) -> str:
+        """Waits until the host has its former rules again. Returns an empty text, or why it does not have them.
+
+        Raises AnsibleConnectionFailure when the host stays unreachable.
+        """
         deadline = time.monotonic() + seconds
         while True:
             try:
-                if self._anew(OVER)["rc"] == 0:
+                if self._on_new_connection(TRIAL_ENDED)["rc"] == 0:
                     return ""
             except AnsibleConnectionFailure:
                 if time.monotonic() > deadline:
                     raise
-            time.sleep(1)  # between two looks; the deadline ends them
+            time.sleep(1)  # polling; bounded by the deadline
             if time.monotonic() > deadline:
-                return "its timer has not brought the former ones back yet"
+                return "its timer has not restored the former ones yet"
 
     @staticmethod
-    def _went_back(why: str) -> dict[str, Any]:
+    def _rolled_back(why: str) -> dict[str, Any]:
         return {
             "failed": True,
             "changed": False,
             "msg": (
-                f"The new rules of the firewall were on trial, and {why}. The former rules are in force again. Correct the "
+                f"The firewall's new rules were on trial, but {why}. The former rules are in force again. Correct the "
                 f"addresses and ports of the administrators in topology_places, or raise firewall_trial_seconds for a slow host."
             ),
         }

@@ -1,4 +1,4 @@
-"""Judges what a host shows of itself, and signs what it lacks; the authority's key stays on the control machine."""
+"""Checks a host's certificates and signs the missing ones; the authority's key stays on the control machine."""
 
 from __future__ import annotations
 
@@ -18,42 +18,43 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
         args, self._vars, self._now = self._task.args, task_vars or {}, datetime.now(UTC)
-        # From a command line every value is text.
+        # Values from a command line are text.
         self._days, renew_days, renew = int(args["days"]), float(args["renew_days"]), boolean(args["renew"])
-        # Not an argument of the task, which a callback may print.
+        # Not a task argument, which a callback could print.
         held = self._templar.template(self._vars["pki_authorities"])
         issuing = self._authority(held, args["authority"])
         wanted: dict[str, dict[str, Any]] = args["identities"]
         bundle = "".join(held[name]["certificate"].rstrip() + "\n" for name in args["trusted"])
         base = {
-            "identities": {name: {key: one.get(key) for key in ("group", "unit", "reload")} for name, one in wanted.items()},
+            "identities": {name: {key: spec.get(key) for key in ("group", "unit", "reload")} for name, spec in wanted.items()},
             "authorities": bundle,
         }
         did: list[str] = []
 
         def ask(**more: Any) -> dict[str, Any]:
-            told = self._execute_module("grunnfjell.platform.pki_identity", module_args=base | more, task_vars=task_vars)
-            did.extend(told.get("did", []))
-            return told
+            answer = self._execute_module("grunnfjell.platform.pki_identity", module_args=base | more, task_vars=task_vars)
+            did.extend(answer.get("did", []))
+            return answer
 
-        told = ask()
-        if not told.get("failed"):
-            reasons = dict.fromkeys(told["missing"], "it is missing")
-            for name, certificate in told["certificates"].items():
+        answer = ask()
+        if not answer.get("failed"):
+            reasons = dict.fromkeys(answer["missing"], "it is missing")
+            for name, certificate in answer["certificates"].items():
                 common_name, names = self._common_name(wanted[name]), self._names(wanted[name])
                 reason = due(certificate, issuing, common_name, names, renew_days, self._now)
                 if reason or renew:
-                    reasons[name] = reason or "pki_renew asks for it"
+                    reasons[name] = reason or "pki_renew is set"
             result["renewed"] = reasons
             if reasons and not self._task.check_mode:
-                if set(reasons) - set(told["requests"]):
-                    told = ask(renew=sorted(reasons))
-                if not told.get("failed"):
-                    requests = told["requests"]
-                    told = ask(certificates={name: self._signed(issuing, name, wanted[name], requests[name]) for name in reasons})
+                if set(reasons) - set(answer["requests"]):
+                    answer = ask(renew=sorted(reasons))
+                if not answer.get("failed"):
+                    requests = answer["requests"]
+                    signed_now = {name: self._signed(issuing, name, wanted[name], requests[name]) for name in reasons}
+                    answer = ask(certificates=signed_now)
         for key in ("failed", "msg", "unreachable", "exception"):
-            if key in told:
-                result[key] = told[key]
+            if key in answer:
+                result[key] = answer[key]
         result["did"] = did
         result["changed"] = bool(did) or bool(result.get("renewed"))
         return result

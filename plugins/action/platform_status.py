@@ -1,4 +1,4 @@
-"""Tells a host's services apart by the roles that it carries, and asks all of them in one call."""
+"""Queries all services of a host in one call."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ActionModule(ActionBase):
         return result
 
     def _input(self, name: str) -> Any:
-        """A role's input as this host has it; the role's own default where the inventory says nothing."""
+        """A role's input on this host, or its default."""
         if name in self._vars:
             return self._templar.template(self._vars[name])
         role = next(role for role in services() if name.startswith(f"{role}_"))
@@ -30,7 +30,7 @@ class ActionModule(ActionBase):
         return self._templar.template(defaults[name]) if name in defaults else None
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
-        """What each service of the host declares under status, but for a service that was taken off it."""
+        """The ``status`` of each service of the host, without services that were removed from it."""
         return {
             section: {key: self._input(name) for key, name in wanted.items()}
             for role, service in services().items()

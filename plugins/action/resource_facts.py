@@ -1,4 +1,4 @@
-"""Measures a host by the module of this name, and its clock by the time that the question took."""
+"""Measures a host with the module of this name, and its clock offset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ansible.plugins.action import ActionBase
 
 
 def clock_offset(asked: float, clock: float, answered: float) -> float:
-    """Seconds by which the host's clock is ahead: what the round trip cannot explain, so that a slow host is not a wrong one."""
+    """Seconds by which the host's clock is ahead; less the round trip, so a slow answer is not taken for a wrong clock."""
     if clock < asked:
         return clock - asked
     return max(0.0, clock - answered)

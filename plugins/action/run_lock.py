@@ -15,8 +15,7 @@ DOCUMENTATION = r"""
 module: run_lock
 short_description: One run at a time
 description:
-  - Takes the inventory until this run ends. Fails if another run has it, with a sentence that names that one. A run in check mode
-    changes nothing, and takes nothing.
+  - Locks the inventory until this run ends. Fails if another run holds the lock, and names that run. Check mode takes no lock.
 options:
   inventory: {description: The inventory's directory., type: path, required: true}
 author: maintainers
@@ -32,8 +31,8 @@ class ActionModule(ActionBase):
         if self._task.check_mode or not self._task.args.get("inventory"):
             return result
         try:
-            # An action is a child of the run.
+            # An action runs in a child process of the run.
             hold(Path(self._task.args["inventory"]), os.getppid(), list(context.CLIARGS.get("args") or ()))
-        except RunUnderWay as first:
-            return result | {"failed": True, "msg": f"Nothing was changed. {first}"}
+        except RunUnderWay as refusal:
+            return result | {"failed": True, "msg": f"Nothing was changed. {refusal}"}
         return result

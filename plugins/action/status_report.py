@@ -1,4 +1,4 @@
-"""Judges what the hosts told, prints it and keeps it as JSON."""
+"""Prints the status of the platform and writes it as JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..plugin_utils.fleet.services import carried
-from ..plugin_utils.reports.status import HostInfo, Judge, render
+from ..plugin_utils.reports.status import HostInfo, StatusReport
+from ..plugin_utils.reports.status_text import render
 
 DOCUMENTATION = r"""
 module: status_report
-short_description: Say how the platform is
+short_description: Report the status of the platform
 description:
   - Takes what M(platform_status) registered as C(__platform_status) on each host, prints the report, and writes it as JSON.
-    Fails when no 202 can be accepted now. Changes nothing on a host.
+    Fails when no producer can accept a job now. Changes nothing on a host.
 options:
   path: {description: Where the report goes on the control machine., type: path, required: true}
 author: maintainers
@@ -36,13 +37,14 @@ class ActionModule(ActionBase):
         path = Path(self._task.args["path"]).resolve()
         inventory = str(variables.get("inventory_dir", ""))
         hosts = {name: self._host(variables, name) for name in variables["ansible_play_hosts_all"]}
-        told = {name: variables["hostvars"][name].get("__platform_status", {}) for name in hosts}
+        results = {name: variables["hostvars"][name].get("__platform_status", {}) for name in hosts}
         answers = {
-            name: {key: one[key] for key in ("sections", "unreachable", "msg") if key in one} for name, one in told.items()
+            name: {key: result[key] for key in ("sections", "unreachable", "msg") if key in result}
+            for name, result in results.items()
         }
 
-        judge = Judge(answers, hosts, self._previous(path, inventory))
-        report = {"inventory": inventory, "asked_at": datetime.now(UTC).isoformat(timespec="seconds"), **judge.report()}
+        status = StatusReport(answers, hosts, self._previous(path, inventory))
+        report = {"inventory": inventory, "asked_at": datetime.now(UTC).isoformat(timespec="seconds"), **status.report()}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
@@ -64,7 +66,7 @@ class ActionModule(ActionBase):
 
     @staticmethod
     def _previous(path: Path, inventory: str) -> dict[str, Any] | None:
-        """The last report of the same fleet, for the rate since then."""
+        """The last report of the same fleet, for the rates since then."""
         try:
             report = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -73,8 +75,8 @@ class ActionModule(ActionBase):
 
 
 def resolved(address: str) -> set[str]:
-    """The addresses behind a name; a broker knows its clients by these."""
+    """The addresses of a name; a broker knows its clients by address."""
     try:
-        return {str(found[4][0]) for found in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)}
+        return {str(info[4][0]) for info in socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)}
     except OSError:
         return set()

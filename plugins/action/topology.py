@@ -1,4 +1,4 @@
-"""Reads the whole fleet as the inventory describes it, and refuses what cannot work."""
+"""Builds the model of the fleet from the inventory, and refuses what cannot work."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ from ..plugin_utils.fleet.contract import bent_types, broken_specs, numbers, out
 from ..plugin_utils.fleet.former_names import former_names
 from ..plugin_utils.fleet.inventory_files import files_for_nobody, vaults_in_the_clear
 from ..plugin_utils.fleet.model import Fleet, Host
-from ..plugin_utils.fleet.source import SourceError, requires_python, source_of
 from ..plugin_utils.fleet.version import kit_version
 from ..plugin_utils.network.flows import flows, of_host
 from ..plugin_utils.refusals import refusals
-from ..plugin_utils.refusals.authorities import authorities_ending
-from ..plugin_utils.refusals.machines import pythons_too_old
+from ..plugin_utils.refusals.authorities import expiring_authorities
 from ..plugin_utils.refusals.ports import names_to_resolve
 from ..plugin_utils.refusals.programs import consumed_queues
+from ..plugin_utils.refusals.sources import pinned_sources
 
 DOCUMENTATION = r"""
 module: topology
 short_description: Refuse a fleet that cannot work
 description:
-  - Takes every host's inputs, role defaults included, holds them against the roles' argument specs and ranges, then
-    holds the hosts against each other. Returns one sentence for each thing to edit, on which the next task ends the run. Changes
-    nothing.
+  - Checks every host's inputs, role defaults included, against the roles' argument specs and ranges, then the hosts against each
+    other. Returns one sentence for each thing to edit, with which the next task ends the run. Changes nothing.
   - >-
-    A role may add rules of its own as constants in its vars: C(__<role>_refusals), a list of sentences, and C(__<role>_derived),
-    values that its filters refuse to make of wrong inputs.
+    A role may add rules as constants in its vars: C(__<role>_refusals), a list of sentences, and C(__<role>_derived), values
+    that its filters refuse to compute from wrong inputs.
 options:
   roles: {description: "Role to inventory group, or list of groups.", type: dict, required: true}
   applications: {description: Inventory groups that are applications., type: list, elements: str, required: true}
@@ -42,15 +40,15 @@ author: maintainers
 """
 
 RETURN = r"""
-refused: {description: Every sentence that stands against the fleet., type: str, returned: when there is one}
+refused: {description: Every sentence against the fleet., type: str, returned: when there is one}
 preflights: {description: "Host to its roles that have tasks/preflight.yml.", type: dict, returned: success}
 packages: {description: "Host to what its roles list as __<role>_packages.", type: dict, returned: success}
 program_logs: {description: "Host to what its roles list as __<role>_program_logs.", type: dict, returned: success}
 identities: {description: "Host to its roles' __<role>_identity, by role.", type: dict, returned: success}
 sources: {description: "Host to its application's source (a branch as its commit) and identity.", type: dict, returned: success}
 names: {description: "Host to the names that it must resolve, each with the input that holds it.", type: dict, returned: success}
-roles: {description: "Host to the roles that it carries.", type: dict, returned: success}
-flows: {description: "Host to the declared ways that begin or end there.", type: dict, returned: success}
+roles: {description: "Host to its roles.", type: dict, returned: success}
+flows: {description: "Host to the declared flows that begin or end there.", type: dict, returned: success}
 queues: {description: "Host to the queues that the workers of its application consume.", type: dict, returned: success}
 """
 
@@ -59,7 +57,7 @@ RUN_VARIABLES = ("ansible_check_mode", "groups", "hostvars", "omit", "playbook_d
 
 
 def once_for_all_hosts(sentences: list[str], hosts: list[str]) -> list[str]:
-    """The sentences in their order; one that stands against several hosts names them all, once."""
+    """The sentences in their order; a sentence about several hosts names them all, once."""
     against: dict[str, list[str]] = {}
     for sentence in dict.fromkeys(sentences):
         host, separator, rest = sentence.partition(": ")
@@ -69,7 +67,7 @@ def once_for_all_hosts(sentences: list[str], hosts: list[str]) -> list[str]:
 
 
 def root_cause(error: BaseException) -> str:
-    """The innermost sentence: what a filter of the kit, or Jinja, said."""
+    """The innermost message, from a filter of the kit or from Jinja."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).rstrip(".")
@@ -81,22 +79,22 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result = super().run(tmp, task_vars)
-        fleet, sentences = self._judge(task_vars)
+        fleet, sentences = self._check(task_vars)
         sentences = [*self._lost(), *sentences]
         if sentences:
             text = "\n".join(f"  * {sentence}" for sentence in sentences)
             refused = f"Nothing was changed. This fleet cannot work:\n{text}"
-            # Ansible prints the message of what fails twice, and its recap below.
+            # Ansible prints a failed task's message twice, and its recap below.
             printed = "grunnfjell.platform.refusals" in C.CALLBACKS_ENABLED
             return result | {
                 "refused": refused,
                 "msg": "Nothing was changed. The reasons are at the end." if printed else refused,
             }
-        ways = flows(fleet)
+        declared = flows(fleet)
         return result | {
-            "warnings": list(dict.fromkeys([*former_names(fleet), *authorities_ending(fleet)])),
+            "warnings": list(dict.fromkeys([*former_names(fleet), *expiring_authorities(fleet)])),
             "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
-            "flows": {name: [flow.as_data() for flow in of_host(ways, name)] for name in fleet.hosts},
+            "flows": {name: [flow.as_data() for flow in of_host(declared, name)] for name in fleet.hosts},
             "queues": {name: consumed_queues(fleet.colleagues(host)) for name, host in fleet.hosts.items()},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
@@ -107,19 +105,18 @@ class ActionModule(ActionBase):
         }
 
     def _lost(self) -> list[str]:
-        """A sentence for each host that let Ansible in and failed a task of this play, for a missing sudo password say."""
+        """A sentence for each host that failed a task of this play, for example without a sudo password."""
         names = [name for name in self._all_vars["ansible_play_hosts_all"] if name not in self._all_vars["ansible_play_hosts"]]
         return [
             f"{name}: its first task failed (see FAILED). Correct that, or leave it out with --limit '!{name}'." for name in names
         ]
 
-    def _judge(self, task_vars: dict[str, Any] | None) -> tuple[Fleet, list[str]]:
-        """The fleet as the inventory describes it, and every sentence that stands against it; plan asks the same."""
+    def _check(self, task_vars: dict[str, Any] | None) -> tuple[Fleet, list[str]]:
+        """The fleet as the inventory describes it, and every sentence against it; plan and residency_report need them too."""
         self._all_vars = task_vars or {}
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
         self._packages: dict[str, list[str]] = {}
-        self._pinned: dict[str, dict[str, Any]] = {}
         self._program_logs: dict[str, list[str]] = {}
         self._identities: dict[str, dict[str, Any]] = {}
         args = self._task.args
@@ -131,12 +128,13 @@ class ActionModule(ActionBase):
 
         hosts = {name: self._host(name, roles, args["applications"]) for name in self._groups["all"]}
         fleet = Fleet(hosts, roles, tuple(args["applications"]), frozenset(self._groups), kit_version())
-        self._sentences += self._sources(fleet)
+        self._pinned, sentences = pinned_sources(fleet)
+        self._sentences += sentences
         sentences = [*refusals(fleet, args["supported_releases"], args["apart"]), *self._sentences]
         return fleet, once_for_all_hosts(sentences, list(hosts))
 
     def _known(self, roles: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Those of the roles that the kit has, with a sentence for each other."""
+        """The roles that exist in the kit; adds a sentence for each other one."""
         for role in [role for role in roles if self._find_role(role) is None]:
             self._sentences.append(f"topology_roles names the role '{role}', which is not in roles/. Correct it, or take it out.")
             roles = {name: groups for name, groups in roles.items() if name != role}
@@ -152,33 +150,6 @@ class ActionModule(ActionBase):
     def _raw(self, host: str) -> dict[str, Any]:
         return self._all_vars["hostvars"].raw_get(host)
 
-    def _sources(self, fleet: Fleet) -> list[str]:
-        """Looks at the code that the run would send, once for each source, and at what it asks of its hosts."""
-        sentences: dict[str, None] = {}
-        judged: dict[str, str | None] = {}
-        pinned: dict[str, dict[str, Any]] = {}
-        wanted: dict[str, str] = {}
-        for host in fleet.with_role("application"):
-            source, lock = host.inputs.get("application_source"), host.inputs.get("application_requirements")
-            if not isinstance(source, dict) or not isinstance(lock, str) or not host.measured:
-                continue
-            key = f"{sorted(source.items())} {lock}"
-            try:
-                if key not in judged:
-                    judged[key] = None  # a source that is wrong is wrong once
-                    found = source_of(source, lock)
-                    pinned[key] = {
-                        "source": source | ({"version": found.commit} if found.commit else {}),
-                        "identity": found.identity,
-                    }
-                    judged[key] = requires_python(source, lock)
-            except SourceError as error:
-                sentences[str(error)] = None
-            self._pinned[host.name] = pinned.get(key, {})
-            if specifier := judged[key]:
-                wanted[host.name] = specifier
-        return [*sentences, *pythons_too_old(fleet, wanted)]
-
     def _contract(self, role: str) -> dict[str, Any]:
         """Defaults, constants, argument spec and ranges of a role, from its own files."""
         home = self._find_role(role)
@@ -188,7 +159,7 @@ class ActionModule(ActionBase):
             file = home / path
             if not file.exists():
                 return {}
-            # unsafe: the loader's own text, and no deep copy of it, which took as long as reading it. Nobody changes it here.
+            # unsafe: no deep copy, which takes as long as reading the file. Nobody changes the result.
             return self._loader.load_from_file(str(file), unsafe=True, trusted_as_template=True) or {}
 
         return {
@@ -200,7 +171,7 @@ class ActionModule(ActionBase):
         }
 
     def _preflights(self, host: Host) -> list[str]:
-        """The host's roles that look at the host itself before anything changes."""
+        """The host's roles with checks on the host itself before any change."""
         return [role for role in self._contracts if role in host.roles and self._contracts[role]["preflight"]]
 
     def _find_role(self, role: str) -> Path | None:
@@ -213,7 +184,7 @@ class ActionModule(ActionBase):
     def _host(self, name: str, roles: dict[str, tuple[str, ...]], applications: list[str]) -> Host:
         given = self._raw(name)
         own = [role for role, groups in roles.items() if any(name in self._groups.get(group, []) for group in groups)]
-        # What belongs to the run rather than to a host (hostvars, groups, playbook_dir ...).
+        # Variables of the run rather than of a host.
         variables = {name: value for name, value in self._all_vars.items() if name in RUN_VARIABLES}
         for role in own:
             variables |= self._contracts[role]["defaults"]
@@ -223,18 +194,23 @@ class ActionModule(ActionBase):
         templar = self._templar.copy_with_new_env(available_variables=variables)
         inputs, unresolved = self._inputs(own, variables, templar)
 
-        # A host outside --limit was not measured: what follows from its facts is judged when it is in the run.
+        # A host outside --limit was not measured, and is checked when it is in the run.
         if "resources" in given.get("ansible_facts", {}):
-            lists = [f"__{role}_packages" for role in own if f"__{role}_packages" in variables]
-            self._packages[name] = sorted({package for each in lists for package in templar.template(variables[each])})
-            lists = [f"__{role}_program_logs" for role in own if f"__{role}_program_logs" in variables]
-            self._program_logs[name] = sorted({log for each in lists for log in templar.template(variables[each])})
-            shown = {role: f"__{role}_identity" for role in own if f"__{role}_identity" in variables}
-            self._identities[name] = {role: templar.template(variables[constant]) for role, constant in shown.items()}
-            if shown and "pki" not in roles and variables.get("pki_authorities") is None:
+            packages, program_logs, identities = (
+                {
+                    role: templar.template(variables[constant])
+                    for role in own
+                    if (constant := pattern.format(role=role)) in variables
+                }
+                for pattern in ("__{role}_packages", "__{role}_program_logs", "__{role}_identity")
+            )
+            self._packages[name] = sorted(set().union(*packages.values()))
+            self._program_logs[name] = sorted(set().union(*program_logs.values()))
+            self._identities[name] = identities
+            if identities and "pki" not in roles and variables.get("pki_authorities") is None:
                 self._sentences.append(
-                    f"No authority issues the certificates of {', '.join(sorted(shown))}. Add `pki: all` to topology_roles and "
-                    f"group_vars/all/pki.yml as inventories/example has them, then run `make secrets`."
+                    f"No authority issues the certificates of {', '.join(sorted(identities))}. Add `pki: all` to topology_roles "
+                    f"and group_vars/all/pki.yml as inventories/example has them, then run `make secrets`."
                 )
             for role in own:
                 self._sentences += broken_specs(name, role, self._contracts[role]["options"], inputs)
@@ -268,21 +244,21 @@ class ActionModule(ActionBase):
 
     @staticmethod
     def _port(variables: dict[str, Any], templar: Templar) -> int | None:
-        """The port of SSH by the inventory; None where it is a template that nobody can read here, or no number."""
+        """The inventory's SSH port; None where it cannot be resolved here, or is not a number."""
         try:
             return int(templar.template(variables.get("ansible_port", variables.get("ansible_ssh_port"))))
         except (AnsibleError, TypeError, ValueError):
             return None
 
     def _unreachable(self, variables: dict[str, Any]) -> str | None:
-        """What the connection said, when the question that came first did not get through."""
+        """The connection's error, when the host could not be measured."""
         asked = variables.get("__topology_measured", {})
         if not asked.get("unreachable"):
             return None
         return " ".join(str(asked.get("msg", "no answer")).split()).removeprefix("Task failed: ").rstrip(".")
 
     def _own_rules(self, host: str, role: str, templar: Templar, unresolved: dict[str, list[str]]) -> None:
-        """What the role itself holds against its inputs, unless these cannot be read: then that is said."""
+        """Applies the role's rules to its inputs, or notes why they could not be resolved."""
         constants = self._contracts[role]["vars"]
         derived = [*constants.get(f"__{role}_derived", []), constants.get(f"__{role}_refusals", [])]
         for expression in derived:
@@ -297,14 +273,14 @@ class ActionModule(ActionBase):
     def _inputs(
         self, roles: list[str], variables: dict[str, Any], templar: Templar
     ) -> tuple[dict[str, Any], dict[str, list[str]]]:
-        """The inputs of the roles with their templates resolved, and for each cause those that do not resolve."""
+        """The resolved inputs of the roles, and per error the inputs that cannot be resolved."""
         inputs: dict[str, Any] = {}
         unresolved: dict[str, list[str]] = {}
         for option in (option for role in roles for option in self._contracts[role]["options"]):
             if option not in variables:
                 continue
             try:
-                # What was resolved once is not resolved again for each of the others that it is part of.
+                # Stored, so an input that others refer to is resolved only once.
                 variables[option] = inputs[option] = templar.template(variables[option])
             except AnsibleError as error:
                 unresolved.setdefault(root_cause(error), []).append(option)

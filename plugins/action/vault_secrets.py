@@ -1,4 +1,4 @@
-"""Makes the secrets that an inventory's encrypted vault lacks."""
+"""Creates the secrets that are missing in an inventory's encrypted vault."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..plugin_utils.trust.pki import new_authority
 
 DOCUMENTATION = r"""
 module: vault_secrets
-short_description: Make the secrets that an inventory's vault lacks
+short_description: Create the secrets that are missing in an inventory's vault
 description:
-  - Each is random, made once, and written to one file that Ansible's vault encrypts with the password of
-    C(vault_password_file). What the vault already holds never changes. Prints no secret.
+  - Each is random, created once, and written to one file that Ansible Vault encrypts with the password of
+    C(vault_password_file). Existing secrets never change. Prints no secret.
 options:
   path: {description: The vault's file., type: path, required: true}
   secrets:
     description: >-
-      Variable to the list of names that it maps to a secret each; an empty list makes the variable one secret. A mapping with
-      C(authorities), a list of names, makes an authority of each, which signs certificates.
+      Variable to the list of names that it maps to one secret each; with an empty list the variable is one secret. A mapping
+      with C(authorities), a list of names, creates a certificate authority for each.
     type: dict
     required: true
 author: maintainers
@@ -32,23 +32,23 @@ BYTES = 32  # 256 bits
 
 
 def complete(held: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The vault with what it lacked, and the names of what was made."""
-    vault, made = dict(held), []
+    """The completed vault, and the names of the new secrets."""
+    vault, created = dict(held), []
     for variable, entry in wanted.items():
         authorities = isinstance(entry, dict)
         names = [str(name) for name in (entry["authorities"] if authorities else entry)]
         if not names:
             if variable not in vault:
                 vault[variable] = secrets.token_hex(BYTES)
-                made.append(variable)
+                created.append(variable)
             continue
         known = dict(vault.get(variable) or {})
         for name in names:
             if name not in known:
                 known[name] = new_authority(name) if authorities else secrets.token_hex(BYTES)
-                made.append(f"{variable}.{name}")
+                created.append(f"{variable}.{name}")
         vault[variable] = known
-    return vault, made
+    return vault, created
 
 
 class ActionModule(ActionBase):

@@ -1,4 +1,4 @@
-"""The output of ansible-playbook: a live area for a person at a terminal, the default output for everything else."""
+"""The output of ansible-playbook: a live area on a terminal, the default output elsewhere."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ..plugin_utils.progress.record import Record, count, duration, short_name
 DOCUMENTATION = r"""
 name: progress
 type: stdout
-short_description: Show a person what each host is at, and end with what stopped the run
+short_description: Show the state of each host, and end with a summary of the failures
 description:
-  - On a terminal, shows the play, the task with a bar of the hosts that have done it, and a line for each host with its time.
+  - On a terminal, shows the play, the task with a bar of the hosts that have completed it, and a line for each host.
     Only warnings, reports, differences and failures stay on the screen.
-  - With C(-v), C(--step), in CI (C(CI) is set), with C(TERM=dumb) and where the output is not a terminal, prints what
-    P(ansible.builtin.default#callback) prints.
-  - Either ends with what was changed on each host, how long each play took, and last each failure, once, with its hosts.
-    A failure that was ignored or rescued is not listed.
+  - With C(-v), C(--step), in CI (C(CI) is set), with C(TERM=dumb) and if the output is not a terminal, prints the output of
+      P(ansible.builtin.default#callback).
+    - Both end with the changes on each host, the time of each play, and last each failure, once, with its hosts. Ignored and
+      rescued failures are not listed.
 extends_documentation_fragment: [default_callback, result_format_callback]
 requirements: [set as stdout_callback in ansible.cfg]
 author: maintainers
@@ -40,7 +40,7 @@ author: maintainers
 
 
 def is_rescued(task: Any) -> bool:
-    """Whether a block around the task rescues its failure. The tasks of the rescue itself are not rescued."""
+    """Whether a block around the task rescues its failure. Tasks of the rescue section are not rescued."""
     child, parent = task, task._parent
     while parent is not None:
         if isinstance(parent, Block) and parent.rescue:
@@ -52,7 +52,7 @@ def is_rescued(task: Any) -> bool:
 
 
 def known_tasks(play: Any, variables: dict[str, Any]) -> frozenset[str]:
-    """The tasks that every host of the play goes through, as far as they are known before the run."""
+    """The tasks of every host of the play, as far as they are known before the run."""
 
     def ids(steps: list[Any]) -> Iterator[str]:
         for step in steps:
@@ -65,9 +65,9 @@ def known_tasks(play: Any, variables: dict[str, Any]) -> frozenset[str]:
 
 
 def place_of(task: Any) -> str:
-    """File and line, from the working directory where it is below that."""
+    """File and line, relative to the working directory if possible."""
     path = task.get_path()
-    # `make setup` links the checkout into .venv; a person looks for the file itself.
+    # `make setup` links the checkout into .venv; show the original file.
     return os.path.realpath(path).removeprefix(os.path.realpath(os.getcwd()) + os.sep) if path else ""
 
 
@@ -81,14 +81,14 @@ class CallbackModule(Default):
         self._record = Record()
         self._faults: list[Fault] = []
         self._area: LiveArea | None = None
-        self._columns: int | None = None  # of the terminal where a person watches
+        self._columns: int | None = None  # of the terminal with the live area
         self._screen = self._display
-        # A run that is interrupted or ends with an error of Ansible's own has no recap.
+        # An interrupted run, or one with an internal error of Ansible, has no recap.
         atexit.register(self._end)
 
     @contextmanager
     def _loud(self, loud: bool = True) -> Iterator[None]:
-        """What the default callback prints now is for the screen as well."""
+        """The default callback's output now also goes to the screen."""
         if isinstance(self._display, LogOnly):
             self._display.loud = loud
         try:
@@ -98,7 +98,7 @@ class CallbackModule(Default):
                 self._display.loud = False
 
     def _say(self, text: str, color: str | None = None) -> None:
-        """A line that stays above the live area."""
+        """Prints a line above the live area."""
         if self._area:
             self._screen.display(text, color=color, screen_only=True)
 
@@ -138,12 +138,12 @@ class CallbackModule(Default):
         super().v2_runner_on_start(host, task)
 
     def _name(self, task: Any) -> str:
-        """As it was when the task started: only then are the variables in it known."""
+        """The task's name at its start, when its variables were known."""
         return self._record.names.get(task._uuid) or short_name(task.get_name())
 
     @staticmethod
     def _censor(result: Any) -> None:
-        """ansible-core censors the result of a task with no_log, and prints the message of its exception all the same."""
+        """ansible-core censors the result of a task with no_log, but would print the message of its exception."""
         if "censored" in result.result:
             result.result.pop("exception", None)
 
@@ -166,7 +166,7 @@ class CallbackModule(Default):
         self._ended(result, "failed", counts=ignore_errors)
         self._censor(result)
         if not ignore_errors:
-            # A task that runs once speaks for the whole play, whichever host it ran on.
+            # A task with run_once counts for the whole play, whichever host it ran on.
             host = "" if task.run_once else result.host.get_name()
             name = self._name(task)
             which = f"{host}: {name}" if host else name

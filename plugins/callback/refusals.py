@@ -1,4 +1,4 @@
-"""What a run is refused for: an inventory that can be read only in part, at once; a fleet that cannot work, as the last words."""
+"""Refuses an inventory that is only partly readable, and prints the refusals of a fleet at the end of the output."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..plugin_utils.fleet.inventory_files import unreadable
 DOCUMENTATION = r"""
 name: refusals
 type: aggregate
-short_description: Refuse an inventory that Ansible reads only in part, and print refusals last
+short_description: Refuse an unreadable inventory, and print refusals last
 description:
-  - Ansible warns of a hosts file that is not YAML, and ends with exit status 0. It names no file when a file of variables is not
-    YAML, and takes the last of two equal keys. This ends such a run with a sentence that names file and line.
-  - It ends a run whose inventory has no host, too.
-  - What the action C(topology) holds against a fleet is printed below Ansible's recap, once, where a person looks first.
+  - Ansible only warns about a hosts file that is not YAML, does not name a variables file that is not YAML, and uses the last of
+      two equal keys. This callback ends such a run with a sentence that names file and line.
+    - It also ends a run whose inventory has no host.
+    - Prints the refusals of the action C(topology) once, below Ansible's recap.
 options: {}
 """
-REFUSED = 4  # ansible-playbook's own status for what it cannot read
+REFUSED = 4  # ansible-playbook's exit status for unreadable input
 
 
 class CallbackModule(CallbackBase):

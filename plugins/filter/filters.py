@@ -1,4 +1,4 @@
-"""The kit's filters: the names that inventories, roles and templates call, and the functions behind them."""
+"""The kit's filters: names for inventories, roles and templates, and their functions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust import l
 
 
 def of_roles() -> dict[str, Callable[..., Any]]:
-    """The functions of each sizing/<role>.py that have the role's name before theirs: a new role needs no line here."""
-    found = {}
+    """The functions of each sizing/<role>.py whose name begins with the role's; a new role needs no line here."""
+    functions = {}
     for path in Path(str(celery.__file__)).parent.glob("[a-z]*.py"):
         module = import_module(f"{celery.__package__}.{path.stem}")
-        found |= {name: call for name, call in inspect.getmembers(module, inspect.isfunction) if name.startswith(f"{path.stem}_")}
-    return found
+        members = inspect.getmembers(module, inspect.isfunction)
+        functions |= {name: call for name, call in members if name.startswith(f"{path.stem}_")}
+    return functions
 
 
 class FilterModule:

@@ -1,4 +1,4 @@
-"""The version of the kit that runs."""
+"""The version of the running kit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..plugin_utils.fleet.version import kit_version
 
 DOCUMENTATION = """
 name: kit_version
-short_description: The version of the kit that runs
+short_description: The version of the running kit
 description: [The version of this collection, whether it is an installed artifact or a checkout.]
 options: {}
 """

@@ -1,4 +1,4 @@
-"""A file of a role's or the kit's templates/, rendered for the host at hand."""
+"""A file of a role's or the kit's templates/, rendered for the current host."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ansible.template import trust_as_template
 
 DOCUMENTATION = """
 name: rendered
-short_description: A template's text, rendered with the variables of the host at hand
+short_description: A template's text, rendered with the current host's variables
 description:
-  - As ansible.builtin.template, without its deep copy of every variable of the host for each file, which was a quarter of the
-    control machine's work in a run that changes nothing.
+  - Like ansible.builtin.template, but without its deep copy of all variables for each file, which was a quarter of the control
+      machine's work in a run that changes nothing.
 options:
   _terms:
     description: Path of each file below a templates directory of the role, or of the playbook.
     required: true
   template_vars:
-    description: Variables that only this rendering has; they win over the host's.
+    description: Variables for this rendering, which override the host's.
     type: dict
     default: {}
 """

@@ -1,7 +1,7 @@
-"""As much of AMQP 0-9-1 as moving a message needs, on nothing but Python: a broker's host has no library for it.
+"""The part of AMQP 0-9-1 that moving a message needs, in plain Python, since a broker's host has no AMQP library.
 
-A message keeps the very bytes of its body, and of each header that is not taken out: a value's type on the wire (there are
-seventeen) says more than the Python value that a library would make of it.
+A message keeps the exact bytes of its body and headers: a library would decode and encode headers again, and lose the types of
+their values on the wire (there are seventeen).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FRAME_END = b"\xce"
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_MAX = 131072
 
-# The properties of a message, in the order of their flags from the highest bit down, and how each is written.
+# The properties of a message and their types, in the order of their flags from the highest bit down.
 PROPERTIES = (
     ("content_type", "short"),
     ("content_encoding", "short"),
@@ -36,29 +36,17 @@ PROPERTIES = (
 )
 PERSISTENT = b"\x02"
 
-# How many bytes the value of a field has, for the types of a fixed size, and how to read those that a person may want to see.
+# Field types with a fixed size in bytes, and struct's format of the numeric ones.
 FIXED = {"t": 1, "b": 1, "B": 1, "s": 2, "u": 2, "I": 4, "i": 4, "l": 8, "L": 8, "f": 4, "d": 8, "T": 8, "V": 0, "D": 5}
-NUMBERS = {
-    "b": ">b",
-    "B": ">B",
-    "s": ">h",
-    "u": ">H",
-    "I": ">i",
-    "i": ">I",
-    "l": ">q",
-    "L": ">q",
-    "f": ">f",
-    "d": ">d",
-    "T": ">Q",
-}
+NUMBERS = {kind: f">{code}" for kind, code in zip("bBsuIilLfdT", "bBhHiIqqfdQ", strict=True)}
 
 
 class AmqpError(Exception):
-    """The broker closed the connection or the channel, or takes nothing, and said why."""
+    """The broker closed the connection or the channel, or blocks publishers; the message is its reason."""
 
 
 class Undelivered(AmqpError):
-    """The broker did not take this message; the connection goes on."""
+    """The broker refused this message; the connection stays open."""
 
 
 def short(text: str) -> bytes:
@@ -71,29 +59,29 @@ def long(raw: bytes) -> bytes:
 
 
 def value_size(raw: bytes, at: int) -> int:
-    """Bytes of the field value that begins at ``at`` with its type's letter, the letter included."""
+    """Size of the field value at ``at``, with its type's letter."""
     kind = chr(raw[at])
     if kind in FIXED:
         return 1 + FIXED[kind]
     if kind in "SxFA":
         return 5 + int(struct.unpack_from(">I", raw, at + 1)[0])
-    raise AmqpError(f"a header holds a value of the type {kind!r}, which AMQP 0-9-1 does not know")
+    raise AmqpError(f"a header holds a value of the type {kind!r}, which AMQP 0-9-1 does not define")
 
 
 def fields(raw: bytes) -> dict[str, bytes]:
-    """A table's fields, without its length: name to the bytes of the value, the type's letter first."""
-    found, at = {}, 0
+    """The fields of a table without its length: name to the bytes of the value, with its type's letter."""
+    values, at = {}, 0
     while at < len(raw):
         name = raw[at + 1 : at + 1 + raw[at]].decode()
         at += 1 + raw[at]
         size = value_size(raw, at)
-        found[name] = raw[at : at + size]
+        values[name] = raw[at : at + size]
         at += size
-    return found
+    return values
 
 
 def value(raw: bytes) -> Any:
-    """A field's value as Python has it."""
+    """A field's value in Python."""
     kind, rest = chr(raw[0]), raw[1:]
     match kind:
         case "t":
@@ -119,9 +107,9 @@ def value(raw: bytes) -> Any:
     return struct.unpack(NUMBERS[kind], rest)[0]
 
 
-def table(held: dict[str, bytes]) -> bytes:
+def table(values: dict[str, bytes]) -> bytes:
     """Fields as a table, its length first."""
-    return long(b"".join(short(name) + raw for name, raw in held.items()))
+    return long(b"".join(short(name) + raw for name, raw in values.items()))
 
 
 def text(words: str) -> bytes:
@@ -131,7 +119,7 @@ def text(words: str) -> bytes:
 
 @dataclass
 class Message:
-    """A message with the bytes that it came in."""
+    """A message with its original bytes."""
 
     body: bytes = b""
     properties: dict[str, bytes] = field(default_factory=dict)
@@ -143,7 +131,7 @@ class Message:
 
 
 def packed_properties(message: Message) -> bytes:
-    """Flags and properties of a content header."""
+    """Flags and properties as bytes of a content header."""
     flags, out = 0, b""
     for position, (name, _) in enumerate(PROPERTIES):
         raw = table(message.headers) if name == "headers" and message.headers else message.properties.get(name)
@@ -154,7 +142,7 @@ def packed_properties(message: Message) -> bytes:
 
 
 def unpacked_properties(raw: bytes) -> Message:
-    """The message of a content header, its body still to come."""
+    """The message of a content header, without its body."""
     message, at = Message(), 2
     (flags,) = struct.unpack_from(">H", raw)
     for position, (name, kind) in enumerate(PROPERTIES):
@@ -179,7 +167,7 @@ def unpacked_properties(raw: bytes) -> Message:
 
 
 class Connection:
-    """One connection with one channel, which confirms what it takes."""
+    """One connection with one channel in confirm mode."""
 
     def __init__(
         self,
@@ -199,13 +187,13 @@ class Connection:
         self.published = 0
         self.socket.sendall(b"AMQP\x00\x00\x09\x01")
         self.expect(10, 10)
-        # Without this capability a refused client only sees the connection break.
+        # Without this capability the broker closes a refused connection without a reason.
         capable = b"F" + table({"authentication_failure_close": b"t\x01", "connection.blocked": b"t\x01"})
         properties = table({"capabilities": capable, "connection_name": text(name)})
         response = b"\0" + user.encode() + b"\0" + password.encode()
         self.send(0, 10, 11, properties + short("PLAIN") + long(response) + short("en_US"))
         self.expect(10, 30)
-        # No heartbeat: this client speaks or waits with a deadline, it never idles.
+        # No heartbeat: this client is never idle, and waits with a timeout.
         self.send(0, 10, 31, struct.pack(">HIH", 1, FRAME_MAX, 0))
         self.send(0, 10, 40, short(vhost) + short("") + b"\0")
         self.expect(10, 41)
@@ -229,24 +217,24 @@ class Connection:
     def read(self) -> tuple[int, bytes]:
         head = self.stream.read(7)
         if len(head) < 7:
-            raise AmqpError("the broker hung up")
+            raise AmqpError("the broker closed the connection")
         kind, _, size = struct.unpack(">BHI", head)
         return kind, self.stream.read(size + 1)[:-1]
 
     def expect(self, klass: int, *methods: int) -> tuple[int, bytes]:
-        """Number and arguments of the next method, which must be one of these."""
+        """Number and arguments of the next of these methods."""
         while True:
             kind, payload = self.read()
             if kind == HEARTBEAT:
                 continue
-            got = struct.unpack(">HH", payload[:4])
-            if got in ((10, 50), (20, 40)):
+            method = struct.unpack(">HH", payload[:4])
+            if method in ((10, 50), (20, 40)):
                 code, size = struct.unpack(">HB", payload[4:7])
                 raise AmqpError(f"{code} {payload[7 : 7 + size].decode()}")
-            if got == (10, 60):
-                raise AmqpError("the broker takes no message while it has an alarm")
-            if got[0] == klass and got[1] in methods:
-                return got[1], payload[4:]
+            if method == (10, 60):
+                raise AmqpError("the broker accepts no message while it has an alarm")
+            if method[0] == klass and method[1] in methods:
+                return method[1], payload[4:]
 
     def content(self) -> Message:
         """The message whose method was just read."""
@@ -258,7 +246,7 @@ class Connection:
         return message
 
     def get(self, queue: str) -> Message | None:
-        """The queue's next message; this connection holds it until it acknowledges it or ends."""
+        """The queue's next message, held by this connection until it is acknowledged or the connection ends."""
         self.send(1, 60, 70, b"\0\0" + short(queue) + b"\0")
         method, arguments = self.expect(60, 71, 72)
         if method == 72:
@@ -269,8 +257,8 @@ class Connection:
         return message
 
     def publish(self, exchange: str, routing_key: str, message: Message) -> None:
-        """Returns once the broker has the message in at least one queue; raises otherwise."""
-        # Bit 0: mandatory. What reaches no queue comes back instead of vanishing.
+        """Returns once the broker has the message in at least one queue; raises Undelivered otherwise."""
+        # Bit 0: mandatory, so a message that reaches no queue is returned.
         self.send(1, 60, 40, b"\0\0" + short(exchange) + short(routing_key) + b"\1")
         self.frame(HEADER, 1, struct.pack(">HHQ", 60, 0, len(message.body)) + packed_properties(message))
         for at in range(0, len(message.body), FRAME_MAX - 8):
@@ -288,14 +276,14 @@ class Connection:
             if method == 120:
                 raise Undelivered("the queue refused it")
             if returned:
-                raise Undelivered(f"no queue took it: {returned}")
+                raise Undelivered(f"no queue accepted it: {returned}")
             return
 
     def ack(self, tag: int) -> None:
         self.send(1, 60, 80, struct.pack(">QB", tag, 0))
 
     def finish(self) -> None:
-        """End in order: what was acknowledged is so for sure, and what is still held goes back to its queue."""
+        """Closes the connection; the broker has then processed every acknowledgement, and requeued the other messages."""
         self.send(1, 20, 40, struct.pack(">H", 200) + short("") + b"\0\0\0\0")
         self.expect(20, 41)
         self.send(0, 10, 50, struct.pack(">H", 200) + short("") + b"\0\0\0\0")

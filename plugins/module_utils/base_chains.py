@@ -1,4 +1,4 @@
-"""Base chains of other firewalls on the host: in nftables a packet must pass every one, and in iptables' older engine too."""
+"""Base chains of other firewalls on the host, in nftables and in iptables' legacy engine: a packet must pass all of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 
 OWN = ("inet", "grunnfjell")
 HOOKS = ("input", "output", "forward")
-# What a rule may hold beside its verdict and still meet every packet.
+# Statements beside the verdict with which a rule still matches every packet.
 UNCONDITIONAL = {"counter", "log", "limit"}
-# Programs that make chains, by what their chains' names hold.
+# Programs that create chains, by a part of their chains' names.
 OWNERS = {
     "ufw": "ufw",
     "docker": "Docker",
@@ -25,20 +25,20 @@ OWNERS = {
 
 
 def owner_of(names: str) -> str:
-    """The program that the names of a table and its chains give away; empty for none."""
+    """The program that created the chains, by their names; empty if unknown."""
     return next((owner for mark, owner in OWNERS.items() if mark in names.lower()), "")
 
 
 def closes(rule: list[dict[str, Any]]) -> bool:
-    """Whether the rule ends every packet's way."""
+    """Whether the rule drops every packet."""
     kinds = {key for part in rule for key in part}
     return bool(kinds & {"drop", "reject"}) and kinds <= {"drop", "reject", *UNCONDITIONAL}
 
 
 def acting(chain: str, targets: dict[str, list[str | None]], above: tuple[str, ...] = ()) -> int:
-    """How many rules of a chain do anything. A jump to a chain without such rules does nothing; a disabled ufw leaves those.
+    """Number of effective rules of a chain. A jump to a chain without any, as a disabled ufw leaves, does not count.
 
-    C(targets): for each chain, where each of its rules jumps without any condition; None for a rule that does something else.
+    C(targets): for each chain, the target of each rule that jumps unconditionally, and None for any other rule.
     """
     return sum(
         target is None or (target not in above and acting(target, targets, (*above, chain)) > 0)
@@ -47,38 +47,38 @@ def acting(chain: str, targets: dict[str, list[str | None]], above: tuple[str, .
 
 
 def jump_of(rule: list[dict[str, Any]]) -> str | None:
-    """The chain that an nft rule jumps to, where it does nothing else."""
+    """The chain that an nft rule jumps to unconditionally."""
     others = [part for part in rule if not part.keys() & {"jump", "goto", "counter"}]
     jumps = [part[word]["target"] for part in rule for word in ("jump", "goto") if word in part]
     return jumps[0] if jumps and not others else None
 
 
 def of_nftables(ruleset: str) -> list[dict[str, Any]]:
-    """Base chains for packets in, out and forward in what C(nft -j list ruleset) prints, the kit's own left out."""
+    """Filter base chains in the output of C(nft -j list ruleset), without the kit's."""
     entries = json.loads(ruleset or "{}").get("nftables", [])
     chains = [entry["chain"] for entry in entries if "chain" in entry]
     rules: dict[tuple[str, str], dict[str, list[Any]]] = {}
     for rule in (entry["rule"] for entry in entries if "rule" in entry):
         rules.setdefault((rule["family"], rule["table"]), {}).setdefault(rule["chain"], []).append(rule.get("expr", []))
-    found = []
+    base_chains = []
     for chain in chains:
         table = (chain["family"], chain["table"])
         if chain.get("hook") not in HOOKS or chain.get("type") != "filter" or table == OWN:
             continue
         of_table = rules.get(table, {})
         targets = {name: [jump_of(rule) for rule in body] for name, body in of_table.items()}
-        names = " ".join([chain["table"], *(each["name"] for each in chains if (each["family"], each["table"]) == table)])
-        found.append(
+        names = " ".join([chain["table"], *(other["name"] for other in chains if (other["family"], other["table"]) == table)])
+        base_chains.append(
             {"chain": " ".join([*table, chain["name"]]), "hook": chain["hook"], "policy": chain.get("policy", "accept")}
             | {"rules": acting(chain["name"], targets), "owner": owner_of(names)}
             | {"closes": any(closes(rule) for rule in of_table.get(chain["name"], [])[-1:])}
         )
-    return found
+    return base_chains
 
 
 def of_iptables(saved: str, family: str) -> list[dict[str, Any]]:
-    """The same out of what C(iptables-save) prints."""
-    found: list[dict[str, Any]] = []
+    """The same from the output of C(iptables-save)."""
+    base_chains: list[dict[str, Any]] = []
     for table, body in re.findall(r"^\*(\S+)\n(.*?)^COMMIT", saved, re.M | re.S):
         if table != "filter":
             continue
@@ -89,18 +89,18 @@ def of_iptables(saved: str, family: str) -> list[dict[str, Any]]:
             targets.setdefault(chain, []).append(jump[1] if jump and known else None)
         for name, policy in re.findall(r"^:(INPUT|OUTPUT|FORWARD) (\S+)", body, re.M):
             last = re.findall(rf"^-A {name} (.*)$", body, re.M)[-1:]
-            found.append(
+            base_chains.append(
                 {"chain": f"{family} {table} {name}", "hook": name.lower(), "policy": policy.lower()}
                 | {"rules": acting(name, targets), "owner": owner_of(body)}
                 | {"closes": any(re.fullmatch(r"-j (DROP|REJECT)\b.*", rule) for rule in last)}
             )
-    return found
+    return base_chains
 
 
 def measured(root: Path, run: Callable[..., str]) -> list[dict[str, Any]]:
-    """Every base chain of others. iptables' older engine is asked only where it is in use: asking would load it."""
-    printed = run("nft", "--json", "list", "ruleset")
-    found = of_nftables(printed) if printed.startswith("{") else []
+    """Every base chain of other programs. iptables' legacy engine is queried only if it is in use: a query would load it."""
+    ruleset = run("nft", "--json", "list", "ruleset")
+    chains = of_nftables(ruleset) if ruleset.startswith("{") else []
     for family, prefix in (("ip", "iptables"), ("ip6", "ip6tables")):
         old = root / "proc/net" / f"{family}_tables_names"
         try:
@@ -108,7 +108,7 @@ def measured(root: Path, run: Callable[..., str]) -> list[dict[str, Any]]:
         except OSError:
             in_use = False
         if in_use:
-            found += of_iptables(run(f"{prefix}-legacy-save"), family)
-        elif not printed:
-            found += of_iptables(run(f"{prefix}-save"), family)
-    return found
+            chains += of_iptables(run(f"{prefix}-legacy-save"), family)
+        elif not ruleset:
+            chains += of_iptables(run(f"{prefix}-save"), family)
+    return chains

@@ -1,4 +1,4 @@
-"""A command that ends in time, with all that it started."""
+"""Runs a command with a timeout that also kills its children."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 
 def run(argv: list[str], timeout: float, stdin: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
-    """As subprocess.run, but a timeout ends the whole family.
+    """As subprocess.run, but a timeout kills the whole process group.
 
-    rabbitmqctl and runuser hand on to a child; killed alone, they leave it behind, and it holds the pipe that is waited for.
+    rabbitmqctl and runuser fork. Kill only the parent and the orphan keeps our pipe open, so communicate() never returns.
     """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(argv, text=True, start_new_session=True, **pipes, **options) as process:

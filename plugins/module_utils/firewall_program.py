@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""What acts on a host's firewall: loads rules on trial, confirms them or goes back, keeps the addresses of names.
+"""Loads a host's firewall rules on trial, confirms them or restores the former ones, and keeps the addresses of names.
 
-One text in two places: module C(firewall) imports it, and it is left on the host, where timers run it. Python alone.
+Module C(firewall) imports this file and installs it on the host, where timers run it, so it needs only Python.
 
-  firewall.py confirm TOKEN   the trial of this token becomes what the host has
-  firewall.py back            the rules before the trial are in force again
-  firewall.py names           look the names up, and let their addresses in
+  firewall.py confirm TOKEN   keep the rules of the trial with this token
+    firewall.py back            restore the rules from before the trial
+    firewall.py names           resolve the names, and update the sets of their addresses
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import Any
 
 FAMILY_TABLE = ("inet", "grunnfjell")
 TABLE = " ".join(FAMILY_TABLE)
-# Where the rules are put together with what goes away with a reboot: a trial that a reboot cuts off was never confirmed.
+# A trial is in /run, so a reboot during a trial restores the former rules.
 RUN = Path("/run/grunnfjell-firewall")
 TRIAL = RUN / "trial"
 ETC = Path("/etc/grunnfjell/firewall")
@@ -40,18 +40,18 @@ UNITS = Path("/etc/systemd/system")
 SERVICE, TIMER = "grunnfjell-firewall.service", "grunnfjell-firewall-names.timer"
 WANTED_BY = {SERVICE: "sysinit.target", TIMER: "timers.target"}
 TRIAL_UNIT, OLDER_UNIT = "grunnfjell-firewall-trial", "grunnfjell-firewall-older"
-# A name's server tells some of its addresses now and others in a minute; what it told within a day stays open.
+# A DNS server may return other addresses every minute; all that it returned within a day stay open.
 KEPT_SECONDS = 24 * 3600
-# Without a resolver each name would wait some 10 s; the rules do not wait for it.
+# Without a resolver each name would take 10 s, which is too long for the rules to wait.
 RESOLVE_SECONDS = 8.0
-# Connections that were there before the kernel followed any: taken over by their next packet from either side, for which the
-# heartbeats of the kit's services (10 s) and its keepalives (30 s) see to it in time.
+# Connections older than connection tracking are accepted by their next packet, which the services' heartbeats (10 s) and
+# keepalives (30 s) send in time.
 OLDER_SECONDS = 60
 OLDER_RULE = f"add rule {TABLE} older tcp flags & (fin | syn | rst | ack) == ack counter accept\n"
 
 
 class FirewallError(Exception):
-    """A sentence for the person who runs the kit."""
+    """A message for the operator."""
 
 
 def command(*argv: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -59,45 +59,45 @@ def command(*argv: str, stdin: str | None = None) -> subprocess.CompletedProcess
 
 
 def nft(text: str, check: bool = False) -> None:
-    """One transaction: all of it, or nothing."""
+    """Loads the text in one transaction."""
     done = command("nft", *(["-c"] if check else []), "-f", "-", stdin=text)
     if done.returncode:
         raise FirewallError(f"nft refuses the rules: {done.stderr.strip()}")
 
 
 def listing() -> str | None:
-    """The table as the kernel has it, in words that load it again; None without a table."""
+    """The kernel's table in nft's syntax; None without a table."""
     done = command("nft", "list", "table", *FAMILY_TABLE)
     return done.stdout if done.returncode == 0 else None
 
 
-def instead(text: str) -> str:
-    """The table's text in place of whatever the kernel has."""
+def replacing(text: str) -> str:
+    """The text with statements that delete the present table first."""
     return f"table {TABLE}\ndelete table {TABLE}\n{text}"
 
 
 def plain(value: Any) -> Any:
-    """A listing without what is different each time: handles, counters."""
+    """A listing without handles and counters, which always differ."""
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items() if key not in ("handle", "packets", "bytes")}
-    return [plain(each) for each in value] if isinstance(value, list) else value
+        return {key: plain(part) for key, part in value.items() if key not in ("handle", "packets", "bytes")}
+    return [plain(part) for part in value] if isinstance(value, list) else value
 
 
 def fingerprint_of(listed: str) -> str:
-    """Identity of what C(nft -j list table) says, but for addresses of names and connections that are taken over."""
+    """Hash of C(nft -j list table) without addresses of names and the rule for older connections."""
     kept = []
     for entry in json.loads(listed)["nftables"]:
         ((kind, value),) = entry.items()
         if kind == "metainfo" or (kind == "rule" and value.get("chain") == "older"):
             continue
         if kind == "set":
-            value = {key: each for key, each in value.items() if key != "elem"}
+            value = {key: part for key, part in value.items() if key != "elem"}
         kept.append({kind: plain(value)})
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint() -> str | None:
-    """Identity of the table that the kernel has; None without one."""
+    """Hash of the kernel's table; None without one."""
     try:
         done = command("nft", "-j", "list", "table", *FAMILY_TABLE)
     except FileNotFoundError:
@@ -123,7 +123,7 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """Confirming and going back exclude each other, so that no trial ends in both."""
+    """A lock, so a trial is either confirmed or rolled back."""
     RUN.mkdir(mode=0o700, exist_ok=True)
     with (RUN / "lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -134,19 +134,18 @@ def alone() -> Iterator[None]:
 
 
 def resolve(name: str) -> list[str]:
-    found = {entry[4][0].partition("%")[0] for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)}
-    return sorted(found)
+    return sorted({entry[4][0].partition("%")[0] for entry in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})
 
 
 def look_up(
     names: list[str], resolver: Callable[[str], list[str]] = resolve, patience: float = RESOLVE_SECONDS
 ) -> dict[str, list[str]]:
-    """Name to addresses, for those that are found in time."""
-    found: dict[str, list[str]] = {}
+    """Name to addresses, for names that are resolved in time."""
+    addresses: dict[str, list[str]] = {}
 
     def ask(name: str) -> None:
         with contextlib.suppress(OSError, UnicodeError):
-            found[name] = resolver(name)
+            addresses[name] = resolver(name)
 
     threads = [threading.Thread(target=ask, args=(name,), daemon=True) for name in names]
     for thread in threads:
@@ -154,23 +153,23 @@ def look_up(
     deadline = time.monotonic() + patience
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return dict(found)
+    return dict(addresses)
 
 
 def remember(
-    seen: dict[str, dict[str, float]], found: dict[str, list[str]], names: list[str], now: float
+    seen: dict[str, dict[str, float]], resolved: dict[str, list[str]], names: list[str], now: float
 ) -> dict[str, dict[str, float]]:
-    """What is known of the names: address to when it was told last. A name that nobody finds keeps all that it had."""
+    """Name to its addresses and when each was last returned. A name that cannot be resolved keeps all its addresses."""
     known = {}
     for name in names:
-        before, told = seen.get(name, {}), found.get(name, [])
-        kept = {address: at for address, at in before.items() if not told or now - at < KEPT_SECONDS}
-        known[name] = kept | dict.fromkeys(told, now)
+        before, addresses = seen.get(name, {}), resolved.get(name, [])
+        kept = {address: at for address, at in before.items() if not addresses or now - at < KEPT_SECONDS}
+        known[name] = kept | dict.fromkeys(addresses, now)
     return known
 
 
 def elements(sets: dict[str, list[str]], known: dict[str, dict[str, float]]) -> str:
-    """What fills the sets of names, for nft; flushed first, so that what is gone goes."""
+    """nft statements that flush and fill the sets of names."""
     text = ""
     for name, members in sorted(sets.items()):
         addresses = sorted({address for member in members for address in known.get(member, {})})
@@ -195,7 +194,7 @@ def keep_names(known: dict[str, dict[str, float]], text: str) -> None:
 def names() -> None:
     with alone():
         if TRIAL.exists():
-            return  # the next time finds what the trial came to
+            return  # the next call follows the trial's result
         sets = json.loads(read(NAMES) or "{}")
         known = known_names(sets)
         text = elements(sets, known)
@@ -211,10 +210,10 @@ def names() -> None:
 def begin(
     rules: str, sets: dict[str, list[str]], files: dict[str, tuple[str, int]], program: str, seconds: int
 ) -> dict[str, Any]:
-    """The rules on trial, with a timer that goes back unless somebody confirms."""
+    """Loads the rules on trial, with a timer that restores the former ones unless they are confirmed."""
     with alone():
         if TRIAL.exists():
-            go_back()  # one that another run left, and whose timer would end this one
+            go_back()  # left by another run; its timer would end this trial
         known = known_names(sets)
         filling = elements(sets, known)
         nft(f"{rules}\n{filling}", check=True)
@@ -232,7 +231,9 @@ def begin(
         )  # fmt: skip
         if set_up.returncode:
             shutil.rmtree(TRIAL)
-            raise FirewallError(f"No timer would bring the former rules back, so nothing was loaded: {set_up.stderr.strip()}")
+            raise FirewallError(
+                f"No timer could be set to restore the former rules, so nothing was loaded: {set_up.stderr.strip()}"
+            )
         try:
             nft(f"{rules}\n{filling}{older}")
         except FirewallError:
@@ -249,10 +250,10 @@ def end_trial() -> None:
 def go_back() -> None:
     former = read(TRIAL / "former.nft") or ""
     try:
-        nft(instead(former))
+        nft(replacing(former))
     except FirewallError:
-        # The next run loads what is declared. A host that nobody can enter has no next run: without a fallback it stands open.
-        nft(read(FALLBACK) or instead(""))
+        # The next run loads the declared rules. It must be able to log in, so without a fallback the host is left open.
+        nft(read(FALLBACK) or replacing(""))
         raise
     finally:
         shutil.rmtree(TRIAL)
@@ -262,11 +263,11 @@ def back() -> None:
     with alone():
         if TRIAL.exists():
             go_back()
-            print("nobody confirmed the rules on trial: the former ones are in force again", file=sys.stderr)
+            print("the rules on trial were not confirmed: the former ones are in force again", file=sys.stderr)
 
 
 def confirm(token: str) -> None:
-    """What is on trial becomes what the host has, also after a reboot; only while the timer still waits."""
+    """Keeps the rules on trial, also after a reboot; only while the timer is still waiting."""
     with alone():
         trial = json.loads(read(TRIAL / "trial.json") or "{}")
         if trial.get("token") != token:
@@ -282,12 +283,13 @@ def confirm(token: str) -> None:
                 "--timer-property=AccuracySec=1s", "/usr/sbin/nft", "flush", "chain", *FAMILY_TABLE, "older",
             )  # fmt: skip
         write(LOADED, f"{fingerprint()}\n")
-        # Until here the timer waits: it finds the lock taken, and then no trial; had anything failed, it would go back.
+        # The timer stays active until here: it waits for the lock, then finds no trial. After a failure it restores the former
+        # rules.
         end_trial()
 
 
 def settle(timed: bool) -> None:
-    """The units as they should be, in few calls: systemd takes a tenth of a second for each."""
+    """Reloads and enables the units, in few calls: each takes systemd a tenth of a second."""
     must(command("systemctl", "daemon-reload"))
     must(command("systemctl", "enable", "--now", SERVICE, *([TIMER] if timed else [])))
     if not timed and enabled(TIMER):
@@ -307,13 +309,13 @@ def enabled(unit: str) -> bool:
 
 
 def differing(files: dict[str, tuple[str, int]], timed: bool) -> list[str]:
-    """What of it is not as it should be."""
-    found = [path for path, (content, _) in files.items() if read(Path(path)) != content]
-    found += [path for path, (_, mode) in files.items() if path not in found and Path(path).stat().st_mode & 0o7777 != mode]
-    found += [unit for unit, wanted in ((SERVICE, True), (TIMER, timed)) if enabled(unit) != wanted]
+    """Files, units and tables that differ from the declared ones."""
+    names = [path for path, (content, _) in files.items() if read(Path(path)) != content]
+    names += [path for path, (_, mode) in files.items() if path not in names and Path(path).stat().st_mode & 0o7777 != mode]
+    names += [unit for unit, wanted in ((SERVICE, True), (TIMER, timed)) if enabled(unit) != wanted]
     if (now := fingerprint()) is None or f"{now}\n" != read(LOADED):
-        found.append(f"table {TABLE}")
-    return found
+        names.append(f"table {TABLE}")
+    return names
 
 
 def leftovers() -> list[Path]:
@@ -326,7 +328,7 @@ def present() -> bool:
 
 
 def remove() -> None:
-    """No firewall of the kit is left; nobody is locked out by that."""
+    """Removes the kit's firewall completely, which locks nobody out."""
     with alone():
         for unit in (f"{TRIAL_UNIT}.timer", f"{OLDER_UNIT}.timer"):
             command("systemctl", "stop", unit)
@@ -334,7 +336,7 @@ def remove() -> None:
         if units:
             must(command("systemctl", "disable", "--now", *units))
         if shutil.which("nft"):
-            nft(instead(""))
+            nft(replacing(""))
         for path in leftovers():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         must(command("systemctl", "daemon-reload"))
@@ -355,7 +357,7 @@ def main(argv: list[str]) -> int:
         print(error, file=sys.stderr)
         return 1
     sys.stderr.flush()
-    os._exit(0)  # a look-up that still waits for a dead resolver does not hold the end up
+    os._exit(0)  # without waiting for look-ups of a dead resolver
 
 
 if __name__ == "__main__":

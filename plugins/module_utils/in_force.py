@@ -1,8 +1,8 @@
-"""Have what runs read its files, and record on the host which content it has read.
+"""Makes services read their files, and records on the host which content they have read.
 
-A record is removed before its file changes and written after the reader's command succeeded. A run that is cut off anywhere in
-between therefore leaves no record, or one of another content, and the next run has the file read. A service that can say which
-content it has read is asked instead, and has no record.
+A record is removed before its file changes and written after the reader's command succeeded. A run that is interrupted in
+between leaves no record, or one of another content, so the next run makes the service read the file. A service that can report
+which content it has read is queried instead, and has no record.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ RECORDS = Path("/var/lib/grunnfjell/host/in_force")
 
 
 class NotInForce(Exception):
-    """Why what runs does not do what a file says, as a sentence."""
+    """Why a file is not in force, as a sentence."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """command has the file at path read; effective says what the reader must answer first, or is empty.
+    """command: makes the service read the file.  effective: what the service's parser must print before that, or empty.
 
-    running: how the service is asked what it has read (command, input, line, seconds, hint), or empty.
+    running: query of what the service has read (command, input, line, seconds, hint), or empty.
     """
 
     path: str
@@ -55,7 +55,7 @@ def record_of(path: str) -> Path:
 
 
 def answers(running: dict[str, Any]) -> bool:
-    """Whether the service prints the line by which it says that it has read the file."""
+    """Whether the service's answer shows that it has read the file."""
     words = shlex.split(running["command"])
     try:
         done = subprocess.run(
@@ -66,14 +66,14 @@ def answers(running: dict[str, Any]) -> bool:
     return running["line"] in done.stdout.splitlines()
 
 
-def refuse_what_is_not_running(reader: Reader) -> None:
-    """A reload may end before the service has read its files."""
+def refuse_unread(reader: Reader) -> None:
+    """Waits for the service, since a reload may end before it has read its files."""
     deadline = time.monotonic() + reader.running["seconds"]
     while not answers(reader.running):
         if time.monotonic() > deadline:
             raise NotInForce(
-                f"`{reader.command}` ran, but after {reader.running['seconds']} s what runs has not read {reader.path}: "
-                f"`{reader.running['command']}` does not answer `{reader.running['line']}`. {reader.running['hint']}"
+                f"`{reader.command}` ran, but after {reader.running['seconds']} s the service has not read {reader.path}: "
+                f"`{reader.running['command']}` does not print `{reader.running['line']}`. {reader.running['hint']}"
             )
         time.sleep(0.1)
 
@@ -90,15 +90,15 @@ def forget(path: str) -> None:
 
 
 def by_key(lines: list[str]) -> dict[str, set[str]]:
-    """Lines by their first word; a key may have several."""
-    found: dict[str, set[str]] = {}
+    """Lines by their first word."""
+    grouped: dict[str, set[str]] = {}
     for line in lines:
-        found.setdefault(line.partition(" ")[0], set()).add(line)
-    return found
+        grouped.setdefault(line.partition(" ")[0], set()).add(line)
+    return grouped
 
 
-def refuse_what_is_overruled(reader: Reader) -> None:
-    """Ask the reader's own parser: another file may come first, or nothing may include ours."""
+def refuse_overridden(reader: Reader) -> None:
+    """Asks the service's parser: another file may take precedence, or ours may not be included."""
     wanted = by_key(reader.effective.get("lines", []))
     for command in reader.effective.get("commands", []):
         answer = call(command)
@@ -108,13 +108,13 @@ def refuse_what_is_overruled(reader: Reader) -> None:
         for key, lines in wanted.items():
             if (answers := effective.get(key, set())) != lines:
                 raise NotInForce(
-                    f"{reader.path} says `{'; '.join(sorted(lines))}`, but `{command}` answers "
+                    f"{reader.path} has `{'; '.join(sorted(lines))}`, but `{command}` prints "
                     f"`{'; '.join(sorted(answers)) or f'no {key}'}`. {reader.effective['hint']} Nothing was reloaded."
                 )
 
 
 def have_read(readers: list[Reader]) -> None:
-    """Each command once, however many files it reads; a record per file only after that."""
+    """Runs each command once, whatever its number of files, and then writes their records."""
     for command in dict.fromkeys(reader.command for reader in readers):
         done = call(command)
         paths = [reader.path for reader in readers if reader.command == command]
@@ -126,6 +126,6 @@ def have_read(readers: list[Reader]) -> None:
     RECORDS.mkdir(parents=True, exist_ok=True)
     for reader in readers:
         if reader.running:
-            refuse_what_is_not_running(reader)
+            refuse_unread(reader)
         else:
             record_of(reader.path).write_text(reader.digest, encoding="utf-8")

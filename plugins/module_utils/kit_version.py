@@ -6,7 +6,7 @@ PATH = "/etc/grunnfjell/version"
 
 
 def recorded(path: str = PATH) -> str | None:
-    """The last line that is not a comment; None on a host that no version, or only one before 1.0, has set up."""
+    """The last line that is not a comment; None on a host that no version since 1.0 has set up."""
     try:
         with open(path, encoding="utf-8") as file:
             lines = [line.strip() for line in file if not line.startswith("#")]

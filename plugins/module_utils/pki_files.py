@@ -1,4 +1,4 @@
-"""Where a host keeps who it is, and what stands there; on nothing but Python, for a host has no library for certificates."""
+"""A host's identities and trusted authorities, in plain Python, since a host has no certificate library."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def text_of(path: str) -> str | None:
 
 
 def identities(home: str = HOME) -> list[str]:
-    """The names under which something stands; what begins with a dot is the kit's own."""
+    """The names of the host's identities, which are symbolic links."""
     try:
         return sorted(name for name in os.listdir(home) if os.path.islink(os.path.join(home, name)))
     except OSError:
@@ -30,18 +30,18 @@ def identities(home: str = HOME) -> list[str]:
 
 
 def fingerprints(bundle: str | None) -> list[str]:
-    return [hashlib.sha256(ssl.PEM_cert_to_DER_cert(one)).hexdigest() for one in PEM.findall(bundle or "")]
+    return [hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest() for pem in PEM.findall(bundle or "")]
 
 
 def issuing(home: str = HOME) -> list[str]:
-    """The certificates of the authorities that issued what the host shows, among those that it believes."""
+    """Certificates of the trusted authorities that issued the host's certificates."""
     names = {issuer for issuer in (text_of(os.path.join(home, name, ISSUER)) for name in identities(home)) if issuer}
-    believed = PEM.findall(text_of(os.path.join(home, BUNDLE)) or "")
-    return [one for one in believed if fingerprints(one)[0] in {name.strip() for name in names}]
+    trusted = PEM.findall(text_of(os.path.join(home, BUNDLE)) or "")
+    return [pem for pem in trusted if fingerprints(pem)[0] in {name.strip() for name in names}]
 
 
 def described(home: str = HOME) -> dict[str, list[str]]:
-    """Whom the host believes, and who issued what it shows; by fingerprint. Empty on a host that has nothing yet."""
+    """Fingerprints of the trusted authorities and of those that issued the host's certificates; empty on a new host."""
     issuers = [text_of(os.path.join(home, name, ISSUER)) for name in identities(home)]
     return {
         "trusted": fingerprints(text_of(os.path.join(home, BUNDLE))),

@@ -1,4 +1,4 @@
-"""psql: the one way in which the modules ask PostgreSQL and PgBouncer."""
+"""Queries PostgreSQL and PgBouncer through psql."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 from . import bounded
 
 ACCOUNT = "postgres"
-# No ~/.psqlrc, no prompt for a password, an end at the first error. It is reported without the statement, which may hold a
-# verifier.
+# No ~/.psqlrc, no password prompt, stop at the first error. Terse errors leave out the statement, which may contain a verifier.
 PSQL = ("psql", "-Xqw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=terse", "-f", "-")
-# The whole environment: PGHOST, PGSERVICE or PGOPTIONS of the login that runs Ansible would lead elsewhere.
+# The complete environment, since PGHOST, PGSERVICE or PGOPTIONS of Ansible's login would change the connection.
 ENVIRONMENT = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
     "HOME": "/nonexistent",
@@ -21,13 +20,13 @@ ENVIRONMENT = {
     "PGCLIENTENCODING": "UTF8",
     "PGCONNECT_TIMEOUT": "10",
 }
-# An application owns its database. There it may create operators, functions and types that fit a query better than those of
-# PostgreSQL (CVE-2018-1058), and ALTER DATABASE ... SET counts for the superuser's session too. Only what a connection asks
-# for at its start outweighs it.
+# An application owns its database. There it may create operators, functions and types that match a query better than
+# PostgreSQL's (CVE-2018-1058), and ALTER DATABASE ... SET applies to the superuser's session too. Only settings of the
+# connection itself override it.
 PINNED = {
     "search_path": "pg_catalog,pg_temp",
     "role": "none",
-    # One that does not exist ends every login.
+    # A library that does not exist makes every login fail.
     "local_preload_libraries": "",
     "default_transaction_isolation": r"read\ committed",
     "default_transaction_read_only": "off",
@@ -35,15 +34,15 @@ PINNED = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "statement_timeout": "0",
-    # What an application changes in a transaction that it leaves open is locked for us.
+    # An application may hold locks in an open transaction.
     "lock_timeout": "30s",
 }
-# A server that does not know a setting refuses the connection that names it.
+# A server refuses a connection with an unknown setting.
 PINNED_SINCE = {17: {"transaction_timeout": "0"}}
 
 
 class PsqlError(Exception):
-    """What psql reported. stderr: all that it wrote there, also when its time was over."""
+    """psql's error. stderr: its whole output there, also after a timeout."""
 
     def __init__(self, message: str, stderr: str = "") -> None:
         super().__init__(message)
@@ -51,9 +50,9 @@ class PsqlError(Exception):
 
 
 def superuser(sql: str, port: int, timeout: float = 60, major: int = 0) -> str:
-    r"""The output of a script as PostgreSQL's superuser; `\connect` leads to other databases, with the same settings.
+    r"""The output of a script run as PostgreSQL's superuser; `\connect` changes the database and keeps the settings.
 
-    major: the server's version, where it is known; an application's database must not be entered without it.
+    major: the server's version if it is known; required for `\connect` to an application's database.
     """
     pinned = PINNED | {key: value for since, more in PINNED_SINCE.items() if major >= since for key, value in more.items()}
     options = " ".join(f"-c {key}={value}" for key, value in pinned.items())
@@ -61,13 +60,13 @@ def superuser(sql: str, port: int, timeout: float = 60, major: int = 0) -> str:
 
 
 def console(command: str, directory: str, port: int | str, timeout: float = 60) -> list[dict[str, str]]:
-    """Rows of PgBouncer's console, where the account that it runs as needs no password."""
+    """Rows of a command on PgBouncer's console, which needs no password for PgBouncer's account."""
     where = ["--csv", "-h", directory, "-p", str(port), "-U", "pgbouncer", "-d", "pgbouncer"]
     return list(csv.DictReader(io.StringIO(_run(where, command, timeout, {}, **_as_account()))))
 
 
 def log_in(settings: dict[str, str], timeout: float = 60) -> None:
-    """Log in and out. settings: libpq's variables, the password among them, which so is in no argument."""
+    """Logs in and out. settings: libpq's variables with the password, which is thus not in an argument."""
     _run(["-At"], "SELECT 1", timeout, settings)
 
 

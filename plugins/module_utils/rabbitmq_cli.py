@@ -1,4 +1,4 @@
-"""rabbitmqctl on the broker's own host: the one way in that needs neither a password nor a port."""
+"""rabbitmqctl on the broker's host, which needs neither a password nor a port."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CLI = "/usr/lib/rabbitmq/bin/rabbitmqctl"
 ACCOUNT = "rabbitmq"
 
 
-# Messages and consumers of a virtual host's queues; null as soon as one queue cannot tell. Of a quorum queue the leader is asked,
-# which answers once a majority agrees: the metrics are up to five seconds old, and 0 for a queue that still recovers.
+# Messages and consumers of a virtual host's queues; null if one queue cannot answer. A quorum queue's leader answers once a
+# majority agrees: the metrics are up to five seconds old, and 0 for a queue that is still recovering.
 IN_USE = """
     Asked = fun(Q, F) -> case catch ra:consistent_query(amqqueue:get_pid(Q), F, 20000) of {ok, V, _} -> V; _ -> null end end,
     Listed = fun(Q, Key) -> case catch rabbit_amqqueue:info(Q, [Key]) of [{_, V}] -> V; _ -> null end end,
@@ -36,14 +36,14 @@ IN_USE = """
 
 
 class CliError(Exception):
-    """What the tool said."""
+    """rabbitmqctl's error."""
 
 
 def call(*arguments: str, timeout: float = 120) -> str:
-    """What a command prints."""
+    """The output of a command."""
     try:
         account = pwd.getpwnam(ACCOUNT)
-        # Debian's wrapper in /usr/sbin hands the arguments to a shell; this goes straight to what it calls.
+        # Debian's wrapper in /usr/sbin passes the arguments through a shell; this is the program behind it.
         done = bounded.run(
             [CLI, "--quiet", *arguments],
             timeout,
@@ -66,17 +66,17 @@ def call(*arguments: str, timeout: float = 120) -> str:
 def ask(expression: str, timeout: float = 120) -> Any:
     """The value of an Erlang expression of maps, lists, binaries and numbers.
 
-    One call of the tool takes most of a second, whatever it asks; an expression asks everything in one. Base64, because the
-    tool prints Erlang's own quoting of a string, in pieces.
+    A call takes most of a second, so one expression should answer everything. The result is base64, because rabbitmqctl prints
+    strings with Erlang's quoting, in pieces.
     """
-    told = call("eval", f"base64:encode(iolist_to_binary(rabbit_json:encode(begin {expression} end))).", timeout=timeout)
-    # The answer is the last binary: what the expression logs comes before it.
-    return json.loads(base64.b64decode(re.sub(r"[^A-Za-z0-9+/=]", "", told[told.rfind("<<") :])))
+    output = call("eval", f"base64:encode(iolist_to_binary(rabbit_json:encode(begin {expression} end))).", timeout=timeout)
+    # The result is the last binary; log output of the expression comes before it.
+    return json.loads(base64.b64decode(re.sub(r"[^A-Za-z0-9+/=]", "", output[output.rfind("<<") :])))
 
 
 def load(definitions: dict[str, Any]) -> None:
-    """Add and change what definitions name."""
-    # A file, since an import from stdin never returns on 4.0.5; in /run, so that not even a hash is on a disk.
+    """Imports definitions, which adds and changes objects."""
+    # From a file, since an import from stdin never returns on 4.0.5; in /run, so no hash is written to a disk.
     account = pwd.getpwnam(ACCOUNT)
     handle, path = tempfile.mkstemp(prefix="rabbitmq-definitions-", dir="/run")
     try:
@@ -95,27 +95,27 @@ def password_hash(password: str, salt: bytes) -> dict[str, str]:
 
 
 def erlang_binary(text: str) -> str:
-    """A string as an expression that no quote in it can leave."""
+    """A string as an Erlang expression, safe for any quotes in it."""
     return f'base64:decode("{base64.b64encode(text.encode()).decode()}")'
 
 
 def in_use(vhost: str) -> tuple[int, int] | None:
-    """Messages and consumers of a virtual host's queues; None where one of them cannot tell."""
+    """Messages and consumers of a virtual host's queues; None if one of them cannot answer."""
     usage = ask(IN_USE.replace("VHOST", erlang_binary(vhost)))
     return None if usage is None else (usage[0], usage[1])
 
 
 def kept_because(vhost: str, usage: tuple[int, int] | None) -> str | None:
     """Why an undeclared virtual host is not deleted; None for one that is idle."""
-    remedy = f"or add {vhost!r} to rabbitmq_vhosts_removed to delete it with all that it holds."
+    remedy = f"or add {vhost!r} to rabbitmq_vhosts_removed to delete it with all its contents."
     if usage is None:
         return (
-            f"The virtual host {vhost!r} is not in rabbitmq_vhosts any more, and one of its queues does not say how many "
+            f"The virtual host {vhost!r} is not in rabbitmq_vhosts any more, but one of its queues does not report how many "
             f"messages it holds. Run again once the broker has recovered its queues, {remedy}"
         )
     if not any(usage):
         return None
     return (
-        f"The virtual host {vhost!r} is not in rabbitmq_vhosts any more, and its queues hold {usage[0]} messages and serve "
+        f"The virtual host {vhost!r} is not in rabbitmq_vhosts any more, but its queues hold {usage[0]} messages and have "
         f"{usage[1]} consumers. Put it back until its workers have finished and are stopped, {remedy}"
     )

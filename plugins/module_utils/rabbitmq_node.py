@@ -1,4 +1,4 @@
-"""Which node this host's broker is, and which version of its files it has read."""
+"""The name of this host's broker node, and which version of its files it has read."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 SERVICE = "rabbitmq-server.service"
 UNITS = (SERVICE, "epmd.socket")
 
-# The file that the broker and its tools take the name of the node from.
+# The broker and its tools read the node's name from this file.
 ENVIRONMENT = Path("/etc/rabbitmq/rabbitmq-env.conf")
 
-# What the unit's ExecStartPre notes before each start; systemd removes it when the broker stops.
+# Digests that the unit's ExecStartPre writes before each start; systemd removes the file when the broker stops.
 READ_AT_START = Path("/run/grunnfjell-rabbitmq/files")
 
 NODENAME = re.compile(r"[A-Za-z0-9_-]+@[A-Za-z0-9_.-]+")
@@ -22,7 +22,7 @@ SETTING = re.compile(r"""^\s*(?:export\s+)?(?:RABBITMQ_)?NODENAME=["']?([^"'\s#]
 
 
 class Unclear(Exception):
-    """A sentence for a person."""
+    """A message for the operator."""
 
 
 def show(unit: str, *properties: str) -> dict[str, str]:
@@ -36,12 +36,12 @@ def show(unit: str, *properties: str) -> dict[str, str]:
 
 
 def nodes_with_data(data_dir: Path) -> list[str]:
-    found = (path for path in (data_dir / "mnesia").glob("*@*") if path.is_dir() and not path.name.endswith("-plugins-expand"))
-    return sorted(path.name for path in found if any(path.iterdir()))
+    paths = (path for path in (data_dir / "mnesia").glob("*@*") if path.is_dir() and not path.name.endswith("-plugins-expand"))
+    return sorted(path.name for path in paths if any(path.iterdir()))
 
 
 def running(data_dir: Path) -> str | None:
-    """The node that runs, which keeps its name when the host gets another one."""
+    """The running node, which keeps its name when the host is renamed."""
     pid = show(SERVICE, "MainPID").get("MainPID", "0")
     for file in (data_dir / "mnesia").glob("*@*.pid"):
         if file.read_text(encoding="utf-8", errors="replace").strip() == pid:
@@ -65,9 +65,9 @@ def recorded(environment: Path = ENVIRONMENT) -> str | None:
 
 
 def resolve(data_dir: Path, wanted: str, written: str | None, current: str) -> str:
-    """The node that this host's broker is: the one whose data it has, else the wanted one.
+    """The node whose data the host has, else the wanted one.
 
-    A node looks for its data under its own name. Under another name it starts empty, and every queued job is out of sight.
+    A node's data is in a directory of its name. Under another name it starts empty, without its queued jobs.
     """
     nodes = nodes_with_data(data_dir)
     if not nodes:
@@ -77,13 +77,13 @@ def resolve(data_dir: Path, wanted: str, written: str | None, current: str) -> s
     mnesia = data_dir / "mnesia"
     if len(nodes) > 1:
         raise Unclear(
-            f"{mnesia} holds the data of {' and '.join(nodes)}, and NODENAME in {ENVIRONMENT} names neither. Stop the broker, "
-            "move the directory whose jobs are not needed away, and run again."
+            f"{mnesia} holds the data of {' and '.join(nodes)}, but NODENAME in {ENVIRONMENT} names neither. Stop the broker, "
+            "move away the directory whose jobs are not needed, and run again."
         )
     if nodes[0] in (wanted, current):
         return nodes[0]
     raise Unclear(
-        f"{mnesia} holds only the data of {nodes[0]}, and the broker would start as {wanted} without it. Set rabbitmq_nodename: "
+        f"{mnesia} holds only the data of {nodes[0]}, but the broker would start as {wanted} without it. Set rabbitmq_nodename: "
         f"{nodes[0]} for this host to keep its jobs, or move that directory away if nothing in it is needed."
     )
 
@@ -98,7 +98,7 @@ def node_of(data_dir: Path, wanted: str) -> str:
 
 
 def virtual_hosts(data_dir: Path, node: str) -> set[str]:
-    """The virtual hosts of a node's data: reading their names takes no start of rabbitmqctl, which takes a second."""
+    """The virtual hosts in a node's data, without a call of rabbitmqctl, which takes a second."""
     files = (data_dir / "mnesia" / node).glob("msg_stores/vhosts/*/.vhost")
     return {file.read_text(encoding="utf-8", errors="replace").strip() for file in files}
 
@@ -120,7 +120,7 @@ def digests(note: Path = READ_AT_START) -> dict[str, str]:
 
 
 def reads_older_files(paths: list[str], note: Path = READ_AT_START) -> bool:
-    """Whether a file differs from what it was when the broker started. A file's time tells nothing once a clock was set."""
+    """Whether a file has changed since the broker started. Modification times are useless once a clock was set."""
     known = digests(note)
     for path in map(Path, paths):
         if path.exists() and hashlib.sha256(path.read_bytes()).hexdigest() != known.get(str(path)):
@@ -129,7 +129,7 @@ def reads_older_files(paths: list[str], note: Path = READ_AT_START) -> bool:
 
 
 def restart_due(paths: list[str]) -> bool:
-    """Whether a running broker, or its port mapper, has not read its files as they are now."""
+    """Whether the files of a running broker, or of its port mapper, have changed since its start."""
     if show(SERVICE, "ActiveState").get("ActiveState") != "active":
         return False
     return any(show(unit, "NeedDaemonReload").get("NeedDaemonReload") == "yes" for unit in UNITS) or reads_older_files(paths)

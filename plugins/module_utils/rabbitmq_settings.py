@@ -1,4 +1,4 @@
-"""What a broker would say against settings and plugins, asked before it restarts with them."""
+"""Checks settings and plugins with the running broker before it restarts with them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import rabbitmq_cli
 
 INSTALLED_PLUGINS = "lib/rabbitmq_server-*/plugins"
 
-# The broker's reader of rabbitmq.conf. It knows a plugin's keys where the plugin is enabled.
+# The broker's parser of rabbitmq.conf, which knows the keys of enabled plugins.
 READ = """
     All = rabbit_plugins:list(rabbit_plugins:plugins_dir()),
     Names = [rabbit | rabbit_plugins:dependencies(false, [binary_to_atom(P, utf8) || P <- rabbit_json:decode(PLUGINS)], All)],
@@ -30,14 +30,14 @@ READ = """
 
 
 def missing_plugins(plugins: list[str], home: Path = Path("/usr/lib/rabbitmq")) -> list[str]:
-    """Those that the installed package does not bring; a plugin's directory is its name and its version."""
+    """Plugins that are not in the installed package; a plugin's directory is named by name and version."""
     homes = list(home.glob(INSTALLED_PLUGINS))
-    known = {path.name.rsplit("-", 1)[0] for place in homes for path in place.iterdir()}
+    known = {path.name.rsplit("-", 1)[0] for directory in homes for path in directory.iterdir()}
     return [name for name in plugins if homes and name not in known]
 
 
 def problems(parameters: dict[str, Any], plugins: list[str]) -> list[str]:
-    """What the running broker says against the settings; nothing where none runs."""
+    """The running broker's errors for the settings; empty if none runs."""
     if not parameters:
         return []
     account = pwd.getpwnam(rabbitmq_cli.ACCOUNT)

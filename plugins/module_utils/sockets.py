@@ -22,7 +22,7 @@ class Socket(NamedTuple):
 
 
 def address_of(text: str) -> str:
-    """The kernel prints words of 32 bits, each in the machine's own order: little-endian wherever the kit runs."""
+    """The kernel prints 32-bit words in the machine's byte order, which is little-endian wherever the kit runs."""
     words = [int(text[i : i + 8], 16).to_bytes(4, "little") for i in range(0, len(text), 8)]
     address = ipaddress.ip_address(b"".join(words))
     return str(getattr(address, "ipv4_mapped", None) or address)
@@ -50,21 +50,21 @@ def table(protocol: str, root: Path = Path("/")) -> list[Socket]:
 
 def holders(root: Path = Path("/")) -> dict[str, Path]:
     """Inode → the process that holds the socket; of several the oldest, which is the parent."""
-    found: dict[str, Path] = {}
+    processes: dict[str, Path] = {}
     numbers = sorted(int(path.name) for path in (root / "proc").iterdir() if path.name.isdigit())
     for process in (root / "proc" / str(number) for number in numbers):
         try:
             links = [os.readlink(entry.path) for entry in os.scandir(process / "fd")]
         except OSError:
-            continue  # it ended meanwhile, or is somebody else's
+            continue  # it has ended, or belongs to another account
         for link in links:
             if link.startswith("socket:["):
-                found.setdefault(link[8:-1], process)
-    return found
+                processes.setdefault(link[8:-1], process)
+    return processes
 
 
 def program_of(process: Path | None) -> str:
-    """The name of the process; empty if it is unknown or ended meanwhile."""
+    """The name of the process; empty if it is unknown or has ended."""
     try:
         return (process / "comm").read_text().strip() if process else ""
     except OSError:

@@ -1,4 +1,4 @@
-"""Talk to supervisord over its socket."""
+"""supervisord's XML-RPC interface over its socket."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UnixTransport(xmlrpc.client.Transport):
 
 
 def connect(path: str, timeout: float | None = None) -> Any:
-    """supervisord's own namespace, or None when it does not listen.  timeout: seconds that each answer is waited for."""
+    """supervisord's XML-RPC namespace, or None if its socket does not exist.  timeout: seconds to wait for each answer."""
     if not os.path.exists(path):
         return None
     return xmlrpc.client.ServerProxy("http://localhost", transport=UnixTransport(path, timeout), allow_none=True).supervisor
@@ -52,24 +52,23 @@ def up(process: dict[str, Any]) -> bool:
     return process["statename"] == "RUNNING"
 
 
-def fell(process: dict[str, Any]) -> bool:
-    """It ended before it counted as started; supervisord tries again, but it has shown what it does."""
+def failed(process: dict[str, Any]) -> bool:
+    """It ended before it counted as started. supervisord tries again, but there is no need to wait."""
     return process["statename"] in ("BACKOFF", "EXITED", "FATAL")
 
 
 def wait_until_stopped(supervisor: Any, groups: list[str]) -> None:
-    # supervisord ends each within its stopwaitsecs, so this loop ends too.
+    # Bounded: supervisord kills each process after its stopwaitsecs.
     while not all(map(stopped, processes(supervisor, groups))):
         time.sleep(POLL_SECONDS)
 
 
 def wait_until_up(look: Callable[[], list[dict[str, Any]]], seconds: float) -> list[dict[str, Any]]:
-    """The processes that did not come up: at once when one fell, else after the deadline; empty when all run."""
+    """The processes that are not running: at once when one failed, else after the deadline; empty when all run."""
     deadline = time.monotonic() + seconds
     while True:
-        seen = look()
-        if late := [process for process in seen if not up(process)]:
-            if any(map(fell, late)) or time.monotonic() > deadline:
+        if late := [process for process in look() if not up(process)]:
+            if any(map(failed, late)) or time.monotonic() > deadline:
                 return late
             time.sleep(POLL_SECONDS)
         else:

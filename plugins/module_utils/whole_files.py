@@ -1,4 +1,4 @@
-"""Write whole files from a module: check mode on a host where nothing exists yet, diffs without secrets."""
+"""Writes whole files, with check mode on blank hosts and diffs without secrets."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class ManagedFile:
     group: str
     mode: int
     secret: bool = False
-    # The program that says whether the content can be read, with %s for the file; it asks before the file is put in place.
+    # Command that must accept the content before the file is put in place, with %s for the file.
     validate: str | None = None
 
 
 class Invalid(Exception):
-    """What the program that reads a file says against its content."""
+    """A validating program's error for a file's content."""
 
 
 def usual_umask() -> None:
-    """First in each module that makes directories: with a login's umask of 077 no service could reach its files below them."""
+    """First in each module that creates directories: with a login's umask of 077 no service could read below them."""
     os.umask(0o022)
 
 
@@ -41,35 +41,30 @@ def current_content(path: str) -> str | None:
 
 
 def diff_of(path: str, before: str | None, after: str, secret: bool) -> dict[str, str]:
-    """What --diff may show of one file; of a secret only that it changes."""
+    """The diff of one file; of a secret only that it changes."""
     if secret:
         before = None if before is None else "(secret, before)\n"
         after = "(secret, after)\n"
-    return {
-        "before_header": path,
-        "after_header": path,
-        "before": before or "",
-        "after": after,
-    }
+    return {"before_header": path, "after_header": path, "before": before or "", "after": after}
 
 
 def ownership_differs(wanted: ManagedFile) -> bool:
     import grp
     import pwd
 
-    found = os.stat(wanted.path)
+    status = os.stat(wanted.path)
     try:
         ids = (pwd.getpwnam(wanted.owner).pw_uid, grp.getgrnam(wanted.group).gr_gid)
     except KeyError:
-        # Check mode on a host that lacks the package, and so its user.
+        # Check mode on a host without the package, and so without its user.
         return True
-    return (found.st_uid, found.st_gid) != ids or (found.st_mode & 0o7777) != wanted.mode
+    return (status.st_uid, status.st_gid) != ids or (status.st_mode & 0o7777) != wanted.mode
 
 
 def write_atomically(wanted: ManagedFile) -> None:
     directory = os.path.dirname(wanted.path)
     os.makedirs(directory, mode=0o755, exist_ok=True)
-    # The name begins with a dot and ends so that neither conf.d nor systemd would ever read a half-written file.
+    # With this prefix and suffix, neither a conf.d directory nor systemd reads a half-written file.
     handle, temporary = tempfile.mkstemp(prefix=".grunnfjell-", suffix=".new", dir=directory)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
@@ -79,11 +74,11 @@ def write_atomically(wanted: ManagedFile) -> None:
         shutil.chown(temporary, wanted.owner, wanted.group)
         os.chmod(temporary, wanted.mode)
         if wanted.validate:
-            asked = [word.replace("%s", temporary) for word in shlex.split(wanted.validate)]
-            done = subprocess.run(asked, capture_output=True, text=True, check=False)
+            command = [word.replace("%s", temporary) for word in shlex.split(wanted.validate)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                said = (done.stderr or done.stdout).strip().replace(temporary, wanted.path)
-                raise Invalid(f"{wanted.path} was not put in place, since {asked[0]} refuses it: {said}")
+                message = (done.stderr or done.stdout).strip().replace(temporary, wanted.path)
+                raise Invalid(f"{wanted.path} was not put in place, since {command[0]} refuses it: {message}")
         os.replace(temporary, wanted.path)
     except BaseException:
         os.unlink(temporary)
@@ -97,7 +92,7 @@ class WriteResult:
     previous: dict[str, str | None]
 
     def restore(self, files: list[ManagedFile]) -> None:
-        """Put back what stood there before: a refused configuration must not wait for the next reboot."""
+        """Restores the former files, or the refused ones would be read at the next reboot."""
         for wanted in files:
             if wanted.path not in self.previous:
                 continue
@@ -124,6 +119,6 @@ def write_files(files: list[ManagedFile], check_mode: bool) -> WriteResult:
 
 
 def journal(module: Any, unit: str) -> str:
-    """The last words of a service, for the person who reads a failure."""
+    """The last lines of a service's journal, for an error message."""
     _, out, _ = module.run_command(["journalctl", "--no-pager", "--lines=20", "--output=cat", f"--unit={unit}"])
     return out.strip()

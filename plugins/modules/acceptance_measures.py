@@ -1,29 +1,29 @@
 #!/usr/bin/python
-"""Measures what a host is: its virtualization, disk, processors and way to the exchange point; keeps the record of it."""
+"""Measures a host's virtualization, disk, processors and round trip to the exchange point, and keeps the records."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: acceptance_measures
-short_description: What a host can do, measured
+short_description: Measure what a host can do
 description:
-  - C(ask) tells what costs nothing, and the newest record. C(measure) puts a load on disk and processors for a bounded time, at
-    low priority. C(record) writes what came of it. The action M(acceptance) calls it and judges.
+  - C(ask) returns measures that cost nothing, and the newest record. C(measure) loads disk and processors for a bounded time, at
+    low priority. C(record) writes the result. The action M(acceptance) calls it and judges the result.
 options:
-  do: {description: Which of them., type: str, choices: [ask, measure, record], required: true}
-  directory: {description: 'Where the data will lie. Of one that is not there yet, the nearest above it is taken.', type: path}
+  do: {description: What to do., type: str, choices: [ask, measure, record], required: true}
+  directory: {description: 'The data directory. If it does not exist yet, its nearest existing parent is measured.', type: path}
   file_bytes: {description: Size of the file that is read at random., type: int}
-  seconds: {description: How long each measure lasts at the most., type: int}
-  exchange_address: {description: Who is asked for the round trip; nobody if empty., type: str, default: ''}
-  exchange_port: {description: TCP port there; 0 asks by ICMP echo., type: int, default: 0}
-  records: {description: Where the records lie., type: path, default: /var/lib/grunnfjell/acceptance}
-  record: {description: What C(record) writes., type: dict}
-  keep: {description: How many records stay., type: int, default: 12}
+  seconds: {description: Longest duration of each measure., type: int}
+  exchange_address: {description: Target of the round trip; not measured if empty., type: str, default: ''}
+  exchange_port: {description: TCP port there; 0 for ICMP echo., type: int, default: 0}
+  records: {description: Directory of the records., type: path, default: /var/lib/grunnfjell/acceptance}
+  record: {description: The record that C(record) writes., type: dict}
+  keep: {description: Number of records to keep., type: int, default: 12}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Ask what costs nothing
+- name: Measure what costs nothing
   acceptance_measures:
     do: ask
     directory: /var/lib
@@ -39,17 +39,13 @@ now: {description: The host's time in UTC., returned: success, type: str}
 
 import json
 import os
-import shutil
 import socket
 import statistics
 import struct
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,179 +53,62 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.bounded import run
+from ..module_utils.fio import NotMeasured, available_fio, fsync, iops, nearest
 from ..module_utils.whole_files import ManagedFile, usual_umask, write_atomically
 
-# Beside a service at work it yields: the last of the best-effort class, since the idle class may wait for ever.
-POLITELY = ["nice", "-n", "10", "ionice", "-c", "2", "-n", "7"]
-# A page of PostgreSQL's log, which is what a commit writes before it waits.
-WAL_PAGE = 8192
-READERS = 32
-SYNCED_BYTES = 128 * 2**20
-# The file takes no more of the room that is left than this share, so that a broker near its disk limit does not raise the alarm.
-SHARE_OF_FREE = 16
 ROUND_TRIPS = 11
 ROUND_TRIP_TIMEOUT = 1.0
-
-
-class NotMeasured(Exception):
-    """Why there is no value."""
 
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def nearest(directory: str) -> str:
-    """The directory itself, or the nearest one above it that stands: before its package a service has none."""
-    path = os.path.abspath(directory)
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
-
-
 def virtualization() -> str:
-    """As systemd-detect-virt names it; `none` is a machine of its own. A container on a guest is a container."""
-    for kind in ("--container", "--vm"):
+    """As systemd-detect-virt names it; `none` for bare metal. A container on a guest is a container."""
+    for option in ("--container", "--vm"):
         try:
-            said = run(["systemd-detect-virt", kind], timeout=10).stdout.strip()
+            kind = run(["systemd-detect-virt", option], timeout=10).stdout.strip()
         except OSError as error:
             raise NotMeasured(f"systemd-detect-virt: {error}") from error
-        if said != "none":
+        if kind != "none":
             break
-    if not said:
-        raise NotMeasured("systemd-detect-virt said nothing")
-    return said
+    if not kind:
+        raise NotMeasured("systemd-detect-virt printed nothing")
+    return kind
 
 
 def disk_bytes(directory: str) -> int:
-    found = os.statvfs(nearest(directory))
-    return found.f_frsize * found.f_blocks
+    disk = os.statvfs(nearest(directory))
+    return disk.f_frsize * disk.f_blocks
 
 
 def own_name() -> str:
-    """The addresses that the host finds for its own name and that are its own; `nothing` if there is none."""
+    """The addresses of the host's name that belong to the host; `nothing` if there is none."""
     try:
-        found = socket.getaddrinfo(socket.gethostname(), 0, type=socket.SOCK_DGRAM)
+        addresses = socket.getaddrinfo(socket.gethostname(), 0, type=socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
         return "nothing"
     own = []
-    for family, kind, protocol, _, address in found:
+    for family, kind, protocol, _, address in addresses:
         try:
             with socket.socket(family, kind, protocol) as probe:
                 probe.bind(address)
         except OSError:
-            continue  # somebody else's
+            continue  # another host's
         own.append(address[0])
     return ", ".join(dict.fromkeys(own)) or "nothing"
 
 
-@dataclass(frozen=True)
-class Fio:
-    """How fio is called here: its program, and where its libraries lie if they are not the host's own."""
-
-    program: str
-    libraries: str = ""
-
-    def job(self, directory: str, timeout: int, *options: str) -> dict[str, Any]:
-        """One job in a directory of its own, which goes with it."""
-        scratch = tempfile.mkdtemp(prefix=".acceptance-", dir=nearest(directory))
-        argv = [*POLITELY, self.program, "--name=acceptance", f"--directory={scratch}", "--output-format=json", *options]
-        try:
-            done = run(argv, timeout=timeout, env=os.environ | {"LD_LIBRARY_PATH": self.libraries})
-        except OSError as error:
-            raise NotMeasured(f"fio: {error}") from error
-        except subprocess.TimeoutExpired as error:
-            raise NotMeasured(f"fio did not end within {timeout} s") from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        return job_of(done.returncode, done.stdout, done.stderr)
-
-
-@contextmanager
-def fio_at_hand(home: Path) -> Iterator[Fio]:
-    """The host's own fio, or Debian's, unpacked beside the records and gone with the measure.
-
-    Unpacked and not installed: it comes with thirty libraries of storage clusters, whose installation and removal take more time
-    than the measure, and a host that will be refused is left as it was.
-    """
-    if own := shutil.which("fio"):
-        yield Fio(own)
-        return
-    home.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix=".fio-", dir=home))
-    try:
-        yield unpacked(place)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def unpacked(place: Path) -> Fio:
-    """Fetches the package, with what of its dependencies the host lacks, by the host's own package sources."""
-    (place / "archives/partial").mkdir(parents=True)
-    apt = ["apt-get", "-qq", "-y", "-o", "DPkg::Lock::Timeout=120", "-o", "APT::Sandbox::User=root"]
-    fetch = [*apt, "-o", f"Dir::Cache::Archives={place}/archives", "--no-install-recommends", "--download-only", "install", "fio"]
-    try:
-        # A blank host has no list of packages yet, an old one names versions that the mirror no longer has.
-        done = run(fetch, timeout=300)
-        if done.returncode:
-            run([*apt, "update"], timeout=300)
-            done = run(fetch, timeout=300)
-        for archive in sorted((place / "archives").glob("*.deb")):
-            done = done if done.returncode else run(["dpkg-deb", "-x", str(archive), str(place / "root")], timeout=120)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NotMeasured(f"fio could not be fetched: {error}") from error
-    if done.returncode:
-        raise NotMeasured(f"fio could not be fetched: {' '.join(done.stderr.split())[:300]}")
-    libraries = sorted({str(path.parent) for path in (place / "root").rglob("*.so*")})
-    return Fio(str(place / "root/usr/bin/fio"), ":".join(libraries))
-
-
-def job_of(returncode: int, out: str, err: str) -> dict[str, Any]:
-    """The job in fio's answer, whose JSON may stand behind a line of talk."""
-    try:
-        job = json.loads(out[out.index("{") :])["jobs"][0]
-    except (ValueError, KeyError, IndexError):
-        job = {"error": 1}
-    if returncode or job.get("error"):
-        said = " ".join(line for line in (err or out).splitlines() if "fio:" in line) or f"fio ended with {returncode}"
-        raise NotMeasured(said[:300])
-    return job
-
-
-def iops(fio: Fio, directory: str, file_bytes: int, seconds: int) -> int:
-    found = os.statvfs(nearest(directory))
-    size = min(file_bytes, found.f_frsize * found.f_bavail // SHARE_OF_FREE)
-    if size < 2**20:
-        raise NotMeasured("the filesystem is full")
-    # 4 KiB past the page cache, 32 at a time, as a database's backends read: each waits for its own. libaio and io_uring would
-    # need fewer processors, but not every kernel has them for everybody.
-    job = fio.job(
-        directory, 10 * seconds + 300,
-        "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=psync", "--thread", f"--numjobs={READERS}", "--group_reporting",
-        "--filename=reads",
-        f"--size={size // 4096 * 4096}", "--time_based", f"--runtime={seconds}",
-    )  # fmt: skip
-    return round(job["read"]["iops"])
-
-
-def fsync(fio: Fio, directory: str, seconds: int) -> float:
-    """Milliseconds within which 99 of 100 writes of a page reach the disk for good."""
-    job = fio.job(
-        directory, 10 * seconds + 60,
-        "--rw=write", f"--bs={WAL_PAGE}", "--ioengine=psync", "--fdatasync=1", f"--size={SYNCED_BYTES}", f"--runtime={seconds}",
-    )  # fmt: skip
-    return round(job["sync"]["lat_ns"]["percentile"]["99.000000"] / 1e6, 3)
-
-
 def stolen(before: str, after: str) -> float:
-    """Share of the processors' time that the machine below kept, between two readings of /proc/stat."""
+    """Share of processor time stolen by the hypervisor between two readings of /proc/stat."""
     first, second = ([int(field) for field in text.splitlines()[0].split()[1:9]] for text in (before, after))
-    passed = [late - early for early, late in zip(first, second, strict=True)]
-    return max(0.0, passed[7] / sum(passed)) if sum(passed) > 0 else 0.0
+    elapsed = [late - early for early, late in zip(first, second, strict=True)]
+    return max(0.0, elapsed[7] / sum(elapsed)) if sum(elapsed) > 0 else 0.0
 
 
 def steal(seconds: int) -> float:
-    """An idle guest is robbed of nothing, so that every processor has work while it is counted; the least important work."""
+    """Steal only shows under load, so this keeps every processor busy, at the lowest priority, while measuring."""
     before, until, children = Path("/proc/stat").read_text(), time.monotonic() + seconds, []
     for _ in os.sched_getaffinity(0):
         if (child := os.fork()) == 0:
@@ -252,27 +131,27 @@ def checksum(packet: bytes) -> int:
 
 
 def echo(family: int, address: Any, number: int) -> None:
-    """One ICMP echo, waited for."""
+    """Sends one ICMP echo and waits for the answer."""
     protocol, kind, answer = (
         (socket.IPPROTO_ICMP, 8, 0) if family == socket.AF_INET else (socket.getprotobyname("ipv6-icmp"), 128, 129)
     )
     identity = os.getpid() & 0xFFFF
     packet = struct.pack("!BBHHHQ", kind, 0, 0, identity, number, 0)
-    packet = struct.pack("!BBHHHQ", kind, 0, checksum(packet), identity, number, 0)  # of IPv6 the kernel makes it
+    packet = struct.pack("!BBHHHQ", kind, 0, checksum(packet), identity, number, 0)  # for IPv6 the kernel overwrites it
     with socket.socket(family, socket.SOCK_RAW, protocol) as raw:
         until = time.monotonic() + ROUND_TRIP_TIMEOUT
         raw.sendto(packet, address)
         while (left := until - time.monotonic()) > 0:
             raw.settimeout(left)
-            said, (sender, *_) = raw.recvfrom(1024)
-            body = said[(said[0] & 15) * 4 :] if family == socket.AF_INET else said
+            received, (sender, *_) = raw.recvfrom(1024)
+            body = received[(received[0] & 15) * 4 :] if family == socket.AF_INET else received
             if sender == address[0] and body[0] == answer and struct.unpack("!HH", body[4:8]) == (identity, number):
                 return
     raise TimeoutError("no answer")
 
 
-def greet(family: int, address: Any, number: int) -> None:
-    """One TCP connection; a refusal has made the same way."""
+def connect(family: int, address: Any, number: int) -> None:
+    """Opens one TCP connection; a refusal takes the same round trip."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(ROUND_TRIP_TIMEOUT)
         with suppress(ConnectionRefusedError):
@@ -283,25 +162,25 @@ def exchange(address: str, port: int) -> float:
     """The median of several round trips in milliseconds."""
     if not address:
         raise NotMeasured("acceptance_exchange_address is empty")
-    ask = greet if port else echo
+    probe = connect if port else echo
     took, failed = [], None
     try:
-        family, _, _, _, where = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+        family, _, _, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
         for number in range(ROUND_TRIPS):
             began = time.perf_counter()
             try:
-                ask(family, where, number)
+                probe(family, target, number)
             except OSError as error:
                 failed = error
                 if number == 2 and not took:
-                    break  # nobody is there
+                    break  # nobody answers
                 continue
             took.append((time.perf_counter() - began) * 1000)
     except OSError as error:
         failed = error
     by = f"TCP port {port}" if port else "ICMP echo"
     if len(took) <= ROUND_TRIPS // 2:
-        raise NotMeasured(f"{address} gave {len(took)} of {ROUND_TRIPS} answers by {by} ({failed})")
+        raise NotMeasured(f"{address} answered {len(took)} of {ROUND_TRIPS} probes by {by} ({failed})")
     return round(statistics.median(took), 3)
 
 
@@ -316,7 +195,7 @@ def gather(questions: dict[str, Callable[[], Any]]) -> tuple[dict[str, Any], dic
 
 
 def newest(records: Path) -> dict[str, Any] | None:
-    """The newest record that can be read; its name is its date."""
+    """The newest readable record; the file name is its date."""
     for path in sorted(records.glob("*.json"), reverse=True):
         try:
             return json.loads(path.read_text())
@@ -326,7 +205,7 @@ def newest(records: Path) -> dict[str, Any] | None:
 
 
 def keep(records: Path, record: dict[str, Any], number: int) -> Path:
-    """Writes the record and lets the oldest go."""
+    """Writes the record and deletes the oldest ones."""
     stamp = datetime.fromisoformat(record["measured_at"]).strftime("%Y%m%dT%H%M%SZ")
     path = records / f"{stamp}.json"
     write_atomically(ManagedFile(str(path), json.dumps(record, indent=2) + "\n", "root", "root", 0o644))
@@ -369,21 +248,15 @@ def main() -> None:
         module.exit_json(measures=measures, errors=errors, record=newest(records), machine_id=identity, now=now())
     if module.check_mode:
         module.exit_json(measures={}, errors={}, now=now())
-    sys.stdout.flush()  # what stands in the buffer would be a child's too
+    sys.stdout.flush()  # or the children would print the buffer again
     place, seconds = given["directory"], given["seconds"]
     measures, errors = gather(
-        {
-            "steal": lambda: steal(seconds),
-            "exchange": lambda: exchange(given["exchange_address"], given["exchange_port"]),
-        }
+        {"steal": lambda: steal(seconds), "exchange": lambda: exchange(given["exchange_address"], given["exchange_port"])}
     )
     try:
-        with fio_at_hand(records.parent) as fio:
+        with available_fio(records.parent) as fio:
             disk = gather(
-                {
-                    "iops": lambda: iops(fio, place, given["file_bytes"], seconds),
-                    "fsync": lambda: fsync(fio, place, seconds),
-                }
+                {"iops": lambda: iops(fio, place, given["file_bytes"], seconds), "fsync": lambda: fsync(fio, place, seconds)}
             )
     except NotMeasured as error:
         disk = {}, {"iops": str(error), "fsync": str(error)}

@@ -1,34 +1,34 @@
 #!/usr/bin/python
-"""One release of an application on its host: unpacked, built with its locked environment, switched to."""
+"""Builds a release of an application on its host, with its locked environment, and switches to it."""
 
 DOCUMENTATION = r"""
 module: application_release
-short_description: Build one release of an application beside the last one
+short_description: Build a release of an application beside the previous one
 description:
-  - A release lives in I(root)/releases/I(release), with its source in C(src) and its environment in C(venv). It counts
-    as standing only once everything, the migration included, has succeeded; a half-built one is built anew.
+  - A release is in I(root)/releases/I(release), with its source in C(src) and its environment in C(venv). It is ready only once
+    everything, the migration included, has succeeded; a half-built one is built again from scratch.
   - Its script C(run) runs a program of the release with the application's environment.
-  - The link C(current) names the release that the host's programs run. While a program runs the one before, only
+  - The link C(current) names the release that the host's programs run. While a program runs the previous one, only
     I(state=current) moves it.
-  - The file C(history) lists the releases that were current, the last one at its end. Going back to one takes those
-    after it off the list, so that the release before is never one that was left for it.
+  - The file C(history) lists the releases that were current, the last one at its end. Going back to one removes those after
+    it, so the previous release is never one that was rolled back.
 options:
   root: {description: Home of the application's releases., type: path, required: true}
   state:
-    description: C(built) builds; C(current) moves the link; C(listed) only tells.
+    description: C(built) builds; C(current) moves the link; C(listed) only reports.
     choices: [built, current, listed]
     type: str
     default: built
   source: {description: "As application_source of the role; read on the control machine.", type: dict}
-  identity: {description: The release that the source was when the run began; another one is refused., type: str}
+  identity: {description: Identity of the source when the run began; another one is refused., type: str}
   requirements: {description: The locked requirements in the source., type: str, default: requirements.txt}
-  settings: {description: Directory of the application's newest settings; C(versions) in it holds one of each., type: path}
-  version: {description: The version of the settings that the host goes to., type: str}
+  settings: {description: Directory of the application's newest settings; C(versions) in it holds every version., type: path}
+  version: {description: The version of the settings that the host changes to., type: str}
   migrate: {description: Command that prepares the database for the release., type: list, elements: str, default: []}
   user: {description: Account that runs the migration and the programs., type: str}
   timeout: {description: "Seconds for each step of a build: environment, requirements, migration.", type: int, default: 1800}
-  keep: {description: Releases that stay on the host., type: int, default: 3}
-  release: {description: One that the host keeps; without it the one that I(source) is., type: str}
+  keep: {description: Number of releases that stay on the host., type: int, default: 3}
+  release: {description: A release that the host has; by default the identity of I(source)., type: str}
   artifact: {description: Set by the action plugin., type: path}
 author: maintainers
 """
@@ -46,7 +46,7 @@ RETURN = r"""
 release: {description: Identity of the release by its content., type: str, returned: always}
 previous: {description: The release that was current before the call., type: str, returned: always}
 history: {description: "Releases that were current, the last one at the end.", type: list, elements: str, returned: always}
-directory: {description: Where the release stands., type: str, returned: always}
+directory: {description: Directory of the release., type: str, returned: always}
 """
 
 import json
@@ -64,12 +64,12 @@ from ..module_utils import bounded
 from ..module_utils.whole_files import usual_umask
 
 READY = ".ready"
-# Where a release in use is named: the processes, what starts them again, and the scripts that this calls.
+# Files that name a release in use: processes, their supervisord sections, and the scripts that these call.
 USES = ("proc/[0-9]*/cmdline", "etc/supervisor/conf.d/*.conf", "etc/supervisor/programs/*")
 RUN = """\
 #!/bin/sh
 # Runs a program of this release in the application's environment, e.g. `run celery status`. supervisord's programs name the
-# version of the settings that they were started with; without it the newest holds.
+# version of the settings that they were started with; the default is the newest.
 set -a
 APPLICATION_SETTINGS=${{APPLICATION_SETTINGS:-{settings}}}
 . "$APPLICATION_SETTINGS/environment"
@@ -82,13 +82,13 @@ exec "$@"
 
 
 def releases_to_remove(ready: list[tuple[Any, str]], current: str, keep: int, used: set[str]) -> list[str]:
-    """Of (age, release), the oldest beyond ``keep``; never the current one, nor one that a program uses."""
+    """Of (age, release), the oldest beyond ``keep``; never the current one, nor one in use."""
     others = [release for _, release in sorted(ready, reverse=True) if release != current]
     return [release for release in others[max(keep - 1, 0) :] if release not in used]
 
 
-def gone_to(history: list[str], release: str) -> list[str]:
-    """The history once the release is current: at its end; what came after it was left for it."""
+def history_ending_at(history: list[str], release: str) -> list[str]:
+    """The history once the release is current: later releases were rolled back, and are left out."""
     return history[: history.index(release) + 1] if release in history else [*history, release]
 
 
@@ -106,16 +106,16 @@ class Releases:
 
     @property
     def history(self) -> list[str]:
-        """Without what was pruned since, and with what became current before this list was kept."""
+        """Without pruned releases, and with a current one that is older than this file."""
         listed = self.list.read_text().split() if self.list.exists() else []
-        standing = [name for name in listed if self.stands(name)]
-        return gone_to(standing, self.current) if self.current else standing
+        ready = [name for name in listed if self.is_ready(name)]
+        return history_ending_at(ready, self.current) if self.current else ready
 
-    def stands(self, name: str) -> bool:
+    def is_ready(self, name: str) -> bool:
         return (self.root / "releases" / name / READY).exists()
 
     def switch(self, name: str) -> None:
-        history = gone_to(self.history, name)
+        history = history_ending_at(self.history, name)
         self.replace(self.list, lambda path: path.write_text("\n".join(history) + "\n"))
         self.replace(self.link, lambda path: path.symlink_to(self.root / "releases" / name))
 
@@ -129,42 +129,42 @@ class Releases:
     def prune(self, keep: int) -> None:
         built = {file.parent.name: file.stat().st_mtime for file in self.root.glob(f"releases/*/{READY}")}
         history = self.history
-        # One that was never current, or was left again, goes before all those that a rollback may want.
+        # Releases that were never current, or were rolled back, are removed before those that a rollback may need.
         ready = [((history.index(name) if name in history else -1, time), name) for name, time in built.items()]
         for name in releases_to_remove(ready, self.current, keep, self.used()):
             shutil.rmtree(self.root / "releases" / name)
 
     def used(self) -> set[str]:
-        """Releases that a program runs, or would be started on again."""
+        """Releases that a program runs, or would run after a restart."""
         names = [file.parent.name for file in self.root.glob(f"releases/*/{READY}")]
         return named(self.root / "releases", names)
 
 
 def prune_settings(directory: Path, version: str) -> None:
-    """They hold secrets: only the version that the host goes to stays, and what a program would be started with again."""
+    """Keeps only the new version and those in use, since they hold secrets."""
     names = [path.name for path in (directory / "versions").glob("*") if path.name != version]
     for name in set(names) - named(directory / "versions", names):
         shutil.rmtree(directory / "versions" / name)
 
 
 def named(directory: Path, names: list[str]) -> set[str]:
-    """Those of the directory's names whose path a process or a program's declaration holds."""
+    """The names whose path is in a process's command line or in a program's configuration."""
     texts = []
     for file in (file for pattern in USES for file in Path("/").glob(pattern)):
         try:
             texts.append(file.read_bytes())
-        except OSError:  # a process that has ended meanwhile
+        except OSError:  # the process has ended
             continue
     return {name for name in names if any(bytes(directory / name) in text for text in texts)}
 
 
-# PgBouncer gives this answer to the first client after the database was away, however long ago, and only then tries to
-# connect. The migration has not begun.
-POOLER_REMEMBERS = "server login has been failing, cached error"
+# PgBouncer's answer to the first client after the database was down, however long ago; only then does it reconnect. The migration
+# has not begun.
+CACHED_FAILURE = "server login has been failing, cached error"
 
 
 class Build:
-    """One release in the making."""
+    """The build of one release."""
 
     def __init__(self, module: AnsibleModule, directory: Path) -> None:
         self.module = module
@@ -172,7 +172,7 @@ class Build:
         self.directory = directory
 
     def fail(self, reason: str) -> None:
-        """A build that failed leaves nothing behind: the next one has another name, and the disk may be full."""
+        """Removes the failed build: the next one has another name, and the disk may be full."""
         shutil.rmtree(self.directory, ignore_errors=True)
         self.module.fail_json(msg=f"Release {self.name}: {reason}")
 
@@ -180,29 +180,29 @@ class Build:
         seconds = self.module.params["timeout"]
         try:
             done = bounded.run(argv, seconds, cwd="/")
-            if POOLER_REMEMBERS in done.stdout + done.stderr:
+            if CACHED_FAILURE in done.stdout + done.stderr:
                 done = bounded.run(argv, seconds, cwd="/")
         except subprocess.TimeoutExpired:
             self.fail(
-                f"{what} did not end within {seconds} s (application_build_timeout), and was ended "
-                f"({' '.join(argv[:4])} ...). The release before it still runs."
+                f"{what} did not end within {seconds} s (application_build_timeout), and was killed "
+                f"({' '.join(argv[:4])} ...). The previous release still runs."
             )
         if done.returncode:
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
-            self.fail(f"{what} failed ({' '.join(argv[:4])} ...). The release before it still runs.\n{tail}")
+            self.fail(f"{what} failed ({' '.join(argv[:4])} ...). The previous release still runs.\n{tail}")
 
     def build(self) -> None:
         try:
             self.make()
         except OSError as error:
-            self.fail(f"{error}. The release before it still runs.")
+            self.fail(f"{error}. The previous release still runs.")
 
     def make(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
         source = self.directory / "src"
         source.mkdir(parents=True)
         with tarfile.open(self.module.params["artifact"]) as artifact:
-            # Debian 12's Python 3.11.2 has no filters yet; the archive is the control machine's own.
+            # Debian 12's Python 3.11.2 has no filters yet; the archive comes from the control machine.
             artifact.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
             artifact.extractall(source)
         self.environment(source)
@@ -211,7 +211,7 @@ class Build:
         run.chmod(0o755)
         if self.module.params["migrate"]:
             as_user = ["runuser", "-u", self.module.params["user"], "--"]
-            self.command("its migration", [*as_user, str(run), *self.module.params["migrate"]])
+            self.command("the migration", [*as_user, str(run), *self.module.params["migrate"]])
         (self.directory / READY).write_text(json.dumps({"release": self.name}) + "\n")
 
     def environment(self, source: Path) -> None:
@@ -223,12 +223,12 @@ class Build:
             )
         venv = self.directory / "venv"
         pip = [str(venv / "bin/pip"), "install", "--no-input", "--disable-pip-version-check", "--quiet"]
-        self.command("making its environment", ["/usr/bin/python3", "-m", "venv", str(venv)])
-        # Without hashes a registry, not the team, decides what runs.
-        self.command("installing its requirements", [*pip, "--require-hashes", "--requirement", str(requirements)])
+        self.command("creating the environment", ["/usr/bin/python3", "-m", "venv", str(venv)])
+        # Without hashes the package index decides what runs, not the team.
+        self.command("installing the requirements", [*pip, "--require-hashes", "--requirement", str(requirements)])
         for wheel in source.glob("*.whl"):
-            self.command("installing its wheel", [*pip, "--no-deps", str(wheel)])
-        # The source itself is on the path rather than built: a build would fetch tools that no lock holds.
+            self.command("installing the wheel", [*pip, "--no-deps", str(wheel)])
+        # The source is put on the path instead of being built: a build would fetch tools that are not locked.
         path_file = next(venv.glob("lib/python3*/site-packages")) / "application.pth"
         path_file.write_text(f"{source}\n")
 
@@ -250,10 +250,7 @@ def main() -> None:
             "release": {"type": "str"},
             "artifact": {"type": "path"},
         },
-        required_if=[
-            ("state", "built", ["release", "settings", "version", "user"]),
-            ("state", "current", ["release"]),
-        ],
+        required_if=[("state", "built", ["release", "settings", "version", "user"]), ("state", "current", ["release"])],
         supports_check_mode=True,
     )
     asked = module.params
@@ -263,19 +260,19 @@ def main() -> None:
     result = {"release": name or before, "directory": str(directory), "previous": before, "changed": False}
     if asked["state"] == "listed":
         module.exit_json(history=releases.history, **result)
-    if not releases.stands(name):
+    if not releases.is_ready(name):
         result["changed"] = True
         if not asked["source"]:
             module.fail_json(
-                msg=f"There is no release {name} here, only {', '.join(releases.history) or 'none'}. To build it, let "
-                "application_source name it; to go on without this host, --limit the run to the others."
+                msg=f"There is no release {name} here, only {', '.join(releases.history) or 'none'}. To build it, name it in "
+                "application_source; to go on without this host, --limit the run to the others."
             )
         if module.check_mode:
             module.exit_json(history=releases.history, **result)
         if not asked["artifact"]:
             module.exit_json(needs_artifact=True, **result)
         Build(module, directory).build()
-    # A link that runs ahead of the programs would name a release that no gate has passed.
+    # The link must not name a release before it has passed its checks.
     if before != name and (asked["state"] == "current" or before not in releases.used()):
         result["changed"] = True
         if not module.check_mode:

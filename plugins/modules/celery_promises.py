@@ -1,33 +1,33 @@
 #!/usr/bin/python
-"""Whether live Celery workers, and what web processes publish with, are configured so that what was accepted is done."""
+"""Whether live Celery workers and the web processes' Celery clients keep the promise that accepted jobs run."""
 
 DOCUMENTATION = r"""
 module: celery_promises
-short_description: Ask Celery's live workers and its clients whether they keep the promise
+short_description: Check the configuration of Celery's live workers and clients
 description:
-  - Asks each worker for its configuration, its pool, its queues and its tasks' own settings, and fails with the name of each
-    that breaks the promise and is not waived. Changes nothing.
-  - With I(client), asks instead what a process that publishes is configured for, by loading what it loads in the application's
+  - Queries each worker's configuration, pool, queues and tasks, and fails with the name of each setting that breaks the promise
+    and is not waived. Changes nothing.
+  - With I(client), checks the configuration of a publishing process instead, by loading its module in the application's
     environment.
-  - Whether it redacts what tasks are called with (C(task_arguments_redacted)) each worker tries out in its own process.
+  - Each worker tests in its own process whether it redacts task arguments (C(task_arguments_redacted)).
 options:
   run: {description: Script that runs a program in the application's environment., type: path, required: true}
   user: {description: Account of the application., type: str, required: true}
   app: {description: "The Celery application, as celery -A takes it.", type: str, required: true}
   nodes: {description: Names of the workers., type: list, elements: str, default: []}
-  client: {description: "What a web process runs, as module:variable.", type: str}
+  client: {description: "The web application, as module:variable.", type: str}
   logs: {description: Their error logs, shown when one does not answer., type: list, elements: path, default: []}
-  promises: {description: Setting to the value that the promise needs., type: dict, required: true}
+  promises: {description: Setting to the value that the promise requires., type: dict, required: true}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
-  queues: {description: Queues that the application's workers consume; none to ask nobody where jobs go., type: list,
+  queues: {description: Queues that the application's workers consume; empty to skip the check of routes., type: list,
            elements: str, default: []}
-  fingerprint: {description: "What C(APPLICATION_FINGERPRINT) is in the environment of a worker of this release.", type: str}
+  fingerprint: {description: C(APPLICATION_FINGERPRINT) in the environment of a worker of this release., type: str}
   timeout: {description: Seconds to wait for the workers' answers., type: int, default: 60}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Ask the worker
+- name: Check the worker
   celery_promises:
     run: /opt/newsroom/current/run
     user: www-data
@@ -35,7 +35,7 @@ EXAMPLES = r"""
     nodes: [celery-worker@worker1]
     promises: {task_acks_late: true}
 
-- name: Ask what the web process publishes with
+- name: Check the web process's client
   celery_promises:
     run: /opt/newsroom/current/run
     user: www-data
@@ -45,7 +45,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-waived: {description: Promises broken on purpose and their reasons., type: dict, returned: always}
+waived: {description: Waived settings and their reasons., type: dict, returned: always}
 """
 
 import json
@@ -59,7 +59,7 @@ LOG_LINES = 25
 REDACTION = "task_arguments_redacted"
 POOL = "worker_pool"
 QUEUE_TYPE = "task_default_queue_type"
-# Settings of a single task that override the worker's: they must be the promise's, and the limits at most that.
+# Options of a task that override the worker's settings. They must equal the promise's values; limits may be lower.
 TASK_PROMISES = {
     "acks_late": "task_acks_late",
     "reject_on_worker_lost": "task_reject_on_worker_lost",
@@ -68,16 +68,16 @@ TASK_PROMISES = {
     "time_limit": "task_time_limit",
     "soft_time_limit": "task_soft_time_limit",
 }
-# Before Celery 5.7 one attribute decides both; from then on it is the default of the two above, which are asked.
+# Before Celery 5.7 one attribute decides both; from then on it is the default of the two above.
 TASK_BOTH = "acks_on_failure_or_timeout"
-LIMITS = ("soft_time_limit", "time_limit")  # in the order in which a pool tells its own
+LIMITS = ("soft_time_limit", "time_limit")  # in the order of a pool's timeouts
 ATTRIBUTES = (*TASK_PROMISES, TASK_BOTH, "queue")
-# Of a queue, what Celery tells, and the setting of the promise that it breaks when it is set.
+# Property of a queue to the promise that it breaks when it is set, and the harm.
 QUEUE_PROMISES = {
     "no_ack": ("task_acks_late", "a job is forgotten as soon as a worker has it"),
-    "auto_delete": (QUEUE_TYPE, "the queue goes with its last worker, and its jobs with it"),
-    "exclusive": (QUEUE_TYPE, "the queue goes with its connection, and its jobs with it"),
-    "expires": (QUEUE_TYPE, "the queue goes when nobody asks for it, and its jobs with it"),
+    "auto_delete": (QUEUE_TYPE, "the queue is deleted with its last worker, and its jobs with it"),
+    "exclusive": (QUEUE_TYPE, "the queue is deleted with its connection, and its jobs with it"),
+    "expires": (QUEUE_TYPE, "the queue is deleted when it is unused, and its jobs with it"),
 }
 REMEDY = "Take it out of the application's code, or waive it with a reason in application_waivers."
 
@@ -88,29 +88,29 @@ def task_settings(line: str) -> tuple[str, dict[str, str]]:
     return name, dict(pair.split("=", 1) for pair in rest.rstrip("]").split(" ") if "=" in pair)
 
 
-# What Celery tells instead of the value of a setting whose name looks secret (keyfile, for one).
+# Celery's mask for values of settings whose names look secret (keyfile, for one).
 MASK = "*" * 8
 
 
-def kept(found: object, wanted: object) -> bool:
-    """Whether a live setting is what the promise needs; of a mapping, key by key, as far as Celery tells them."""
+def kept(live: object, wanted: object) -> bool:
+    """Whether a live setting has the promise's value; mappings are compared by the promise's keys, masked values pass."""
     if not isinstance(wanted, dict):
-        return found == wanted
-    if not isinstance(found, dict):
+        return live == wanted
+    if not isinstance(live, dict):
         return False
-    return all(found.get(key) in (value, MASK) or (value is None and key in found) for key, value in wanted.items())
+    return all(live.get(key) in (value, MASK) or (value is None and key in live) for key, value in wanted.items())
 
 
-def bounded(found: object, limit: object) -> bool:
-    """Whether a time limit is one, and at most that of the promise."""
+def bounded(seconds: object, limit: object) -> bool:
+    """Whether a time limit is set, and at most that of the promise."""
     try:
-        return 0 < float(found) <= float(limit)
+        return 0 < float(seconds) <= float(limit)
     except (TypeError, ValueError):
         return False
 
 
 def settings_broken(node: str, conf: dict, promises: dict) -> list[str]:
-    """Sentences for settings of a worker, or of a client, that are not what the promises need."""
+    """Sentences for settings of a worker or a client that break a promise."""
     return [
         f"{node}: {setting} is {conf.get(setting)!r}, but the promise needs {wanted!r}. {REMEDY}"
         for setting, wanted in promises.items()
@@ -123,9 +123,9 @@ def tasks_broken(node: str, tasks: list, promises: dict) -> list[str]:
     sentences = []
     for line in tasks:
         name, own = task_settings(line)
-        # Only where the two that replace it are not told.
-        judged = TASK_PROMISES if "acks_on_failure" in own else {**TASK_PROMISES, TASK_BOTH: "task_acks_on_failure"}
-        for key, setting in judged.items():
+        # Only for Celery before 5.7, which does not report the two options that replace it.
+        checked = TASK_PROMISES if "acks_on_failure" in own else {**TASK_PROMISES, TASK_BOTH: "task_acks_on_failure"}
+        for key, setting in checked.items():
             if setting not in promises or key not in own:
                 continue
             limit = promises[setting]
@@ -139,13 +139,13 @@ def tasks_broken(node: str, tasks: list, promises: dict) -> list[str]:
 
 
 def pool_broken(node: str, pool: dict, promises: dict) -> list[str]:
-    """Sentences for a pool that cannot end a task, or that grants it longer; a command line outweighs every setting."""
+    """Sentences for a pool that cannot kill a task, or kills it too late; command line options override every setting."""
     remedy = "Take it out of the program's arguments or the application's code, or waive it with a reason in application_waivers."
     kind = str(pool.get("implementation"))
     if POOL in promises and promises[POOL] not in kind:
         return [f"{node}: its pool is {kind}, but the promise needs {promises[POOL]} ({POOL}). {remedy}"]
     return [
-        f"{node}: its pool ends a task after {seconds} s ({key}), but the promise needs more than 0 and at most "
+        f"{node}: its pool kills a task after {seconds} s ({key}), but the promise needs more than 0 and at most "
         f"{promises[f'task_{key}']} ({f'task_{key}'}). {remedy}"
         for key, seconds in zip(LIMITS, pool.get("timeouts") or [], strict=False)
         if f"task_{key}" in promises and not bounded(seconds, promises[f"task_{key}"])
@@ -153,15 +153,15 @@ def pool_broken(node: str, pool: dict, promises: dict) -> list[str]:
 
 
 def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
-    """Sentences for queues that a worker consumes and that keep no job safe."""
+    """Sentences for consumed queues that can lose jobs."""
     sentences = []
     for queue in queues:
         kind = (queue.get("queue_arguments") or {}).get("x-queue-type", "classic")
         if QUEUE_TYPE in promises and kind != promises[QUEUE_TYPE]:
             sentences.append(
-                f"{node}: the queue {queue['name']} is {kind}, but the promise needs {promises[QUEUE_TYPE]} ({QUEUE_TYPE}): only "
-                f"there the broker counts deliveries and keeps dead letters. Declare it in task_queues with "
-                f"queue_arguments={{'x-queue-type': 'quorum'}} under a name that is not taken, or waive it with a reason in "
+                f"{node}: the queue {queue['name']} is {kind}, but the promise needs {promises[QUEUE_TYPE]} ({QUEUE_TYPE}), "
+                f"since only those count deliveries and keep dead letters. Declare it in task_queues with "
+                f"queue_arguments={{'x-queue-type': 'quorum'}} under an unused name, or waive it with a reason in "
                 f"application_waivers."
             )
         sentences += [
@@ -173,7 +173,7 @@ def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
 
 
 def routed(routes: object) -> set[str]:
-    """The queues that task_routes names, in any of its forms; a function's are its own to know."""
+    """The queues that task_routes names, in any of its forms except a function."""
     if isinstance(routes, str):
         return {routes}
     if isinstance(routes, dict):
@@ -181,11 +181,11 @@ def routed(routes: object) -> set[str]:
     if not isinstance(routes, list):
         return set()
     pair = len(routes) == 2 and isinstance(routes[0], str)
-    return routed(routes[1]) if pair else set().union(*(routed(one) for one in routes if not isinstance(one, str)), set())
+    return routed(routes[1]) if pair else set().union(*(routed(route) for route in routes if not isinstance(route, str)))
 
 
-def jobs_unconsumed(node: str, answer: dict, queues: list, waivers: dict) -> list[str]:
-    """Sentences for queues to which the process sends jobs while no worker of the application consumes them."""
+def unconsumed_jobs(node: str, answer: dict, queues: list, waivers: dict) -> list[str]:
+    """Sentences for queues that the process sends jobs to and no worker of the application consumes."""
     conf = answer["conf"]
     sent = {"task_default_queue": {str(conf.get("task_default_queue"))}, "task_routes": routed(conf.get("task_routes"))}
     sent["task_routes"] |= {own["queue"] for _, own in map(task_settings, answer.get("tasks", [])) if "queue" in own}
@@ -199,14 +199,12 @@ def jobs_unconsumed(node: str, answer: dict, queues: list, waivers: dict) -> lis
 
 
 def broken(node: str, answer: dict, promises: dict, waivers: dict) -> list[str]:
-    """Sentences for each setting, task, pool and queue of the worker that breaks a promise and is not waived."""
+    """Sentences for each setting, task, pool and queue of a process that breaks a promise and is not waived."""
     promises = {setting: wanted for setting, wanted in promises.items() if setting not in waivers}
     conf, leaks = answer["conf"], answer.get("leaks")
     sentences = settings_broken(node, conf, promises)
     if REDACTION in promises and conf.get(REDACTION) == promises[REDACTION] and leaks:
-        sentences.append(
-            f"{node}: what tasks are called with shows in {', and in '.join(leaks)}, but the promise needs {REDACTION}. {REMEDY}"
-        )
+        sentences.append(f"{node}: task arguments show in {', and in '.join(leaks)}, but the promise needs {REDACTION}. {REMEDY}")
     sentences += tasks_broken(node, answer.get("tasks", []), promises)
     sentences += pool_broken(node, answer.get("pools", {}), promises) if "pools" in answer else []
     return sentences + queues_broken(node, answer.get("queues", []), promises)
@@ -222,9 +220,9 @@ def log_tail(logs: list) -> str:
 
 
 def ask(module: AnsibleModule, *arguments: str) -> tuple[dict, str]:
-    """What grunnfjell_account, a file of role application, tells in the application's environment; and its complaints."""
+    """Answer and stderr of grunnfjell_account, a file of role application, in the application's environment."""
     asked = module.params
-    # What the application does on import may never end.
+    # An import of the application may hang.
     argv = ["timeout", str(asked["timeout"]), "runuser", "-u", asked["user"], "--", asked["run"]]
     argv += ["python", "-m", "grunnfjell_account", *arguments]
     code, out, err = module.run_command(argv, cwd="/")
@@ -232,12 +230,12 @@ def ask(module: AnsibleModule, *arguments: str) -> tuple[dict, str]:
 
 
 def of_workers(module: AnsibleModule) -> list[str]:
-    """Sentences against the workers, once all of them have answered."""
+    """Sentences about the workers, once all of them have answered."""
     asked = module.params
     deadline = time.monotonic() + asked["timeout"]
     while True:
         answer, err = ask(module, "workers", asked["app"], ",".join(ATTRIBUTES), *asked["nodes"])
-        silent = [node for node in asked["nodes"] if not answer or any(node not in told for told in answer.values())]
+        silent = [node for node in asked["nodes"] if not answer or any(node not in section for section in answer.values())]
         silent += [
             node for node in set(asked["nodes"]) - set(silent) if asked["fingerprint"] not in (None, answer["fingerprints"][node])
         ]
@@ -251,22 +249,23 @@ def of_workers(module: AnsibleModule) -> list[str]:
     return [
         sentence
         for node in asked["nodes"]
-        for sentence in judged(module, node, {kind: told[node] for kind, told in answer.items()})
+        for sentence in findings(module, node, {kind: section[node] for kind, section in answer.items()})
     ]
 
 
-def judged(module: AnsibleModule, node: str, answer: dict) -> list[str]:
+def findings(module: AnsibleModule, node: str, answer: dict) -> list[str]:
     promises, waivers, queues = (module.params[key] for key in ("promises", "waivers", "queues"))
-    return broken(node, answer, promises, waivers) + jobs_unconsumed(node, answer, queues, waivers)
+    return broken(node, answer, promises, waivers) + unconsumed_jobs(node, answer, queues, waivers)
 
 
 def of_client(module: AnsibleModule) -> list[str]:
-    """Sentences against what a web process publishes with."""
+    """Sentences about the Celery client of a web process."""
     asked = module.params
     answer, err = ask(module, "clients", asked["app"], asked["client"].partition(":")[0])
     if not answer:
-        module.fail_json(msg=f"{asked['client']} cannot be loaded to ask what it publishes with:\n{err[-2000:]}")
-    return [sentence for name, conf in answer["conf"] for sentence in judged(module, f"the web process ({name})", {"conf": conf})]
+        module.fail_json(msg=f"{asked['client']} cannot be loaded to check its Celery client:\n{err[-2000:]}")
+    clients = ((f"the web process ({name})", {"conf": conf}) for name, conf in answer["conf"])
+    return [sentence for client, state in clients for sentence in findings(module, client, state)]
 
 
 def main() -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""What a worker's log says of jobs that ended in the dead letters."""
+"""The exceptions of dead letters, from a worker's logs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ module: dead_letter_causes
 short_description: Find why jobs died, in a worker's log
 description:
   - The broker knows that a job was rejected, the worker knows why. Looks for the task's id in the workers' error logs, the newest
-    first, and tells the last exception. Its text, which may be personal, only with I(show_arguments). Changes nothing.
+    first, and returns the last exception. Returns its text, which may be personal, only with I(show_arguments). Changes nothing.
 options:
   ids: {description: Ids of the tasks., type: list, elements: str, required: true}
-  programs: {description: "supervisord's sections, which say where the workers log.", type: path,
+  programs: {description: "supervisord's sections, which name the workers' logs.", type: path,
              default: /etc/supervisor/conf.d/celery_worker.conf}
-  show_arguments: {description: "Tell the exception's text, not only its name.", type: bool, default: false}
+  show_arguments: {description: "Return the exception's text, not only its name.", type: bool, default: false}
 author: maintainers
 """
 
@@ -33,26 +33,26 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-# Celery's sentence for a task that ended by an exception: Task NAME[ID] raised unexpected: EXCEPTION. And the kit's for a
-# message that a worker could not take (grunnfjell_consumer.py): Task NAME[ID] was refused: REASON (EXCEPTION)
+# Celery logs "Task NAME[ID] raised unexpected: EXCEPTION", and grunnfjell_consumer.py "Task NAME[ID] was refused: REASON
+# (EXCEPTION)" for a message that a worker could not read.
 RAISED = re.compile(r"Task \S+?\[(?P<id>[^\]]+)\] (?:raised unexpected|INTERNAL ERROR|was refused): (?P<what>.*)$")
 
-# Enough for days of a busy worker; the rest of a log is history.
+# Enough for days of a busy worker.
 NEWEST_BYTES = 64 * 1024 * 1024
 
 
 def causes(lines: Iterable[str], ids: set[str], show_arguments: bool) -> dict[str, str]:
-    """Id to the last exception that the lines tell."""
-    found = {}
+    """Id to the last exception in the lines."""
+    exceptions = {}
     for line in lines:
         match = RAISED.search(line)
         if match and match["id"] in ids:
-            found[match["id"]] = match["what"].strip() if show_arguments else match["what"].partition("(")[0].strip()
-    return found
+            exceptions[match["id"]] = match["what"].strip() if show_arguments else match["what"].partition("(")[0].strip()
+    return exceptions
 
 
 def error_logs(sections: str) -> list[Path]:
-    """The programs' error logs and what was rotated away of them."""
+    """The programs' error logs, rotated ones included."""
     names = [Path(name.strip()) for name in re.findall(r"^stderr_logfile=(.+)$", sections, re.MULTILINE)]
     return [log for name in names for log in name.parent.glob(f"{name.name}*")]
 

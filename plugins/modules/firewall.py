@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The host's firewall: looks whether it is as declared, and loads what is not, on trial."""
+"""Checks whether the host's firewall is as declared, and otherwise loads new rules on trial."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ DOCUMENTATION = r"""
 module: firewall
 short_description: Load the host's firewall on trial
 description:
-  - Compares the kernel's table, the files and the units with what is declared. Where they differ, the new rules are checked, then
-    loaded in one transaction on trial; a timer on the host brings the former ones back after I(trial_seconds).
-  - The action of this name, on the control machine, opens a new connection to the host and only then confirms. Nothing is
-    written to the host's disk before that, so that a reboot in the trial comes back with the former rules, too.
-  - Connections that are established stay so, also those that were there before the first rules.
+  - Compares the kernel's table, the files and the units with the declared ones. If they differ, the new rules are checked, then
+    loaded in one transaction on trial; a timer on the host restores the former ones after I(trial_seconds).
+  - The action of this name, on the control machine, confirms over a new connection to the host. Nothing is written to the host's
+    disk before that, so a reboot during the trial restores the former rules, too.
+  - Established connections stay open, even those older than the first rules.
 options:
   state: {description: Whether the host has the kit's firewall., type: str, choices: [present, absent], default: present}
-  rules: {description: 'The table, for C(nft -f), replacing itself.', type: str, default: ''}
-  fallback: {description: 'The table at a boot that refuses I(rules), for C(nft -f), replacing itself.', type: str, default: ''}
-  names: {description: 'Set to the names whose addresses fill it, those of each family by itself.', type: dict, default: {}}
+  rules: {description: 'Input of C(nft -f) that replaces the table.', type: str, default: ''}
+  fallback: {description: 'The same for a boot at which I(rules) cannot be loaded.', type: str, default: ''}
+  names: {description: 'nftables set to the names whose addresses fill it, one set per address family.', type: dict, default: {}}
   units: {description: 'Name of a systemd unit to its text.', type: dict, default: {}}
-  trial_seconds: {description: Seconds until the former rules come back., type: int, default: 60}
+  trial_seconds: {description: Seconds until the former rules are restored., type: int, default: 60}
 author: maintainers
 attributes:
   check_mode: {support: full, description: Predicts whether the rules change.}
@@ -26,15 +26,15 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Let in only whom the inventory declares
+- name: Open only declared flows
   firewall:
     rules: "{{ lookup('rendered', 'etc/grunnfjell/firewall/rules.nft.j2') }}"
     fallback: "{{ lookup('rendered', 'etc/grunnfjell/firewall/fallback.nft.j2') }}"
 """
 
 RETURN = r"""
-differing: {description: What was not as declared., returned: success, type: list, elements: str}
-token: {description: The trial's; who knows it confirms., returned: when a trial runs, type: str}
+differing: {description: Files and tables that differed., returned: success, type: list, elements: str}
+token: {description: Needed to confirm the trial., returned: when a trial runs, type: str}
 """
 
 import json
@@ -62,16 +62,16 @@ def main() -> None:
     )
     try:
         if module.params["state"] == "absent":
-            there = firewall.present()
-            if there and not module.check_mode:
+            present = firewall.present()
+            if present and not module.check_mode:
                 firewall.remove()
-            module.exit_json(changed=there)
-        present(module)
+            module.exit_json(changed=present)
+        load(module)
     except firewall.FirewallError as error:
         module.fail_json(msg=f"{error}. The host's rules are as they were.")
 
 
-def present(module: AnsibleModule) -> None:
+def load(module: AnsibleModule) -> None:
     rules, names = module.params["rules"], module.params["names"]
     program = firewall.__loader__.get_source(firewall.__name__)
     files = {
@@ -94,8 +94,8 @@ def present(module: AnsibleModule) -> None:
         result["token"] = trial["token"]
         if trial["unresolved"]:
             module.warn(
-                f"No address was found for {', '.join(trial['unresolved'])}, so that nobody gets there until one is: the host "
-                f"asks again by its timer."
+                f"No address was found for {', '.join(trial['unresolved'])}. Connections to it are blocked until the host's "
+                f"timer finds one."
             )
     module.exit_json(**result)
 

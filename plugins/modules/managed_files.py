@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Several whole files in one call."""
+"""Writes several whole files in one call."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ DOCUMENTATION = r"""
 module: managed_files
 short_description: Put several whole files in place, in one call
 description:
-  - Writes each file that differs, atomically, and makes the directories that lead to it (root, 0755).
-  - Has what runs read a file with I(apply), now and not at the end of the play, so no later failure keeps it from that. A record
-    on the host says what was read, so a run that was cut off between file and reader is completed by the next one.
-  - One call for a role's whole configuration costs a twelfth of a template task that loops over six files, two calls each.
+  - Writes each file that differs, atomically, and creates its parent directories (root, 0755).
+  - Runs I(apply) to have the service read a file, at once and not at the end of the play, so no later failure prevents it. A
+    record on the host notes what was read, so the next run completes one that was interrupted in between.
+  - One call for a role's whole configuration takes a twelfth of the time of a template task that loops over six files.
 options:
   files:
     description: Files, each C(path), C(content), C(owner), C(group), C(mode). Content may be missing where I(secrets) has it.
@@ -18,42 +18,35 @@ options:
     elements: dict
     required: true
     suboptions:
-      path: {description: Where the file stands., type: path, required: true}
+      path: {description: Path of the file., type: path, required: true}
       content: {description: Its whole content., type: str}
       owner: {description: Owner., type: str, default: root}
       group: {description: Group., type: str, default: root}
       mode: {description: 'Permissions, octal.', type: str, default: '0644'}
       validate: {description: Command that must accept the content (C(%s)) before it is put in place., type: str}
-      apply: {description: Command that has what runs read the file. Files with one command have it run once., type: str}
+      apply: {description: Command that makes the service read the file. Run once for all files with the same command., type: str}
       effective:
-        description: What the reader's parser must answer before I(apply) runs; asked on every run.
+        description: What the service's parser must print before I(apply) runs; checked on every run.
         type: dict
         suboptions:
           commands: {description: Commands to ask., type: list, elements: str, required: true}
           lines:
-            description: Lines that each command must print, and no other with the same first word.
+            description: Lines that each command must print, and no others with the same first word.
             type: list
             elements: str
             required: true
           hint: {description: What to edit where one is missing., type: str, required: true}
       running:
-        description: How the service is asked whether it has read the file; asked on every run instead of the record.
+        description: Query whether the service has read the file; used on every run instead of the record.
         type: dict
         suboptions:
-          command: {description: Command that asks., type: str, required: true}
+          command: {description: Command to run., type: str, required: true}
           input: {description: Its standard input., type: str, default: ''}
           line: {description: Line that it prints once the service has read the file., type: str, required: true}
           seconds: {description: Seconds that the service may take after I(apply)., type: int, default: 10}
-          hint: {description: What to do where it did not., type: str, required: true}
-  secrets:
-    description: Path to content, for the files that nobody may see, not in a diff either.
-    type: dict
-    default: {}
-  directories:
-    description: Directories that must be there though nothing is put into them.
-    type: list
-    elements: path
-    default: []
+          hint: {description: What to do if it did not., type: str, required: true}
+  secrets: {description: 'Path to content, for secret files, which are not shown in a diff.', type: dict, default: {}}
+  directories: {description: Further directories to create., type: list, elements: path, default: []}
 author: maintainers
 """
 
@@ -70,7 +63,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written: {description: Paths that were written or would be., returned: success, type: list, elements: str}
-applied: {description: Paths of the files that were read or would be., returned: success, type: list, elements: str}
+applied: {description: Paths of the files that the services read or would read., returned: success, type: list, elements: str}
 """
 
 import os
@@ -78,7 +71,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.in_force import NotInForce, Reader, forget, have_read, is_read, refuse_what_is_overruled
+from ..module_utils.in_force import NotInForce, Reader, forget, have_read, is_read, refuse_overridden
 from ..module_utils.whole_files import Invalid, ManagedFile, usual_umask, write_files
 
 EFFECTIVE = {
@@ -110,7 +103,7 @@ def managed(file: dict[str, Any], secrets: dict[str, str]) -> ManagedFile:
     secret = secrets.get(file["path"])
     content = file["content"] if secret is None else secret
     if content is None:
-        raise Invalid(f"{file['path']} has no content, neither of its own nor in secrets.")
+        raise Invalid(f"{file['path']} has no content, neither in files nor in secrets.")
     mode = int(file["mode"], 8)
     return ManagedFile(file["path"], content, file["owner"], file["group"], mode, secret is not None, file["validate"])
 
@@ -134,7 +127,7 @@ def put_in_place(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
         write_files(files, check_mode=False)
     if not check_mode or not due:
         for reader in readers:
-            refuse_what_is_overruled(reader)
+            refuse_overridden(reader)
     if due and not check_mode:
         have_read(due)
     written = [*missing, *differing.changed]
@@ -154,8 +147,8 @@ def main() -> None:
     )
     try:
         result = put_in_place(module.params, module.check_mode)
-    except (Invalid, NotInForce) as refused:
-        module.fail_json(msg=str(refused))
+    except (Invalid, NotInForce) as refusal:
+        module.fail_json(msg=str(refusal))
     module.exit_json(**result)
 
 

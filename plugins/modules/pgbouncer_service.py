@@ -10,22 +10,22 @@ short_description: Configure PgBouncer and keep it running with the least distur
 description:
   - Writes C(pgbouncer.ini), the list of users and the unit's drop-in, and masks Debian's socket unit, which would listen
     on all addresses.
-  - A new C(pgbouncer.ini) is first read by a twin of the service that listens only in a private directory; what it
+  - A new C(pgbouncer.ini) is first read by a second process that listens only in a private directory; a file that it
     refuses is never put in place.
-  - What PgBouncer calls changeable is reloaded. A restart follows only from a setting that C(SHOW CONFIG) calls
-    unchangeable, or from a descriptor limit that cannot be raised in the running process; Debian's unit stops with
-    SIGINT, so that running transactions end first.
+  - Changeable settings are reloaded. The service restarts only for a setting that C(SHOW CONFIG) calls unchangeable, or
+    for a descriptor limit that cannot be raised in the running process; Debian's unit stops with SIGINT, so running
+    transactions end first.
 options:
   ini: {description: Content of C(/etc/pgbouncer/pgbouncer.ini)., type: str, required: true}
   settings: {description: "The keys and values of its section C([pgbouncer]).", type: dict, required: true}
   userlist: {description: Content of C(/etc/pgbouncer/userlist.txt)., type: str, required: true}
   dropin: {description: "Content of the unit's drop-in.", type: str, required: true}
-  nofile: {description: Descriptors that the process must be allowed., type: int, required: true}
+  nofile: {description: Descriptor limit that the process needs., type: int, required: true}
   timeout: {description: Seconds that the service may take to answer., type: int, default: 30}
 author: [Grunnfjell maintainers]
 attributes:
-  check_mode: {support: full, description: Predicts files and whether a restart follows.}
-  diff_mode: {support: full, description: Shows the files; of the list of users only that it changes.}
+  check_mode: {support: full, description: Predicts changed files and a restart.}
+  diff_mode: {support: full, description: Shows the files; for the list of users only whether it changes.}
 """
 
 EXAMPLES = r"""
@@ -39,15 +39,8 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-action:
-  description: What happened to the service, one of none, start, reload or restart.
-  returned: always
-  type: str
-restart_for:
-  description: What demanded the restart.
-  returned: always
-  type: list
-  elements: str
+action: {description: 'What happened to the service: none, start, reload or restart.', returned: always, type: str}
+restart_for: {description: What required the restart., returned: always, type: list, elements: str}
 """
 
 import os
@@ -73,7 +66,7 @@ WORDS = {"yes": "1", "on": "1", "true": "1", "no": "0", "off": "0", "false": "0"
 
 
 def plain(key, value):
-    """A value in the spelling that makes two equal ones equal."""
+    """A value in one canonical spelling."""
     value = WORDS.get(value.strip().lower(), value.strip())
     if key == "unix_socket_mode" and value.startswith("0"):
         value = str(int(value, 8))
@@ -84,13 +77,13 @@ def plain(key, value):
 
 
 def differing(running, wanted):
-    """Keys that the running service has otherwise: (reload is enough, a restart is needed).
+    """Keys with another value in the running service: (those that a reload changes, those that need a restart).
 
     running: SHOW CONFIG's rows by their key, each with value, default and changeable.
     """
     soft, hard = [], []
     for key, row in running.items():
-        # What left the file returns to its default; only PgBouncer's own bookkeeping has none.
+        # A key that left the file returns to its default, except for the keys that PgBouncer sets itself.
         if key in wanted:
             value = wanted[key]
         elif row["changeable"] == "yes" or key in ("conffile", "service_name", "job_name"):
@@ -103,13 +96,13 @@ def differing(running, wanted):
 
 
 def descriptor_limit(limits):
-    """The soft limit out of /proc/PID/limits."""
+    """The soft limit in the text of /proc/PID/limits."""
     match = re.search(r"^Max open files\s+(\d+)", limits, re.MULTILINE)
     return int(match[1]) if match else 0
 
 
 def twin_ini(ini, directory):
-    """The same configuration, but deaf to everybody: in one section said twice, the last word counts."""
+    """The same configuration with a private socket only: of a repeated section, the last value of a key counts."""
     return ini + (
         "\n[pgbouncer]\nlisten_addr =\npidfile =\nlogfile =\nuser =\nso_reuseport = 0\nsyslog = 0\n"
         f"unix_socket_dir = {directory}\n"
@@ -127,7 +120,7 @@ class Bouncer:
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def console_address(self, pid):
-        """Directory and port of the socket on which the running process really listens, not what a file says."""
+        """Directory and port of the socket that the running process listens on, whatever the file says."""
         with open("/proc/net/unix", encoding="utf-8") as handle:
             fields = [line.split() for line in handle]
         for path in sorted({line[7] for line in fields if len(line) == 8}):
@@ -145,7 +138,7 @@ class Bouncer:
         return None
 
     def console(self, pid, command):
-        """The administrator's console: the system user that PgBouncer runs as needs no password there."""
+        """Rows of a console command. PgBouncer's system user needs no password for the console."""
         address = self.console_address(pid)
         if not address:
             return None
@@ -186,27 +179,28 @@ class Bouncer:
                 ["/usr/sbin/pgbouncer", path], user="postgres", group="postgres", extra_groups=[], cwd="/",
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             )  # fmt: skip
-            said, deadline = b"", time.monotonic() + 10
-            while b"process up" not in said and time.monotonic() < deadline:
+            output, deadline = b"", time.monotonic() + 10
+            while b"process up" not in output and time.monotonic() < deadline:
                 if not select.select([process.stderr], [], [], 0.1)[0]:
                     continue
                 piece = os.read(process.stderr.fileno(), 65536)
                 if not piece:
                     break
-                said += piece
+                output += piece
             process.terminate()
             process.communicate(timeout=10)
-            if b"process up" not in said:
-                wrong = [line for line in said.decode(errors="replace").splitlines() if " ERROR " in line or " FATAL " in line]
+            if b"process up" not in output:
+                lines = output.decode(errors="replace").splitlines()
+                errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
                 self.module.fail_json(
                     msg="PgBouncer refuses this configuration; nothing was changed. Edit pgbouncer_parameters or the "
-                    "input of the setting's name: " + "; ".join(wrong or said.decode(errors="replace").splitlines()[-3:])
+                    "input of the setting's name: " + "; ".join(errors or lines[-3:])
                 )
         finally:
             shutil.rmtree(directory)
 
     def raise_limit(self, pid, wanted):
-        """Descriptors for the running process, so that a larger max_client_conn needs no restart; False if forbidden."""
+        """Raises the running process's descriptor limit, so a larger max_client_conn needs no restart; False if forbidden."""
         try:
             _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
             resource.prlimit(pid, resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
@@ -246,7 +240,7 @@ def main():
     if not installed and not check:
         module.fail_json(msg="PgBouncer is not installed: /usr/sbin/pgbouncer is missing.")
     dry = write_files(files, check_mode=True)
-    # A first look at a host whose certificates are still to come: only the run that brings them can try them.
+    # In check mode on a new host the certificates do not exist yet, so PgBouncer could not read the configuration.
     named = [value for key, value in wanted.items() if key.startswith(("client_tls_", "server_tls_")) and key.endswith("_file")]
     to_come = check and not all(map(os.path.exists, named))
     if installed and INI in dry.previous and not to_come:
@@ -254,7 +248,7 @@ def main():
     written = dry if check else write_files(files, check_mode=False)
     result = {"changed": bool(written.changed), "diff": written.diffs, "action": "none", "restart_for": []}
 
-    # The link alone says it, in check mode on a blank host too.
+    # Look at the link, which works in check mode on a blank host too.
     mask = f"/etc/systemd/system/{SOCKET_UNIT}"
     if not (os.path.islink(mask) and os.readlink(mask) == "/dev/null"):
         result["changed"] = True

@@ -1,31 +1,31 @@
 #!/usr/bin/python3
-"""A host's keys, certificates and trusted authorities."""
+"""Keeps a host's keys, certificates and trusted authorities."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pki_identity
-short_description: Keep a host's identities, make their keys, and put certificates in place
+short_description: Create a host's keys and install their certificates
 description:
-  - The host's half of the action of this name, which judges and signs on the control machine. A key never leaves.
-  - An identity is a symbolic link to a directory with a key and a certificate, so that one rename switches both.
-  - Tells whoever shows an identity that it changed. Who could not be told is told by the next run.
+  - The host's half of the action of this name, which signs on the control machine. A key never leaves its host.
+  - An identity is a symbolic link to a directory with a key and a certificate, so one rename switches both.
+  - Reloads the services that use a changed identity. A reload that failed is repeated by the next run.
 options:
   identities:
-    description: Name to C(group) (who may read the key), C(unit) (told only while it is active) and C(reload) (how it is told).
+    description: Name to C(group) (which may read the key), C(unit) (reloaded only while active) and C(reload) (the command).
     type: dict
     required: true
-  authorities: {description: Every trusted authority's certificate., type: str, required: true}
-  renew: {description: Identities that get a new key though they have a sound one., type: list, elements: str, default: []}
+  authorities: {description: Certificates of all trusted authorities., type: str, required: true}
+  renew: {description: Identities that get a new key though theirs is valid., type: list, elements: str, default: []}
   certificates: {description: "Identity to C(certificate), and to the fingerprint of its C(issuer).", type: dict, default: {}}
 author: maintainers
 """
 
 RETURN = r"""
-certificates: {description: Identity to the certificate that stands., type: dict, returned: success}
-requests: {description: Identity to the request for its new key., type: dict, returned: success}
-missing: {description: Identities without a sound key and certificate., type: list, elements: str, returned: success}
-did: {description: "What was done, or would be.", type: list, elements: str, returned: success}
+certificates: {description: Identity to its installed certificate., type: dict, returned: success}
+requests: {description: Identity to the signing request for its new key., type: dict, returned: success}
+missing: {description: Identities without a valid key and certificate., type: list, elements: str, returned: success}
+did: {description: "What was done, or would be in check mode.", type: list, elements: str, returned: success}
 """
 
 import grp
@@ -41,9 +41,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.pki_files import BUNDLE, CERTIFICATE, HOME, ISSUER, KEY, identities, text_of
 from ..module_utils.whole_files import ManagedFile, usual_umask, write_files
 
+MODES = ((KEY, 0o640), (CERTIFICATE, 0o640), (ISSUER, 0o644))
+
 
 class Failure(Exception):
-    """A sentence for a person."""
+    """A message for the operator."""
 
 
 class Store:
@@ -51,11 +53,11 @@ class Store:
 
     def __init__(self, home: Path, check_mode: bool) -> None:
         self.home, self.check_mode = home, check_mode
-        self.versions, self.pending, self.untold = home / ".versions", home / ".pending", home / ".untold"
+        self.versions, self.pending, self.unreloaded = home / ".versions", home / ".pending", home / ".untold"
         self.did: list[str] = []
 
     def do(self, what: str) -> bool:
-        """Note what is done; whether it really is to be."""
+        """Notes a change; returns whether to make it."""
         self.did.append(what)
         return not self.check_mode
 
@@ -64,10 +66,10 @@ class Store:
             try:
                 grp.getgrnam(group)
             except KeyError:
-                # Ahead of the package that would make it, and in the range where that looks for it.
+                # Before its package does, and like that as a system group.
                 if self.do(f"group {group}"):
                     call("groupadd", "--system", group)
-        for path, mode in ((self.home, 0o755), (self.versions, 0o711), (self.pending, 0o700), (self.untold, 0o700)):
+        for path, mode in ((self.home, 0o755), (self.versions, 0o711), (self.pending, 0o700), (self.unreloaded, 0o700)):
             if not path.is_dir() and not self.check_mode:
                 path.mkdir(parents=True, mode=mode)
                 path.chmod(mode)
@@ -78,7 +80,7 @@ class Store:
         written = write_files([ManagedFile(path, bundle, "root", "root", 0o644)], check_mode=True)
         if not written.changed or not self.do("authorities"):
             return
-        # Noted first: a run that is cut off here tells once too often, never once too little.
+        # Noted first: a run that is interrupted here reloads once too often, never too rarely.
         if before is not None and before != bundle:
             for name in identities(str(self.home)):
                 self.note(name)
@@ -92,55 +94,55 @@ class Store:
         for directory in self.versions.iterdir() if self.versions.is_dir() else []:
             if directory.name not in keep and not self.check_mode:
                 shutil.rmtree(directory)
-        for place in (self.pending, self.untold):
-            for entry in place.iterdir() if place.is_dir() else []:
+        for parent in (self.pending, self.unreloaded):
+            for entry in parent.iterdir() if parent.is_dir() else []:
                 if entry.name not in wanted and not self.check_mode:
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
-    def sound(self, name: str, group: str) -> bool:
-        """Whether a key and a certificate stand there that belong together; who may read them is put right on the way."""
-        place = self.home / name
+    def is_valid(self, name: str, group: str) -> bool:
+        """Whether the key and the certificate exist and match; corrects their owner and mode."""
+        directory = self.home / name
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(place / CERTIFICATE, place / KEY)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(directory / CERTIFICATE, directory / KEY)
         except (OSError, ssl.SSLError):
             return False
         try:
             gid = grp.getgrnam(group).gr_gid
         except KeyError:
             return True  # check mode
-        for path, mode in ((place.resolve(), 0o750), (place / KEY, 0o640), (place / CERTIFICATE, 0o640), (place / ISSUER, 0o644)):
-            found = path.stat()
-            if (found.st_uid, found.st_gid, found.st_mode & 0o7777) != (0, gid, mode) and self.do(f"access to {name}"):
+        for path, mode in ((directory.resolve(), 0o750), *((directory / file, mode) for file, mode in MODES)):
+            status = path.stat()
+            if (status.st_uid, status.st_gid, status.st_mode & 0o7777) != (0, gid, mode) and self.do(f"access to {name}"):
                 os.chown(path, 0, gid)
                 path.chmod(mode)
         return True
 
     def request(self, name: str) -> str:
-        """A new key that nobody uses yet, and the request to certify it."""
-        place = self.pending / name
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(mode=0o700)
-        key = str(place / KEY)
+        """Creates a new key that is not used yet; returns the signing request."""
+        directory = self.pending / name
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(mode=0o700)
+        key = str(directory / KEY)
         call("openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
         return call("openssl", "req", "-new", "-key", key, "-subj", f"/CN={name}", "-sha256")
 
     def install(self, name: str, group: str, certificate: str, issuer: str) -> None:
-        made, gid = self.pending / name, grp.getgrnam(group).gr_gid
-        if not made.is_dir():
-            raise Failure(f"The key of {name} that the certificate was made for is gone. Run again.")
+        new, gid = self.pending / name, grp.getgrnam(group).gr_gid
+        if not new.is_dir():
+            raise Failure(f"The key of {name} that the certificate was issued for is gone. Run again.")
         for file, text in ((CERTIFICATE, certificate), (ISSUER, issuer)):
-            (made / file).write_text(text, encoding="utf-8")
+            (new / file).write_text(text, encoding="utf-8")
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(made / CERTIFICATE, made / KEY)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(new / CERTIFICATE, new / KEY)
         except ssl.SSLError as error:
             raise Failure(f"The certificate for {name} does not belong to its key: {error}. Run again.") from error
-        for path, mode in ((made / KEY, 0o640), (made / CERTIFICATE, 0o640), (made / ISSUER, 0o644), (made, 0o750)):
+        for path, mode in (*((new / file, mode) for file, mode in MODES), (new, 0o750)):
             os.chown(path, 0, gid)
             path.chmod(mode)
-        synced(made / KEY, made / CERTIFICATE, made / ISSUER, made)
+        synced(new / KEY, new / CERTIFICATE, new / ISSUER, new)
         number = 1 + max((int(entry.name.rpartition("-")[2]) for entry in self.versions.glob(f"{name}-*")), default=0)
         version = self.versions / f"{name}-{number}"
-        made.rename(version)
+        new.rename(version)
         self.note(name)
         link = self.pending / f"{name}.link"
         link.unlink(missing_ok=True)
@@ -150,11 +152,11 @@ class Store:
         self.did.append(f"certificate {name}")
 
     def note(self, name: str) -> None:
-        (self.untold / name).touch()
+        (self.unreloaded / name).touch()
 
-    def tell(self, wanted: dict[str, dict[str, Any]]) -> None:
+    def reload_services(self, wanted: dict[str, dict[str, Any]]) -> None:
         for name, identity in wanted.items():
-            mark, unit = self.untold / name, identity.get("unit")
+            mark, unit = self.unreloaded / name, identity.get("unit")
             if not mark.exists():
                 continue
             if unit and call_code("systemctl", "is-active", "--quiet", unit) == 0 and self.do(f"told {unit}"):
@@ -192,11 +194,11 @@ def run(store: Store, params: dict[str, Any]) -> dict[str, Any]:
     for name, given in params["certificates"].items():
         store.install(name, wanted[name]["group"], given["certificate"], given["issuer"])
     store.forget(set(wanted))
-    missing = [name for name, identity in wanted.items() if not store.sound(name, identity["group"])]
-    asked = [name for name in wanted if name in missing or name in params["renew"]]
-    requests = {} if store.check_mode else {name: store.request(name) for name in asked}
+    missing = [name for name, identity in wanted.items() if not store.is_valid(name, identity["group"])]
+    renewed = [name for name in wanted if name in missing or name in params["renew"]]
+    requests = {} if store.check_mode else {name: store.request(name) for name in renewed}
     if not requests:
-        store.tell(wanted)
+        store.reload_services(wanted)
     certificates = {name: text_of(str(store.home / name / CERTIFICATE)) for name in wanted if name not in missing}
     return {"certificates": certificates, "requests": requests, "missing": missing}
 
@@ -214,10 +216,10 @@ def main() -> None:
     )
     store = Store(Path(HOME), module.check_mode)
     try:
-        told = run(store, module.params)
+        result = run(store, module.params)
     except Failure as failure:
         module.fail_json(msg=str(failure), did=store.did)
-    module.exit_json(changed=bool(store.did), did=store.did, **told)
+    module.exit_json(changed=bool(store.did), did=store.did, **result)
 
 
 if __name__ == "__main__":

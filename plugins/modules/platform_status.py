@@ -1,18 +1,18 @@
 #!/usr/bin/python
-"""What this host can tell of the platform at this moment, all of it in one call."""
+"""The status of a host's services, in one call."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: platform_status
-short_description: Ask every service of a host how it is
+short_description: Query the status of a host's services
 description:
-  - Asks the services that I(sections) names, all at once, and changes nothing. A service that does not answer is an answer,
+  - Queries the services in I(sections), all at once, and changes nothing. For a service that does not answer the result is
     C(error), not a failure.
 options:
   sections:
     description: >-
-      Section to what it needs to know. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
+      Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
       C(certificates), C(firewall), C(version).
     type: dict
     required: true
@@ -20,13 +20,13 @@ author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Ask the database
+- name: Query the database
   platform_status:
     sections: {database: {port: 5432}}
 """
 
 RETURN = r"""
-sections: {description: "Section to what it told, or C(error).", type: dict, returned: always}
+sections: {description: "Section to its answer, or C(error).", type: dict, returned: always}
 """
 
 import http.client
@@ -45,116 +45,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import bounded, firewall_program, kit_version, pki_files, psql, rabbitmq_cli
+from ..module_utils import bounded, firewall_program, kit_version, pki_files, psql, publish_probe, rabbitmq_cli
 from ..module_utils.listening import deaf_addresses
+from ..module_utils.rabbitmq_status import BROKER
 from ..module_utils.supervisord import SOCKET, connect
 
-# A quiet fleet answers in two; whoever takes as long as this is out of order, and that is the report. Long enough for a lab whose
-# machine does other things at the same time.
-PATIENCE_S = 20.0
+# A quiet fleet answers in two seconds; a service that needs longer than this is broken. Long enough for a busy lab machine.
+TIMEOUT_S = 20.0
 # Within this a producer has its confirm, or answers 503.
-PUBLISH_PATIENCE_S = 3
-# supervisord answers from its own memory; whoever waits longer than this waits for one that hangs.
-SUPERVISORD_PATIENCE_S = 3.0
-
-# Depths are asked of the queue's leader: what the broker keeps in its metrics is up to five seconds old. The age is that of the
-# oldest entry in the queue's log that is still needed, which the leader stamped itself when the message came in. What was
-# acknowledged is a counter of this node since its start, looked at twice, one second apart, and the depths with it.
-BROKER = """
-    Text = fun(A) when is_atom(A) -> atom_to_binary(A, utf8); (B) when is_binary(B) -> B;
-              (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
-    Value = fun(F, Else) -> case catch F() of {ok, {_, V}, _} -> V; {ok, V} -> V; _ -> Else end end,
-    Depth = fun(Q) -> {resource, VHost, _, Name} = amqqueue:get_name(Q), L = amqqueue:get_pid(Q),
-        #{vhost => VHost, name => Name,
-          messages => Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_total/1) end, 0)} end,
-    Counters = fun() -> #{at_ms => erlang:system_time(millisecond),
-        acknowledged => lists:sum([maps:get(messages_acknowledged_total, C, 0)
-                                   || {_, C} <- maps:to_list(rabbit_global_counters:overview())]),
-        depths => [Depth(Q) || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue]} end,
-    First = Counters(),
-    Now = erlang:system_time(millisecond),
-    Queue = fun(Q) ->
-        {resource, VHost, _, Name} = amqqueue:get_name(Q),
-        Own = case amqqueue:get_type(Q) of
-            rabbit_quorum_queue ->
-                L = amqqueue:get_pid(Q),
-                I = case catch rabbit_quorum_queue:info(Q, [members, online, messages_ready, messages_unacknowledged]) of
-                        P when is_list(P) -> P; _ -> [] end,
-                Ready = Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_ready/1) end, null),
-                Out = Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_checked_out/1) end, null),
-                Since = Value(fun() -> ra:aux_command(L, oldest_entry_timestamp) end, null),
-                #{type => quorum, ready => Ready, unacknowledged => Out,
-                  oldest_ms => if is_integer(Since), is_integer(Ready), is_integer(Out), Ready + Out > 0 ->
-                                   max(0, Now - Since); true -> null end,
-                  members => [Text(M) || M <- proplists:get_value(members, I, [])],
-                  online => [Text(M) || M <- proplists:get_value(online, I, [])]};
-            Type ->
-                I = case catch rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged]) of
-                        P when is_list(P) -> P; _ -> [] end,
-                #{type => case Type of rabbit_classic_queue -> classic; rabbit_stream_queue -> stream; _ -> Text(Type) end,
-                  ready => proplists:get_value(messages_ready, I, null),
-                  unacknowledged => proplists:get_value(messages_unacknowledged, I, null), oldest_ms => null}
-        end,
-        Own#{vhost => VHost, name => Name}
-    end,
-    Consumers = [begin
-        {resource, _, _, Name} = proplists:get_value(queue_name, C),
-        Pid = proplists:get_value(channel_pid, C),
-        Channel = case ets:lookup(channel_created, Pid) of [{_, P}] -> P; _ -> [] end,
-        #{vhost => V, queue => Name, connection => Text(proplists:get_value(name, Channel, <<>>))}
-    end || V <- rabbit_vhost:list_names(), C <- rabbit_amqqueue:consumers_all(V),
-           node(proplists:get_value(channel_pid, C)) =:= node()],
-    Queues = [Queue(Q) || Q <- rabbit_amqqueue:list()],
-    timer:sleep(max(0, 1000 - (erlang:system_time(millisecond) - maps:get(at_ms, First)))),
-    #{node => node(), version => Text(list_to_binary(rabbit_misc:version())),
-      started_ms => erlang:convert_time_unit(erlang:system_info(start_time) + erlang:time_offset(), native, millisecond),
-      alarms => lists:usort([case A of {{resource_limit, R, N}, _} -> #{what => Text(R), node => Text(N)};
-                                       _ -> #{what => Text(A), node => node()} end || A <- rabbit_alarm:get_alarms()]),
-      running => [Text(N) || N <- case erlang:function_exported(rabbit_nodes, list_running, 0) of
-          true -> apply(rabbit_nodes, list_running, []); false -> apply(rabbit_nodes, all_running, []) end],
-      queues => Queues, consumers => Consumers, counters => [First, Counters()]}
-"""
-
-# Runs in the application's environment on the producer's host, with its settings and its password: as near to a job as one comes
-# without making one. A transaction shows that the job's own exchange takes a message from here, and is rolled back; a message
-# to a queue of a name that nobody has shows that the broker confirms at this moment, and reaches no queue.
-PUBLISH = """
-import importlib, json, os, socket, sys, uuid
-conf = importlib.import_module(os.environ["CELERY_CONFIG_MODULE"])
-from kombu import Connection
-patience = float(sys.argv[1])
-options = dict(getattr(conf, "broker_transport_options", {}), read_timeout=patience, write_timeout=patience,
-               confirm_publish=False)
-stage = "no connection to the broker"
-try:
-    with Connection(conf.broker_url, connect_timeout=patience, transport_options=options, heartbeat=0,
-                    ssl=getattr(conf, "broker_use_ssl", None) or False,
-                    login_method=getattr(conf, "broker_login_method", None)) as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=patience)
-        wire = connection.connection
-        from amqp import Message
-        stage = f"the queue {conf.task_default_queue} cannot be reached"
-        channel = wire.channel()
-        channel.queue_declare(conf.task_default_queue, passive=True)
-        stage = f"the exchange {conf.task_default_exchange} takes no message"
-        channel.tx_select()
-        channel.basic_publish(Message(b"", delivery_mode=2), conf.task_default_exchange, conf.task_default_routing_key)
-        channel.tx_rollback()
-        stage = "the broker confirms nothing"
-        channel = wire.channel()
-        channel.confirm_select()
-        channel.basic_publish_confirm(Message(b"", delivery_mode=2), "", f"grunnfjell-status-{uuid.uuid4()}",
-                                      timeout=patience, confirm_timeout=patience)
-    answer = {"confirmed": True}
-except Exception as error:
-    said = str(error) or type(error).__name__
-    if isinstance(error, (socket.timeout, TimeoutError)):
-        said = f"no answer within {patience:g} s"
-    answer = {"confirmed": False, "error": f"{stage}: {said}"}
-print(json.dumps(answer))
-sys.stdout.flush()
-os._exit(0)  # what the client would wait for at its end is of no interest any more
-"""
+PUBLISH_TIMEOUT_S = 3
+# supervisord answers from memory; one that takes longer than this hangs.
+SUPERVISORD_TIMEOUT_S = 3.0
 
 DATABASE = """
 SELECT json_build_object(
@@ -173,14 +74,14 @@ FROM pg_stat_activity WHERE pid <> pg_backend_pid()
 
 
 class NoAnswer(Exception):
-    """A sentence for a person."""
+    """A message for the operator."""
 
 
 def run(*argv: str, stdin: str = "") -> str:
     try:
-        done = bounded.run(list(argv), PATIENCE_S, stdin, cwd="/")
+        done = bounded.run(list(argv), TIMEOUT_S, stdin, cwd="/")
     except subprocess.TimeoutExpired as error:
-        raise NoAnswer(f"no answer within {PATIENCE_S:g} s") from error
+        raise NoAnswer(f"no answer within {TIMEOUT_S:g} s") from error
     except FileNotFoundError as error:
         raise NoAnswer(f"{argv[0]} is not installed") from error
     if done.returncode:
@@ -190,26 +91,26 @@ def run(*argv: str, stdin: str = "") -> str:
 
 def broker(_: dict[str, Any]) -> dict[str, Any]:
     try:
-        return rabbitmq_cli.ask(BROKER, timeout=PATIENCE_S)
+        return rabbitmq_cli.ask(BROKER, timeout=TIMEOUT_S)
     except rabbitmq_cli.CliError as error:
         raise NoAnswer(str(error)) from error
 
 
 def database(wanted: dict[str, Any]) -> dict[str, Any]:
-    answer = json.loads(psql.superuser(DATABASE, wanted["port"], PATIENCE_S))
+    answer = json.loads(psql.superuser(DATABASE, wanted["port"], TIMEOUT_S))
     deaf = deaf_addresses(answer.pop("listen_addresses"), wanted["port"])
     return {**answer, "not_listening": deaf}
 
 
 def bouncer(wanted: dict[str, Any]) -> dict[str, Any]:
     def show(what: str) -> list[dict[str, str]]:
-        return psql.console(f"SHOW {what}", wanted["socket_dir"], wanted["port"], PATIENCE_S)
+        return psql.console(f"SHOW {what}", wanted["socket_dir"], wanted["port"], TIMEOUT_S)
 
     return bouncer_figures(show("POOLS"), show("STATS"))
 
 
 def bouncer_figures(pools: list[dict[str, str]], stats: list[dict[str, str]]) -> dict[str, Any]:
-    """PgBouncer's own tables without its console's rows, in whole numbers and seconds."""
+    """PgBouncer's tables without the console's rows, in whole numbers and seconds."""
     return {
         "pools": [
             {
@@ -229,7 +130,7 @@ def bouncer_figures(pools: list[dict[str, str]], stats: list[dict[str, str]]) ->
 
 def programs(wanted: dict[str, Any]) -> dict[str, Any]:
     socket = wanted.get("socket", SOCKET)
-    supervisor = connect(socket, SUPERVISORD_PATIENCE_S)
+    supervisor = connect(socket, SUPERVISORD_TIMEOUT_S)
     if supervisor is None:
         raise NoAnswer(f"supervisord does not answer on {socket}: it does not listen there")
     try:
@@ -248,13 +149,13 @@ def programs(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def release_of(pid: int) -> str | None:
-    """The release whose code a process runs, by the paths in its command line."""
+    """The release that a process runs, by the paths in its command line."""
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes() if pid else b""
     except OSError:
         return None
-    found = re.search(rb"/releases/([^/\0]+)/", line)
-    return found[1].decode() if found else None
+    match = re.search(rb"/releases/([^/\0]+)/", line)
+    return match[1].decode() if match else None
 
 
 def application(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -262,16 +163,16 @@ def application(wanted: dict[str, Any]) -> dict[str, Any]:
     try:
         return {"name": wanted["name"], "release": Path(os.readlink(link)).name}
     except OSError as error:
-        raise NoAnswer(f"no release stands: {link} is missing") from error
+        raise NoAnswer(f"no release is installed: {link} is missing") from error
 
 
 def producer(wanted: dict[str, Any]) -> dict[str, Any]:
     began, url = time.monotonic(), f"https://{wanted['bind']}{wanted['path']}"
-    with ThreadPoolExecutor() as both:
-        answering = both.submit(answers, url, wanted["authorities"])
-        confirming = both.submit(confirms, wanted["name"], wanted["user"])
-        told = {"url": url, "answers": answering.result(), "publish": confirming.result()}
-    return {**told, "seconds": round(time.monotonic() - began, 3)}
+    with ThreadPoolExecutor() as pool:
+        answering = pool.submit(answers, url, wanted["authorities"])
+        confirming = pool.submit(confirms, wanted["name"], wanted["user"])
+        status = {"url": url, "answers": answering.result(), "publish": confirming.result()}
+    return {**status, "seconds": round(time.monotonic() - began, 3)}
 
 
 def answers(url: str, authorities: str) -> dict[str, Any]:
@@ -287,14 +188,15 @@ def answers(url: str, authorities: str) -> dict[str, Any]:
 
 def confirms(name: str, user: str) -> dict[str, Any]:
     try:
+        program = publish_probe.__loader__.get_source(publish_probe.__name__)
         in_environment = ("runuser", "-u", user, "--", f"/opt/{name}/current/run")
-        return json.loads(run(*in_environment, "python", "-c", PUBLISH, str(PUBLISH_PATIENCE_S)))
+        return json.loads(run(*in_environment, "python", "-c", program, str(PUBLISH_TIMEOUT_S)))
     except (NoAnswer, json.JSONDecodeError) as error:
         return {"confirmed": False, "error": f"a publish could not be tried: {error}"}
 
 
 def certificates(wanted: dict[str, Any]) -> dict[str, Any]:
-    """Days that each certificate of the host and the authority behind it have left, and from which number on a run renews it."""
+    """Days left of each certificate of the host and of its authority, and the number below which a run renews it."""
     days = {}
     for name in pki_files.identities():
         days[name] = days_left(pki_files.text_of(os.path.join(pki_files.HOME, name, pki_files.CERTIFICATE)) or "")
@@ -308,13 +210,13 @@ def days_left(certificate: str) -> float:
 
 
 def firewall(_: dict[str, Any]) -> dict[str, Any]:
-    """Whether the kernel has rules of the kit at all, and whether they are those that a run confirmed."""
-    found = firewall_program.fingerprint()
-    return {"in_force": found is not None, "as_confirmed": f"{found}\n" == firewall_program.read(firewall_program.LOADED)}
+    """Whether the kernel has the kit's rules, and whether they are those that a run confirmed."""
+    loaded = firewall_program.fingerprint()
+    return {"in_force": loaded is not None, "as_confirmed": f"{loaded}\n" == firewall_program.read(firewall_program.LOADED)}
 
 
 def version(_: dict[str, Any]) -> dict[str, Any]:
-    """Which version of the kit last ran on this host; null before 1.0."""
+    """The version of the kit that last ran on this host; null before 1.0."""
     return {"version": kit_version.recorded()}
 
 
@@ -334,7 +236,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 def ask(section: str, wanted: dict[str, Any]) -> dict[str, Any]:
     try:
         return SECTIONS[section](wanted)
-    except Exception as error:  # a report with a hole tells more than none
+    except Exception as error:  # one failed section must not cost the whole report
         return {"error": str(error) or type(error).__name__}
 
 
@@ -343,9 +245,9 @@ def main() -> None:
     sections = {name: wanted or {} for name, wanted in module.params["sections"].items()}
     if unknown := sorted(set(sections) - set(SECTIONS)):
         module.fail_json(msg=f"No section {', '.join(unknown)}; there are {', '.join(SECTIONS)}.")
-    with ThreadPoolExecutor(max_workers=len(SECTIONS)) as everybody:
-        asked = {name: everybody.submit(ask, name, wanted) for name, wanted in sections.items()}
-        module.exit_json(changed=False, sections={name: told.result() for name, told in asked.items()})
+    with ThreadPoolExecutor(max_workers=len(SECTIONS)) as pool:
+        answers_to_come = {name: pool.submit(ask, name, wanted) for name, wanted in sections.items()}
+        module.exit_json(changed=False, sections={name: future.result() for name, future in answers_to_come.items()})
 
 
 if __name__ == "__main__":

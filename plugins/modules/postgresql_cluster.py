@@ -8,22 +8,21 @@ DOCUMENTATION = r"""
 module: postgresql_cluster
 short_description: Configure one of Debian's PostgreSQL clusters and keep it running
 description:
-  - Writes the settings in C(conf.d) and a C(pg_hba) file of its own; the vendor's files stay as shipped.
-  - Lets PostgreSQL's own parser read the settings before they are in place, and puts the old files back when the
-    running server refuses the new access rules.
-  - Starts a cluster that is down. A running one is reloaded, and restarted only when the server itself says that a
-    changed setting needs it (C(pending_restart)), or when it does not listen on an address that it should, because it
-    started before the host had the address. The state is asked for, not remembered, so an interrupted run is finished by
-    the next.
+  - Writes the settings in C(conf.d) and a separate C(pg_hba) file; the vendor's files stay as shipped.
+  - Checks the settings with PostgreSQL's parser before they are in place, and restores the old files when the running
+    server refuses the new access rules.
+  - Starts a cluster that is down. A running one is reloaded, and restarted only when the server reports that a changed
+    setting needs it (C(pending_restart)), or when it does not listen on a configured address, because it started before
+    the host had the address. The state is queried, not remembered, so the next run completes an interrupted one.
 options:
   version: {description: Major version of the cluster., type: str, required: true}
   cluster: {description: Name of the cluster., type: str, default: main}
   settings: {description: Content of C(conf.d/grunnfjell.conf)., type: str, required: true}
   hba: {description: Content of C(grunnfjell_hba.conf)., type: str, required: true}
-  timeout: {description: Seconds that the server may take to accept connections., type: int, default: 60}
+  timeout: {description: Seconds until the server must accept connections., type: int, default: 60}
 author: [Grunnfjell maintainers]
 attributes:
-  check_mode: {support: full, description: Predicts files and whether a restart follows.}
+  check_mode: {support: full, description: Predicts changed files and a restart.}
   diff_mode: {support: full, description: Shows both files.}
 """
 
@@ -36,19 +35,13 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-action:
-  description: What happened to the server, one of none, start, reload or restart.
-  returned: always
-  type: str
+action: {description: 'What happened to the server: none, start, reload or restart.', returned: always, type: str}
 restart_for:
-  description: Settings that demanded the restart; listen_addresses also where the server does not listen on one of them.
+  description: Settings that required the restart; listen_addresses also where the server does not listen on one of them.
   returned: always
   type: list
   elements: str
-port:
-  description: Port that the server listens on.
-  returned: when it runs
-  type: int
+port: {description: Port that the server listens on., returned: when it runs, type: int}
 """
 
 import json
@@ -79,14 +72,14 @@ SELECT json_build_object(
                  WHERE error IS NOT NULL));
 """
 
-# Read with the settings, and never again until the next reload.
+# Files that the server reads only when it reads its settings.
 TLS_FILES = ("ssl_cert_file", "ssl_key_file", "ssl_ca_file")
 
 UNITS = {"": 1, "B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
 
 
 def parse_settings(text):
-    """Keys and values of a conf.d file that the role has written (every value between quotes)."""
+    """Keys and values of a conf.d file written by the role (every value quoted)."""
     settings = {}
     for line in text.splitlines():
         match = LINE.match(line)
@@ -96,7 +89,7 @@ def parse_settings(text):
 
 
 def in_bytes(value, default_unit):
-    """Bytes of '256MB', or of '32768' counted in a unit such as '8kB'; None if it is no such size."""
+    """Bytes of '256MB', or of '32768' in a unit such as '8kB'; None if it is not a size."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?\s*", value)
     base = re.fullmatch(r"(\d*)(B|kB|MB|GB|TB)?", default_unit)
     if not match or not base:
@@ -107,7 +100,7 @@ def in_bytes(value, default_unit):
 
 
 def same_value(kind, unit, running, wanted):
-    """Whether a running value is the wanted one, whatever unit or spelling each of them uses."""
+    """Whether the running value equals the wanted one, whatever their units and spelling."""
     if kind == "bool":
         truth = {"on": True, "true": True, "yes": True, "1": True}
         return truth.get(running.lower(), False) == truth.get(wanted.lower(), False)
@@ -119,7 +112,7 @@ def same_value(kind, unit, running, wanted):
 
 
 def predict_restart(wanted, postmaster):
-    """Names of settings whose change the server can only take at its start."""
+    """Names of changed settings that the server reads only when it starts."""
     return sorted(
         name
         for name, value in wanted.items()
@@ -150,14 +143,14 @@ class Cluster:
         return int(ours or (match and match[1]) or 5432)
 
     def state(self):
-        """The server's own word, or None while it does not answer."""
+        """The server's state, or None while it does not answer."""
         try:
             return json.loads(psql.superuser(STATE_SQL, self.running_port()))
         except (psql.PsqlError, json.JSONDecodeError):
             return None
 
     def running_port(self):
-        """The port of the running server: a changed one is in the file before the server has it."""
+        """The port of the running server; the configuration file may already have a new one."""
         try:
             with open(f"/var/lib/postgresql/{self.version}/{self.name}/postmaster.pid", encoding="utf-8") as handle:
                 return int(handle.read().splitlines()[3])
@@ -170,13 +163,13 @@ class Cluster:
             state = self.state()
             if state and ready(state):
                 return state
-            # Debian's unit ignores a start that fails, so that systemctl start says nothing of it.
+            # Debian's unit ignores a failed start, so systemctl start reports no error.
             _, active, _ = self.module.run_command(["systemctl", "is-active", self.unit])
             if active.strip() in ("failed", "inactive"):
-                self.module.fail_json(msg=f"{self.unit} does not start. Its log says:\n{self.log()}")
+                self.module.fail_json(msg=f"{self.unit} does not start. Its log:\n{self.log()}")
             if time.monotonic() > deadline:
                 self.module.fail_json(
-                    msg=f"{self.unit} did not become ready within {self.module.params['timeout']} s. Its log says:\n" + self.log()
+                    msg=f"{self.unit} did not become ready within {self.module.params['timeout']} s. Its log:\n" + self.log()
                 )
             time.sleep(0.05)
 
@@ -193,7 +186,7 @@ class Cluster:
             self.module.fail_json(msg=f"systemctl {verb} {self.unit} failed: {err.strip()}\n{self.log()}")
 
     def refuse_wrong_settings(self, settings):
-        """PostgreSQL's own parser reads the vendor's file, conf.d and then the candidate, beside the running server."""
+        """Lets PostgreSQL's parser read the vendor's file, conf.d and then the candidate, beside the running server."""
         directory = tempfile.mkdtemp(prefix="grunnfjell-")
         try:
             main = os.path.join(directory, "postgresql.conf")
@@ -263,12 +256,12 @@ def main():
         if deaf or written.changed:
             result.update(changed=True, action="restart" if result["restart_for"] else "reload")
     else:
-        # Newer than what the server has read: also the trace of a run that died between writing and reloading.
+        # A file that is newer than the last reload also shows a run that was interrupted before the reload.
         if written.changed or any(os.stat(path).st_mtime > float(state["loaded"]) for path in read):
             errors = cluster.state()["hba_errors"]
             if errors:
                 written.restore(files)
-                module.fail_json(msg="PostgreSQL refuses the new access rules; the old stand again: " + "; ".join(errors))
+                module.fail_json(msg="PostgreSQL refuses the new access rules; the old ones are restored: " + "; ".join(errors))
             loaded = state["loaded"]
             cluster.systemctl("reload")
             state = cluster.wait(lambda now: now["loaded"] != loaded)
@@ -280,7 +273,7 @@ def main():
             state = cluster.wait(lambda now: not now["pending"])
             if deaf := deaf_addresses(state["listen_addresses"], state["port"]):
                 where = ", ".join(deaf)
-                module.fail_json(msg=f"PostgreSQL does not listen on {where} after a restart. Its log says:\n{cluster.log()}")
+                module.fail_json(msg=f"PostgreSQL does not listen on {where} after a restart. Its log:\n{cluster.log()}")
     if state and not module.check_mode:
         result["port"] = state["port"]
     module.exit_json(**result)

@@ -1,24 +1,24 @@
 #!/usr/bin/python3
-"""What stands against a PostgreSQL of the declared version on this host, before anything is changed."""
+"""Why this host cannot run the declared version of PostgreSQL, before anything is changed."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: postgresql_preflight
-short_description: Refuse a PostgreSQL that would hide or shut out what the host already holds
+short_description: Refuse a PostgreSQL that would hide existing data
 description:
-  - Refuses a host that holds data of another major version which would be left out of sight, and a cluster that the kit has not
-    configured yet and that holds databases which nobody declared. Changes nothing.
+  - Refuses a host with data of another major version, which the new server would not see, and a cluster with undeclared databases
+    that the kit has not configured yet. Changes nothing.
 options:
-  version: {description: Major version that the host would run., type: str, required: true}
+  version: {description: Major version that the host will run., type: str, required: true}
   databases: {description: Databases that are declared or to be removed., type: list, elements: str, required: true}
-  data_dir: {description: Where the clusters keep their data., type: path, default: /var/lib/postgresql}
-  config_dir: {description: Where their configuration is., type: path, default: /etc/postgresql}
+  data_dir: {description: Directory of the clusters' data., type: path, default: /var/lib/postgresql}
+  config_dir: {description: Directory of their configuration., type: path, default: /etc/postgresql}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Refuse what this host cannot carry
+- name: Refuse what this host cannot run
   postgresql_preflight:
     version: "17"
     databases: [newsroom]
@@ -39,7 +39,7 @@ DATABASES_SQL = "SELECT datname FROM pg_database WHERE datname NOT IN ('postgres
 
 
 def starts_by_itself(config: Path) -> bool:
-    """Debian's start.conf: auto, manual or disabled."""
+    """By Debian's start.conf: auto, manual or disabled."""
     try:
         words = [line.split("#")[0].strip() for line in (config / "start.conf").read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
@@ -48,7 +48,7 @@ def starts_by_itself(config: Path) -> bool:
 
 
 def other_versions(data_dir: Path, config_dir: Path, version: str) -> Iterator[str]:
-    """Sentences. A cluster that pg_upgradecluster left behind starts only by hand, and may stay for the way back."""
+    """Sentences. A cluster that pg_upgradecluster left behind starts only by hand, and may stay for a rollback."""
     upgraded = (data_dir / version / "main" / "PG_VERSION").exists()
     for mark in sorted(data_dir.glob("*/*/PG_VERSION")):
         cluster = mark.parent
@@ -57,7 +57,7 @@ def other_versions(data_dir: Path, config_dir: Path, version: str) -> Iterator[s
             continue
         empty = f"drop the empty one (pg_dropcluster --stop {version} main)" if upgraded else f"install postgresql-{version}"
         yield (
-            f"{cluster} holds data of PostgreSQL {other}, and this Debian's is {version}, which would start beside it and empty. "
+            f"{cluster} holds data of PostgreSQL {other}, but this Debian has {version}, which would start without that data. "
             f"To keep the data, {empty}, then run pg_upgradecluster -v {version} {other} {cluster.name} and "
             f"switch checksums on (docs/hardening.md has the commands); "
             f"to lose it, run pg_dropcluster --stop {other} {cluster.name}."
@@ -65,17 +65,17 @@ def other_versions(data_dir: Path, config_dir: Path, version: str) -> Iterator[s
 
 
 def undeclared_databases(config: Path, held: list[str], declared: list[str]) -> Iterator[str]:
-    """Only before the kit's first run: its own cluster may hold what somebody added later."""
+    """Only before the kit's first run: later, databases may have been added by hand."""
     undeclared = [name for name in held if name not in declared]
     if undeclared and not (config / "grunnfjell_hba.conf").exists():
         yield (
-            f"The cluster in {config} holds {', '.join(undeclared)}, and the access rules that would replace its own let in the "
-            "declared databases only. Declare them in postgresql_databases, or drop them."
+            f"The cluster in {config} holds {', '.join(undeclared)}, but its new access rules would admit clients to declared "
+            "databases only. Declare them in postgresql_databases, or drop them."
         )
 
 
 def held_databases(data: Path) -> list[str]:
-    """Those of a running cluster; its process's file names the port. One that is down serves nobody who could be shut out."""
+    """The databases of a running cluster; one that is down has no clients to shut out."""
     try:
         port = int((data / "postmaster.pid").read_text(encoding="utf-8").splitlines()[3])
         return psql.superuser(DATABASES_SQL, port).split("\n")[:-1]

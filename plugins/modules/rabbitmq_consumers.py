@@ -1,24 +1,24 @@
 #!/usr/bin/python
-"""Who consumes from a broker's virtual hosts."""
+"""Lists the consumers of a broker's virtual hosts."""
 
 DOCUMENTATION = r"""
 module: rabbitmq_consumers
-short_description: Who consumes from a broker's virtual hosts
+short_description: List the consumers of a broker's virtual hosts
 description:
-  - Lists each consumer of the running broker with its queue and the address that it came from. Changes nothing.
-  - A broker that is not installed, or does not run, is not asked; then C(asked) is false.
+  - Lists each consumer of the running broker with its queue and address. Changes nothing.
+  - C(asked) is false for a broker that is not installed or does not run.
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Ask the broker who consumes
+- name: List the consumers
   rabbitmq_consumers:
 """
 
 RETURN = r"""
 asked: {description: Whether the broker answered., type: bool, returned: always}
 consumers:
-  description: "Of each consumer C(vhost), C(queue) and C(address), the last one empty where its connection has just gone."
+  description: "Of each consumer C(vhost), C(queue) and C(address), which is empty if its connection has just closed."
   returned: always
   type: list
   elements: dict
@@ -34,7 +34,7 @@ from ..module_utils import rabbitmq_cli
 
 
 def address(host: object) -> str:
-    """The broker writes an address as the list of its numbers, in IPv6 of sixteen bits each, and a name as text."""
+    """The broker prints an address as a list of bytes, or of 16-bit groups for IPv6, and a name as text."""
     if not isinstance(host, list):
         return str(host or "")
     if len(host) == 4:
@@ -44,11 +44,15 @@ def address(host: object) -> str:
 
 def consumers_of(vhost: str, consumers: list, channels: list, connections: list) -> list[dict[str, str]]:
     """Consumers of a virtual host with the addresses of their connections, from rabbitmqctl's three lists."""
-    places = {connection["pid"]: address(connection.get("peer_host")) for connection in connections}
-    carriers = {channel["pid"]: channel.get("connection") for channel in channels}
+    addresses = {connection["pid"]: address(connection.get("peer_host")) for connection in connections}
+    connection_of = {channel["pid"]: channel.get("connection") for channel in channels}
     return [
-        {"vhost": vhost, "queue": each["queue_name"], "address": places.get(carriers.get(each["channel_pid"]), "")}
-        for each in consumers
+        {
+            "vhost": vhost,
+            "queue": consumer["queue_name"],
+            "address": addresses.get(connection_of.get(consumer["channel_pid"]), ""),
+        }
+        for consumer in consumers
     ]
 
 
@@ -66,10 +70,10 @@ def main() -> None:
         module.exit_json(asked=False, consumers=[])
     connections = ask("list_connections", "pid", "peer_host") or []
     channels = ask("list_channels", "pid", "connection") or []
-    found = []
+    consumers = []
     for name in sorted(vhost["name"] for vhost in vhosts):
-        found += consumers_of(name, ask("list_consumers", "--vhost", name) or [], channels, connections)
-    module.exit_json(asked=True, consumers=found)
+        consumers += consumers_of(name, ask("list_consumers", "--vhost", name) or [], channels, connections)
+    module.exit_json(asked=True, consumers=consumers)
 
 
 if __name__ == "__main__":

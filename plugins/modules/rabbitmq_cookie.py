@@ -1,18 +1,18 @@
 #!/usr/bin/python3
-"""A new Erlang cookie for a broker that goes on running."""
+"""Changes the Erlang cookie of a running broker."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: rabbitmq_cookie
-short_description: Exchange the Erlang cookie of a running broker
+short_description: Change the Erlang cookie of a running broker
 description:
-  - The broker itself reads the new cookie from a file that only it can read, takes it, and renames that file to the one that its
-    tools read, all in one call, so that there is no moment at which a tool and the broker differ. No connection is closed.
-  - Where the broker does not run, or does not let its tools in, only the file is written, and C(restart_due) says that a broker
-    which runs must be restarted.
+  - In one call, the broker reads the new cookie from a file that only it can read, sets it, and renames that file to the one that
+    its tools read, so tools and broker never differ. No connection is closed.
+  - If the broker does not run, or refuses its tools, only the file is written, and C(restart_due) reports that a running broker
+    must be restarted.
 options:
-  path: {description: The file that the broker and its tools read., type: path, required: true}
+  path: {description: The cookie file of the broker and its tools., type: path, required: true}
   cookie: {description: The new cookie., type: str, required: true}
 author: maintainers
 """
@@ -36,7 +36,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import rabbitmq_cli
 
-# The cookie is in no argument: the expression names the file alone.
+# The expression names the file, so the cookie is not on a command line.
 TAKE = (
     '{{ok, Held}} = file:read_file("{new}"), '
     "true = erlang:set_cookie(node(), binary_to_atom(Held, latin1)), "
@@ -53,7 +53,7 @@ def current(path: str) -> str | None:
 
 
 def draft(path: str, cookie: str) -> str:
-    """The new file beside the old one."""
+    """Writes the new file beside the old one."""
     handle, new = tempfile.mkstemp(prefix=".erlang.cookie.", dir=os.path.dirname(path))
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(cookie)
@@ -62,13 +62,13 @@ def draft(path: str, cookie: str) -> str:
     return new
 
 
-def exchange(path: str, cookie: str) -> bool:
-    """Whether a restart is due."""
+def change(path: str, cookie: str) -> bool:
+    """Sets the cookie; returns whether a restart is due."""
     new = draft(path, cookie)
     try:
         rabbitmq_cli.call("eval", TAKE.format(new=new, path=path))
     except rabbitmq_cli.CliError:
-        # The last step may have been done, and only its answer lost.
+        # If the file is gone, only the answer was lost.
         if os.path.exists(new):
             os.replace(new, path)
             return True
@@ -77,16 +77,13 @@ def exchange(path: str, cookie: str) -> bool:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={
-            "path": {"type": "path", "required": True},
-            "cookie": {"type": "str", "required": True, "no_log": True},
-        },
+        argument_spec={"path": {"type": "path", "required": True}, "cookie": {"type": "str", "required": True, "no_log": True}},
         supports_check_mode=True,
     )
     path, cookie = module.params["path"], module.params["cookie"]
     if current(path) == cookie:
         module.exit_json(changed=False, restart_due=False)
-    due = False if module.check_mode else exchange(path, cookie)
+    due = False if module.check_mode else change(path, cookie)
     module.exit_json(changed=True, restart_due=due)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The dead letters of a broker's virtual hosts: seen without being touched, and sent back to the queues that they died in."""
+"""Lists the dead letters of a broker's virtual hosts, and sends them back to the queues that they came from."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ module: rabbitmq_dead_letters
 short_description: List or replay a RabbitMQ broker's dead letters
 description:
   - Runs on the broker's host and needs no management plugin, no AMQP library and no password.
-  - C(list) peeks. No letter is delivered, reordered or counted as delivered. What a task was called with is told only with
+  - C(list) peeks. No letter is delivered, reordered or counted as delivered. Task arguments are returned only with
     I(show_arguments).
-  - C(replay) sends each chosen letter to the queue that it died in, to no other, as a new message without the history of its
-    death, and takes it out of the dead letters only once the broker has confirmed that. A replay that is cut off leaves a letter
-    twice at most, never nowhere.
-  - For the time of a replay there is a user of its own with a random password that nobody sees.
+  - C(replay) sends each chosen letter only to the queue that it died in, as a new message without the headers of its death, and
+    removes it from the dead letters only once the broker has confirmed that. An interrupted replay can duplicate a letter, but
+    never loses one.
+  - During a replay there is a temporary user with a random password.
 options:
   action: {description: What to do., type: str, choices: [list, replay], default: list}
-  vhosts: {description: Virtual hosts; none means all., type: list, elements: str, default: []}
+  vhosts: {description: Virtual hosts; empty for all., type: list, elements: str, default: []}
   ids: {description: Letters to choose by the task's id., type: list, elements: str, default: []}
   task: {description: Letters to choose by the task's name., type: str, default: ""}
   everything: {description: Choose all letters., type: bool, default: false}
   limit: {description: "Letters to list, or to replay, at most in each virtual host.", type: int, default: 100}
-  show_arguments: {description: "Tell what each task was called with, which may be personal.", type: bool, default: false}
+  show_arguments: {description: "Return each task's arguments, which may be personal.", type: bool, default: false}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: See what went wrong
+- name: List the dead letters
   rabbitmq_dead_letters:
 
 - name: Give one job another try
@@ -36,7 +36,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-letters: {description: "The letters that are listed, oldest first.", type: list, elements: dict, returned: always}
+letters: {description: "The listed letters, oldest first.", type: list, elements: dict, returned: always}
 totals: {description: Virtual host to the number of its dead letters before the replay., type: dict, returned: always}
 replayed: {description: Virtual host and id of each letter that was sent back., type: list, elements: dict, returned: always}
 kept: {description: "Chosen letters that could not be sent back, and why.", type: list, elements: dict, returned: always}
@@ -56,90 +56,37 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import rabbitmq_cli
 from ..module_utils.amqp_wire import PERSISTENT, AmqpError, Connection, Message, Undelivered
+from ..module_utils.rabbitmq_peek import expression
 
 QUEUE = "dead_letters"
 LOCK = "/run/grunnfjell-dead-letters.lock"
 
-# Of one operator at a time. Should this process be killed, the next replay removes it, and so does the next run of role rabbitmq.
+# Of one operator at a time. If this process is killed, the next replay removes it, and so does the next run of role rabbitmq.
 OPERATOR = "grunnfjell-dead-letters"
 
-# The history of a death, which would make a fresh message an old one; and copies to other queues, which the letter's own
-# first publishing has served already.
+# Headers of the death, which a new message must not have, and copies to other queues, which were delivered when the job was first
+# published.
 HISTORY = {"x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC"}
 HISTORY_PREFIXES = ("x-first-death-", "x-last-death-")
 
-# A user's id must be the publisher's own, and a time to live has been used up.
+# user_id must be the publisher's, and the time to live is over.
 NOT_KEPT = ("user_id", "expiration", "cluster_id")
-
-# How the letters stand, by the same look at a queue's log that `rabbitmq-queues peek` takes.
-LOOK = """
-    Only = VHOSTS, Limit = LIMIT,
-    Text = fun(B) when is_binary(B) -> B; (A) when is_atom(A) -> atom_to_binary(A, utf8);
-              (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
-    Plain = fun Go({table, T}) -> maps:from_list([{K, Go({Ty, V})} || {K, Ty, V} <- T]);
-                Go({array, A}) -> [Go(V) || V <- A];
-                Go({_, undefined}) -> null;
-                Go({_, V}) when is_number(V); is_binary(V); is_boolean(V) -> V;
-                Go({_, V}) -> Text(V) end,
-    Get = fun(K, P) -> case proplists:get_value(<<"header.", K/binary>>, P) of
-        undefined -> null; V when is_number(V); is_binary(V); is_boolean(V) -> V; V -> Text(V) end end,
-    Content = fun(M) when element(1, M) =:= basic_message -> element(4, M);
-                 (M) -> mc:protocol_state(mc:convert(mc_amqpl, M)) end,
-    Body = fun(Q, Position) -> case catch ra:aux_command(amqqueue:get_pid(Q), {peek, Position}) of
-        {ok, {_, M}} -> case catch rabbit_basic_common:from_content(Content(M)) of
-            {_, B} when is_binary(B) -> base64:encode(B); _ -> null end;
-        _ -> null end end,
-    Letter = fun(Q, Position) -> case rabbit_quorum_queue:peek(Position, Q) of
-        {ok, P} -> {true, (maps:from_list([{K, Get(K, P)} || K <- HEADERS]))#{
-            body => case BODIES of true -> Body(Q, Position); false -> null end,
-            deaths => [Plain(D) || D <- case proplists:get_value(<<"header.x-death">>, P) of
-                L when is_list(L) -> L; _ -> [] end]}};
-        _ -> false end end,
-    Config = fun(Q) -> case catch ra:member_overview(amqqueue:get_pid(Q)) of
-        {ok, #{machine := #{config := C}}} -> C; _ -> #{} end end,
-    Number = fun(V) when is_integer(V) -> V; (_) -> null end,
-    Env = case application:get_env(rabbit, ssl_options) of {ok, O} when is_list(O) -> O; _ -> [] end,
-    #{letters => [begin
-        {resource, VHost, _, _} = amqqueue:get_name(Q),
-        {ok, {_, Ready}, _} = ra:local_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_ready/1),
-        Settings = Config(Q),
-        #{vhost => VHost, ready => Ready,
-          delivery_limit => Number(maps:get(delivery_limit, Settings, null)), ttl => Number(maps:get(msg_ttl, Settings, null)),
-          letters => lists:filtermap(fun(P) -> Letter(Q, P) end, lists:seq(1, min(Limit, Ready)))}
-      end || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue,
-             element(4, amqqueue:get_name(Q)) =:= <<"dead_letters">>,
-             Only =:= [] orelse lists:member(element(2, amqqueue:get_name(Q)), Only)],
-      listeners => [#{protocol => Text(element(3, L)), address => list_to_binary(inet:ntoa(element(5, L))), port => element(6, L)}
-                    || L <- rabbit_networking:active_listeners(), element(2, L) =:= node()],
-      tls => maps:from_list([{K, list_to_binary(F)} || {K, F} <- Env, lists:member(K, [cacertfile, certfile, keyfile])])}
-"""
-HEADERS = ("id", "task", "retries", "expires", "origin", "x-last-death-queue")
 
 
 class Refusal(Exception):
-    """A sentence for a person."""
-
-
-def expression(vhosts: list[str], limit: int, show_arguments: bool) -> str:
-    headers = (*HEADERS, "argsrepr", "kwargsrepr") if show_arguments else HEADERS
-    return (
-        LOOK.replace("VHOSTS", f"[{', '.join(map(rabbitmq_cli.erlang_binary, vhosts))}]")
-        .replace("LIMIT", str(limit))
-        .replace("BODIES", str(show_arguments).lower())
-        .replace("HEADERS", f"[{', '.join(map(rabbitmq_cli.erlang_binary, headers))}]")
-    )
+    """A message for the operator."""
 
 
 def home(deaths: list[dict[str, Any]], last: str | None) -> str | None:
-    """The queue that a letter died in: the broker's own word from 4.0 on, before that the first of its deaths, the latest."""
+    """The queue that a letter died in: the broker's header since 4.0, before that the first entry of its deaths, the latest."""
     return last or (deaths[0].get("queue") if deaths else None)
 
 
-def told(vhost: str, letter: dict[str, Any], show_arguments: bool) -> dict[str, Any]:
-    """A letter as a person, or the report, reads it."""
+def described(vhost: str, letter: dict[str, Any], show_arguments: bool) -> dict[str, Any]:
+    """A letter as the report needs it."""
     deaths = letter["deaths"]
     queue = home(deaths, letter["x-last-death-queue"])
-    death = next((one for one in deaths if one.get("queue") == queue), {})
+    death = next((entry for entry in deaths if entry.get("queue") == queue), {})
     shown = {
         "vhost": vhost,
         "id": letter["id"],
@@ -163,7 +110,7 @@ def told(vhost: str, letter: dict[str, Any], show_arguments: bool) -> dict[str, 
 
 
 def called_with(body: str | None) -> tuple[str | None, str | None]:
-    """What a task was called with, out of its message's body in base64; the headers say [redacted]. None where it is no JSON."""
+    """The task's arguments from its message's body in base64, since the headers are redacted. None where it is not JSON."""
     try:
         args, kwargs, _ = json.loads(base64.b64decode(body or ""))
     except (ValueError, TypeError):
@@ -172,7 +119,7 @@ def called_with(body: str | None) -> tuple[str | None, str | None]:
 
 
 def expired(expires: Any) -> bool:
-    """Whether the job's own deadline has passed, so that a worker would throw it away instead of running it."""
+    """Whether the job's deadline has passed, so a worker would discard it."""
     try:
         deadline = datetime.fromisoformat(str(expires))
     except ValueError:
@@ -185,29 +132,29 @@ def chosen(message: Message, ids: list[str], task: str, everything: bool) -> boo
 
 
 def reborn(letter: Message) -> Message:
-    """The same job as a new message: its body and its own headers, byte for byte, and nothing of its death."""
+    """The same job as a new message: its body and headers byte for byte, without those of its death."""
     headers = {name: raw for name, raw in letter.headers.items() if name not in HISTORY and not name.startswith(HISTORY_PREFIXES)}
     properties = {name: raw for name, raw in letter.properties.items() if name not in NOT_KEPT}
     return Message(letter.body, properties | {"delivery_mode": PERSISTENT}, headers)
 
 
 def endpoint(listeners: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where this host's broker takes AMQP: unencrypted if it does, since the way never leaves the host."""
+    """Where this host's broker accepts AMQP: unencrypted if possible, since the connection stays on the host."""
     for protocol in ("amqp", "amqp/ssl"):
         for listener in listeners:
             if listener["protocol"] == protocol:
                 anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
                 return {**listener, "address": anywhere.get(listener["address"], listener["address"])}
-    raise Refusal("the broker listens for no AMQP on this host")
+    raise Refusal("The broker has no AMQP listener on this host.")
 
 
 def tls_context(listener: dict[str, Any], files: dict[str, str]) -> ssl.SSLContext | None:
-    """For a broker that speaks TLS only: of all certificates its own is believed, whatever name that is for."""
+    """For a broker that accepts TLS only: trust exactly its certificate, whatever its name."""
     if listener["protocol"] == "amqp":
         return None
     context = ssl.create_default_context(cafile=files["certfile"])
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # this certificate, and not whoever its authority vouches for
-    context.check_hostname = False  # the address is one that the broker itself just told
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust this certificate, not its authority
+    context.check_hostname = False  # the broker itself reported the address
     if "certfile" in files and "keyfile" in files:
         context.load_cert_chain(files["certfile"], files["keyfile"])
     return context
@@ -226,7 +173,7 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def operator(vhosts: list[str]) -> Iterator[str]:
-    """The password of a user who may take dead letters and write to every queue, for as long as this lasts."""
+    """The password of a temporary user who may consume dead letters and write to every queue."""
     password, salt = secrets.token_urlsafe(32), secrets.token_bytes(4)
     grants = {"user": OPERATOR, "configure": "^$", "write": ".*", "read": f"^{QUEUE}$"}
     definitions = {
@@ -241,12 +188,12 @@ def operator(vhosts: list[str]) -> Iterator[str]:
 
 
 def replay(connection: Connection, vhost: str, depth: int, params: dict[str, Any], result: dict[str, Any]) -> None:
-    """Writes into the result what was sent back and what could not be.
+    """Adds the letters that were sent back, and those that could not be, to the result.
 
-    What was not chosen is held until the end, then goes back as it was.
+    Other letters are held until the end, then returned unchanged.
     """
     replayed = 0
-    # No further than what stood there at the beginning: a job that dies again meanwhile is a new letter.
+    # Only letters that were there at the beginning: a job that dies again meanwhile is a new letter.
     for _ in range(depth):
         if replayed >= params["limit"] or (letter := connection.get(QUEUE)) is None:
             break
@@ -254,7 +201,7 @@ def replay(connection: Connection, vhost: str, depth: int, params: dict[str, Any
             continue
         name = letter.header("id")
         if expired(letter.header("expires")):
-            why = f"its own deadline passed at {letter.header('expires')}, so that a worker would throw it away"
+            why = f"its deadline passed at {letter.header('expires')}, so a worker would discard it"
             result["kept"].append({"vhost": vhost, "id": name, "why": why})
             continue
         queue = home(letter.header("x-death") or [], letter.header("x-last-death-queue"))
@@ -273,7 +220,7 @@ def replay(connection: Connection, vhost: str, depth: int, params: dict[str, Any
 
 
 def refuse_unsafe(queue: dict[str, Any]) -> None:
-    """A letter that is looked at and put back must stay."""
+    """A letter that is read and returned must stay in the queue."""
     for setting, name in (("delivery_limit", "delivery limit"), ("ttl", "message TTL")):
         if queue[setting] is not None:
             raise Refusal(
@@ -285,7 +232,7 @@ def refuse_unsafe(queue: dict[str, Any]) -> None:
 def run(params: dict[str, Any], check_mode: bool, result: dict[str, Any]) -> None:
     replaying = params["action"] == "replay"
     if replaying and not (params["ids"] or params["task"] or params["everything"]):
-        raise Refusal("Say which letters: dead_letters_ids, dead_letters_task, or dead_letters_all=true.")
+        raise Refusal("Choose the letters: dead_letters_ids, dead_letters_task, or dead_letters_all=true.")
     peeks = 0 if replaying else params["limit"]
     seen = rabbitmq_cli.ask(expression(params["vhosts"], peeks, params["show_arguments"]))
     queues = seen["letters"]
@@ -293,7 +240,7 @@ def run(params: dict[str, Any], check_mode: bool, result: dict[str, Any]) -> Non
         raise Refusal(f"The broker has no virtual host {', '.join(missing)} with dead letters.")
     result["totals"] = {queue["vhost"]: queue["ready"] for queue in queues}
     result["letters"] = [
-        told(queue["vhost"], letter, params["show_arguments"]) for queue in queues for letter in queue["letters"]
+        described(queue["vhost"], letter, params["show_arguments"]) for queue in queues for letter in queue["letters"]
     ]
     full = [queue for queue in queues if queue["ready"]]
     if not replaying or check_mode or not full:

@@ -1,20 +1,20 @@
 #!/usr/bin/python
-"""What a host really does with data: who listens, who is talked to, what is mounted, and where its settings send anything."""
+"""Observes where a host's data goes: listening programs, peers, mounts, and settings that send data elsewhere."""
 
 DOCUMENTATION = r"""
 module: residency_observed
-short_description: Observe where a host's data rests and passes
+short_description: Observe where a host's data is stored and sent
 description:
-  - Reads the kernel's tables and the well-known configuration of what sends data elsewhere. Changes nothing, starts nothing but
-    C(nft), C(findmnt)'s own source and C(systemctl), and tells no content of any file beyond names of places.
+  - Reads the kernel's tables and the configuration of well-known programs that send data elsewhere. Changes nothing, and returns
+    no content of files except lines that name a target.
 options:
-  places: {description: "Addresses of declared places; the names among them are looked up as this host finds them.", type: list,
+  places: {description: "Addresses of declared sites; names among them are resolved by this host.", type: list,
            elements: str, default: []}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Look where data rests and passes
+- name: Observe where data goes
   residency_observed:
 """
 
@@ -45,7 +45,7 @@ from ..module_utils.outside import lines_of, unique
 NETWORK_FILESYSTEMS = re.compile(
     r"^(nfs\d?|cifs|smb\w*|ceph|glusterfs|fuse\.(sshfs|s3fs|rclone|glusterfs|davfs)|9p|afs|lustre|ocfs2|gfs2|davfs)$"
 )
-# What holds no data of a person: the kernel's own filesystems.
+# The kernel's filesystems, which hold no personal data.
 KERNELS = re.compile(
     r"^(proc|sysfs|devpts|mqueue|cgroup2?|securityfs|debugfs|tracefs|pstore|bpf|configfs|fusectl|hugetlbfs|autofs|efivarfs|"
     r"binfmt_misc|nsfs|rpc_pipefs|devtmpfs)$"
@@ -55,7 +55,7 @@ SHIPPERS = "etc/filebeat/*.yml etc/fluent-bit/*.conf etc/vector/*.toml etc/promt
 POSTGRESQL = "etc/postgresql/*/*/*.conf etc/postgresql/*/*/conf.d/*.conf"
 CRON = "etc/cron.d/* etc/cron.daily/* etc/crontab var/spool/cron/crontabs/*"
 COPIERS = r"\b(?:rsync|scp|restic|borg|rclone|duplicity)\b.*?"
-# Kind of place, files (globs), and what in a line of one names it. A line that is a comment is none.
+# Kind of site, files (globs), and the pattern of a line that names one. Comments are skipped.
 REMOTE = [
     (kind, globs.split(), re.compile(pattern, re.IGNORECASE))
     for kind, globs, pattern in (
@@ -83,12 +83,12 @@ REMOTE = [
     )
 ]
 SEND_NOTHING = re.compile(r"^\s*($|[#;]|//)")
-# Accounts of the kind user:password@ are nobody's to read in a report.
+# Credentials, which must not be in a report.
 CREDENTIALS = re.compile(r"(?<=//)[^/@\s]+@|(password|passwd|secret|token|key)\s*[=:]\s*\S+", re.I)
 
 
 def sockets(root):
-    """Who listens where, and who has whom on the line. A peer's direction follows from whether its local port is listened on."""
+    """Listening sockets and peers. A peer is inbound if its local port is a listening one."""
     processes = kernel.holders(root)
     listening, peers = [], []
     tables = {protocol: kernel.table(protocol, root) for protocol in ("tcp", "udp")}
@@ -111,11 +111,11 @@ def sockets(root):
 
 
 def routes(root):
-    found = []
+    routes_found = []
     for fields in (line.split() for line in lines_of(root / "proc/net/route")[1:]):
         words = [socket.inet_ntoa(struct.pack("<L", int(fields[i], 16))) for i in (1, 2, 7)]
         network = str(ipaddress.ip_network(f"{words[0]}/{words[2]}", strict=False))
-        found.append({"to": network, "via": words[1] if words[1] != "0.0.0.0" else "", "interface": fields[0]})
+        routes_found.append({"to": network, "via": words[1] if words[1] != "0.0.0.0" else "", "interface": fields[0]})
     for fields in (line.split() for line in lines_of(root / "proc/net/ipv6_route")):
         network = f"{ipaddress.ip_address(bytes.fromhex(fields[0]))}/{int(fields[1], 16)}"
         via = ipaddress.ip_address(bytes.fromhex(fields[4]))
@@ -124,13 +124,13 @@ def routes(root):
             and not ipaddress.ip_network(network).is_multicast
             and not ipaddress.ip_network(network).is_link_local
         ):
-            found.append({"to": network, "via": "" if via.is_unspecified else str(via), "interface": fields[9]})
-    return unique(found)
+            routes_found.append({"to": network, "via": "" if via.is_unspecified else str(via), "interface": fields[9]})
+    return unique(routes_found)
 
 
 def mounts(root):
-    """Where files are kept: the kernel's own filesystems left out, one line for each source and type."""
-    found, seen = [], set()
+    """Mounted filesystems except the kernel's, one for each source and type."""
+    mounted, seen = [], set()
     for fields in (line.split() for line in lines_of(root / "proc/mounts")):
         source, at, kind = fields[:3]
         if KERNELS.match(kind) or (source, kind) in seen:
@@ -138,33 +138,33 @@ def mounts(root):
         seen.add((source, kind))
         source = source if len(source) < 80 else source[:77] + "..."
         network = bool(NETWORK_FILESYSTEMS.match(kind)) or bool(re.match(r"^(//|[\w.-]+:/)", source))
-        found.append({"source": source, "at": at.replace("\\040", " "), "type": kind, "network": network})
-    # What is to be mounted at the next boot counts as well.
+        mounted.append({"source": source, "at": at.replace("\\040", " "), "type": kind, "network": network})
+    # Filesystems for the next boot count as well.
     for fields in (line.split() for line in lines_of(root / "etc/fstab") if not SEND_NOTHING.match(line)):
         if len(fields) > 2 and NETWORK_FILESYSTEMS.match(fields[2]) and (fields[0], fields[2]) not in seen:
-            found.append({"source": fields[0], "at": fields[1], "type": fields[2], "network": True})
-    return found
+            mounted.append({"source": fields[0], "at": fields[1], "type": fields[2], "network": True})
+    return mounted
 
 
 def remote(root):
-    """Lines of well-known settings that send data elsewhere."""
-    found = []
+    """Lines of well-known programs' settings that send data elsewhere."""
+    settings = []
     for kind, globs, what in REMOTE:
-        for path in sorted(path for one in globs for path in root.glob(one) if path.is_file()):
+        for path in sorted(path for pattern in globs for path in root.glob(pattern) if path.is_file()):
             for line in lines_of(path):
                 match = None if SEND_NOTHING.match(line) else what.search(line)
                 if match and match["target"]:
                     shown = CREDENTIALS.sub("[hidden]", line.strip())[:200]
-                    found.append({"kind": kind, "file": "/" + str(path.relative_to(root)), "line": shown}
+                    settings.append({"kind": kind, "file": "/" + str(path.relative_to(root)), "line": shown}
                                  | {"target": CREDENTIALS.sub("", match["target"])})  # fmt: skip
-    return unique(found)
+    return unique(settings)
 
 
-def firewall(told):
-    """Policies of nftables' base chains, in their own words: {"inet filter output": "drop"}."""
-    if not told:
+def firewall(listing):
+    """Policies of nftables' base chains: {"inet filter output (output)": "drop"}."""
+    if not listing:
         return {}
-    chains = [entry["chain"] for entry in json.loads(told)["nftables"] if "chain" in entry]
+    chains = [entry["chain"] for entry in json.loads(listing)["nftables"] if "chain" in entry]
     return {f"{c['family']} {c['table']} {c['name']} ({c['hook']})": c.get("policy", "accept") for c in chains if "hook" in c}
 
 
@@ -177,11 +177,12 @@ def is_name(text):
     return False
 
 
-def addresses(told):
-    """The host's own addresses, its loopback and what only its own link sees left out."""
-    found = [part["local"] for link in json.loads(told or "[]") for part in link.get("addr_info", []) if part.get("local")]
+def addresses(listing):
+    """The host's addresses, without loopback and link-local ones."""
+    links = json.loads(listing or "[]")
+    texts = [part["local"] for link in links for part in link.get("addr_info", []) if part.get("local")]
     return sorted(
-        one for one in found if not ipaddress.ip_address(one).is_loopback and not ipaddress.ip_address(one).is_link_local
+        text for text in texts if not (ipaddress.ip_address(text).is_loopback or ipaddress.ip_address(text).is_link_local)
     )
 
 
@@ -189,7 +190,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"places": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True)
     root = Path("/")
 
-    def told(*argv):
+    def succeeded(*argv):
         path = module.get_bin_path(argv[0], opt_dirs=["/usr/sbin", "/sbin"])
         if path is None:
             return ""
@@ -208,7 +209,7 @@ def main() -> None:
         observed={
             "listening": listening,
             "peers": peers,
-            "addresses": addresses(told("ip", "-json", "address")),
+            "addresses": addresses(succeeded("ip", "-json", "address")),
             "routes": routes(root),
             "resolvers": outside.resolvers(root),
             "mounts": mounts(root),
@@ -218,7 +219,7 @@ def main() -> None:
             "time_servers": outside.time_servers(root, active),
             "active": sorted(active),
             "names": outside.addresses_of(sorted(name for name in set(module.params["places"]) if is_name(name))),
-            "firewall": firewall(told("nft", "--json", "list", "chains")),
+            "firewall": firewall(succeeded("nft", "--json", "list", "chains")),
         },
     )
 

@@ -1,19 +1,19 @@
 #!/usr/bin/python3
-"""Whether a host finds an address for each name that it will look for."""
+"""Checks that a host can resolve each name that its inputs hold."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: resolvable_names
-short_description: Refuse a name for which the host finds no address
-description: Asks the host's own resolver, files and DNS alike. Changes nothing.
+short_description: Refuse a name that the host cannot resolve
+description: Uses the host's resolver, files and DNS alike. Changes nothing.
 options:
   names: {description: 'Name to the input that holds it, for the sentence.', type: dict, required: true}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Refuse a name for which a host finds no address
+- name: Refuse a name that the host cannot resolve
   resolvable_names:
     names: {db.example.net: pgbouncer_databases}
 """
@@ -34,7 +34,7 @@ def refusals(names: dict[str, str]) -> list[str]:
             socket.getaddrinfo(name, None)
         except (OSError, UnicodeError) as error:
             sentences.append(
-                f"{source} holds {name}, for which this host finds no address ({error}). "
+                f"{source} holds {name}, which this host cannot resolve ({error}). "
                 f"Write an address there, or add the name to host_names or to the DNS."
             )
     return sentences
@@ -44,7 +44,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec={"names": {"type": "dict", "required": True}}, supports_check_mode=True)
     if sentences := refusals(module.params["names"]):
         text = "\n".join(f"  * {sentence}" for sentence in sentences)
-        module.fail_json(msg=f"Nothing was changed. This host cannot find:\n{text}", refusals=sentences)
+        module.fail_json(msg=f"Nothing was changed. This host cannot resolve every name:\n{text}", refusals=sentences)
     module.exit_json()
 
 

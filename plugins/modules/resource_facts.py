@@ -1,23 +1,22 @@
 #!/usr/bin/python
-"""What a host really has: memory, processors, room, listening programs, its clock, installed packages."""
+"""Measures a host's memory, processors, disk space, listening programs, clock and installed packages."""
 
 DOCUMENTATION = r"""
 module: resource_facts
-short_description: What a host really has
+short_description: Measure a host's resources
 description:
-  - A container or a confined service reads the machine's memory in C(/proc/meminfo), while its control group ends it
-    at a smaller limit. Whatever is sized by memory must take the smaller of the two.
-  - The names of the installed packages come along, since dpkg tells them in milliseconds. A role that finds its own among
-    them spares a run of apt, which takes a second of both sides.
-  - The host's clock comes along too. The action of this name, on the control machine, knows when it asked and when it was
-    answered, and makes C(clock_offset_seconds) of it.
+  - In a container C(/proc/meminfo) shows the machine's memory, but the control group kills processes at a smaller limit. Sizes
+    must be computed from the smaller of the two.
+  - Includes the names of installed packages, which dpkg lists in milliseconds. A role that finds its packages among them saves a
+    run of apt, which takes a second.
+  - Includes the host's clock, from which the action of this name computes C(clock_offset_seconds).
 options:
   accounts: {description: Accounts to look up., type: list, elements: str, default: []}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Measure what the host really has
+- name: Measure the host's resources
   resource_facts:
 """
 
@@ -27,16 +26,16 @@ ansible_facts:
     C(resources) with C(memory_bytes) (int, bytes), C(cpus) (int), C(disk_free_bytes) (path to bytes), C(descriptors_max)
     (int, the most that a service may be granted), C(filters_calls) (bool, whether systemd may filter the calls of a service
     that it starts as another account: a container's may not), C(listening) (TCP sockets, each C(address), C(port),
-    C(program), C(unit), C(user)), C(pki) (fingerprints of the authorities that the host believes, C(trusted), and of those
-    that issued what it shows, C(issuers)), C(outside) (servers that it is set up to use: C(resolvers), C(time_servers),
-    C(apt) and C(pip), each C(address), C(port), C(file) and whether the host goes there itself, C(direct); an empty address
-    is pip's default index; C(names) to their addresses), C(base_chains) (of other firewalls: each C(chain), C(hook),
-    C(policy), C(rules), C(closes)), C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (address
-    that this run's SSH came from, as the host sees it; null without SSH), C(ssh_port) (int, the port of sshd that it came
-    to), C(accounts) (each of I(accounts) → whether it exists, with a group of the same name), C(version) (of the kit that
-    last ran on the host; null before 1.0) and C(firewall) (whether the kit's firewall is on the host); C(installed_packages),
-    names of Debian packages; C(unsettled), with C(cloud_init) (whether it still sets this boot up) and C(dpkg) (whether
-    somebody broke it off, so that apt refuses to work).
+    C(program), C(unit), C(user)), C(pki) (fingerprints of the authorities that the host trusts, C(trusted), and of those
+    that issued its certificates, C(issuers)), C(outside) (servers that it is set up to use: C(resolvers), C(time_servers),
+    C(apt) and C(pip), each C(address), C(port), C(file) and whether the host connects to it directly, C(direct); an empty
+    address is pip's default index; C(names) to their addresses), C(base_chains) (of other firewalls: each C(chain),
+    C(hook), C(policy), C(rules), C(closes)), C(clock_offset_seconds) (float, above 0 when the host is ahead),
+    C(controller) (source address of this run's SSH connection; null without SSH), C(ssh_port) (int, sshd's port of that
+    connection), C(accounts) (each of I(accounts) → whether it exists, with a group of the same name), C(version) (of the
+    kit that last ran on the host; null before 1.0) and C(firewall) (whether the kit's firewall is on the host);
+    C(installed_packages), names of Debian packages; C(unsettled), with C(cloud_init) (whether it still configures this
+    boot) and C(dpkg) (whether it was interrupted, so apt refuses to work).
   returned: always
   type: dict
   sample: {"resources": {"memory_bytes": 2147483648, "cpus": 2}, "installed_packages": ["adduser"]}
@@ -58,14 +57,14 @@ CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
     "sys/fs/cgroup/memory/memory.limit_in_bytes",  # cgroup v1
 )
-# Where packages, data and logs go, and where releases do; one filesystem on most hosts.
-PLACES = ("/var", "/opt")
+# Directories of packages, data and logs, and of releases; one filesystem on most hosts.
+DIRECTORIES = ("/var", "/opt")
 CAP_SYS_RESOURCE = 24
 CAP_SYS_ADMIN = 21
 
 
 def memory_total(meminfo: str) -> int:
-    """Bytes of memory that the kernel reports in the text of /proc/meminfo."""
+    """Total memory in bytes, from the text of /proc/meminfo."""
     for line in meminfo.splitlines():
         if line.startswith("MemTotal:"):
             return int(line.split()[1]) * 1024
@@ -86,18 +85,18 @@ def memory_bytes(root: Path = Path("/")) -> int:
 
 
 def disk_free_bytes() -> dict[str, int]:
-    """Bytes that root may still write, by place; places of one filesystem are told once."""
+    """Directory to the bytes that are free for root; one entry for each filesystem."""
     free, seen = {}, set()
-    for place in PLACES:
-        if os.path.isdir(place) and (device := os.stat(place).st_dev) not in seen:
+    for directory in DIRECTORIES:
+        if os.path.isdir(directory) and (device := os.stat(directory).st_dev) not in seen:
             seen.add(device)
-            disk = os.statvfs(place)
-            free[place] = disk.f_frsize * disk.f_bavail
+            disk = os.statvfs(directory)
+            free[directory] = disk.f_frsize * disk.f_bavail
     return free
 
 
 def descriptors_max(root: Path = Path("/")) -> int:
-    """The most descriptors that the service manager can grant: the kernel's limit if it may raise its own, else its own."""
+    """The highest descriptor limit that systemd can grant: the kernel's if it may raise limits, else its own."""
     status = dict(line.split(":", 1) for line in (root / "proc/1/status").read_text().splitlines() if ":" in line)
     if int(status["CapEff"], 16) >> CAP_SYS_RESOURCE & 1:
         return int((root / "proc/sys/fs/nr_open").read_text())
@@ -108,31 +107,31 @@ def descriptors_max(root: Path = Path("/")) -> int:
 
 
 def unit_of(cgroups: str) -> str:
-    """The systemd unit in the text of /proc/PID/cgroup; empty if there is none."""
+    """The systemd unit in the text of /proc/PID/cgroup; empty without one."""
     units = re.findall(r"/([^/\n]+\.(?:service|socket|scope))\b", cgroups)
     return units[-1] if units else ""
 
 
 def listening(root: Path = Path("/")) -> list[dict[str, object]]:
-    """Who listens where."""
-    found = {row.inode: row for row in sockets.table("tcp", root) if row.state == sockets.LISTEN}
+    """Listening TCP sockets and their programs."""
+    by_inode = {row.inode: row for row in sockets.table("tcp", root) if row.state == sockets.LISTEN}
     owners = sockets.holders(root)
     result = []
-    for inode, row in found.items():
+    for inode, row in by_inode.items():
         process, unit = owners.get(inode), ""
         if process:
-            with suppress(OSError):  # it ended meanwhile
+            with suppress(OSError):  # the process has ended
                 unit = unit_of((process / "cgroup").read_text())
         address, port = row.local
         result.append({"address": address, "port": port, "program": sockets.program_of(process), "unit": unit}
                       | {"user": sockets.user_of(row.uid)})  # fmt: skip
-    return sorted(result, key=lambda each: (each["port"], each["address"]))
+    return sorted(result, key=lambda entry: (entry["port"], entry["address"]))
 
 
 def connection(process: str = "self", root: Path = Path("/")) -> tuple[str | None, int | None]:
-    """The address that this run's SSH came from, and the port of sshd that it came to.
+    """The source address of this run's SSH connection, and sshd's port.
 
-    sudo takes its variable away, so that the nearest ancestor with one is asked.
+    sudo removes SSH_CONNECTION, so the nearest ancestor that has it counts.
     """
     while process != "0":
         try:
@@ -149,12 +148,12 @@ def connection(process: str = "self", root: Path = Path("/")) -> tuple[str | Non
 
 
 def installed_packages(listing: str) -> list[str]:
-    """Names out of dpkg-query's lines of status and package; what was removed with its settings left is not installed."""
+    """Names from dpkg-query's lines of status and package; removed packages whose settings remain do not count."""
     return [name for status, name in (line.split() for line in listing.splitlines()) if status == "ii"]
 
 
 def account_exists(name: str) -> bool:
-    """Whether there is an account with a group of the same name, in files or in a directory service."""
+    """Whether an account and a group of this name exist, in files or in a directory service."""
     try:
         pwd.getpwnam(name)
         grp.getgrnam(name)
@@ -164,20 +163,20 @@ def account_exists(name: str) -> bool:
 
 
 def cloud_init_works(root: Path = Path("/")) -> bool:
-    """Whether cloud-init began with this boot and has not ended; it upgrades packages, and so holds apt's locks."""
+    """Whether cloud-init is still running for this boot; it upgrades packages, and so holds apt's locks."""
     run = root / "run/cloud-init"
     return run.is_dir() and not any((run / name).exists() for name in ("result.json", "disabled"))
 
 
 def dpkg_interrupted(listing: str, root: Path = Path("/")) -> bool:
-    """Whether a package is half installed, unpacked or half configured, or dpkg left its journal behind."""
+    """Whether a package is half installed, unpacked or half configured, or dpkg's journal remains."""
     updates = root / "var/lib/dpkg/updates"
     half = any(status[1] in "UFH" for status, _ in (line.split() for line in listing.splitlines()))
     return half or (updates.is_dir() and any(updates.iterdir()))
 
 
 def filters_calls(root: Path = Path("/")) -> bool:
-    """Whether systemd has CAP_SYS_ADMIN: without it, from 256 on, it starts no service that has both User= and a filter."""
+    """Whether systemd has CAP_SYS_ADMIN: without it, systemd 256 and later start no service with both User= and a filter."""
     bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", (root / "proc/1/status").read_text(), re.MULTILINE)
     return bool(bounding and int(bounding[1], 16) & 1 << CAP_SYS_ADMIN)
 

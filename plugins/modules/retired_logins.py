@@ -1,24 +1,24 @@
 #!/usr/bin/python3
-"""Whether anybody still uses a login that is to go, and whether one that went is refused."""
+"""Checks that retired logins are unused, or refused."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: retired_logins
-short_description: Ask a service of this host about logins that are to go, or that went
+short_description: Check that a service's retired logins are unused or refused
 description:
-  - C(unused) waits until nobody is connected by one of the logins, and fails if somebody still is.
-  - C(refused) tries each of them, and fails if one is still let in. No secret is in an argument or an output. Changes nothing.
+  - C(unused) waits until no client is connected with one of the logins, and fails if one still is.
+  - C(refused) tries each of them, and fails if one is accepted. No secret is in an argument or an output. Changes nothing.
 options:
-  service: {description: Which service is asked., type: str, choices: [rabbitmq, postgresql, pgbouncer], required: true}
-  expect: {description: What must be true., type: str, choices: [unused, refused], required: true}
+  service: {description: The service., type: str, choices: [rabbitmq, postgresql, pgbouncer], required: true}
+  expect: {description: What to check., type: str, choices: [unused, refused], required: true}
   logins:
     description: Logins.
     type: list
     elements: dict
     default: []
     suboptions: &secret
-      name: {description: Whose login it is; also the database., type: str, required: true}
+      name: {description: The application, whose database has this name., type: str, required: true}
       login: {description: The login., type: str, required: true}
       secret: {description: Its secret., type: str, required: true}
   cookies:
@@ -28,22 +28,22 @@ options:
     default: []
     suboptions: *secret
   address: {description: Where the service listens., type: str, default: ""}
-  socket_dir: {description: Where its Unix socket stands., type: path, default: /var/run/postgresql}
+  socket_dir: {description: Directory of its Unix socket., type: path, default: /var/run/postgresql}
   port: {description: TCP port of PostgreSQL or PgBouncer., type: int, default: 5432}
   tls:
-    description: How a client of a PgBouncer that demands certificates goes there; without it, as plain text.
+    description: TLS of a PgBouncer that requires client certificates; without it connections are plain text.
     type: dict
     suboptions:
       name: {description: The name in its certificate., type: str, required: true}
-      authorities: {description: File of the authorities that it is verified by., type: path, required: true}
-      certificate: {description: File of the certificate that is shown., type: path, required: true}
+      authorities: {description: File of the authorities to verify it with., type: path, required: true}
+      certificate: {description: File of the client certificate., type: path, required: true}
       key: {description: File of its key., type: path, required: true}
   timeout: {description: Seconds that C(unused) waits., type: int, default: 60}
 author: maintainers
 """
 
 EXAMPLES = r"""
-- name: See the former logins refused
+- name: Check that the former logins are refused
   retired_logins:
     service: rabbitmq
     expect: refused
@@ -51,7 +51,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-asked: {description: How many logins and cookies were asked about., returned: success, type: int}
+asked: {description: Number of logins and cookies., returned: success, type: int}
 """
 
 import json
@@ -66,17 +66,17 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import bounded, psql, rabbitmq_cli
 
-# What a service answers (FATAL) when it does not know the login any more, or knows it by another password. What libpq itself
-# has to complain of, such as a file of certificates that does not exist, is no answer.
+# A service's answers (FATAL) to an unknown login or a wrong password. An error of libpq, such as a missing certificate file, is
+# not an answer of the service.
 REFUSED = re.compile(r"FATAL: .*(authentication failed|no such user|not permitted to log in|does not exist)", re.IGNORECASE)
 LOOK_S = 1.0
 
 
 class NoAnswer(Exception):
-    """A service that was not reached has refused nobody."""
+    """The service was not reached, so nothing is known."""
 
 
-# check_user_pass_login is what every listener of the broker asks.
+# Every listener of the broker calls check_user_pass_login.
 TRY = """
   {{ok, Held}} = file:read_file("{file}"),
   lists:filtermap(
@@ -119,7 +119,7 @@ class Rabbitmq:
             shutil.rmtree(directory)
 
     def takes(self, cookie, home):
-        """Whether the broker lets in a tool that has this cookie."""
+        """Whether the broker accepts a tool with this cookie."""
         os.mkdir(home, 0o700)
         owned(cookie, home, ".erlang.cookie")
         shutil.chown(home, rabbitmq_cli.ACCOUNT, rabbitmq_cli.ACCOUNT)
@@ -143,16 +143,16 @@ class Postgresql:
         try:
             return set(psql.superuser(query, self.port).split())
         except psql.PsqlError as error:
-            raise NoAnswer(f"PostgreSQL could not be asked: {error}") from error
+            raise NoAnswer(f"PostgreSQL could not be queried: {error}") from error
 
     def users(self):
-        # PgBouncer keeps idle connections of a login that its clients have left; it is asked for them itself.
+        # PgBouncer keeps idle server connections of a login without clients, so PgBouncer is queried instead.
         return set()
 
     def let_in(self) -> Iterator[str]:
         may = self.ask("SELECT rolname FROM pg_roles WHERE rolcanlogin")
-        there = self.ask("SELECT usename FROM pg_stat_activity WHERE usename IS NOT NULL")
-        yield from (login for login in self.logins if login in may | there)
+        connected = self.ask("SELECT usename FROM pg_stat_activity WHERE usename IS NOT NULL")
+        yield from (login for login in self.logins if login in may | connected)
 
 
 class Pgbouncer:
@@ -163,26 +163,26 @@ class Pgbouncer:
         try:
             clients = psql.console("SHOW CLIENTS", self.params["socket_dir"], self.params["port"])
         except psql.PsqlError as error:
-            raise NoAnswer(f"PgBouncer could not be asked: {error}") from error
+            raise NoAnswer(f"PgBouncer could not be queried: {error}") from error
         return {row["user"] for row in clients if row["database"] != "pgbouncer"}
 
-    def way(self):
-        """libpq's variables that lead to the bouncer. It may listen at an address that its certificate does not name."""
-        way = {"PGHOSTADDR": self.params["address"], "PGPORT": str(self.params["port"]), "PGGSSENCMODE": "disable"}
+    def connection_settings(self):
+        """libpq's variables for PgBouncer, which may listen on an address that its certificate does not name."""
+        settings = {"PGHOSTADDR": self.params["address"], "PGPORT": str(self.params["port"]), "PGGSSENCMODE": "disable"}
         tls = self.params.get("tls")
         if not tls:
-            return {**way, "PGHOST": self.params["address"], "PGSSLMODE": "disable"}
-        shown = {"PGSSLROOTCERT": tls["authorities"], "PGSSLCERT": tls["certificate"], "PGSSLKEY": tls["key"]}
-        return {**way, **shown, "PGHOST": tls["name"], "PGSSLMODE": "verify-full"}
+            return {**settings, "PGHOST": self.params["address"], "PGSSLMODE": "disable"}
+        files = {"PGSSLROOTCERT": tls["authorities"], "PGSSLCERT": tls["certificate"], "PGSSLKEY": tls["key"]}
+        return {**settings, **files, "PGHOST": tls["name"], "PGSSLMODE": "verify-full"}
 
     def let_in(self) -> Iterator[str]:
         for entry in self.params["logins"]:
             login = {"PGDATABASE": entry["name"], "PGUSER": entry["login"], "PGPASSWORD": entry["secret"]}
             try:
-                psql.log_in(self.way() | login)
+                psql.log_in(self.connection_settings() | login)
             except psql.PsqlError as error:
                 if not REFUSED.search(str(error)):
-                    raise NoAnswer(f"PgBouncer could not be asked: {error}") from error
+                    raise NoAnswer(f"PgBouncer could not be queried: {error}") from error
             else:
                 yield entry["login"]
 
@@ -191,7 +191,7 @@ SERVICES = {"rabbitmq": Rabbitmq, "postgresql": Postgresql, "pgbouncer": Pgbounc
 
 
 def main() -> None:
-    # Only the secret is one: what is no_log as a whole would blot out the login's name in every sentence.
+    # Only the secret has no_log: for the whole entry it would also hide the login's name in every message.
     entry = {
         "name": {"type": "str", "required": True},
         "login": {"type": "str", "required": True},
@@ -217,20 +217,20 @@ def main() -> None:
     )
     params = module.params
     service = SERVICES[params["service"]](params)
-    mine = {entry["login"] for entry in params["logins"]}
+    retired = {entry["login"] for entry in params["logins"]}
     try:
         if params["expect"] == "unused":
             end = time.monotonic() + params["timeout"]
-            while (there := service.users() & mine) and time.monotonic() < end:
-                time.sleep(LOOK_S)  # between two looks; `end` ends them
-            if there:
+            while (connected := service.users() & retired) and time.monotonic() < end:
+                time.sleep(LOOK_S)  # polling; bounded by `end`
+            if connected:
                 module.fail_json(
-                    msg=f"{params['service']} still serves clients that are logged in as {', '.join(sorted(there))}, though "
-                    "every program of the fleet was handed over to the other login. End what they are, and run `make rotate` "
+                    msg=f"{params['service']} still serves clients that are logged in as {', '.join(sorted(connected))}, though "
+                    "every program of the fleet uses the other login by now. Stop these clients, and run `make rotate` "
                     "again; both logins are valid until then."
                 )
-        elif let_in := list(service.let_in()):
-            module.fail_json(msg=f"{params['service']} still lets in {', '.join(sorted(let_in))}, which should be gone.")
+        elif accepted := list(service.let_in()):
+            module.fail_json(msg=f"{params['service']} still accepts {', '.join(sorted(accepted))}, which should be gone.")
     except (NoAnswer, rabbitmq_cli.CliError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, asked=len(params["logins"]) + len(params["cookies"]))

@@ -1,16 +1,16 @@
 #!/usr/bin/python
-"""A program whose processes share one listening socket, taken over by its new version with no connection refused."""
+"""Replaces the processes of a program that share a listening socket, without refusing a connection."""
 
 DOCUMENTATION = r"""
 module: supervisor_handover
-short_description: Replace the processes of a program one by one, while the others serve
+short_description: Replace the processes of a program one by one
 description:
   - The program is an C(fcgi-program) of supervisord with several processes. supervisord holds their listening socket and
-    gives it to each as its standard input, so that it stays open while one of them is replaced.
-  - Its section only calls the script at I(path) with the number of the process; a section that changes would close the socket.
-  - A new script first serves a trial on a socket of its own. What does not answer there never meets a client.
+    passes it to each as standard input, so it stays open while one of them is replaced.
+  - Its section only calls the script at I(path) with the number of the process, since a changed section would close the socket.
+  - A new script is first tested on a private socket. If it does not answer there, no client ever connects to it.
 options:
-  program: {description: Its name., type: str, required: true}
+  program: {description: Name of the program., type: str, required: true}
   path: {description: The script., type: path, required: true}
   content:
     description: The script's content, with a line C(APPLICATION_FINGERPRINT=...) that it exports; without it the script stays.
@@ -20,9 +20,9 @@ options:
     type: bool
     default: true
   user: {description: Account of the program., type: str, required: true}
-  directory: {description: Where the program runs., type: path, required: true}
-  authorities: {description: Certificates of the authorities that its own must come from; none for plain HTTP., type: path}
-  host: {description: The name or address that its certificate must bear., type: str, default: 127.0.0.1}
+  directory: {description: Working directory of the program., type: path, required: true}
+  authorities: {description: Certificates of the authorities to verify its certificate; without them plain HTTP., type: path}
+  host: {description: The name or address in its certificate., type: str, default: 127.0.0.1}
   health: {description: Path that answers 200., type: str, default: /healthz}
   timeout: {description: Seconds until it must answer., type: int, default: 60}
   socket: {description: supervisord's socket., type: path, default: /run/supervisor.sock}
@@ -30,7 +30,7 @@ author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Hand over to the new release
+- name: Replace the processes with the new release
   supervisor_handover:
     program: producer
     path: /etc/supervisor/programs/producer
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 RETURN = r"""
 replaced: {description: Processes that were replaced., type: list, elements: str, returned: always}
 pending: {description: Whether processes wait to be replaced., type: bool, returned: always}
-previous: {description: What the script was before; null where there was none., type: str, returned: always}
+previous: {description: The script's former content; null if it did not exist., type: str, returned: always}
 """
 
 import grp
@@ -66,30 +66,30 @@ from ..module_utils.supervisord import connect, full_name, processes, stopped, w
 from ..module_utils.whole_files import ManagedFile, current_content, usual_umask, write_files
 
 LOG_LINES = 25
-# A trial has no client, so nothing is waited for.
+# A trial has no clients to wait for.
 STOP_SECONDS = 10
 POLL_SECONDS = 0.2
 
 
 def fingerprint(script: str) -> str:
-    found = re.search(r"^(?:export )?APPLICATION_FINGERPRINT=(\w+)", script, re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(r"^(?:export )?APPLICATION_FINGERPRINT=(\w+)", script, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def runs(pid: int, user: str, wanted: str) -> bool:
     """Whether the process was started by the script with this fingerprint."""
-    # In a container, root without CAP_SYS_PTRACE may not read it; the account itself may.
+    # In a container, root without CAP_SYS_PTRACE cannot read it, but the account can.
     environment = subprocess.run(["runuser", "-u", user, "--", "cat", f"/proc/{pid}/environ"], capture_output=True, check=False)
     return f"APPLICATION_FINGERPRINT={wanted}".encode() in environment.stdout.split(b"\0")
 
 
 def outdated(supervisor, program: str, user: str, wanted: str) -> list[dict]:
-    """The processes that are not what the script starts."""
-    return [each for each in processes(supervisor, [program]) if stopped(each) or not runs(each["pid"], user, wanted)]
+    """The processes that are stopped or run another version."""
+    return [process for process in processes(supervisor, [program]) if stopped(process) or not runs(process["pid"], user, wanted)]
 
 
 class Verified(http.client.HTTPSConnection):
-    """Asks a socket of this host, and takes it for the host that its certificate must name."""
+    """Connects to loopback, but verifies the certificate for another name."""
 
     def __init__(self, port: int, authorities: str, host: str) -> None:
         super().__init__("127.0.0.1", port, timeout=5, context=ssl.create_default_context(cafile=authorities))
@@ -118,7 +118,7 @@ def answers(port: int, path: str, authorities: str | None = None, host: str = "1
 
 
 def trial(script: Path, user: str, directory: str, answering: Callable[[int], bool], seconds: float) -> str:
-    """Lets the script serve a socket that no client knows; returns its last words if it does not answer, else nothing."""
+    """Runs the script on a private socket; returns the end of its log if it does not answer, else an empty text."""
     account = pwd.getpwnam(user)
     groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
     with socket.create_server(("127.0.0.1", 0)) as listening, tempfile.TemporaryFile() as log:
@@ -136,7 +136,7 @@ def trial(script: Path, user: str, directory: str, answering: Callable[[int], bo
         )
         port, deadline = listening.getsockname()[1], time.monotonic() + seconds
         try:
-            while not (well := answering(port)) and server.poll() is None and time.monotonic() < deadline:
+            while not (healthy := answering(port)) and server.poll() is None and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         finally:
             server.terminate()
@@ -145,14 +145,14 @@ def trial(script: Path, user: str, directory: str, answering: Callable[[int], bo
             except subprocess.TimeoutExpired:
                 os.killpg(server.pid, signal.SIGKILL)
                 server.wait()
-        if well:
+        if healthy:
             return ""
         log.seek(0)
-        return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:]) or "It said nothing."
+        return "\n".join(log.read().decode(errors="replace").splitlines()[-LOG_LINES:]) or "It printed nothing."
 
 
 def replace(supervisor, process: dict, seconds: float) -> list[dict]:
-    """Stops one process, starts its successor; returns it if it does not come up."""
+    """Restarts one process; returns it if it does not come up."""
     name = full_name(process)
     if process["statename"] not in ("STOPPED", "EXITED", "FATAL"):
         supervisor.stopProcess(name, False)
@@ -215,7 +215,7 @@ def main() -> None:
                 module.fail_json(
                     **result,
                     msg=f"{asked['program']} did not answer 200 at {asked['health']} within {asked['timeout']} s "
-                    f"in its trial; no client has met it.\n{complaint}",
+                    f"in its trial; no client was connected to it.\n{complaint}",
                 )
         written = write_files([script], False)
         for process in waiting:
@@ -223,7 +223,8 @@ def main() -> None:
                 module.fail_json(**result, msg=f"{full_name(process)} does not come up: it is {late[0]['statename']}.")
             result["replaced"].append(full_name(process))
     except xmlrpc.client.Fault as fault:
-        module.fail_json(**result, msg=f"supervisord says: {fault.faultString}. See: supervisorctl status {asked['program']}:*")
+        see = f"See: supervisorctl status {asked['program']}:*"
+        module.fail_json(**result, msg=f"supervisord refuses: {fault.faultString}. {see}")
     module.exit_json(changed=True, diff=written.diffs, **result)
 
 

@@ -1,24 +1,23 @@
 #!/usr/bin/python
-"""supervisord's programs as one of its files declares them, with the smallest disturbance."""
+"""Applies one of supervisord's configuration files, and restarts only programs whose section changed."""
 
 DOCUMENTATION = r"""
 module: supervisor_programs
-short_description: Make supervisord's programs what its configuration declares
+short_description: Apply a file of supervisord's configuration
 description:
-  - Writes one file of supervisord's configuration, adds the programs that it declares, stops and removes those that it
-    declares no more, and restarts those whose section changed. No other program is touched, supervisord least of all.
-  - All that must stop are told at once and end their running work together, where C(supervisorctl update) waits for
-    one after another.
-  - Unless I(disturb) is set, a change that would stop a program is left for later, its file too, so that a reboot
-    meanwhile starts what ran before.
-  - supervisord's own parser reads the content before the file is put in place, and a file that supervisord then still refuses
-    is put back. A file that it cannot read, left behind by an earlier run, is replaced first.
+  - Writes one file of supervisord's configuration, adds its new programs, stops and removes those that it no longer declares, and
+    restarts those whose section changed. Other programs and supervisord itself are not touched.
+  - Programs that must stop are stopped at the same time, while C(supervisorctl update) waits for one after another.
+  - Unless I(disturb) is set, a change that would stop a program is postponed, and so is its file, so a reboot in the meantime
+    starts the former version.
+  - supervisord's parser reads the content before the file is put in place, and a file that supervisord then still refuses is
+    reverted. An unreadable file of an earlier run is replaced first.
 options:
   path: {description: The file., type: path, required: true}
-  content: {description: Its whole content; without it the file goes., type: str}
+  content: {description: Its whole content; without it the file is removed., type: str}
   disturb: {description: Whether programs may be stopped or restarted., type: bool, default: true}
   up_within:
-    description: Seconds within which what is declared must count as RUNNING; 0 to wait for nothing.
+    description: Seconds within which the declared programs must be RUNNING; 0 not to wait.
     type: int
     default: 0
   socket: {description: supervisord's socket., type: path, default: /run/supervisor.sock}
@@ -26,7 +25,7 @@ author: maintainers
 """
 
 EXAMPLES = r"""
-- name: Restart the programs whose section changed, and no other
+- name: Restart only the programs whose section changed
   supervisor_programs:
     path: /etc/supervisor/conf.d/celery_worker.conf
     content: "{{ lookup('rendered', 'etc/supervisor/conf.d/programs.conf.j2') }}"
@@ -35,9 +34,9 @@ EXAMPLES = r"""
 RETURN = r"""
 added: {description: Programs that were added., type: list, elements: str, returned: always}
 restarted: {description: Programs whose section had changed., type: list, elements: str, returned: always}
-removed: {description: Programs that are declared no more., type: list, elements: str, returned: always}
+removed: {description: Programs that were removed., type: list, elements: str, returned: always}
 pending: {description: Whether a program waits for its restart., type: bool, returned: always}
-previous: {description: What the file held before; null where there was none., type: str, returned: always}
+previous: {description: The file's former content; null if it did not exist., type: str, returned: always}
 """
 
 import configparser
@@ -56,14 +55,14 @@ from ..module_utils.supervisord import POLL_SECONDS, connect, full_name, process
 from ..module_utils.whole_files import ManagedFile, current_content, diff_of, usual_umask, write_files
 
 LOG_LINES = 15
-# A supervisord that could not read its files tries again every half second (role supervisor).
+# systemd restarts a supervisord that cannot read its files every half second (role supervisor).
 LISTEN_SECONDS = 15
 CANT_REREAD = 92  # supervisor.xmlrpc.Faults
 IPV6_SOCKET = re.compile(r"tcp://\[[0-9A-Fa-f:.]+\]:")
 
 
 def sections(text: str) -> dict[str, dict[str, str]]:
-    """Program to its settings; the section's type is one of them."""
+    """Program to its settings; the empty key holds the section's type."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=None, strict=False)
     parser.read_string(text)
     kinds = {"program", "fcgi-program", "eventlistener"}
@@ -72,24 +71,24 @@ def sections(text: str) -> dict[str, dict[str, str]]:
 
 
 def leaving(before: str, after: str) -> set[str]:
-    """Programs that would stop: their section changes, or goes."""
+    """Programs whose section changes or is removed, so they would stop."""
     old, new = sections(before), sections(after)
     return {name for name in old if old[name] != new.get(name)}
 
 
 def complaint(text: str) -> str | None:
-    """Why supervisord would not read the text; None if it would, or where its parser cannot be imported."""
+    """supervisord's error for the text; None if it can read it, or if its parser cannot be imported."""
     try:
         from supervisor.options import ServerOptions
     except ImportError:
-        return None  # the module runs under another Python; supervisord's own answer still puts a bad file back
+        return None  # the module runs under another Python; a file that supervisord then refuses is still reverted
     options = ServerOptions()
-    # What role supervisor starts also reads an IPv6 address there; Debian's parser does not.
+    # The supervisord of role supervisor accepts an IPv6 address here; Debian's parser does not.
     text = IPV6_SOCKET.sub("tcp://127.0.0.1:", text)
     options.configfile = io.StringIO(f"[supervisord]\n{text}")
     try:
         options.process_config(do_usage=False)
-    except Exception as error:  # what its parser does not expect is not readable either
+    except Exception as error:  # the parser has no common exception
         return str(error)
     return None
 
@@ -101,7 +100,7 @@ def listening(socket: str, seconds: float) -> Any:
         if supervisor := connect(socket):
             try:
                 supervisor.getState()
-            except OSError:  # the socket of a supervisord that died
+            except OSError:  # the socket of a dead supervisord
                 pass
             else:
                 return supervisor
@@ -111,13 +110,13 @@ def listening(socket: str, seconds: float) -> Any:
 
 
 def waiting(supervisor) -> list[str]:
-    """The running programs that supervisord would stop now: the files on disk declare them differently, or no longer."""
+    """The running programs that supervisord would stop now, since the files on disk differ from its configuration."""
     _, changed, removed = supervisor.reloadConfig()[0]
     return [*changed, *removed]
 
 
 def update(supervisor) -> dict[str, list[str]]:
-    """Applies what the configuration files declare; returns the names of what was added, restarted and removed."""
+    """Applies the configuration files; returns the names of added, restarted and removed programs."""
     added, changed, removed = supervisor.reloadConfig()[0]
     going = [*changed, *removed]
     for group in going:
@@ -131,7 +130,7 @@ def update(supervisor) -> dict[str, list[str]]:
 
 
 def write(path: str, before: str | None, content: str | None, check_mode: bool) -> dict:
-    """Puts the file in place, or away; returns whether that changed anything, and what --diff may show."""
+    """Writes or removes the file; returns whether that changed anything, and the diff."""
     if content is not None:
         written = write_files([ManagedFile(path, content, "root", "root", 0o644)], check_mode)
         return {"changed": bool(written.changed), "diff": written.diffs}
@@ -143,7 +142,7 @@ def write(path: str, before: str | None, content: str | None, check_mode: bool) 
 
 
 def apply(supervisor, path: str, before: str | None, content: str | None, disturb: bool) -> dict:
-    """Writes the file and applies it, unless that must wait; what supervisord refuses is put back."""
+    """Writes and applies the file, unless that must wait; reverts it if supervisord refuses it."""
     if not disturb and (leaving(before or "", content or "") or waiting(supervisor)):
         return {"changed": False, "pending": True}
     result = write(path, before, content, False)
@@ -151,13 +150,13 @@ def apply(supervisor, path: str, before: str | None, content: str | None, distur
         done = update(supervisor)
     except (xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
         write(path, content, before, False)
-        put_back(supervisor)
+        revert(supervisor)
         raise
     return result | done | {"changed": result["changed"] or any(done.values())}
 
 
-def put_back(supervisor) -> None:
-    """Applies the file as it was; where another file is in the way, the first error says so."""
+def revert(supervisor) -> None:
+    """Applies the former file. The first error is the one to report."""
     with contextlib.suppress(xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
         update(supervisor)
 
@@ -177,14 +176,14 @@ def main() -> None:
     path, content = module.params["path"], module.params["content"]
     before = current_content(path)
     if module.check_mode:
-        # What would change is told by the file that changes it.
+        # In check mode the diff of the file predicts the change.
         nothing = {"added": [], "restarted": [], "removed": [], "pending": False}
         module.exit_json(**nothing, previous=before, **write(path, before, content, True))
     if refused := complaint(content or ""):
         module.fail_json(msg=f"{path} was not written, because supervisord cannot read it: {refused}")
     repaired = complaint(before or "") is not None
     if repaired:
-        # Left behind by an earlier run. supervisord may be down because of it, so it is repaired before anything is asked.
+        # supervisord may be down because of the unreadable file, so it is replaced first.
         write(path, before, content, False)
         before = content
     result = {"added": [], "restarted": [], "removed": [], "pending": False, "previous": before}
@@ -202,7 +201,7 @@ def main() -> None:
                 "systemctl restart supervisor, which waits for running tasks"
             )
         module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. {advice}")
-    except xmlrpc.client.ProtocolError as error:  # e.g. a socket whose port somebody else has
+    except xmlrpc.client.ProtocolError as error:  # e.g. the port of a socket is occupied
         module.fail_json(**result, msg=f"supervisord cannot carry out {path} ({error.errmsg}). See: journalctl -u supervisor")
     wanted = [] if result["pending"] else list(sections(content or ""))
     seconds = module.params["up_within"]
@@ -213,10 +212,10 @@ def main() -> None:
 
 
 def sentence(process: dict) -> str:
-    """What became of a program that does not come up, with its last words."""
+    """The state of a program that does not come up, with the end of its log."""
     log = Path(process["stderr_logfile"] or os.devnull)
-    words = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
-    return "\n".join([f"{full_name(process)} is {process['statename']} ({process['description']}).", *words])
+    tail = log.read_text(errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
+    return "\n".join([f"{full_name(process)} is {process['statename']} ({process['description']}).", *tail])
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_an_existing_record_is_reused_and_nothing_is_measured_again(hostname, se
 @pytest.mark.once
 def test_an_undeclared_container_is_refused_before_anything_is_built(host, hostname, run_without_exceptions) -> None:
     run, kind = run_without_exceptions, host.run("systemd-detect-virt").stdout.strip()
-    assert f"{hostname}: its virtualization is {kind}, and must be none or kvm (acceptance_virtualization)" in run.text
+    assert f"{hostname}: its virtualization is {kind}, but must be none or kvm (acceptance_virtualization)" in run.text
     assert 'acceptance_exceptions: {virtualization: "..."}' in run.text
     assert run.returncode != 0, run.text
     assert run.recap and run.changed == {}, run.text
@@ -86,7 +86,7 @@ def test_an_undeclared_container_is_refused_before_anything_is_built(host, hostn
 def test_a_slow_disk_is_refused_with_its_measured_speed(host, hostname, run_on_slow_disks) -> None:
     run, _ = run_on_slow_disks
     iops = f"{next(iter(records(host).values()))['measures']['iops']:,}"
-    refusal = f"{hostname}: its random reads a second at the data directory is {iops}, and must be at least 1,000,000,000"
+    refusal = f"{hostname}: its random reads per second at the data directory is {iops}, but must be at least 1,000,000,000"
     assert run.returncode != 0 and refusal in run.text, run.text
 
 

@@ -87,7 +87,7 @@ def test_an_application_that_breaks_the_promise_is_refused_with_every_reason(for
     assert message.count("  * ") == len(FAULTS), message
     assert "its pool is celery.concurrency.thread:TaskPool" in foreign("--pool=threads")
     message = foreign("--time-limit=7200 --soft-time-limit=7100")
-    assert "its pool ends a task after 7200.0 s (time_limit)" in message, message
+    assert "its pool kills a task after 7200.0 s (time_limit)" in message, message
     assert "after 7100.0 s (soft_time_limit)" in message, message
 
 

@@ -41,7 +41,7 @@ def test_an_active_ufw_is_refused_with_its_remedy_and_nothing_changes(inventory,
     before = state()
     run = play(inventory, "site.yml")
     assert run.returncode != 0 and not run.changed, run.output[-3000:]
-    assert "ufw is active and drops what it does not know" in run.text and "then run `ufw disable`" in run.text
+    assert "ufw is active and drops unknown packets" in run.text and "then run `ufw disable`" in run.text
     assert differences(before, state(), ignored=("units",)) == []
 
 

@@ -147,7 +147,7 @@ def test_a_dead_letter_whose_queue_is_gone_is_kept(poison, letters, site):
     broker.run(["rabbitmqctl", "-q", "delete_queue", "-p", poison.host.application, "poison"])
     report = letters("replay", all=True)
     assert report["rc"] != 0 and report["replayed"] == []
-    assert report["kept"][0]["why"] == "poison: no queue took it: NO_ROUTE"
+    assert report["kept"][0]["why"] == "poison: no queue accepted it: NO_ROUTE"
     assert ids(letters()) == ["homeless"]
 
 

@@ -74,7 +74,7 @@ def test_a_web_release_that_does_not_answer_meets_no_client_and_its_workers_are_
     untouched = {host.name: process_ids(host) for host in producers}
     with clients(site, films[SHORT]) as record:
         run = play(inventory, DEPLOY, *newsroom_with(tmp_path, "web.py", 'jsonify(status="ok")', "abort(500)"))
-        assert "no client has met it" in run.output, run.output
+        assert "no client was connected to it" in run.output, run.output
         assert run.failed == [producers[0].name], run.output
         assert {host.name: process_ids(host) for host in producers} == untouched, run.output
         assert {release_of(host) for host in producers} == {before}

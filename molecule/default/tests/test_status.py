@@ -60,7 +60,7 @@ def alarming(report: dict) -> list[str]:
 
 def test_a_healthy_fleet_is_reported_as_accepting_and_accepts(site, ask, upload, all_well):
     report = ask()
-    assert report["verdict"] == "Yes, a 202 is accepted now."
+    assert report["verdict"] == "Yes, jobs are accepted now."
     assert upload(SHORT).status == 202
     assert set(report["hosts"]) == {host.name for host in site.hosts}
     (queue,) = [queue for queue in report["queues"] if queue["name"] == site.group("producers")[0].application]
@@ -99,9 +99,9 @@ def test_a_backlog_has_a_depth_and_an_age_and_drains(site, ask, upload, all_well
         (queue,) = [queue for queue in report["queues"] if queue["ready"]]
         assert (queue["ready"], queue["unacknowledged"], queue["consumers"]) == (6, 0, 0)
         assert 0 < queue["oldest_s"] <= time.time() - began
-        assert report["drain"]["drain_s"] is None and "no job ended" in report["drain"]["sentence"]
+        assert report["drain"]["drain_s"] is None and "no job finished" in report["drain"]["sentence"]
         name = f"{queue['vhost']}/{queue['name']}"
-        assert f"{name} holds 6 jobs and nobody consumes it" in report["attention"]
+        assert f"{name} holds 6 jobs and has no consumer" in report["attention"]
         assert {f"{worker.name}: celery-worker is STOPPED" in "\n".join(report["attention"]) for worker in workers} == {True}
         assert report["accepting"], "a 202 is accepted while no worker runs: the broker keeps the job"
     finally:
@@ -132,7 +132,7 @@ def test_a_memory_alarm_is_a_no_that_names_it(site, ask, all_well):
     broker.run(["rabbitmqctl", "set_vm_memory_high_watermark", "absolute", "1"])
     try:
         report = until("the alarm", lambda: (report := ask()) and not report["accepting"] and report, RESUME_S)
-        assert f"the broker on {broker.name} has a memory alarm and takes no message" in report["verdict"]
+        assert f"the broker on {broker.name} has a memory alarm and accepts no message" in report["verdict"]
     finally:
         broker.run(["rabbitmqctl", "set_vm_memory_high_watermark", "absolute", number])
     until("a yes after the alarm", lambda: ask()["accepting"], RESUME_S)
@@ -159,7 +159,7 @@ def test_a_producer_that_cannot_publish_is_a_no_with_the_reason(site, ask, all_w
     set_permissions = ["rabbitmqctl", "-q", "set_permissions", "-p", name, name]
     broker.run([*set_permissions, before["configure"], "^amq", before["read"]])
     try:
-        assert f"the exchange {name} takes no message" in ask()["verdict"]
+        assert f"the exchange {name} accepts no message" in ask()["verdict"]
     finally:
         broker.run([*set_permissions, *(before[key] for key in ("configure", "write", "read"))])
     until("a yes with the permission back", lambda: ask()["accepting"], RESUME_S)
@@ -173,7 +173,7 @@ def test_an_unreachable_host_is_one_line_and_does_not_end_the_status(ask, all_we
     assert report["accepting"], report["output"]
     assert report["hosts"]["nowhere"]["reachable"] is False
     assert report["databases"] and report["brokers"] and report["producers"]
-    assert [line for line in report["attention"] if line.startswith("nowhere told nothing: unreachable")], report["attention"]
+    assert [line for line in report["attention"] if line.startswith("nowhere did not answer: unreachable")], report["attention"]
 
 
 CONSUMER = """

@@ -85,7 +85,7 @@ def test_a_conflicting_setting_of_another_sshd_file_is_refused_by_name_and_not_r
     finally:
         host.check_output(f"rm {path}")
     assert result.returncode != 0, result.text
-    assert "says `passwordauthentication no`, but `sshd -T -C host=grunnfjell," in result.text, result.text
-    assert f",user={account}` answers `passwordauthentication yes`." in result.text, result.text
+    assert "has `passwordauthentication no`, but `sshd -T -C host=grunnfjell," in result.text, result.text
+    assert f",user={account}` prints `passwordauthentication yes`." in result.text, result.text
     assert forwards_connections(host) is inputs["host_ssh_tcp_forwarding"]
     assert run().returncode == 0

@@ -197,7 +197,7 @@ def test_an_authority_in_its_last_year_issues_certificates_until_it_expires(host
     }
     enddate = f"openssl x509 -noout -enddate -in {HOME}/guest/certificate.pem"
     text = run_playbook(inventory, "-e", json.dumps(edited))
-    assert "The authority 'short' runs out in 200 days, and every certificate with it" in text
+    assert "The authority 'short' expires in 200 days, and every certificate with it" in text
     ends = host.check_output(enddate).strip().removeprefix("notAfter=")
     assert ssl.cert_time_to_seconds(ends) == certificate_of(short["certificate"]).not_valid_after_utc.timestamp()
     before = serials(host, declared)

@@ -34,7 +34,7 @@ def test_an_accepted_job_is_done_and_its_result_received(host, application):
     if not application["command"]:
         pytest.skip(f"{application['name']} declares no application_probe_command, so no real job was sent through {name}")
     if not application["workers"]:
-        pytest.skip(f"no host of this inventory works for {application['name']}, so a job sent to {name} would wait for ever")
+        pytest.skip(f"no host of this inventory works for {application['name']}, so a job sent to {name} would wait forever")
     run = f"/opt/{application['name']}/current/run {shlex.join(application['command'])}"
     result = host.run(f"runuser -u {application['user']} -- {run}")
     print(f"\n{name}, {application['name']}: {(result.stdout + result.stderr).strip()}")

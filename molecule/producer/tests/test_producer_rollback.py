@@ -37,7 +37,7 @@ def test_web_servers_that_do_not_answer_meet_no_client(host, inventory, fleet, t
     edit = newsroom_with(tmp_path, "web.py", 'jsonify(status="ok")', "abort(500)")
     run = play(inventory, PLAYBOOK, *edit, "--extra-vars", "producer_answer_timeout=5")
     assert run.returncode != 0, run.output
-    assert "did not answer 200 at /healthz within 5 s in its trial; no client has met it." in run.text, run.output
+    assert "did not answer 200 at /healthz within 5 s in its trial; no client was connected to it." in run.text, run.output
     assert {name: programs_of(host) for name, host in fleet.items()} == before
 
 

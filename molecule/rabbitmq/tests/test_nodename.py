@@ -144,7 +144,7 @@ def test_a_virtual_host_whose_queue_does_not_answer_is_not_deleted(ctl, silent_q
     others = [entry["name"] for entry in inputs["rabbitmq_vhosts"] if entry["name"] != vhost]
     run = converge(PLAYBOOK, topology_applications=others)
     assert run.returncode != 0, run.output
-    assert f"The virtual host '{vhost}' is not in rabbitmq_vhosts any more, and one of its queues does not say" in run.text, (
+    assert f"The virtual host '{vhost}' is not in rabbitmq_vhosts any more, but one of its queues does not report" in run.text, (
         run.output
     )
     assert vhost in ctl("list_vhosts")

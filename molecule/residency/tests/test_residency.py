@@ -111,8 +111,8 @@ def test_the_report_is_also_a_page_and_a_text(declared):
 @pytest.mark.parametrize(
     "sentence",
     [
-        f"listens on every address, tcp port {PORT}, and nobody is declared to come there",
-        f"is spoken to by 10.77.0.208, tcp port {PORT}, which nobody declared",
+        f"listens on every address, tcp port {PORT}, but no flow to it is declared",
+        f"has a connection from 10.77.0.208, tcp port {PORT}, which is not declared",
         "/etc/rsyslog.d/undeclared.conf sends to 192.0.2.7",
         "/etc/apt/sources.list.d/undeclared.list takes packages from 192.0.2.8, port 80",
         "192.0.2.9:/export (nfs4) is mounted at /srv/undeclared",
@@ -126,7 +126,7 @@ def test_everything_undeclared_is_named_and_fails_the_run(undeclared, sentence):
 
 
 def test_an_undeclared_connection_is_named_at_both_ends(undeclared):
-    assert [what for what in undeclared.against("residency-12") if f"speaks to {ADDRESS}, tcp port {PORT}" in what], (
+    assert [what for what in undeclared.against("residency-12") if f"is connected to {ADDRESS}, tcp port {PORT}" in what], (
         undeclared.run.output
     )
 
@@ -148,7 +148,7 @@ def test_the_same_sites_declared_are_no_contradiction(undeclared, inventory, tmp
 def test_a_host_abroad_is_refused_before_anything_is_observed(inventory, tmp_path):
     residency = observe(inventory, tmp_path, topology_country="SE")
     assert residency.run.returncode != 0
-    assert "stands in SE, and topology_countries_allowed is NO" in residency.run.output
+    assert "is in SE, but topology_countries_allowed is NO" in residency.run.output
     assert residency.report == {}
 
 

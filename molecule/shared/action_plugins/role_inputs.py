@@ -23,7 +23,7 @@ author: maintainers
 class ActionModule(topology.ActionModule):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         dest = Path(self._task.args.pop("dest"))
-        fleet, _ = self._judge(task_vars)
+        fleet, _ = self._check(task_vars)
         inputs = {host.name: host.inputs for host in fleet.hosts.values()}
         with os.fdopen(os.open(dest, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(inputs, file)

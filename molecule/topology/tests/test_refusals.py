@@ -41,14 +41,14 @@ def test_a_port_in_use_by_another_program_is_refused(fleet: TwoHosts, other_prog
     address = fleet.second["ansible_host"]
     refused(
         fleet.run_topology(second={"producer_bind": f"{address}:{PORT}"}),
-        f"second: producer_bind wants port {PORT} on {address}, which the program python3 of {other_program} has.",
+        f"second: producer_bind wants port {PORT} on {address}, which the program python3 of {other_program} occupies.",
     )
 
 
 def test_a_disk_that_is_too_small_is_refused(fleet: TwoHosts, second_host) -> None:
     blocks, size = second_host.check_output("stat --file-system --format '%a %S' /var").split()
     run = fleet.run_topology(second={"topology_disk_free_min": 10**15})
-    refused(run, "and a run needs 931322.57 GiB for packages, releases and logs (topology_disk_free_min)")
+    refused(run, "but a run needs 931322.57 GiB for packages, releases and logs (topology_disk_free_min)")
     free_gib = float(re.search(r"second: the filesystem of /var has ([\d.]+) GiB free", run.text)[1])
     assert free_gib == pytest.approx(int(blocks) * int(size) / 2**30, abs=2)  # other programs write meanwhile
 
@@ -60,13 +60,13 @@ def test_a_database_beyond_the_host_s_memory_is_refused(fleet: TwoHosts, second_
     memory = min([total, *cgroup_limits]) // 2**20
     refused(
         fleet.run_topology(second={"postgresql_max_connections": 1_000_000}),
-        f"second: postgresql_max_connections is 1000000, but {memory} MiB of memory carry",
+        f"second: postgresql_max_connections is 1000000, but {memory} MiB of memory are enough for",
     )
 
 
 def test_more_clients_than_descriptors_are_refused(fleet: TwoHosts) -> None:
     run = fleet.run_topology(second={"pgbouncer_max_client_conn": 2_000_000_000})
-    refused(run, "second: pgbouncer_max_client_conn is 2000000000, each of which takes a descriptor, and this host grants")
+    refused(run, "second: pgbouncer_max_client_conn is 2000000000, one descriptor each, but this host grants")
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def slow_clock(second_host) -> Iterator[str]:
 
 def test_a_wrong_clock_is_refused(fleet: TwoHosts, slow_clock: str) -> None:
     run = fleet.run_topology(second={"ansible_python_interpreter": slow_clock})
-    refused(run, "behind this machine's, and may be off by 5 s (topology_clock_offset_max)")
+    refused(run, "behind this machine's; the limit is 5 s (topology_clock_offset_max)")
     # Less the duration of the measurement.
     assert 30 <= int(re.search(r"second: its clock is (\d+) s behind", run.text)[1]) <= 60
 
@@ -99,7 +99,7 @@ def test_an_account_that_does_not_exist_is_refused(fleet: TwoHosts) -> None:
 def test_a_name_that_does_not_resolve_is_refused(fleet: TwoHosts) -> None:
     refused(
         fleet.run_topology(first={"application_broker_hosts": ["broker.invalid"]}),
-        "application_broker_hosts holds broker.invalid, for which this host finds no address",
+        "application_broker_hosts holds broker.invalid, which this host cannot resolve",
     )
 
 

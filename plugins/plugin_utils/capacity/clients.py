@@ -1,4 +1,4 @@
-"""Which processes a host runs, and whom they connect to."""
+"""A host's processes and their connections."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ..sizing.celery_worker import worker_programs
 from ..sizing.producer import web_processes
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-# Celery's own default of broker_pool_limit: connections that one process keeps for publishing.
+# Celery's default of broker_pool_limit: connections that one process keeps for publishing.
 BROKER_POOL_LIMIT = 10
 
 
 def database_connections(host: Host) -> int:
-    """Connections that the programs of a host hold at once: tasks and web threads, each with its own."""
+    """Database connections of a host's programs at once: one or more for each task and web thread."""
     tasks = sum(program.tasks for program in worker_programs(host))
     threads = web_processes(host) * (number(host, "producer_threads") or 1)
-    each = number(host, "application_database_connections")
-    return (tasks + threads) * (1 if each is None else each)
+    connections = number(host, "application_database_connections")
+    return (tasks + threads) * (1 if connections is None else connections)
 
 
 def broker_connections(host: Host) -> int:
-    """Counted on running hosts (RabbitMQ 4.0, Celery 5.6): a worker program keeps three (it consumes, sends events,
-    answers commands), a process that publishes one, a web process one for each thread up to broker_pool_limit."""
+    """Counted on running hosts (RabbitMQ 4.0, Celery 5.6): a worker program has three (to consume, to send events, to
+    answer commands), a publishing process one, a web process one for each thread up to broker_pool_limit."""
     limit = whole(mapping(host, "application_celery_settings").get("broker_pool_limit")) or BROKER_POOL_LIMIT
     workers = sum(
         3 + program.processes * (1 if program.processes == program.tasks else limit) for program in worker_programs(host)
@@ -38,32 +38,32 @@ def clients(fleet: Fleet) -> Iterable[Host]:
     return (host for host in fleet.hosts.values() if host.roles & {"celery_worker", "producer"})
 
 
-def goes_to(client: Host, server: Host, place: Any) -> bool:
-    """Whether ``place``, an address that the client uses, is the server."""
-    return client.name == server.name if str(place) in LOOPBACK else str(place) in (server.address, server.name)
+def goes_to(client: Host, server: Host, address: Any) -> bool:
+    """Whether ``address``, as the client uses it, is the server."""
+    return client.name == server.name if str(address) in LOOPBACK else str(address) in (server.address, server.name)
 
 
 def uses_bouncer(client: Host, bouncer: Host) -> bool:
     """Whether the programs of the client reach their database through this PgBouncer."""
-    if "pgbouncer" not in bouncer.roles or not goes_to(client, bouncer, database_place(client)):
+    if "pgbouncer" not in bouncer.roles or not goes_to(client, bouncer, database_address(client)):
         return False
     ports = number(client, "application_database_port"), number(bouncer, "pgbouncer_listen_port")
     return None in ports or ports[0] == ports[1]
 
 
-def database_place(client: Host) -> Any:
+def database_address(client: Host) -> Any:
     return client.inputs.get("application_database_host") or "127.0.0.1"
 
 
 def goes_direct(fleet: Fleet, client: Host, server: Host) -> bool:
-    """Whether the programs of the client go past every PgBouncer to this PostgreSQL."""
+    """Whether the programs of the client connect to this PostgreSQL without a PgBouncer."""
     bouncers = fleet.with_role("pgbouncer")
-    return goes_to(client, server, database_place(client)) and not any(uses_bouncer(client, one) for one in bouncers)
+    return goes_to(client, server, database_address(client)) and not any(uses_bouncer(client, host) for host in bouncers)
 
 
 def leads_to(fleet: Fleet, bouncer: Host, server: Host) -> bool:
-    """Whether this PgBouncer may open connections to this PostgreSQL. One whose place is unknown may open them anywhere."""
-    places = [entry["host"] for entry in mappings(bouncer, "pgbouncer_databases") if "host" in entry]
+    """Whether this PgBouncer may open connections to this PostgreSQL. With no known server it may open them to any."""
+    addresses = [entry["host"] for entry in mappings(bouncer, "pgbouncer_databases") if "host" in entry]
     servers = list(fleet.with_role("postgresql"))
-    known = [one for one in servers if any(goes_to(bouncer, one, place) for place in places)]
+    known = [candidate for candidate in servers if any(goes_to(bouncer, candidate, address) for address in addresses)]
     return server in (known or servers)

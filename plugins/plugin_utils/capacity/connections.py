@@ -1,4 +1,4 @@
-"""Connections, from the clients of each PgBouncer to PostgreSQL's and RabbitMQ's own limits."""
+"""Connections: clients of each PgBouncer, and the limits of PostgreSQL and RabbitMQ."""
 
 from __future__ import annotations
 
@@ -7,18 +7,11 @@ from collections.abc import Iterator
 from ..fleet.inputs import mapping, mappings, number, numbers, whole
 from ..fleet.model import Fleet, Host
 from ..sizing.postgresql import connections_that_fit
-from .clients import (
-    broker_connections,
-    clients,
-    database_connections,
-    goes_direct,
-    leads_to,
-    uses_bouncer,
-)
+from .clients import broker_connections, clients, database_connections, goes_direct, leads_to, uses_bouncer
 from .descriptors import broker_sockets
 from .line import Line, Part, parts
 
-# PostgreSQL 16 and later keep a second reserve, by this name.
+# PostgreSQL 16 and later have a second reserve of this name.
 MORE_RESERVED = "reserved_connections"
 
 
@@ -41,10 +34,10 @@ def _clients_of(fleet: Fleet, bouncer: Host) -> Iterator[Line]:
             "clients of PgBouncer",
             limit,
             used,
-            f"{total} tasks and web threads of {_hosts(len(users))} may connect to the PgBouncer on {bouncer.name}, which takes "
-            f"{limit} (pgbouncer_max_client_conn). Raise it, or lower celery_worker_concurrency or producer_threads.",
+            f"{total} tasks and web threads of {_hosts(len(users))} may connect to the PgBouncer on {bouncer.name}, which "
+            f"accepts {limit} (pgbouncer_max_client_conn). Raise it, or lower celery_worker_concurrency or producer_threads.",
         )
-    # An application has a user and a database of its own.
+    # One user and one database per application.
     served = sorted({application for client in users for application in client.applications})
     if (pairs := number(bouncer, "pgbouncer_pools")) is not None:
         yield Line(
@@ -58,13 +51,17 @@ def _clients_of(fleet: Fleet, bouncer: Host) -> Iterator[Line]:
 
 
 def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
-    """Every PgBouncer can fill its pools, and asks for passwords besides; together they must fit the server."""
+    """Every PgBouncer can fill its pools and also queries passwords; the server must accept all of these connections."""
     settings = numbers(server, "postgresql_max_connections", "postgresql_superuser_reserved_connections")
     if settings is None:
         return
     granted, reserved = settings
     reserved += whole(mapping(server, "postgresql_parameters").get(MORE_RESERVED)) or 0
-    bouncers = [one for one in fleet.with_role("pgbouncer") if leads_to(fleet, one, server) and not _without_clients(fleet, one)]
+    bouncers = [
+        bouncer
+        for bouncer in fleet.with_role("pgbouncer")
+        if leads_to(fleet, bouncer, server) and not _without_clients(fleet, bouncer)
+    ]
     direct = [client for client in clients(fleet) if goes_direct(fleet, client, server)]
     used = (
         *(Part(f"pools, {account_of(bouncer)}", connections_of(bouncer), bouncer.name) for bouncer in bouncers),
@@ -72,7 +69,7 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
     )
     who = [f"{len(bouncers)} PgBouncers"] * bool(bouncers) + [f"{_hosts(len(direct))} without PgBouncer"] * bool(direct)
     memory = server.measured.get("memory_bytes")
-    most = f" (its memory carries {connections_that_fit(memory)})" if memory else ""
+    most = f" (its memory is enough for {connections_that_fit(memory)})" if memory else ""
     yield Line(
         server.name,
         "connections to PostgreSQL",
@@ -85,30 +82,30 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
 
 
 def _without_clients(fleet: Fleet, bouncer: Host) -> bool:
-    """Whether all that used it are drained: PgBouncer opens no connection that no client asks for."""
+    """Whether all its clients are drained: PgBouncer opens server connections only for clients."""
     users = [client for client in clients(fleet) if uses_bouncer(client, bouncer)]
     return bool(users) and all(client.drained for client in users)
 
 
 def connections_of(bouncer: Host) -> int:
-    """The most server connections that the bouncer opens: a pool, its reserve and the questions for verifiers, for each database.
+    """The most server connections that the PgBouncer opens: pool, reserve and password queries, for each database.
 
-    An application whose password changes has two logins, and so two pools; max_db_connections holds both together to this.
+    An application whose password changes has two logins, and so two pools; max_db_connections limits both together to this.
     """
-    pools, size, reserve, asking = pool_of(bouncer)
-    return pools * (number(bouncer, "pgbouncer_max_db_connections") or size + reserve + asking)
+    pools, size, reserve, queries = pool_of(bouncer)
+    return pools * (number(bouncer, "pgbouncer_max_db_connections") or size + reserve + queries)
 
 
 def account_of(bouncer: Host) -> str:
-    pools, size, reserve, asking = pool_of(bouncer)
+    pools, size, reserve, queries = pool_of(bouncer)
     own = number(bouncer, "pgbouncer_max_db_connections")
-    if own and own != size + reserve + asking:
+    if own and own != size + reserve + queries:
         return f"{pools} × {own} (pgbouncer_max_db_connections)"
-    return f"{pools} × ({size} + {reserve} reserve + {asking} that ask for passwords)"
+    return f"{pools} × ({size} + {reserve} reserve + {queries} for password queries)"
 
 
 def pool_of(bouncer: Host) -> tuple[int, int, int, int]:
-    """Pairs, pool, reserve, and connections that ask for passwords. A database's own pool size counts where it is larger."""
+    """Pools, pool size, reserve, and connections for password queries. A database's pool size counts if it is larger."""
     databases = mappings(bouncer, "pgbouncer_databases")
 
     def largest(default: str, *keys: str) -> int:
@@ -124,7 +121,7 @@ def pool_of(bouncer: Host) -> tuple[int, int, int, int]:
 
 
 def _connections_to_broker(fleet: Fleet, broker: Host) -> Iterator[Line]:
-    """All of them to each broker: clients try the brokers in turn, so that the last one standing has them all."""
+    """All connections count for each broker: clients try the brokers in turn, so the last running one gets them all."""
     limit = broker_sockets(broker)
     if limit is None:
         return
@@ -135,7 +132,7 @@ def _connections_to_broker(fleet: Fleet, broker: Host) -> Iterator[Line]:
         "connections to RabbitMQ",
         limit,
         used,
-        f"{total} connections of workers and producers may come to {broker.name}, which has descriptors for {limit}. "
+        f"{total} connections of workers and producers may reach {broker.name}, which has descriptors for {limit}. "
         f"Raise rabbitmq_nofile or the host's hard limit, or lower celery_worker_concurrency.",
     )
 

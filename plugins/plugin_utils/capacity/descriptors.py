@@ -1,4 +1,4 @@
-"""Open files and sockets: what services need of what a host grants."""
+"""Open files and sockets: what services need and what a host grants."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from .memory import sizing
 
 
 def broker_sockets(broker: Host) -> int | None:
-    """Connections that a broker takes: RabbitMQ 3.10's own share of its descriptors (file_handle_cache), the rest being for
-    its queues. 4.0 has no such share, but its queues take from the same table."""
+    """Connections that a broker accepts: RabbitMQ 3.10's share of its descriptors (file_handle_cache); the rest is for its
+    queues. 4.0 has no such share, but its queues use the same descriptors."""
     wanted = number(broker, "rabbitmq_nofile")
     if wanted is None:
         return None
@@ -22,7 +22,7 @@ def broker_sockets(broker: Host) -> int | None:
 
 
 def descriptor_lines(fleet: Fleet) -> Iterator[Line]:
-    """For each service that declares ``descriptors``: what ``descriptor_parts`` of its sizing counts, of what its host grants."""
+    """For each service that declares ``descriptors``: the sum of its ``descriptor_parts`` and the host's limit."""
     for service in (service for service in services().values() if service.descriptors):
         for host in fleet.with_role(service.role):
             hard, counted = host.measured.get("descriptors_max"), sizing(service).descriptor_parts(host)
@@ -34,6 +34,6 @@ def descriptor_lines(fleet: Fleet) -> Iterator[Line]:
                 f"descriptors of {service.role}",
                 hard,
                 parts(counted),
-                f"{host.name}: {service.role} needs {needed} descriptors ({listed}), and the host grants a service {hard}. "
+                f"{host.name}: {service.role} needs {needed} descriptors ({listed}), but the host grants a service {hard}. "
                 f"Lower {service.descriptors}, or raise the host's fs.nr_open.",
             )

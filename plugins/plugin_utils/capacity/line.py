@@ -1,4 +1,4 @@
-"""One limit of the fleet: what may be used of it, and what there is."""
+"""One limit of the fleet and what may be used of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ COUNT, BYTES = "count", "bytes"
 
 @dataclass(frozen=True)
 class Part:
-    """What takes ``used`` of a limit, in the limit's unit.  host: where, when it is not the limit's own host."""
+    """A part of what is used of a limit, in the limit's unit.  host: empty for the limit's host."""
 
     what: str
     used: int
@@ -19,7 +19,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Line:
-    """host has ``limit`` of ``what``, and the fleet as described may use the sum of ``parts`` at once.
+    """host has ``limit`` of ``what``, and the fleet may use the sum of ``parts`` at once.
 
     unit: COUNT or BYTES.  refusal: the sentence for a fleet that uses more, with both numbers and what to edit.
     """

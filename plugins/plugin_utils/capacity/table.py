@@ -1,4 +1,4 @@
-"""The plan for a person: the answer first, then the account. At most 100 columns, and no colour to depend on."""
+"""The plan as text: the answer first, then the lines. At most 100 columns, without colours."""
 
 from __future__ import annotations
 
@@ -11,50 +11,50 @@ from .plan import Plan, reason
 from .timers import Timer
 
 WIDTH = 100
-# host, what, used, limit, left, what one worker more takes
+# host, what, used, limit, left, what one more worker adds
 COLUMNS = (20, 30, 11, 11, 11, 12)
 
 
-def table(made: Plan) -> str:
-    blocks = [_answer(made), _account(made), _timers(made.timers), _notes(made)]
+def table(capacity: Plan) -> str:
+    blocks = [_answer(capacity), _lines(capacity), _timers(capacity.timers), _notes(capacity)]
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
-def _answer(made: Plan) -> list[str]:
-    if made.refusals:
-        said = [f"THIS FLEET DOES NOT FIT OR CANNOT WORK: {len(made.refusals)} to edit. site.yml will refuse it."]
-        return said + [line for sentence in made.refusals for line in _wrapped(sentence, "  * ")]
-    said = []
-    for room in made.rooms:
+def _answer(capacity: Plan) -> list[str]:
+    if capacity.refusals:
+        lines = [f"THIS FLEET DOES NOT FIT OR CANNOT WORK: {len(capacity.refusals)} to edit. site.yml will refuse it."]
+        return lines + [line for sentence in capacity.refusals for line in _wrapped(sentence, "  * ")]
+    lines = []
+    for room in capacity.rooms:
         what = f"of {room.application} like {room.like}"
         if room.workers is None:
-            said += _wrapped(f"Nothing in the inventory bounds how many more workers {what} may be added.")
+            lines += _wrapped(f"Nothing in the inventory limits how many more workers {what} may be added.")
             continue
         fits = {0: "no more worker", 1: "1 more worker"}.get(room.workers, f"{room.workers} more workers")
-        said += _wrapped(f"This fleet fits. Room for {fits}: a host {what} with all of its programs.")
-        said += _wrapped(f"The next is stopped by {reason(room)}.")
-    return said
+        lines += _wrapped(f"This fleet fits. Room for {fits}: a host {what} with all of its programs.")
+        lines += _wrapped(f"The next one is limited by {reason(room)}.")
+    return lines
 
 
-def _account(made: Plan) -> Iterator[str]:
+def _lines(capacity: Plan) -> Iterator[str]:
     takes: dict[tuple[str, str], int] = {}
-    for room in made.rooms:
+    for room in capacity.rooms:
         for name, more in room.takes.items():
             takes[name] = max(takes.get(name, 0), more)
     yield _row("HOST", "WHAT", "USED", "OF", "LEFT", "1 WORKER +")
-    for hosts, line in _alike(made.lines, takes):
+    for hosts, line in _alike(capacity.lines, takes):
         more = takes.get(line.name, 0)
         yield _row(
             hosts, line.what, *(_cell(line, value) for value in (line.used, line.limit, line.left)), _cell(line, more, "-")
         )
         if line.left < 0:
             yield "    DOES NOT FIT"
-        for each in _parts(line) if len(line.parts) > 1 or line.left < 0 else ():
-            yield from _wrapped(each, " " * 4, " " * (6 + COLUMNS[2]))
+        for part in _parts(line) if len(line.parts) > 1 or line.left < 0 else ():
+            yield from _wrapped(part, " " * 4, " " * (6 + COLUMNS[2]))
 
 
 def _alike(lines: Iterable[Line], takes: dict[tuple[str, str], int]) -> list[tuple[str, Line]]:
-    """Hosts with the same account share one row, so that a fleet of a hundred is read at a glance."""
+    """Hosts with the same numbers share one row, which keeps the table of a large fleet short."""
     groups: dict[tuple[object, ...], list[Line]] = {}
     for line in lines:
         own = tuple((part.what, part.used, part.host if part.host != line.host else "") for part in line.parts)
@@ -89,7 +89,7 @@ def _row(host: str, what: str, *numbers: str) -> str:
 
 
 def _timers(timers: Iterable[Timer]) -> Iterator[str]:
-    """Each step of the chain once, with the host where it is shortest."""
+    """Each step of the chain once, with the host that has the smallest margin."""
     worst: dict[tuple[str, str], Timer] = {}
     for timer in timers:
         step = timer.shorter, timer.longer
@@ -102,18 +102,18 @@ def _timers(timers: Iterable[Timer]) -> Iterator[str]:
         yield f"  {timer.shorter} {timer.seconds:,} s {sign} {timer.longer} {timer.limit:,} s"
 
 
-def _notes(made: Plan) -> list[str]:
-    said = []
-    if made.not_measured:
-        hosts = ", ".join(made.not_measured)
-        said += _wrapped(
-            f"Not measured, since they did not answer: {hosts}. Their memory and descriptors are judged when they do."
+def _notes(capacity: Plan) -> list[str]:
+    lines = []
+    if capacity.not_measured:
+        hosts = ", ".join(capacity.not_measured)
+        lines += _wrapped(
+            f"Not measured, since they did not answer: {hosts}. Their memory and descriptors are checked when they do."
         )
-    if made.strangers is None:
-        said.append("No broker runs yet, so nobody was asked who consumes.")
-    for sentence in made.strangers or ():
-        said += _wrapped(f"NOT IN THE INVENTORY: {sentence}")
-    return said
+    if capacity.unknown_consumers is None:
+        lines.append("No broker runs yet, so its consumers are unknown.")
+    for sentence in capacity.unknown_consumers or ():
+        lines += _wrapped(f"NOT IN THE INVENTORY: {sentence}")
+    return lines
 
 
 def _wrapped(text: str, first: str = "", later: str = "") -> list[str]:

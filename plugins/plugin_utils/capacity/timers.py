@@ -1,4 +1,4 @@
-"""The chain of timers: each must end before the next, or a running task is cut or runs twice."""
+"""The chain of timers: each must end before the next, or a running task is interrupted or runs twice."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Timer:
 
 def timers(fleet: Fleet) -> Iterator[Timer]:
     for role, chain, harm in (
-        ("celery_worker", TASK_TIMERS, "a running task is cut"),
-        ("producer", WEB_TIMERS, "an accepted request is cut"),
+        ("celery_worker", TASK_TIMERS, "a running task is interrupted"),
+        ("producer", WEB_TIMERS, "an accepted request is interrupted"),
     ):
         for host in fleet.with_role(role):
             for shorter, longer in pairwise(chain):
@@ -67,7 +67,7 @@ def _timer(fleet: Fleet, host: Host, name: str) -> int | None:
 
 
 def _patience(fleet: Fleet, host: Host) -> Iterator[Timer]:
-    """A retry waits in the broker (native delayed delivery), not in its worker, so that no countdown adds to the limit."""
+    """A retry waits in the broker (native delayed delivery), not in its worker, so no countdown adds to the limit."""
     limit = number(host, "application_time_limit")
     for broker in fleet.with_role("rabbitmq"):
         patience = number(broker, "rabbitmq_consumer_timeout")

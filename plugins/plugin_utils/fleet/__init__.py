@@ -1,1 +1,1 @@
-"""What the inventory says of the whole fleet: the model that every other package reads."""
+"""The model of the fleet that every other package reads."""

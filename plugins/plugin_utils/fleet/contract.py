@@ -1,4 +1,4 @@
-"""Whether the inputs of a host keep the roles' contract: argument specs, ranges, and no name that nothing reads."""
+"""Checks a host's inputs against the roles' contract: argument specs, ranges, known names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-# What stands in a template until somebody puts a secret there.
+# Placeholders for secrets in templates.
 PLACEHOLDER = re.compile(r"(change|replace|insert|put|set|fix).?(me|this|it)|todo|xxx+|secret|password|<.*>", re.IGNORECASE)
 SECRET_SHORTEST = 12
 CONVERSION = re.compile(
@@ -32,48 +32,48 @@ def broken_specs(host: str, role: str, options: dict[str, Any], inputs: dict[str
     given = {name: value for name, value in inputs.items() if name in options}
     result = ArgumentSpecValidator(options).validate(given, validate_role_argument_spec=True)
     for message in result.error_messages:
-        wrong = plain(message, options, inputs)
-        yield f"{host}: {wrong}. Edit the inventory (roles/{role}/meta/argument_specs.yml says what role {role} takes)."
+        problem = plain(message, options, inputs)
+        yield f"{host}: {problem}. Edit the inventory (roles/{role}/meta/argument_specs.yml lists the inputs of role {role})."
 
 
 def plain(message: str, options: dict[str, Any], inputs: dict[str, Any]) -> str:
-    """What the validator says of a type, without the names of its classes; everything else as it says it."""
-    if not (found := CONVERSION.search(message)):
+    """The validator's message; one about a type without Ansible's class names."""
+    if not (match := CONVERSION.search(message)):
         return message
-    name, wanted = found["name"], KINDS.get(found["kind"], found["kind"])
-    if found["item"]:
-        return f"an item of {name}{found['inside'] or ''} is of another type, and must be {wanted}"
+    name, wanted = match["name"], KINDS.get(match["kind"], match["kind"])
+    if match["item"]:
+        return f"an item of {name}{match['inside'] or ''} is of another type, but must be {wanted}"
     value = inputs.get(name)
     shown = isinstance(value, str | int | float) and not options.get(name, {}).get("no_log")
-    return f"{name}{found['inside'] or ''} is {repr(value) if shown else 'of another type'}, and must be {wanted}"
+    return f"{name}{match['inside'] or ''} is {repr(value) if shown else 'of another type'}, but must be {wanted}"
 
 
 def bent_types(host: str, options: dict[str, Any], inputs: dict[str, Any]) -> Iterator[str]:
-    """Sentences for values that a module would bend into the type, while a template takes them as they stand."""
+    """Sentences for values that a module would convert to the declared type, but a template would use unconverted."""
     for name, option in options.items():
         value, wanted = inputs.get(name), option.get("type")
         if wanted == "list" and isinstance(value, str | int | float):
             yield (
-                f"{host}: {name} is {value!r}, and must be a list. "
-                f"Write each item of {name} on a line of its own that begins with '- ', or all of them in [brackets]."
+                f"{host}: {name} is {value!r}, but must be a list. "
+                f"Write each item of {name} on a separate line that begins with '- ', or all of them in [brackets]."
             )
         elif wanted == "dict" and isinstance(value, str):
-            yield f"{host}: {name} is text, and must be a mapping. Write it as lines of 'key: value' under {name}."
+            yield f"{host}: {name} is text, but must be a mapping. Write it as lines of 'key: value' under {name}."
         elif wanted in NUMBERS and isinstance(value, bool):
-            yield f"{host}: {name} is {str(value).lower()}, and must be a number. Edit {name} in the inventory."
+            yield f"{host}: {name} is {str(value).lower()}, but must be a number. Edit {name} in the inventory."
 
 
 def numbers(options: dict[str, Any], inputs: dict[str, Any]) -> dict[str, int | float]:
-    """Numbers that came as text, from a command line or an .ini file, as what they are."""
-    found: dict[str, int | float] = {}
+    """Numbers that were given as text, on a command line or in an .ini file."""
+    converted: dict[str, int | float] = {}
     for name, option in options.items():
         value = inputs.get(name)
         if option.get("type") in NUMBERS and isinstance(value, str):
             try:
-                found[name] = int(value) if option["type"] == "int" else float(value)
+                converted[name] = int(value) if option["type"] == "int" else float(value)
             except ValueError:
                 continue  # the argument spec refuses it
-    return found
+    return converted
 
 
 def out_of_range(host: str, ranges: dict[str, dict[str, Any]], inputs: dict[str, Any]) -> Iterator[str]:
@@ -89,29 +89,29 @@ def out_of_range(host: str, ranges: dict[str, dict[str, Any]], inputs: dict[str,
 
 
 def weak_secrets(host: str, options: dict[str, Any], inputs: dict[str, Any]) -> Iterator[str]:
-    """Sentences for secrets that are none; they name where a secret stands and never what it is."""
+    """Sentences for placeholders and short passwords. They name the input and never show the secret."""
     for name in (name for name, option in options.items() if option.get("no_log")):
         value = inputs.get(name)
-        for place, secret in ((f"{name}['{k}']", v) for k, v in value.items()) if isinstance(value, dict) else ((name, value),):
+        for source, secret in ((f"{name}['{k}']", v) for k, v in value.items()) if isinstance(value, dict) else ((name, value),):
             if not isinstance(secret, str):
                 continue
             if PLACEHOLDER.fullmatch(secret.strip()):
-                wrong = "is still a placeholder"
+                problem = "is still a placeholder"
             elif "password" in name and len(secret) < SECRET_SHORTEST:
-                wrong = f"has {len(secret)} characters, and must have {SECRET_SHORTEST}"
+                problem = f"has {len(secret)} characters, but needs {SECRET_SHORTEST}"
             else:
                 continue
             yield (
-                f"{host}: {place} {wrong}. Take the variable that it is bound to out of vault.yml (ansible-vault edit), "
+                f"{host}: {source} {problem}. Take the variable that it is bound to out of vault.yml (ansible-vault edit), "
                 f"and let `make secrets` generate one."
             )
 
 
 def unknown_inputs(host: str, names: Iterable[str], roles: Iterable[str], known: set[str]) -> Iterator[str]:
-    """Sentences for variables that carry a role's prefix while no role reads them."""
+    """Sentences for variables with a role's prefix that no role reads."""
     prefixes = tuple(f"{role}_" for role in roles)
     for name in sorted(names):
         if name.startswith(prefixes) and name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]}?" if close else "Take it out of the inventory."
-            yield f"{host}: {name} is an input of no role, so it would do nothing. {hint}"
+            yield f"{host}: {name} is not an input of any role, so it would do nothing. {hint}"

@@ -1,4 +1,4 @@
-"""A host's inputs as the account reads them, which is done before anybody has judged their types."""
+"""Reads a host's inputs before their types have been checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .model import Host
 
 
 def whole(value: Any) -> int | None:
-    """A whole number, which --extra-vars gives as text; None for anything else."""
+    """The value as a whole number, also from text, as --extra-vars gives it; None for anything else."""
     try:
         return None if isinstance(value, bool) else int(value)
     except (TypeError, ValueError):
@@ -20,9 +20,9 @@ def number(host: Host, name: str) -> int | None:
 
 
 def numbers(host: Host, *names: str) -> list[int] | None:
-    """All of them, or None as soon as one is unknown: half an account would be a wrong one."""
-    found = [number(host, name) for name in names]
-    return None if None in found else found
+    """All of them, or None if one is unknown."""
+    values = [number(host, name) for name in names]
+    return None if None in values else values
 
 
 def mapping(host: Host, name: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def mapping(host: Host, name: str) -> dict[str, Any]:
 
 
 def mappings(host: Host, name: str) -> list[dict[str, Any]]:
-    """The dictionaries in a list, or among a dictionary's values."""
+    """The mappings in a list, or among a mapping's values."""
     value = host.inputs.get(name)
     entries = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
     return [entry for entry in entries if isinstance(entry, dict)]

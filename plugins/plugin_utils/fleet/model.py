@@ -1,4 +1,4 @@
-"""The fleet as the inventory describes it."""
+"""The model of the fleet."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Host:
-    """One inventory host.
+    """One host of the inventory.
 
     roles: roles that its groups give it.  applications: application groups it is in.
     address: where the fleet reaches it.  machine_id, distribution, release, python: facts, None while unknown
     (an unreachable host, or one outside ``--limit``).
     measured: what resource_facts found on it, empty while unknown.
-    unreachable: what the connection said when this run did not get in.
-    ansible_port: the port of SSH by the inventory, None where it names none.
-    inputs: every role input by its name, role defaults included.
-    promises: Celery's settings that its application must not break.
+    unreachable: the connection's error if this run could not log in.
+        ansible_port: the inventory's SSH port, None if it sets none.
+        inputs: every role input by name, role defaults included.
+        promises: names of the Celery settings that its application must not change.
     """
 
     name: str
@@ -38,25 +38,25 @@ class Host:
 
     @property
     def ssh_port(self) -> int:
-        """The port of its sshd: where this run's connection arrived, else where the inventory looks for it."""
+        """sshd's port: that of this run's connection, else the inventory's."""
         return self.measured.get("ssh_port") or self.ansible_port or 22
 
     def number(self, name: str) -> int | float | None:
-        """The input as a number; None where it is none, which the contract refuses."""
+        """The input as a number; None if it is not one, which the contract refuses."""
         value = self.inputs.get(name)
         return value if isinstance(value, int | float) and not isinstance(value, bool) else None
 
     @property
     def drained(self) -> bool:
-        """It only left its work: none of its programs runs, and its PgBouncer has no client."""
+        """None of its programs runs, so its PgBouncer has no clients."""
         return self.inputs.get("celery_worker_state") == "drained" and "producer" not in self.roles
 
 
 @dataclass(frozen=True)
 class Fleet:
-    """hosts by name; roles: role → the inventory groups that carry it; applications: the groups that are applications.
+    """hosts by name; roles: role → its inventory groups; applications: the groups that are applications.
 
-    groups: every group of the inventory.  version: of the kit that runs, None where no run is judged.
+    groups: every group of the inventory.  version: of the running kit, None outside a run.
     """
 
     hosts: dict[str, Host]
@@ -66,7 +66,7 @@ class Fleet:
     version: str | None = None
 
     def groups_of(self, role: str) -> str:
-        """The groups that carry the role, as a person reads them."""
+        """The groups of the role, for a sentence."""
         return " or ".join(f"'{group}'" for group in self.roles.get(role, (role,)))
 
     def with_role(self, role: str) -> Iterator[Host]:
@@ -80,23 +80,20 @@ class Fleet:
         return [worker for name in host.applications for worker in self.of_application(name, "celery_worker")]
 
     def at(self, address: str, seen_from: Host) -> Host | None:
-        """The host of the fleet that ``seen_from`` reaches at the address or by the name; None if it is somebody else's."""
+        """The host of the fleet that ``seen_from`` reaches by the address or name; None if it is outside the fleet."""
         if is_loopback(address):
             return seen_from
-        return next(
-            (host for host in self.hosts.values() if address == host.name or same_address(address, host.address)),
-            None,
-        )
+        return next((host for host in self.hosts.values() if address == host.name or same_address(address, host.address)), None)
 
 
 def names_of(hosts: list[Host]) -> str:
-    """The hosts as a person lists them."""
+    """The hosts' names, for a sentence."""
     *others, last = sorted(host.name for host in hosts)
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def ip(text: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """The address that the text is; None for a name."""
+    """The text as an address; None for a name."""
     try:
         return ipaddress.ip_address(str(text))
     except ValueError:
@@ -104,12 +101,12 @@ def ip(text: Any) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def same_address(one: Any, other: Any) -> bool:
-    """Whether both are one address, however IPv6 is spelt, or one name."""
+    """Whether both are the same address, in any spelling of IPv6, or the same name."""
     return one == other or (ip(one) is not None and ip(one) == ip(other))
 
 
 def bracketed(address: str) -> str:
-    """The address as it stands before a port.
+    """The address as it is written before a port.
 
     >>> bracketed("fd00::11"), bracketed("10.0.0.11")
     ('[fd00::11]', '10.0.0.11')

@@ -1,11 +1,11 @@
-"""Which hosts a change restarts, how many of them at once, and which release a rollback goes to."""
+"""Which hosts a change restarts, in which batches, and which release a rollback uses."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-NOBODY = ["all:!all"]  # a pattern that matches no host, and says so without a warning
+NOBODY = ["all:!all"]  # a pattern that matches no host, without a warning
 
 
 def of(host: str, hostvars: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -27,18 +27,18 @@ def hosts_with(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], *ro
 
 
 def waiting_hosts(hosts: list[str], hostvars: Mapping[str, Any], *plans: str) -> list[str]:
-    """The hosts of which a registered variable of ``plans`` says that a change waits there; a host pattern."""
+    """The hosts with a pending change by a registered variable of ``plans``; a host pattern."""
     waiting = [host for host in hosts if any((of(host, hostvars).get(plan) or {}).get("pending") for plan in plans)]
     return waiting or NOBODY
 
 
 def drained_hosts(hosts: list[str], hostvars: Mapping[str, Any]) -> list[str]:
-    """The hosts that left their work; a host pattern."""
+    """The drained hosts; a host pattern."""
     return [host for host in hosts if of(host, hostvars).get("celery_worker_state") == "drained"] or NOBODY
 
 
 def batch_sizes(batch: Any, total: int) -> list[int]:
-    """Ansible's ``serial`` in hosts: a number, a share such as "25%", or a list of them whose last one repeats."""
+    """Ansible's ``serial`` in hosts: a number, a share such as "25%", or a list of these, the last of which repeats."""
     sizes = []
     for size in batch if isinstance(batch, list) else [batch]:
         text = str(size).strip()
@@ -51,9 +51,9 @@ def batch_sizes(batch: Any, total: int) -> list[int]:
 
 
 def cut(hosts: list[str], application: dict[str, str], sizes: list[int]) -> list[int]:
-    """Sizes of consecutive batches, none of which holds all hosts of an application that has several.
+    """Sizes of consecutive batches. No batch has all hosts of an application with several hosts.
 
-    application: of each host that does its work, whether it waits or not.
+    application: of each active host, whether it has a pending change or not.
     """
     everybody: dict[str, set[str]] = {}
     for host, name in application.items():
@@ -70,7 +70,7 @@ def cut(hosts: list[str], application: dict[str, str], sizes: list[int]) -> list
 
 
 def restart_batches(hosts: list[str], hostvars: Mapping[str, Any], key: str, batch: Any, *plans: str) -> list[int]:
-    """``serial`` for the waiting hosts.  batch: where the inventory does not set the variable ``key``."""
+    """``serial`` for the waiting hosts.  batch: default for the variable ``key``."""
     waiting, role = waiting_hosts(hosts, hostvars, *plans), key.removesuffix("_batch")
     if waiting == NOBODY:
         return [1]
@@ -83,25 +83,25 @@ def restart_batches(hosts: list[str], hostvars: Mapping[str, Any], key: str, bat
 
 
 def rollback_target(histories: list[list[str]]) -> str:
-    """The release before the present one, of hosts whose rollout may have stopped half-way."""
+    """The release before the current one, also after a rollout that stopped half-way."""
     histories = [history for history in histories if history]
     current = {history[-1] for history in histories}
     before = {history[-2] for history in histories if len(history) > 1 and history[-1] in current}
-    # Hosts that a stopped rollout did not reach still run what the others left.
+    # Hosts that a stopped rollout did not reach still run the previous release.
     behind = before & current or (before if len(current) == 1 else set())
     if len(behind) != 1:
-        told = ", ".join(sorted({" → ".join(history) for history in histories})) or "none"
+        known = ", ".join(sorted({" → ".join(history) for history in histories})) or "none"
         raise ValueError(
-            f"-e release=previous finds no single release to go back to (releases that were current: {told}). "
+            f"-e release=previous finds no single release to go back to (releases that were current: {known}). "
             "Name one that every host keeps: -e release=ID."
         )
     return behind.pop()
 
 
 def release_wanted(release: str, name: str, hosts: list[str], hostvars: Mapping[str, Any]) -> str:
-    """The release that ``application_release`` names; empty for the one that the source is."""
+    """The release that ``application_release`` names; empty for that of the source."""
     if release != "previous":
         return release
     mates = [hostvars[host] for host in hosts if hostvars[host].get("application_name") == name]
     listed = [mate.get("__application_listed") or {} for mate in mates]
-    return rollback_target([told["history"] for told in listed if "history" in told])
+    return rollback_target([result["history"] for result in listed if "history" in result])

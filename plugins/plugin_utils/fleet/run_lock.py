@@ -1,7 +1,7 @@
-"""One run at a time changes an inventory's fleet: the file that names it, next to the inventory.
+"""A lock, so only one run at a time changes an inventory's fleet: a file in the inventory that names the run.
 
-The run itself is the control process, whose child each action is, so no descriptor can hold the lock for it. The file names the
-process and when it started; a process that has ended holds nothing, however it ended.
+Actions run in child processes, so no open descriptor could hold the lock for the whole run. The file names the control process
+and its start time; once that process has ended, in whatever way, the lock is free.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ NAME = ".grunnfjell-run"
 
 
 class RunUnderWay(Exception):
-    """Names the run that came first."""
+    """Names the run that holds the lock."""
 
 
 def started(process: int) -> str | None:
-    """When the process started, in ticks since boot; None if it has ended."""
+    """The start time of the process, in ticks since boot; None if it has ended."""
     try:
-        # The name, in brackets, may hold anything.
+        # The name, in parentheses, may contain anything.
         fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
@@ -31,11 +31,11 @@ def started(process: int) -> str | None:
 
 
 def hold(inventory: Path, process: int, playbooks: list[str]) -> None:
-    """Takes the inventory for the process until that ends; raises if another one has it."""
+    """Locks the inventory until the process ends; raises if another run holds the lock."""
     try:
         descriptor = os.open(inventory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError:
-        return  # an inventory that this account only reads, e.g. in CI
+        return  # an inventory that this account can only read, e.g. in CI
     with open(descriptor, "r+", encoding="utf-8") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:
@@ -45,7 +45,7 @@ def hold(inventory: Path, process: int, playbooks: list[str]) -> None:
         alive = first.get("process") and started(first["process"]) == first["started"]
         if alive and first["process"] != process:
             raise RunUnderWay(
-                f"Another run changes this fleet: {' '.join(first['playbooks'])}, process {first['process']}, since "
+                f"Another run is changing this fleet: {' '.join(first['playbooks'])}, process {first['process']}, since "
                 f"{first['since']}. Wait until it has ended, then run again."
             )
         if not alive:

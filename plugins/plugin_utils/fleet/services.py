@@ -1,6 +1,6 @@
-"""What each role declares of its service in meta/service.yml: the one place from which the rest of the kit knows it.
+"""The services that roles declare in meta/service.yml, the only source of this knowledge in the kit.
 
-docs/services.md explains each key to whoever adds a service; the schema here refuses what it does not know.
+docs/services.md explains each key; the schema here refuses unknown ones.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class ServiceError(ValueError):
 
 @dataclass(frozen=True)
 class Listens:
-    """Where a service takes connections.
+    """Where a service listens.
 
-    each: input with a list of mappings; the names below are then keys of an entry, with a dot between those of inner mappings.
+    each: input with a list of mappings; the names below are then keys of an entry, with dots between those of inner mappings.
     purpose: the name of its flows.  endpoints: input with ``address:port``, or a list of them.
     addresses: input with an address, a list, or several separated by commas.  port: input with their port.  ports: fixed ones.
     """
@@ -46,9 +46,9 @@ class Dials:
     each: as for Listens.  endpoints: input with ``address:port``, a list of them, or a mapping whose values are.
     hosts, port: inputs with the address or addresses, and the port; of an endpoint the address counts.
     databases: input of connection strings by database.
-    services: who may answer there; the flow is named after the first one that listens there, else after the last. Empty for
-    every service; the flow is then named after the one that listens there, else after the service that dials.
-    account: the only system account that may connect; empty where every one may.
+    services: services that may be there; the flow is named after the first one that listens there, else after the last. Empty
+        for every service; the flow is then named after the one that listens there, else after the service that dials.
+        account: the only system account that may connect; empty for all.
     """
 
     services: tuple[str, ...] = ()
@@ -62,7 +62,7 @@ class Dials:
 
 @dataclass(frozen=True)
 class Sockets:
-    """By whom a listening socket is the service's: systemd itself, these accounts, or these units instead of its own."""
+    """What identifies a listening socket of the service: systemd itself, these accounts, or these units instead of ``units``."""
 
     by_systemd: bool = False
     accounts: tuple[str, ...] = ()
@@ -82,12 +82,12 @@ class Service:
     """One role's service.
 
     after: roles that a host plays before it.  alone_with: roles that are played with it when it is played alone.
-    rollout: the playbook of its own that plays it, empty for playbooks/service.yml.  units: patterns of systemd's units.
-    packages: beginnings of the names of packages that unattended upgrades leave alone.  logs: patterns of its log files.
-    status: section of platform_status → what it needs to know → the input that says so.
-    memory: what an operator lowers where its memory does not fit; ``memory_parts`` of sizing/<role>.py does the arithmetic.
+    rollout: the separate playbook that plays it, empty for playbooks/service.yml.  units: patterns of systemd's units.
+        packages: prefixes of packages that unattended upgrades do not touch.  logs: patterns of its log files.
+        status: section of platform_status → argument → the input with its value.
+        memory: the input to lower if its memory does not fit; ``memory_parts`` of sizing/<role>.py does the arithmetic.
     descriptors: the same for open files and sockets; ``descriptor_parts`` does the arithmetic.
-    removed_where: the key of ansible_facts['resources'] that is true where a host that left the role still has the service.
+    removed_where: the key of ansible_facts['resources'] that is true on a host without the role that still has the service.
     """
 
     role: str
@@ -108,7 +108,7 @@ class Service:
 
     @property
     def own_units(self) -> tuple[str, ...]:
-        """Beginnings of the names of the units that may hold its ports."""
+        """Prefixes of the units that may hold its ports."""
         return tuple(unit.partition("@")[0].removesuffix(".service") for unit in self.sockets.units or self.units)
 
 
@@ -136,21 +136,21 @@ def parse(role: str, declared: Mapping[str, Any]) -> Service:
 
 @lru_cache
 def services(roles: Path = ROLES) -> Mapping[str, Service]:
-    """Every role's service, in an order in which each one comes after those that it names."""
-    found = {}
+    """Every role's service, each after those in its ``after``."""
+    by_role = {}
     for path in sorted(roles.glob("*/meta/service.yml")):
         role = path.parents[1].name
-        found[role] = parse(role, yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) or {})
-    if unknown := {name for service in found.values() for name in (*service.after, *service.alone_with)} - set(found):
+        by_role[role] = parse(role, yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) or {})
+    if unknown := {name for service in by_role.values() for name in (*service.after, *service.alone_with)} - set(by_role):
         raise ServiceError(f"meta/service.yml names {', '.join(sorted(unknown))}, which has no meta/service.yml.")
-    order = TopologicalSorter({role: service.after for role, service in found.items()})
+    order = TopologicalSorter({role: service.after for role, service in by_role.items()})
     order.prepare()
     sorted_roles: list[str] = []
-    while order.is_active():  # siblings by name, so that the order never depends on a dictionary's
+    while order.is_active():  # siblings by name, so the order is stable
         ready = sorted(order.get_ready())
         sorted_roles += ready
         order.done(*ready)
-    return MappingProxyType({role: found[role] for role in sorted_roles})
+    return MappingProxyType({role: by_role[role] for role in sorted_roles})
 
 
 def carried(table: Mapping[str, str | list[str]], groups: Iterable[str]) -> set[str]:
@@ -164,7 +164,7 @@ def carried(table: Mapping[str, str | list[str]], groups: Iterable[str]) -> set[
 
 
 def declared(key: str, roles: Path = ROLES) -> list[str]:
-    """What all services declare under the key, for a template: ``units``, ``packages``, ``own_units`` or ``logs``.
+    """The values of a key of all services, for a template: ``units``, ``packages``, ``own_units`` or ``logs``.
 
     >>> "pgbouncer.service" in declared("units")
     True
@@ -181,9 +181,9 @@ def played(
 ) -> list[str]:
     """The services that playbooks/service.yml plays on a host, in order.
 
-    own: the roles that the host carries.  tags, skipped: what the run was asked for by ``--tags`` and ``--skip-tags``.
-    alone: the only service to play, with those that it is played with.
-    resources: what was measured on the host; a service that left it and is still there is played to remove it.
+    own: the host's roles.  tags, skipped: the run's ``--tags`` and ``--skip-tags``.
+        alone: the only service to play, with its companions.
+        resources: measures of the host; a service that was removed from the inventory and still exists is played to remove it.
 
     >>> played(["pgbouncer", "host", "pki", "celery_worker"]), played(["host"], resources={"firewall": True})
     (['host', 'pki', 'pgbouncer'], ['host', 'firewall'])

@@ -1,4 +1,4 @@
-"""Where an application's code comes from: its identity by content, and the one archive that its hosts receive."""
+"""The source of an application's code: its identity, and the archive for its hosts."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LEFT_OUT = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "node_modules"}
-# Of an archive's server and of git: what says nothing for so long is given up, and what takes longer in all.
+# Timeouts: without data from an archive's server, for a download, and for a git command.
 SILENT_SECONDS, DOWNLOAD_SECONDS, GIT_SECONDS = 30, 1800, 600
 CHUNK_BYTES = 1 << 20
 IDENTITY_LENGTH = 12  # hexadecimal digits: 48 bits, enough for the releases of one application
 
 
 class SourceError(Exception):
-    """What is wrong with the source, in a sentence that names what to edit."""
+    """What is wrong with the source and what to edit, as a sentence."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """identity: of the content, in hexadecimal.  tree: context that yields a directory holding the content.
+    """identity: hash of the content in hexadecimal.  tree: context manager that yields a directory with the content.
 
-    commit: what a branch or a tag of git is at this moment.
+    commit: the commit of a git branch or tag.
     """
 
     identity: str
@@ -42,7 +42,7 @@ class Source:
     commit: str | None = None
 
     def pack(self, artifact: Path) -> None:
-        """Writes the content as a .tar.gz whose bytes depend on the content alone."""
+        """Writes the content as a reproducible .tar.gz."""
         with (
             self.tree() as directory,
             artifact.open("wb") as raw,
@@ -53,7 +53,7 @@ class Source:
                 entry = archive.gettarinfo(file, str(file.relative_to(directory)))
                 entry.mtime = entry.uid = entry.gid = 0
                 entry.uname = entry.gname = "root"
-                # A checkout's modes follow its owner's umask; a service could not read 0600 of root. As digest_of counts them.
+                # A checkout's modes depend on a umask, and a service could not read 0600 of root. digest_of uses the same bit.
                 entry.mode = 0o755 if entry.mode & 0o100 else 0o644
                 with file.open("rb") as content:
                     archive.addfile(entry, content)
@@ -78,7 +78,7 @@ def digest_of(directory: Path) -> str:
 
 def from_directory(directory: Path) -> Source:
     if not directory.is_dir():
-        raise SourceError(f"application_source.directory is {directory}, where no directory is. Edit it in the inventory.")
+        raise SourceError(f"application_source.directory is {directory}, which is not a directory. Edit it in the inventory.")
 
     @contextmanager
     def tree() -> Iterator[Path]:
@@ -92,7 +92,7 @@ def from_wheel(wheel: Path, requirements: str) -> Source:
     for file in (wheel, lock):
         if not file.is_file():
             raise SourceError(
-                f"The wheel's release needs {file}, which is no file. Edit application_source or application_requirements."
+                f"The wheel's release needs {file}, which does not exist. Edit application_source or application_requirements."
             )
     identity = hashlib.sha256(wheel.read_bytes() + lock.read_bytes()).hexdigest()[:IDENTITY_LENGTH]
 
@@ -113,11 +113,11 @@ def from_archive(archive: str, checksum: str | None) -> Source:
             f"application_source.archive is the URL {archive}, so application_source.checksum must give its SHA-256."
         )
     if not remote and not Path(archive).is_file():
-        raise SourceError(f"application_source.archive is {archive}, where no file is. Edit it in the inventory.")
+        raise SourceError(f"application_source.archive is {archive}, which does not exist. Edit it in the inventory.")
     actual = checksum if remote else hashlib.sha256(Path(archive).read_bytes()).hexdigest()
     if checksum and actual != checksum:
         raise SourceError(
-            f"application_source.archive {archive} has the SHA-256 {actual}, but application_source.checksum says {checksum}."
+            f"application_source.archive {archive} has the SHA-256 {actual}, but application_source.checksum is {checksum}."
         )
 
     @contextmanager
@@ -129,7 +129,7 @@ def from_archive(archive: str, checksum: str | None) -> Source:
                 download(archive, file)
                 if hashlib.sha256(file.read_bytes()).hexdigest() != checksum:
                     raise SourceError(
-                        f"What {archive} holds now does not have the SHA-256 {checksum} of application_source.checksum."
+                        f"The file at {archive} does not have the SHA-256 {checksum} of application_source.checksum."
                     )
             content.mkdir()
             unpack(file, content)
@@ -164,7 +164,7 @@ def unpack(archive: Path, directory: Path) -> None:
 
 
 def the_only_directory(directory: Path) -> Path:
-    """Archives of a release wrap their content in one directory; that is where the content is."""
+    """The directory that wraps a release archive's content, if there is one."""
     entries = list(directory.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else directory
 
@@ -172,26 +172,26 @@ def the_only_directory(directory: Path) -> Path:
 def from_git(url: str, version: str) -> Source:
     def git(*argv: str) -> str:
         if shutil.which("git") is None:
-            raise SourceError(f"application_source.git is {url}, and this machine has no git. Install it (apt install git).")
-        # Nobody is there to be asked for a password.
+            raise SourceError(f"application_source.git is {url}, but this machine has no git. Install it (apt install git).")
+            # No password prompt, since nobody could answer it.
         options = {"stdin": subprocess.DEVNULL, "env": os.environ | {"GIT_TERMINAL_PROMPT": "0"}, "timeout": GIT_SECONDS}
         try:
             done = subprocess.run(["git", *argv], capture_output=True, text=True, check=False, **options)
         except subprocess.TimeoutExpired:
             raise SourceError(
-                f"application_source.git {url} at {version}: git {argv[0]} did not end within {GIT_SECONDS} s. See whether this "
-                f"machine reaches it."
+                f"application_source.git {url} at {version}: git {argv[0]} did not end within {GIT_SECONDS} s. Check that this "
+                f"machine can reach it."
             ) from None
         if done.returncode:
-            raise SourceError(f"application_source.git {url} at {version}: git {argv[0]} says: {done.stderr.strip()}")
+            raise SourceError(f"application_source.git {url} at {version}: git {argv[0]} failed: {done.stderr.strip()}")
         return done.stdout
 
     commit = version
     if not (len(version) == 40 and all(digit in "0123456789abcdef" for digit in version)):
         # An annotated tag lists twice; its ^{} line is the commit.
-        found = dict(reversed(line.split("\t")) for line in git("ls-remote", url, version, f"{version}^{{}}").splitlines())
+        refs = dict(reversed(line.split("\t")) for line in git("ls-remote", url, version, f"{version}^{{}}").splitlines())
         names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version)
-        commit = next((found[name] for name in names if name in found), "")
+        commit = next((refs[name] for name in names if name in refs), "")
         if not commit:
             raise SourceError(
                 f"application_source.git {url} has no branch, tag or commit {version}. Edit application_source.version."
@@ -209,13 +209,13 @@ def from_git(url: str, version: str) -> Source:
 
 
 def requires_python(source: dict[str, str], requirements: str) -> str | None:
-    """What a source that lies open on the control machine asks of its hosts' Python; None if it says nothing."""
+    """requires-python of a source that is a directory; None if it has none."""
     if not source.get("directory"):
         return None
     directory = Path(source["directory"])
     if not (directory / requirements).is_file():
         raise SourceError(
-            f"application_requirements is {requirements}, which is no file of {directory}. "
+            f"application_requirements is {requirements}, which does not exist in {directory}. "
             f"Lock the application's requirements there, or correct application_requirements."
         )
     project = directory / "pyproject.toml"
@@ -224,7 +224,7 @@ def requires_python(source: dict[str, str], requirements: str) -> str | None:
     except FileNotFoundError:
         return None
     except tomllib.TOMLDecodeError as error:
-        raise SourceError(f"{project} is no TOML: {error}. Correct it.") from None
+        raise SourceError(f"{project} is not TOML: {error}. Correct it.") from None
 
 
 def source_of(source: dict[str, str], requirements: str) -> Source:
@@ -241,7 +241,7 @@ def source_of(source: dict[str, str], requirements: str) -> Source:
 
 
 def refuse_change(source: Source, identity: str | None) -> None:
-    """One run brings one release to all hosts."""
+    """A run must send the same release to all hosts."""
     if identity not in (None, source.identity):
         raise SourceError(
             f"application_source changed while this run was under way: it was {identity} when the fleet was checked, and is "

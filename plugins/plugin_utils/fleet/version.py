@@ -1,4 +1,4 @@
-"""The version of the kit that runs. An installed artifact has it in MANIFEST.json, a checkout in galaxy.yml."""
+"""The version of the running kit, from MANIFEST.json of an installed artifact or galaxy.yml of a checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Addresses and ports: where a role listens, and which server a client looks for."""
+"""Addresses and ports where a role listens, or that a client connects to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..fleet.services import Dials, Listens, services
 
 @dataclass(frozen=True)
 class Place:
-    """Where a role listens: the input that says so, address and port."""
+    """Where a role listens; source: the input."""
 
     role: str
     source: str
@@ -22,15 +22,16 @@ class Place:
     port: int
 
     def meets(self, address: str, port: int) -> bool:
-        """Whether two programs cannot listen at both."""
+        """Whether a program that listens there conflicts with this place."""
         return self.port == port and (meeting(self.address, address) or is_every_address(self.address))
 
 
-def meeting(one: str, other: str) -> bool:
-    """Whether a program that listens at the second is in the way of one that wants the first."""
-    if is_every_address(other):
+def meeting(wanted: str, occupied: str) -> bool:
+    """Whether a program that listens on the second address blocks one that wants the first."""
+    if is_every_address(occupied):
         return True
-    return same_address(one, other) or (is_loopback(one) and is_loopback(other) and "localhost" in (one, other))
+    both_loopback = is_loopback(wanted) and is_loopback(occupied)
+    return same_address(wanted, occupied) or (both_loopback and "localhost" in (wanted, occupied))
 
 
 def split_place(text: object) -> tuple[str, int] | None:
@@ -41,14 +42,14 @@ def split_place(text: object) -> tuple[str, int] | None:
 
 
 def listed(value: object) -> list[str]:
-    """The entries of an input that is a list, the values of one that is a mapping, or one text of several separated by commas."""
+    """The entries of a list, the values of a mapping, or the parts of a text separated by commas."""
     value = list(value.values()) if isinstance(value, dict) else value
     entries = value if isinstance(value, list) else str(value or "").split(",")
     return [text for entry in entries if (text := str(entry).strip())]
 
 
 def readers(host: Host, entry: Listens | Dials) -> Iterator[Callable[[str], Any]]:
-    """What looks up the names in a ``listens`` or ``dials``: among the host's inputs, or in each mapping of ``each``."""
+    """Functions that look up the names in ``listens`` or ``dials``: in the host's inputs, or in each mapping of ``each``."""
     if not entry.each:
         yield host.inputs.get
     for mapping in mappings(host, entry.each) if entry.each else ():
@@ -56,7 +57,7 @@ def readers(host: Host, entry: Listens | Dials) -> Iterator[Callable[[str], Any]
 
 
 def value_at(mapping: dict[str, Any], path: str) -> Any:
-    """The value at a path of keys with dots between them; None if nothing is there.
+    """The value at a path of keys separated by dots; None if it does not exist.
 
     >>> value_at({"check": {"port": 8008}}, "check.port"), value_at({"bind": ""}, "check.port")
     (8008, None)
@@ -68,7 +69,7 @@ def value_at(mapping: dict[str, Any], path: str) -> Any:
 
 
 def places(host: Host, role: str) -> Iterator[Place]:
-    """Where the role will listen on the host, as far as its inputs are sound."""
+    """Where the role will listen on the host, as far as its inputs are valid."""
     if role not in host.roles:
         return
     for entry in services()[role].listens:
@@ -83,13 +84,13 @@ def places(host: Host, role: str) -> Iterator[Place]:
 
 
 def accepts(server: Host, role: str, address: str, port: int) -> bool:
-    """Whether the role listens on the server where a client looks for it by this address or name."""
+    """Whether the role listens on the server at the address, or name, that a client uses."""
     wanted = server.address if address == server.name else address
     return any(place.meets(str(wanted), port) for place in places(server, role))
 
 
 def targets_of(bouncer: Host, source: str = "pgbouncer_databases") -> Iterator[tuple[str, str, int]]:
-    """Database, address and port of each connection string of the bouncer, by the input that holds them."""
+    """Database, address and port of each connection string in the input."""
     databases = bouncer.inputs.get(source)
     for name, parts in databases.items() if isinstance(databases, dict) else ():
         for address in str(parts.get("host") or "").split(",") if isinstance(parts, dict) else ():

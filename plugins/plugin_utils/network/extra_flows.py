@@ -1,4 +1,4 @@
-"""Ways that nothing else of an inventory declares, and that one of its hosts needs all the same."""
+"""Flows that a host needs and nothing else in the inventory declares."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ KEYS = ("to", "ports", "protocol", "reason")
 
 
 def ends_named(entry: dict[str, Any]) -> list[Any]:
-    """Where the entry leads: one end, or each of a list."""
+    """The entry's destinations: one, or a list."""
     to = entry.get("to")
     return to if isinstance(to, list) else [to]
 
 
 def extra_faults(entry: dict[str, Any], hosts: Container[str] = ()) -> list[str]:
-    """What is wrong with an entry of topology_flows_extra, each as the end of a sentence. hosts: names in the inventory."""
-    found = []
+    """Faults of an entry of topology_flows_extra, each as the end of a sentence. hosts: names in the inventory."""
+    problems = []
     if unknown := sorted(str(key) for key in entry if key not in KEYS):
-        found.append(f"has the key '{unknown[0]}', which nothing reads. The keys are {', '.join(KEYS)}")
-    found += [
-        f"leads to {end!r}, which is no host, address, network or name. Correct 'to'"
+        problems.append(f"has the key '{unknown[0]}', which nothing reads. The keys are {', '.join(KEYS)}")
+    problems += [
+        f"leads to {end!r}, which is not a host, address, network or name. Correct 'to'"
         for end in ends_named(entry)
         if not is_end(end, hosts)
     ]
     protocol = entry.get("protocol", "tcp")
     if protocol not in PROTOCOLS:
-        found.append(f"has the protocol {protocol!r}. Choose one of {', '.join(PROTOCOLS)}")
+        problems.append(f"has the protocol {protocol!r}. Choose one of {', '.join(PROTOCOLS)}")
     ports = entry.get("ports")
     if protocol != "icmp" and not (isinstance(ports, list) and ports and all(map(is_port, ports))):
-        found.append(f"has the ports {ports!r}, and must have a list of numbers from 1 to 65535. Correct them")
+        problems.append(f"has the ports {ports!r}, but needs a list of numbers from 1 to 65535. Correct them")
     if not str(entry.get("reason") or "").strip():
-        found.append("has no reason. A way that nothing else declares needs one: add 'reason'")
-    return found
+        problems.append("has no reason. An extra flow needs one: add 'reason'")
+    return problems

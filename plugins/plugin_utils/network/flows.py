@@ -1,6 +1,6 @@
-"""Every declared way between the fleet's hosts, and between them and the outside: who may talk to whom, where and why.
+"""Every declared flow between the fleet's hosts, and between them and the sites outside.
 
-The firewall opens exactly these, the residency report tells them, and a scan of the fleet is judged by them.
+The firewall opens exactly these, the residency report lists them, and an exposure scan compares with them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .places import Place, places_of
 
 @dataclass(frozen=True, order=True)
 class End:
-    """kind: C(host), one of the inventory, or C(place), somebody outside.  addresses: addresses, networks, names."""
+    """kind: C(host), one of the inventory, or C(place), a site outside.  addresses: addresses, networks, names."""
 
     kind: str
     name: str
@@ -33,7 +33,7 @@ class End:
 class Flow:
     """Connections that the source may open to the port of the destination; port 0 where the protocol has none.
 
-    user: the system user of the source whose programs alone may; empty where every one may.
+    user: the only system user of the source that may; empty for all.
     """
 
     source: End
@@ -64,30 +64,30 @@ def end_of(host: Host) -> End:
 
 
 def flows(fleet: Fleet) -> list[Flow]:
-    """Every declared flow, in a fixed order. What stays on one host is loopback, and no flow."""
-    found = {
+    """Every declared flow, in a fixed order. Connections within one host are not flows."""
+    declared = {
         flow
         for host in fleet.hosts.values()
-        for ways in (to_services, from_and_to_places, from_jump_hosts, extra)
-        for flow in ways(fleet, host)
+        for source in (to_services, from_and_to_places, from_jump_hosts, extra)
+        for flow in source(fleet, host)
     }
-    return sorted(flow for flow in found if flow.source != flow.destination)
+    return sorted(flow for flow in declared if flow.source != flow.destination)
 
 
-def of_host(found: Iterable[Flow], host: str) -> list[Flow]:
-    """Those of the flows that begin or end at the host."""
-    return [flow for flow in found if flow.touches(host)]
+def of_host(declared: Iterable[Flow], host: str) -> list[Flow]:
+    """The flows that begin or end at the host."""
+    return [flow for flow in declared if flow.touches(host)]
 
 
 def other_end(fleet: Fleet, host: Host, address: str) -> End:
-    """Whoever the host reaches there: a host of the fleet, or a place that its inventory names by the address."""
+    """The other end at the address: a host of the fleet, or a site."""
     if server := fleet.at(address, host):
         return end_of(server)
     return End("place", address, (address,))
 
 
 def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
-    """From the host's services to those that they connect to, by what each declares in its meta/service.yml."""
+    """From the host's services to those that they connect to, by ``dials`` in their meta/service.yml."""
     for service in services().values():
         for entry in service.dials if service.role in host.roles else ():
             for address, port in dialled(host, entry):
@@ -98,7 +98,7 @@ def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
 
 
 def dialled(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:
-    """Address and port of each connection, as far as the inputs are sound."""
+    """Address and port of each connection, as far as the inputs are valid."""
     if entry.databases:
         yield from ((address, port) for _, address, port in targets_of(host, entry.databases))
     for read in readers(host, entry):
@@ -109,7 +109,7 @@ def dialled(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:
 
 
 def purpose_of(entry: Dials, server: Host | None, port: int) -> str:
-    """The purpose of the service that takes the connection; where none is seen to, of the last that may, if it is declared."""
+    """The purpose of the service that listens there; if none does, of the last one of ``services``."""
     for role in entry.services or services():
         if server is not None and role in server.roles:
             ports = {place.port for place in places(server, role)}
@@ -119,7 +119,7 @@ def purpose_of(entry: Dials, server: Host | None, port: int) -> str:
 
 
 def producer_port(host: Host) -> int | None:
-    """The port at which a producer serves others; None where it serves its own host only."""
+    """A producer's port; None if it listens on loopback only."""
     place = split_place(host.inputs.get("producer_bind")) if "producer" in host.roles else None
     return None if place is None or is_loopback(place[0]) else place[1]
 
@@ -146,7 +146,7 @@ def from_and_to_places(fleet: Fleet, host: Host) -> Iterator[Flow]:
 
 
 def ends_of(fleet: Fleet, host: Host, place: Place) -> Iterator[End]:
-    """The place, but for those of its addresses at which a host of the fleet stands: a backup target may be one."""
+    """The site and, for those of its addresses that are hosts of the fleet, these hosts: a backup target may be one."""
     outside = []
     for address in place.addresses:
         if server := fleet.at(address, host):
@@ -158,15 +158,16 @@ def ends_of(fleet: Fleet, host: Host, place: Place) -> Iterator[End]:
 
 
 def came_from(fleet: Fleet, host: Host) -> Host | None:
-    """The host of the fleet that this run's connection came from: itself where the run is started there."""
+    """The host of the fleet that this run's connection came from; the host itself if the run is started there."""
     controller = host.measured.get("controller")
     return fleet.at(controller, host) if controller else None
 
 
 def jump_hosts(fleet: Fleet, host: Host) -> list[Host]:
-    """The hosts of the fleet from which this one is entered: each that may forward, and the one that this run came from.
+    """The fleet's hosts from which SSH to this one is allowed: all that may forward, and the one that this run came from.
 
-    One that may forward, or where the run is started, counts for every other: a run that is limited to it measures nobody else.
+    One that may forward, or on which the run is started, counts for every other host, since a run with --limit may not measure
+        those.
     """
     source = came_from(fleet, host)
     return [

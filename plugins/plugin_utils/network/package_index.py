@@ -1,4 +1,4 @@
-"""The servers of pip's default index. pip alone knows them, so the control machine's pip is asked and no file names them."""
+"""The servers of pip's default index, from the control machine's pip, so no file of the kit names them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ASK_PIP = "from pip._internal.models.index import PyPI; print(PyPI.simple_url, '
 
 @functools.cache
 def default_urls() -> tuple[str, ...]:
-    """URLs of the index and of its files; none where no Python of this machine has pip."""
+    """URLs of the index and of its files; empty if no Python of this machine has pip."""
     for python in (sys.executable, "python3"):
         try:
             done = subprocess.run([python, "-c", ASK_PIP], text=True, capture_output=True, check=False, timeout=60)

@@ -1,4 +1,4 @@
-"""Places outside the fleet where data can come to rest or pass, as the inventory declares them."""
+"""Sites outside the fleet where data can be stored or pass, as the inventory declares them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from ..fleet.model import Host
 PROTOCOLS = ("tcp", "udp", "icmp")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 COUNTRY = re.compile(r"[A-Z]{2}")
-# A name of the DNS. One label of digits and dots alone is a mistyped address.
+# A DNS name. A text of digits and dots only is a mistyped address.
 HOSTNAME = re.compile(r"(?=.{1,253}$)([a-z0-9_]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 LOOKS_NUMERIC = re.compile(r"[\d./:]+|[0-9a-f:]+:[0-9a-f:./]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is true of every place of a kind.
+    """Properties of every site of a kind.
 
-    direction: "in" when the place comes to the fleet, "out" when the fleet goes to it.
-    ports, protocols: where nothing else is declared; ports of None must be declared.
-    public: only what everybody may read passes there, so that a place abroad can be excepted with a reason.
+    direction: "in" if the site connects to the fleet, "out" if the fleet connects to it.
+        ports, protocols: defaults; ports of None must be declared.
+        public: only public data passes there, so a site abroad can be excepted with a reason.
     """
 
     direction: str
@@ -34,15 +34,15 @@ class Kind:
 
 
 KINDS = {
-    # Without ports: the one at which the host's sshd listens.
+    # Without ports: sshd's port of the host.
     "administrators": Kind("in", (), ("tcp",), False),
-    # Without ports: what the producers listen on.
+    # Without ports: the producers' port.
     "clients": Kind("in", (), ("tcp",), False),
     # What asks an agent on each host how the host is, as Prometheus does.
     "monitoring": Kind("in", None, ("tcp",), False),
     "package_mirror": Kind("out", (80, 443), ("tcp",), True),
     "time_server": Kind("out", (123,), ("udp",), True),
-    # A name that is looked up tells who is talked to, so that a resolver is no public matter.
+    # DNS queries reveal the fleet's peers, so they are not public data.
     "resolver": Kind("out", (53,), ("udp", "tcp"), False),
     "backup": Kind("out", None, ("tcp",), False),
     "log_sink": Kind("out", None, ("tcp",), False),
@@ -55,7 +55,7 @@ KEYS = ("name", "kind", "addresses", "ports", "protocols", "country", "roles", "
 
 @dataclass(frozen=True)
 class Place:
-    """One declared place, with what its kind says filled in."""
+    """One declared site, with the defaults of its kind."""
 
     name: str
     kind: str
@@ -69,7 +69,7 @@ class Place:
 
 
 def network(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    """The network that the text is, an address being one of a single host; None for a name."""
+    """The text as a network, or an address as a network of one host; None for a name."""
     try:
         return ipaddress.ip_network(str(text), strict=False)
     except ValueError:
@@ -77,80 +77,80 @@ def network(text: Any) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def is_address(text: Any) -> bool:
-    """Whether it is an address, a network or a name, and no mistyped one of the first two."""
+    """Whether it is an address, a network or a name, and not a mistyped address or network."""
     if not isinstance(text, str):
         return False
     return network(text) is not None or (not LOOKS_NUMERIC.fullmatch(text) and bool(HOSTNAME.fullmatch(text)))
 
 
 def is_end(text: Any, hosts: Container[str]) -> bool:
-    """Whether it is an address, a network, a name or a host of the inventory, which may have a name that no DNS takes."""
+    """Whether it is an address, a network, a name or a host of the inventory, whose name need not be valid in the DNS."""
     return is_address(text) or (isinstance(text, str) and text in hosts)
 
 
 def faults(place: Any, hosts: Container[str] = ()) -> list[str]:
-    """What is wrong with the shape of a declared place, each as the end of a sentence; empty for a sound one.
+    """Faults of a declared site's structure, each as the end of a sentence.
 
     hosts: names in the inventory.
     """
     if not isinstance(place, dict):
-        return [f"is {place!r}, and must be a mapping with name, kind, addresses and country. Write it so"]
-    found = []
+        return [f"is {place!r}, but must be a mapping with name, kind, addresses and country. Write it as one"]
+    problems = []
     if unknown := sorted(str(key) for key in place if key not in KEYS):
-        found.append(f"has the key '{unknown[0]}', which nothing reads. The keys are {', '.join(KEYS)}")
+        problems.append(f"has the key '{unknown[0]}', which nothing reads. The keys are {', '.join(KEYS)}")
     if not NAME.fullmatch(str(place.get("name", ""))):
-        found.append("has no plain name. Give it a name of small letters, digits, - and _")
+        problems.append("has no plain name. Give it a name of small letters, digits, - and _")
     kind = KINDS.get(str(place.get("kind")))
     if kind is None:
-        found.append(f"is of the kind '{place.get('kind')}', which is none. Choose one of {', '.join(KINDS)}")
+        problems.append(f"is of the kind '{place.get('kind')}', which does not exist. Choose one of {', '.join(KINDS)}")
     addresses = place.get("addresses")
     if not isinstance(addresses, list) or not addresses:
-        found.append("has no list of addresses. Name its addresses, networks or names")
+        problems.append("has no list of addresses. Name its addresses, networks or names")
     else:
-        found += [
-            f"names {address!r}, which is no address, network or name. Correct its addresses"
+        problems += [
+            f"names {address!r}, which is not an address, network or name. Correct its addresses"
             for address in addresses
             if not is_end(address, hosts)
         ]
     ports = place.get("ports")
     if ports is None and kind and kind.ports is None:
-        found.append(f"has no ports, and a {place['kind']} has none of its own. Add ports, e.g. [6514]")
+        problems.append(f"has no ports, and a {place['kind']} has no default. Add ports, e.g. [6514]")
     if ports is not None and (not isinstance(ports, list) or not all(is_port(port) for port in ports)):
-        found.append(f"has the ports {ports!r}, and must have a list of numbers from 1 to 65535. Correct them")
+        problems.append(f"has the ports {ports!r}, but needs a list of numbers from 1 to 65535. Correct them")
     protocols = place.get("protocols")
     if protocols is not None and (
         not isinstance(protocols, list) or not protocols or any(protocol not in PROTOCOLS for protocol in protocols)
     ):
-        found.append(f"has the protocols {protocols!r}, and must have a list of {', '.join(PROTOCOLS)}. Correct them")
+        problems.append(f"has the protocols {protocols!r}, but needs a list of {', '.join(PROTOCOLS)}. Correct them")
     roles = place.get("roles")
     if roles is not None and (not isinstance(roles, list) or not roles):
-        found.append(f"has the roles {roles!r}, and must have a list of roles. Correct it, or leave it out: every host")
-    return found
+        problems.append(f"has the roles {roles!r}, but needs a list of roles. Correct it, or leave it out for every host")
+    return problems
 
 
 def is_port(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536
 
 
-def unread_country(value: Any) -> str | None:
-    """Why the value is no country, as the end of a sentence; None for two capital letters."""
+def country_fault(value: Any) -> str | None:
+    """Why the value is not a country, as the end of a sentence; None for two capital letters."""
     if value is False:
         return 'false, which is how YAML reads NO without quotes. Write "NO" in quotes'
     if value in (None, ""):
-        return 'not declared. Say in which country it stands, e.g. "NO" in quotes'
+        return 'not declared. Write its country, e.g. "NO" in quotes'
     if not isinstance(value, str) or not COUNTRY.fullmatch(value):
-        return f"{value!r}, which is no country's two capital letters (ISO 3166). Correct it"
+        return f"{value!r}, which is not a country code of two capital letters (ISO 3166). Correct it"
     return None
 
 
 def declared(host: Host) -> list[Any]:
-    """What stands in the host's topology_places, whatever it is."""
+    """The entries of the host's topology_places, unchecked."""
     given = host.inputs.get("topology_places")
     return given if isinstance(given, list) else []
 
 
 def place_of(entry: dict[str, Any]) -> Place:
-    """A sound entry as a place."""
+    """A valid entry as a site."""
     kind = KINDS[entry["kind"]]
     return Place(
         name=entry["name"],
@@ -166,7 +166,7 @@ def place_of(entry: dict[str, Any]) -> Place:
 
 
 def places_of(host: Host, hosts: Container[str] = ()) -> list[Place]:
-    """The places that the host may talk to, or that may talk to it. What is malformed is left out: topology refuses it."""
+    """The host's sites, without malformed entries, which topology refuses."""
     return [
         place_of(entry)
         for entry in declared(host)

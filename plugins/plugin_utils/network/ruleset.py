@@ -1,4 +1,4 @@
-"""The rules of a host's firewall, made of the declared flows that begin or end there."""
+"""The rules of a host's firewall, from the declared flows that begin or end there."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def collapsed(addresses: Iterable[str]) -> dict[str, list[str]]:
-    """The networks of each family, by as few as say the same: nft refuses those that overlap."""
-    networks = {found for address in addresses if (found := network(address))}
+    """The networks of each address family, merged: nft refuses overlapping ones."""
+    networks = {net for address in addresses if (net := network(address))}
     result = {}
     for family in FAMILIES:
-        own = sorted(found for found in networks if str(found.version) == family)
+        own = sorted(net for net in networks if str(net.version) == family)
         if own:
             result[family] = [
-                str(found.network_address) if found.prefixlen == found.max_prefixlen else str(found)
-                for found in ipaddress.collapse_addresses(own)
+                str(net.network_address) if net.prefixlen == net.max_prefixlen else str(net)
+                for net in ipaddress.collapse_addresses(own)
             ]
     return result
 
 
 def peers(side: str, addresses: Iterable[str], names_sets: Iterable[str]) -> list[tuple[str, str]]:
-    """What matches the other end, one for each rule, with its family: networks, and the sets of its names."""
-    found = []
+    """Family and match of the other end for each rule: by its networks, and by the sets of its names."""
+    matches = []
     for family, networks in collapsed(addresses).items():
-        if any(each.endswith("/0") for each in networks):
-            found.append((family, f"meta nfproto ipv{family}"))
+        if any(net.endswith("/0") for net in networks):
+            matches.append((family, f"meta nfproto ipv{family}"))
         else:
-            found.append((family, f"{FAMILIES[family]} {side} {{ {', '.join(networks)} }}"))
-    return found + [(family, f"{word} {side} @{one}_{family}") for one in names_sets for family, word in FAMILIES.items()]
+            matches.append((family, f"{FAMILIES[family]} {side} {{ {', '.join(networks)} }}"))
+    return matches + [(family, f"{word} {side} @{name}_{family}") for name in names_sets for family, word in FAMILIES.items()]
 
 
 def comment(purpose: str, ends: Iterable[str]) -> str:
@@ -52,7 +52,7 @@ def comment(purpose: str, ends: Iterable[str]) -> str:
 
 
 class Group(NamedTuple):
-    """Flows that are one rule: other ends (name → addresses), and the ports that all of them share."""
+    """Flows of one rule: the other ends (name → addresses), and their common ports."""
 
     purpose: str
     protocol: str
@@ -76,15 +76,15 @@ def grouped(flows: list[dict[str, Any]], end: str) -> list[Group]:
 def direction(
     flows: list[dict[str, Any]], end: str, side: str, names: dict[str, list[str]], strays: list[str] | None = None
 ) -> list[dict[str, str]]:
-    """Rules for one direction, who may ping among them; the names that they meet are put into ``names``, set by set.
+    """Rules for one direction, pings included. Adds the names that they match to ``names``, set by set.
 
-    strays: gets what matches packets of a server to a connection that this host has lost.
+    strays: gets matches of a server's packets for connections that this host has lost.
     """
     rules: list[dict[str, str]] = []
     met: set[str] = set()
     sets: list[str] = []
     for group in grouped(flows, end):
-        addresses = {address for each in group.ends.values() for address in each}
+        addresses = set().union(*group.ends.values())
         own = []
         if lookups := sorted(address for address in addresses if network(address) is None):
             own = [f"{group.purpose}_{group.protocol}_{len(names)}"]
@@ -93,8 +93,8 @@ def direction(
         if group.protocol != "icmp":
             port = f"{group.protocol} dport {{ {', '.join(map(str, group.ports))} }}"
             whose = f" meta skuid {group.user}" if group.user else ""
-            said = comment(group.purpose, group.ends)
-            rules += [{"match": f"{match} {port}{whose}", "comment": said} for _, match in peers(side, addresses, own)]
+            text = comment(group.purpose, group.ends)
+            rules += [{"match": f"{match} {port}{whose}", "comment": text} for _, match in peers(side, addresses, own)]
         if group.protocol == "tcp" and strays is not None:
             port = f"tcp sport {{ {', '.join(map(str, group.ports))} }}"
             strays += [f"{match} {port}" for _, match in peers("saddr", addresses, own)]
@@ -107,8 +107,8 @@ def is_host(end: dict[str, Any], name: str) -> bool:
 
 
 def firewall_table(flows: list[dict[str, Any]], host: str) -> dict[str, Any]:
-    """What the table of rules holds: C(names) set by set, and the rules of C(input) and C(output); for C(strays)
-    the servers that are told when this host has lost a connection; for C(administrators) what matches them alone."""
+    """The content of the table: C(names) by set, the rules of C(input) and C(output), C(strays) (servers that get a reset for
+    connections that this host has lost), and C(administrators) (matches of administrators)."""
     names: dict[str, list[str]] = {}
     strays: list[str] = []
     incoming = [flow for flow in flows if is_host(flow["destination"], host)]

@@ -1,1 +1,1 @@
-"""What an operator sees of a run: the live area, and what the run ends with."""
+"""The output of a run: the live area, and the summary at the end."""

@@ -1,4 +1,4 @@
-"""What a run ends with: what it changed, how long it took, and last what stopped it."""
+"""The summary of a run: changes, times, and last the failures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def changes(record: Record) -> list[str]:
 
 
 def times(record: Record, now: float) -> list[str]:
-    """A line for each name of a play that ran a task: batches, and plays that several playbooks import, are added up.
+    """A line for each play that ran a task; batches, and plays imported several times, are added up.
 
     Below it, the tasks that took long.
     """
@@ -62,7 +62,7 @@ def times(record: Record, now: float) -> list[str]:
 
 
 def wrapped(line: str, columns: int | None) -> list[str]:
-    """Broken between words, where a terminal would break inside one; what follows a bullet stays behind it."""
+    """The line, wrapped between words; continuation lines are indented behind a bullet."""
     if not columns or not line:
         return [line]
     indent = re.match(r" *(?:[*-] )?", line)[0]
@@ -72,7 +72,7 @@ def wrapped(line: str, columns: int | None) -> list[str]:
 
 
 def faults(found: Iterable[Fault], columns: int | None = None) -> list[str]:
-    """Each sentence once, with the hosts and the task that it comes from above it. columns: of a terminal."""
+    """Each sentence once, below its hosts and task. columns: of a terminal."""
     alike: dict[tuple[str, str, str], list[str]] = {}
     for fault in found:
         hosts = alike.setdefault((fault.sentence, fault.task, fault.place), [])

@@ -1,4 +1,4 @@
-"""What stopped a host, as a sentence."""
+"""Why a host failed, as a sentence."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from .record import printable
 
-# What ansible-core 2.19 and later put before a module's or an action's message.
+# Prefix of a module's or an action's message in ansible-core 2.19 and later.
 PREFIX = re.compile(r"^(?:(?:Task|Module|Action) failed: )+")
-# Of a command's output: its end says what went wrong.
+# Last lines of a command's output, where the error usually is.
 OUTPUT_LINES = 10
 HIDDEN = "its output is hidden, because it handles secrets (no_log)."
 
 
 @dataclass(frozen=True)
 class Fault:
-    """host: empty where the task runs once for the whole play; place: file and line of the task."""
+    """host: empty if the task runs once for the whole play; place: file and line of the task."""
 
     host: str
     task: str
@@ -27,7 +27,7 @@ class Fault:
 
 
 def failure(result: Mapping[str, Any]) -> str:
-    """What a failed task reports: of a loop, each item that failed."""
+    """The message of a failed task; of a loop, that of each failed item."""
     items = [item for item in result.get("results") or [] if isinstance(item, Mapping) and _failed(item)]
     if "censored" in result and not items:
         return f"The task failed; {HIDDEN}"
@@ -57,7 +57,7 @@ def _item(item: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """A list of sentences is a line for each."""
+    """The value as text; a list becomes one line per entry."""
     text = "\n".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value or "")
     return PREFIX.sub("", printable(text.replace("\t", "    ")).strip())
 
@@ -75,7 +75,7 @@ def _message(result: Mapping[str, Any]) -> str:
 
 
 def _output(result: Mapping[str, Any]) -> str:
-    """The end of what a command printed; standard error first."""
+    """The end of a command's output; standard error first."""
     for key in ("stderr", "module_stderr", "stdout", "module_stdout"):
         if output := _text(result.get(key)):
             return "\n".join(output.splitlines()[-OUTPUT_LINES:])

@@ -1,4 +1,4 @@
-"""The lines of the live area: the play, the task, and what each host is at."""
+"""The lines of the live area: the play, the task, and the state of each host."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from .record import LONG_S, HostState, PlayRecord, Record, count, duration, prin
 # A line and its colour, as ansible.utils.color names it.
 Line = tuple[str, str | None]
 COLOURS = {"changed": "yellow", "failed": "red", "unreachable": "red", "ok": "green"}
-# Narrower terminals need the room of a bar for the names.
+# Narrower terminals have no room for a bar.
 BAR_COLUMNS = 90
 
 
 def lines_of(record: Record, columns: int, rows: int, now: float) -> list[Line]:
-    """At most as many as the rows. Names come last, where a narrow terminal cuts them off."""
+    """At most ``rows`` lines. Names come last, where a narrow terminal cuts them off."""
     play = record.play
     if play is None:
         return []
@@ -25,7 +25,7 @@ def lines_of(record: Record, columns: int, rows: int, now: float) -> list[Line]:
     states = list(record.hosts.items())
     more: list[Line] = []
     if len(states) > rows - len(head):
-        # The hosts that have run longest come first: those are waited for.
+        # Running hosts come first, the longest-running one on top.
         states.sort(key=lambda item: (item[1].ended is not None, item[1].began))
         shown = rows - len(head) - 1
         running = sum(state.ended is None for _, state in states[shown:])
@@ -40,9 +40,9 @@ def bar(done: int, total: int, cells: int) -> str:
 
 
 def _task_line(record: Record, play: PlayRecord, columns: int) -> str:
-    """The bar counts hosts; how far a host is inside a task, nobody knows."""
-    at_it = [state for state in list(record.hosts.values()) if state.task_id == record.task_id]
-    done, total = sum(state.ended is not None for state in at_it), len(at_it)
+    """The bar counts hosts, since the progress inside a task is unknown."""
+    states = [state for state in list(record.hosts.values()) if state.task_id == record.task_id]
+    done, total = sum(state.ended is not None for state in states), len(states)
     if total >= record.task_limit > 1:
         total = max(total, len(play.hosts))
     name = record.names[record.task_id]
@@ -63,7 +63,7 @@ def _host_lines(record: Record, play: PlayRecord, states: list[tuple[str, HostSt
 
 
 def _tasks_done(play: PlayRecord, host: str, columns: int) -> str:
-    """Where each host goes on at its own pace: how many of the play's tasks it has behind it."""
+    """With strategy free: how many of the play's tasks the host has completed."""
     done, total = play.done.get(host, 0), len(play.known)
     if not play.known:
         return ""
@@ -72,7 +72,7 @@ def _tasks_done(play: PlayRecord, host: str, columns: int) -> str:
 
 
 def _common_task(record: Record, state: HostState) -> str:
-    """The name of the task is above, where it is the one that all hosts are at."""
+    """The outcome; with the task's name if it is not the common one, which is in the line above."""
     outcome = state.outcome or "running"
     return outcome if state.task_id == record.task_id else f"{outcome}: {state.task}"
 

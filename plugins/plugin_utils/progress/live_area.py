@@ -1,4 +1,4 @@
-"""Some lines at the bottom of a terminal that are drawn again in place, below whatever else is printed."""
+"""Lines at the bottom of a terminal that are redrawn in place, below all other output."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from .lines import Line
 
 TICK_S = 0.25
 MIN_COLUMNS, MIN_ROWS = 20, 6
-# More would push the output above it out of sight.
+# More lines would push the other output off the screen.
 MAX_LINES = 16
 
 
 def wanted(environment: Mapping[str, str], terminal: bool, verbosity: int) -> bool:
-    """Whether a person watches: a terminal that can move its cursor, not CI, and no -v."""
+    """Whether to show the live area: on a terminal that can move its cursor, not in CI, without -v."""
     ci = environment.get("CI", "").lower() not in ("", "0", "false")
     return terminal and verbosity == 0 and not ci and environment.get("TERM", "dumb") != "dumb"
 
 
 def cells(text: str) -> int:
-    """How many columns a terminal needs for it."""
+    """Columns that the text takes on a terminal."""
     return sum(0 if unicodedata.combining(sign) else 2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
@@ -40,11 +40,11 @@ def clip(text: str, columns: int) -> str:
 
 
 class LiveArea:
-    """lines: what to show, when given the terminal's columns and the most rows it may have.
+    """lines: returns the lines for the terminal's columns and the highest number of rows.
 
     Ansible prints through one Display object in the main process and forks its workers while it holds that object's lock. All
-    drawing happens under the same lock, so a worker is never forked in the middle of it. The cursor rests below the area
-    and is never hidden: a run that is killed leaves the terminal usable.
+        drawing happens under the same lock, so a worker is never forked in the middle of it. The cursor stays below the area and
+        is never hidden, so a killed run leaves the terminal usable.
     """
 
     def __init__(self, display: Any, lines: Callable[[int, int], list[Line]]) -> None:
@@ -61,10 +61,10 @@ class LiveArea:
         threading.Thread(target=self._tick, daemon=True).start()
 
     def _above(self, print_it: Callable) -> Callable:
-        """The method of Display, with the area out of its way."""
+        """The method of Display, with the area hidden while it prints."""
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            # A worker sends what it prints to the main process. What only goes to the log leaves the screen alone.
+            # A worker sends its output to the main process. Output for the log only does not touch the screen.
             if os.getpid() != self._pid or self._closed.is_set() or kwargs.get("log_only"):
                 return print_it(*args, **kwargs)
             with self.hidden():
@@ -79,14 +79,14 @@ class LiveArea:
             self._drawn, self._shown = [], ""
             self._hidden += 1
         try:
-            yield  # without the lock: a prompt may wait long, and must not stop the other hosts
+            yield  # without the lock: a prompt may wait long, and must not block the other hosts
         finally:
             with self._lock:
                 self._hidden -= 1
                 self._draw()
 
     def close(self) -> None:
-        """Take the area off the screen for good. Display keeps its wrapped methods, which now do nothing."""
+        """Removes the area for good. Display keeps its wrapped methods, which then only print."""
         with self._lock:
             if not self._closed.is_set() and os.getpid() == self._pid:
                 self._closed.set()
@@ -113,9 +113,9 @@ class LiveArea:
             self._shown, self._drawn = text, [cells(text) for text, _ in clipped]
 
     def _erasure(self) -> str:
-        """Clears the area's lines, from the last one up; a line has wrapped where the terminal has become narrower.
+        """Clears the area's lines, from the last one up, including lines that wrapped when the terminal became narrower.
 
-        Not by clearing the screen below the first one: tmux keeps what is cleared so in its history."""
+        Does not clear the screen below the first one, which tmux would keep in its history."""
         if not self._drawn:
             return ""
         try:
@@ -131,11 +131,11 @@ class LiveArea:
                 sys.stdout.write(text)
                 sys.stdout.flush()
             except (OSError, ValueError):
-                pass  # the terminal is gone; Ansible finds out by itself
+                pass  # the terminal is gone; Ansible notices that itself
 
 
 class LogOnly:
-    """Display as the default callback sees it: what it prints goes to the log file alone, unless `loud`."""
+    """Display for the default callback: its output goes only to the log file, unless `loud`."""
 
     def __init__(self, display: Any) -> None:
         self._real = display
@@ -149,7 +149,7 @@ class LogOnly:
             kwargs["log_only"] = True
         self._real.display(msg, *args, **kwargs)
 
-    # Display's own, which then print through the method above.
+    # Display's methods, which print through the method above.
     def banner(self, *args: Any, **kwargs: Any) -> None:
         type(self._real).banner(self, *args, **kwargs)
 

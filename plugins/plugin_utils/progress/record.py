@@ -1,4 +1,4 @@
-"""What has happened in a run so far, host by host."""
+"""The state of a run, host by host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-# A task that has run this long is marked while it runs and listed at the end.
+# A task that takes longer is marked while it runs and listed at the end.
 LONG_S = 30
 
 
@@ -16,7 +16,7 @@ def short_name(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Without control characters, which could move the cursor or colour what follows."""
+    """The text without control characters, which could move the cursor or change colours."""
     return "".join(sign for sign in text if sign == "\n" or sign.isprintable())
 
 
@@ -35,7 +35,7 @@ def count(number: int, noun: str) -> str:
 
 @dataclass
 class HostState:
-    """What a host is at. began, ended: seconds; outcome: None while the task runs; note: items done, attempts."""
+    """The state of a host. began, ended: seconds; outcome: None while the task runs; note: items done, attempts."""
 
     task_id: str
     task: str
@@ -48,10 +48,10 @@ class HostState:
 
 @dataclass
 class PlayRecord:
-    """number: its place among all plays; tasks: those that have started; long: how long each task took that took long.
+    """number: position among all plays; tasks: the started ones; long: durations of slow tasks.
 
-    Where each host goes on at its own pace (strategy free), known: the tasks that each of them has to go through; done: how
-    many of these it has behind it, skipped ones included. Tasks that are included during the run are not among them.
+    With strategy free, known: the tasks of every host; done: how many of these it has completed, skipped ones included. Tasks
+        that are included during the run do not count.
     """
 
     id: str
@@ -73,7 +73,7 @@ class PlayRecord:
 
 @dataclass
 class Record:
-    """All of a playbook. limit: how many hosts run one task at the same time."""
+    """The whole run. limit: how many hosts run a task at the same time."""
 
     play_ids: list[str] = field(default_factory=list)
     limit: int = 1
@@ -90,7 +90,7 @@ class Record:
         return self.plays[-1] if self.plays else None
 
     def start_play(self, id: str, name: str, hosts: Iterable[str], now: float) -> PlayRecord:
-        """A batch of a play with `serial` counts as the same play again."""
+        """A further batch of a play with `serial` counts as the same play."""
         self.end_play(now)
         self.hosts, self.task_id = {}, ""
         number = self.play_ids.index(id) + 1 if id in self.play_ids else len(self.plays) + 1

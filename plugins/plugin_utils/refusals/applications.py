@@ -8,46 +8,43 @@ from collections.abc import Iterator
 from ..fleet.model import Fleet, Host, names_of
 from .programs import DEFAULT_QUEUE, ROUTES
 
-# It names a database and its owner, a virtual host, a queue, directories and a user's service file.
+# The name of a database and its owner, a virtual host, a queue, directories and an entry of PostgreSQL's service file.
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 # What a shell can set.
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-# The one setting of the promise that is laid over the kit's key by key, and those of its keys that bound a wait.
+# The only setting of the promise that an inventory may extend key by key, and its keys that limit a wait.
 TRANSPORT = "broker_transport_options"
 BOUNDS = ("read_timeout", "write_timeout", "max_retries")
 
-# Settings of the promise that nothing outweighs.
-NEVER_WAIVED = {
-    "broker_use_ssl": "the broker talks to nobody without TLS and a certificate, and a client must know whom it talks to"
-}
+# Settings of the promise that cannot be waived.
+NEVER_WAIVED = {"broker_use_ssl": "the broker accepts only TLS with a client certificate, and a client must verify the broker"}
 
 
-def applications_named(fleet: Fleet) -> Iterator[str]:
+def invalid_application_names(fleet: Fleet) -> Iterator[str]:
     for name in fleet.applications:
         if not NAME.fullmatch(name):
             yield (
-                f"The application '{name}' of topology_applications is no plain name: small letters, digits and _, at most 63, "
-                f"no digit first, since a database and its owner carry it. Rename the group and its entry in "
+                f"The application '{name}' of topology_applications is not a plain name: small letters, digits and _, at most "
+                f"63, no digit first, since a database and its owner have this name. Rename the group and its entry in "
                 f"topology_applications."
             )
         if name not in fleet.groups:
             yield (
-                f"topology_applications names '{name}', and the inventory has no such group. "
+                f"topology_applications names '{name}', but the inventory has no such group. "
                 f"Add the group with its worker and producer hosts to the hosts file, or take it out of topology_applications."
             )
     for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
         name = host.inputs.get("application_name")
         if name is not None and len(host.applications) == 1 and name != host.applications[0]:
             yield (
-                f"{host.name}: application_name is '{name}', and its application's group '{host.applications[0]}'; the "
-                f"broker and "
-                f"the database know the group's name only. Set application_name: {host.applications[0]}."
+                f"{host.name}: application_name is '{name}', but its application's group is '{host.applications[0]}', the only "
+                f"name that the broker and the database know. Set application_name: {host.applications[0]}."
             )
 
 
-def applications_incomplete(fleet: Fleet) -> Iterator[str]:
+def incomplete_applications(fleet: Fleet) -> Iterator[str]:
     if "celery_worker" not in fleet.roles:
         return
     for name in fleet.applications:
@@ -55,12 +52,12 @@ def applications_incomplete(fleet: Fleet) -> Iterator[str]:
             continue
         if not fleet.of_application(name, "celery_worker"):
             yield (
-                f"The application '{name}' has no worker: what it accepts would never be done. "
+                f"The application '{name}' has no worker: its jobs would never run. "
                 f"Put a host of {fleet.groups_of('celery_worker')} into the group '{name}'."
             )
         elif "producer" in fleet.roles and not fleet.of_application(name, "producer") and not beats_of(fleet, name):
             yield (
-                f"The application '{name}' has no producer and no beat: its workers would wait for ever. "
+                f"The application '{name}' has no producer and no beat: its workers would wait forever. "
                 f"Put a host of {fleet.groups_of('producer')} into the group '{name}', or set celery_worker_beat on one worker."
             )
     for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
@@ -72,8 +69,8 @@ def applications_incomplete(fleet: Fleet) -> Iterator[str]:
             )
 
 
-def accounts_missing(fleet: Fleet) -> Iterator[str]:
-    """No role makes the account: what runs as it, and where its home is, is the operator's choice."""
+def missing_accounts(fleet: Fleet) -> Iterator[str]:
+    """No role creates the account: its home and everything else about it is the operator's choice."""
     for host in fleet.with_role("application"):
         user = str(host.inputs.get("application_user"))
         if (host.measured.get("accounts") or {}).get(user) is False:
@@ -83,7 +80,7 @@ def accounts_missing(fleet: Fleet) -> Iterator[str]:
             )
 
 
-def second_beat(fleet: Fleet) -> Iterator[str]:
+def duplicate_beats(fleet: Fleet) -> Iterator[str]:
     for name in fleet.applications:
         if len(beats := beats_of(fleet, name)) > 1:
             yield (
@@ -96,7 +93,7 @@ def beats_of(fleet: Fleet, application: str) -> list[str]:
     return [h.name for h in fleet.of_application(application, "celery_worker") if h.inputs.get("celery_worker_beat") is True]
 
 
-def promises_broken(fleet: Fleet) -> Iterator[str]:
+def broken_promises(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         waived = host.inputs.get("application_waivers") or {}
         for setting, value in (host.inputs.get("application_celery_settings") or {}).items():
@@ -104,68 +101,68 @@ def promises_broken(fleet: Fleet) -> Iterator[str]:
                 yield from transport_unsafe(host.name, value, setting in waived)
             elif setting in host.promises and setting not in waived:
                 yield (
-                    f"{host.name}: application_celery_settings sets {setting}, which the promise needs as the kit sets it. "
+                    f"{host.name}: application_celery_settings sets {setting}, but the promise depends on the kit's value. "
                     f"Take it out, or waive it with a reason in application_waivers."
                 )
 
 
 def transport_unsafe(host: str, options: object, waived: bool) -> Iterator[str]:
-    """The inventory may add to the kit's transport options and change their numbers, as long as every job is confirmed."""
+    """The inventory may add transport options and change their numbers, as long as the broker confirms every job."""
     if not isinstance(options, dict):
-        yield f"{host}: application_celery_settings sets {TRANSPORT} to {options!r}, and it must be a mapping. Write it as one."
+        yield f"{host}: application_celery_settings sets {TRANSPORT} to {options!r}, but it must be a mapping. Write it as one."
         return
     if options.get("confirm_publish", True) is not True and not waived:
         yield (
-            f"{host}: application_celery_settings sets {TRANSPORT}.confirm_publish to {options['confirm_publish']!r}: a 202 "
-            f"would be given before the broker has the job. Take it out, or waive {TRANSPORT} with a reason in "
+            f"{host}: application_celery_settings sets {TRANSPORT}.confirm_publish to {options['confirm_publish']!r}: a client "
+            f"would get its 202 before the broker has the job. Take it out, or waive {TRANSPORT} with a reason in "
             f"application_waivers."
         )
     for name in BOUNDS:
         value = options.get(name, 1)
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
             yield (
-                f"{host}: application_celery_settings sets {TRANSPORT}.{name} to {value!r}, and it must be a number above 0: "
-                f"nobody would end the wait for a broker that does not answer. Correct it, or take it out."
+                f"{host}: application_celery_settings sets {TRANSPORT}.{name} to {value!r}, but it must be a number above 0: "
+                f"the wait for a broker that does not answer would never end. Correct it, or take it out."
             )
 
 
-def environment_names(fleet: Fleet) -> Iterator[str]:
-    """A shell reads them from a file; it takes another name for a command."""
+def invalid_environment_names(fleet: Fleet) -> Iterator[str]:
+    """A shell reads them from a file, and would run an invalid name as a command."""
     for host in fleet.hosts.values():
         for option in ("application_environment", "application_secret_environment"):
             given = host.inputs.get(option)
             for name in given if isinstance(given, dict) else ():
                 if not VARIABLE.fullmatch(str(name)):
                     yield (
-                        f"{host.name}: {option} names '{name}', and a variable's name is made of letters, digits and _, with no "
+                        f"{host.name}: {option} names '{name}', but a variable's name has only letters, digits and _, and no "
                         f"digit first: the programs would not find it. Rename it."
                     )
 
 
-def waivers_without_reason(fleet: Fleet) -> Iterator[str]:
+def unexplained_waivers(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         for setting, reason in (host.inputs.get("application_waivers") or {}).items():
             if not str(reason or "").strip():
-                yield f"{host.name}: application_waivers breaks {setting} without a reason. Write one as its value."
+                yield f"{host.name}: application_waivers waives {setting} without a reason. Write one as its value."
             if setting in NEVER_WAIVED:
                 yield (
-                    f"{host.name}: application_waivers names {setting}, for which no reason counts: {NEVER_WAIVED[setting]}. "
-                    f"Take it out."
+                    f"{host.name}: application_waivers names {setting}, which cannot be waived: {NEVER_WAIVED[setting]}. Take it "
+                    f"out."
                 )
             if host.promises and setting not in host.promises | {DEFAULT_QUEUE, ROUTES}:
                 yield (
-                    f"{host.name}: application_waivers names {setting}, which is no part of the promise "
+                    f"{host.name}: application_waivers names {setting}, which is not part of the promise "
                     f"({', '.join(sorted(host.promises))}). Correct the name, or take it out."
                 )
 
 
-def brokers_scattered(fleet: Fleet) -> Iterator[str]:
-    """Hosts of the role rabbitmq are brokers of their own, not a cluster: a job waits where it was sent, and only there."""
+def scattered_brokers(fleet: Fleet) -> Iterator[str]:
+    """Hosts of the role rabbitmq are separate brokers, not a cluster: a job exists only on the broker that it was sent to."""
     for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
-        if len(own := brokers_of(fleet, host)) > 1:
+        if len(brokers := brokers_of(fleet, host)) > 1:
             yield (
-                f"{host.name}: application_broker_hosts names {len(own)} brokers ({names_of(own)}). The role does not build a "
-                f"cluster of them: each would hold jobs that the others do not know, and what one accepts may never be done. "
+                f"{host.name}: application_broker_hosts names {len(brokers)} brokers ({names_of(brokers)}). The role does not "
+                f"build a cluster of them: each would hold jobs that the others do not know, and some jobs would never run. "
                 f"Leave one host in the group {fleet.groups_of('rabbitmq')}, or bind application_broker_hosts to one."
             )
     for name in fleet.applications:
@@ -174,14 +171,13 @@ def brokers_scattered(fleet: Fleet) -> Iterator[str]:
             for broker in brokers_of(fleet, host):
                 if served and broker.name not in served:
                     yield (
-                        f"{host.name}: application_broker_hosts sends jobs to {broker.name}, from which no worker of '{name}' "
-                        f"takes "
-                        f"them. Bind application_broker_hosts of a worker to {broker.name} too."
+                        f"{host.name}: application_broker_hosts sends jobs to {broker.name}, but no worker of '{name}' consumes "
+                        f"from it. Bind application_broker_hosts of a worker to {broker.name} too."
                     )
 
 
 def brokers_of(fleet: Fleet, host: Host) -> list[Host]:
     """The brokers of the fleet that the host's application connects to."""
     named = host.inputs.get("application_broker_hosts")
-    found = [fleet.at(str(address), host) for address in named] if isinstance(named, list) else []
-    return list({host.name: host for host in found if host is not None and "rabbitmq" in host.roles}.values())
+    servers = [fleet.at(str(address), host) for address in named] if isinstance(named, list) else []
+    return list({server.name: server for server in servers if server is not None and "rabbitmq" in server.roles}.values())

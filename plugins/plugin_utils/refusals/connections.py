@@ -1,4 +1,4 @@
-"""Connections that the fleet's hosts would ask for and not get."""
+"""Connections that the fleet's hosts would try to open in vain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..fleet.model import Fleet, Host, bracketed, ip, is_loopback, names_of
 from ..network.endpoints import accepts, targets_of
 
 
-def brokers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
+def unreachable_brokers(fleet: Fleet) -> Iterator[str]:
     for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
         named, port = host.inputs.get("application_broker_hosts"), host.number("application_broker_port")
         if named == []:
@@ -20,35 +20,35 @@ def brokers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
                 continue
             if "rabbitmq" not in server.roles:
                 yield (
-                    f"{host.name}: application_broker_hosts names {address}, which is {server.name}, and runs no broker. "
+                    f"{host.name}: application_broker_hosts names {address}, which is {server.name}, but runs no broker. "
                     f"Name a host of the group {fleet.groups_of('rabbitmq')}."
                 )
             elif is_loopback(str(address)):
                 yield (
-                    f"{host.name}: application_broker_hosts names {address}, and the broker's certificate is for {server.name} "
-                    f"and {server.address}: no client would believe it there. Name {server.address}."
+                    f"{host.name}: application_broker_hosts names {address}, but the broker's certificate is for {server.name} "
+                    f"and {server.address}: no client would accept it there. Name {server.address}."
                 )
             elif not accepts(server, "rabbitmq", str(address), int(port)):
                 wanted = f"{bracketed(str(address))}:{port}"
                 yield (
-                    f"{host.name}: its application looks for the broker at {wanted}, and rabbitmq_listeners_ssl of "
+                    f"{host.name}: its application connects to the broker at {wanted}, but rabbitmq_listeners_ssl of "
                     f"{server.name} is {listed(server.inputs.get('rabbitmq_listeners_ssl'))}. "
                     f"Add {wanted} there, or correct application_broker_hosts and application_broker_port."
                 )
 
 
-def databases_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
+def unreachable_databases(fleet: Fleet) -> Iterator[str]:
     for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
         address, port = host.inputs.get("application_database_host"), host.number("application_database_port")
         server = fleet.at(str(address), host) if address else None
-        # Without a password the application gets no database.
+        # An application without a password has no database.
         if server is None or port is None or not host.inputs.get("application_database_password"):
             continue
         serving = [role for role in ("pgbouncer", "postgresql") if role in server.roles]
         if not serving:
             where = "it runs no PgBouncer" if server is host else f"{server.name} runs neither PgBouncer nor PostgreSQL"
             yield (
-                f"{host.name}: application_database_host is {address}, and {where}. "
+                f"{host.name}: application_database_host is {address}, but {where}. "
                 f"Add {server.name} to the group {fleet.groups_of('pgbouncer')}, or set application_database_host to a "
                 f"host of it."
             )
@@ -59,20 +59,20 @@ def databases_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
             and accepts(server, "pgbouncer", str(address), int(port))
         ):
             yield (
-                f"{host.name}: its application goes to {address} without TLS, and the PgBouncer of {server.name} takes nobody "
-                f"without (it listens on {listed(server.inputs.get('pgbouncer_listen_addr'))}, with one rule for all). "
+                f"{host.name}: its application connects to {address} without TLS, but the PgBouncer of {server.name} requires it "
+                f"(it listens on {listed(server.inputs.get('pgbouncer_listen_addr'))}, with one rule for all). "
                 f"Set application_database_host to the address beyond loopback, or let it listen on loopback only."
             )
         elif not any(accepts(server, role, str(address), int(port)) for role in serving):
             yield (
-                f"{host.name}: its application looks for the database at {address}:{port}, where {server.name} does not listen. "
-                f"Set pgbouncer_listen_addr and pgbouncer_listen_port of {server.name} to it, "
-                f"or correct application_database_host and application_database_port."
+                f"{host.name}: its application connects to the database at {address}:{port}, where {server.name} does not "
+                f"listen. Set pgbouncer_listen_addr and pgbouncer_listen_port of {server.name} to it, or correct "
+                f"application_database_host and application_database_port."
             )
 
 
-def servers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
-    """A bouncer's way to PostgreSQL: the host, the port, and whether it may come."""
+def unreachable_servers(fleet: Fleet) -> Iterator[str]:
+    """From a PgBouncer to PostgreSQL: the host, the port, and the access rules."""
     for bouncer in fleet.with_role("pgbouncer"):
         for database, address, port in targets_of(bouncer):
             server = fleet.at(address, bouncer)
@@ -81,38 +81,37 @@ def servers_that_nobody_answers(fleet: Fleet) -> Iterator[str]:
             entry = f"{bouncer.name}: pgbouncer_databases['{database}']"
             if "postgresql" not in server.roles:
                 yield (
-                    f"{entry} names {address}, which is {server.name}, and runs no PostgreSQL. "
+                    f"{entry} names {address}, which is {server.name}, but runs no PostgreSQL. "
                     f"Name a host of the group {fleet.groups_of('postgresql')}."
                 )
             elif not accepts(server, "postgresql", address, port):
                 yield (
-                    f"{entry} is {address}:{port}, and {server.name} listens on "
+                    f"{entry} is {address}:{port}, but {server.name} listens on "
                     f"{listed(server.inputs.get('postgresql_listen_addresses'))}, port {server.inputs.get('postgresql_port')}. "
                     f"Add {address} to postgresql_listen_addresses, or correct the host and the port."
                 )
             elif not is_loopback(address) and not lets_in(server, bouncer.address):
                 yield (
-                    f"{bouncer.name} comes from {bouncer.address} to {server.name}, whose postgresql_client_addresses are "
+                    f"{bouncer.name} connects from {bouncer.address} to {server.name}, whose postgresql_client_addresses are "
                     f"{listed(server.inputs.get('postgresql_client_addresses'))}. Add {bouncer.address} there."
                 )
 
 
-def databases_that_nobody_uses(fleet: Fleet) -> Iterator[str]:
-    """Hosts of the role postgresql are servers of their own: a second one is no standby of the first."""
+def unused_databases(fleet: Fleet) -> Iterator[str]:
+    """Hosts of the role postgresql are separate servers: a second one is not a standby of the first."""
     servers, bouncers = list(fleet.with_role("postgresql")), list(fleet.with_role("pgbouncer"))
     used = {server.name for b in bouncers for _, address, _ in targets_of(b) if (server := fleet.at(address, b))}
     idle = [server for server in servers if server.name not in used]
     if len(servers) > 1 and idle and bouncers:
         yield (
-            f"The group {fleet.groups_of('postgresql')} has {len(servers)} hosts, and no pgbouncer_databases names "
-            f"{names_of(idle)}. "
-            f"The role does not build a standby: it would keep nothing. Take {names_of(idle)} out of the group, "
+            f"The group {fleet.groups_of('postgresql')} has {len(servers)} hosts, but no pgbouncer_databases names "
+            f"{names_of(idle)}. The role does not build a standby: it would stay empty. Take {names_of(idle)} out of the group, "
             f"or name it in pgbouncer_databases."
         )
 
 
 def lets_in(server: Host, address: str | None) -> bool:
-    """Whether pg_hba.conf will hold a line for the address; what is no network the role refuses itself."""
+    """Whether pg_hba.conf will have a line for the address. The role refuses malformed networks itself."""
     client, networks = ip(address), server.inputs.get("postgresql_client_addresses")
     if client is None or not isinstance(networks, list):
         return True

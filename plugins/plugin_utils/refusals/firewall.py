@@ -1,4 +1,4 @@
-"""Ways in and out that would lock somebody out, or let everybody in."""
+"""Sites and flows that would lock somebody out, or let everybody in."""
 
 from __future__ import annotations
 
@@ -21,53 +21,53 @@ def administrators(fleet: Fleet, host: Host) -> list[Place]:
 
 
 def within(address: str, places: list[Place]) -> bool:
-    found = ip(address)
-    networks = [network(each) for place in places for each in place.addresses]
-    return found is not None and any(each is not None and found in each for each in networks)
+    parsed = ip(address)
+    networks = [network(text) for place in places for text in place.addresses]
+    return parsed is not None and any(net is not None and parsed in net for net in networks)
 
 
 def locked_out(fleet: Fleet) -> Iterator[str]:
-    """Whoever runs the kit must be able to come back, and so must somebody who repairs a host."""
+    """The control machine must be able to connect again, and so must an administrator who repairs a host."""
     for host in guarded(fleet):
         places, controller = administrators(fleet, host), host.measured.get("controller")
         opened = [place for place in places if host.ssh_port in ports_of(place, host)]
         if not places:
             yield (
-                f"{host.name}: topology_places has no place of the kind administrators, so that the firewall would let nobody in "
-                f"by SSH. Declare the networks of your administrators there, this control machine's among them."
+                f"{host.name}: topology_places has no place of the kind administrators, so the firewall would let nobody in "
+                f"by SSH. Declare the networks of your administrators there, including this control machine's."
             )
         elif not controller or came_from(fleet, host) in jump_hosts(fleet, host):
             continue
         elif not within(controller, places):
             listed = ", ".join(address for place in places for address in place.addresses)
             yield (
-                f"{host.name} sees this control machine come from {controller}, and topology_places lets administrators in from "
-                f"{listed} only: the firewall would lock you out. Add {controller} to a place of the kind administrators."
+                f"{host.name} sees this control machine connect from {controller}, but topology_places lets administrators in "
+                f"from {listed} only: the firewall would lock you out. Add {controller} to a place of the kind administrators."
             )
         elif not within(controller, opened):
             ports = ", ".join(str(port) for place in places if within(controller, [place]) for port in place.ports)
             yield (
-                f"{host.name}: its SSH answers at port {host.ssh_port}, and topology_places opens {ports} to this control "
+                f"{host.name}: its sshd listens on port {host.ssh_port}, but topology_places opens {ports} to this control "
                 f"machine ({controller}): the firewall would lock you out. Take 'ports' out of the place of the kind "
                 f"administrators, which then follows SSH, or add {host.ssh_port}."
             )
 
 
-def jump_hosts_shut(fleet: Fleet) -> Iterator[str]:
-    """A host through which others are entered has to carry their connections; one where the run is started opens its own."""
+def closed_jump_hosts(fleet: Fleet) -> Iterator[str]:
+    """A jump host must forward connections, unless the run is started on it."""
     for host in fleet.hosts.values():
         jump = came_from(fleet, host)
         if jump is None or came_from(fleet, jump) is jump or not jump.measured:
             continue
         if jump.inputs.get("host_ssh_tcp_forwarding") is False:
             yield (
-                f"{jump.name}: host_ssh_tcp_forwarding is false, and this run reaches {host.name} through {jump.name} "
-                f"({host.measured['controller']}). Its sshd would carry no further connection and shut you out. "
+                f"{jump.name}: host_ssh_tcp_forwarding is false, but this run reaches {host.name} through {jump.name} "
+                f"({host.measured['controller']}). Its sshd would forward no further connection and shut you out. "
                 f"Set host_ssh_tcp_forwarding: true for {jump.name}."
             )
 
 
-def doors_too_wide(fleet: Fleet) -> Iterator[str]:
+def ssh_open_to_all(fleet: Fleet) -> Iterator[str]:
     for host in guarded(fleet):
         for place in places_of(host, fleet.hosts):
             if place.direction != "in":
@@ -75,10 +75,10 @@ def doors_too_wide(fleet: Fleet) -> Iterator[str]:
             for address in place.addresses:
                 if network(address) is None:
                     yield (
-                        f"{host.name}: the place '{place.name}' ({place.kind}) has the name {address}. Who comes in must come "
-                        f"from an address that no DNS can change: write the address or network."
+                        f"{host.name}: the place '{place.name}' ({place.kind}) has the name {address}. Inbound sites need "
+                        f"addresses that no DNS can change: write the address or network."
                     )
-            wide = [address for address in place.addresses if (found := network(address)) and found.prefixlen == 0]
+            wide = [address for address in place.addresses if (net := network(address)) and net.prefixlen == 0]
             if wide and place.kind == "administrators" and not place.reason:
                 yield (
                     f"{host.name}: the place '{place.name}' lets administrators in from {wide[0]}, which is everybody. Name "
@@ -86,7 +86,7 @@ def doors_too_wide(fleet: Fleet) -> Iterator[str]:
                 )
 
 
-def ways_malformed(fleet: Fleet) -> Iterator[str]:
+def malformed_flows(fleet: Fleet) -> Iterator[str]:
     for host in fleet.hosts.values():
         for number, entry in enumerate(mappings(host, "topology_flows_extra"), 1):
             for fault in extra_faults(entry, fleet.hosts):

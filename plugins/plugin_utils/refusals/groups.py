@@ -1,4 +1,4 @@
-"""Groups that carry nothing, roles that miss their companion."""
+"""Roles without hosts, and roles that need another one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def empty_groups(fleet: Fleet) -> Iterator[str]:
     for role in fleet.roles:
         if missing := missing_groups(fleet, role):
             yield (
-                f"topology_roles gives the role {role} to {missing}, and the inventory has no such group. "
+                f"topology_roles gives the role {role} to {missing}, but the inventory has no such group. "
                 f"Correct the name in topology_roles, or add the group to the hosts file."
             )
         elif not any(fleet.with_role(role)):
@@ -33,6 +33,6 @@ def programs_without_supervisor(fleet: Fleet) -> Iterator[str]:
         for host in fleet.with_role(role):
             if "supervisor" not in host.roles:
                 yield (
-                    f"{host.name} runs the role {role}, and no supervisord keeps its programs. "
+                    f"{host.name} has the role {role}, but no supervisord to run its programs. "
                     f"Add {host.name} to the group {fleet.groups_of('supervisor')}."
                 )

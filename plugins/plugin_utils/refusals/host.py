@@ -9,45 +9,45 @@ from ..network.places import faults, network
 
 
 def ssh_problems(user: str, users: Iterable[str], password_given: Any) -> list[str]:
-    """Why this inventory would be shut out of its own host by what the role makes of SSH, as sentences."""
-    found = []
+    """Why the role's SSH settings would shut Ansible out of the host, as sentences."""
+    problems = []
     if password_given:
-        found.append(
-            "the inventory connects with a password (ansible_password), and SSH will let in keys only. Put a key there first "
+        problems.append(
+            "the inventory connects with a password (ansible_password), but SSH will accept only keys. Install a key first "
             "(ssh-copy-id), name it in ansible_ssh_private_key_file, and take ansible_password out."
         )
     if not user:
-        found.append(
+        problems.append(
             "host_ssh_user is empty, since the inventory does not set ansible_user. SSH admits only listed accounts, "
             "so it would shut Ansible out. Set ansible_user to the account that Ansible logs in with."
         )
     for account in [user, *users]:
         if "@" in account or "\\" in account:
-            found.append(
+            problems.append(
                 f"{account!r} (ansible_user or host_ssh_users) is an account with a domain. sshd reads what follows an @ as the "
-                f"client's host, and would shut everybody out. Make a local account without @ or backslash, and name that."
+                f"client's host, and would shut everybody out. Create a local account without @ or backslash, and name that."
             )
         elif any(letter.isspace() or letter in "*?!#\"'" for letter in account):
-            found.append(f"host_ssh_users names {account!r}, which is no account. Name each account by itself, without patterns.")
-    return found
+            problems.append(f"host_ssh_users names {account!r}, which is not an account. Name each account, without patterns.")
+    return problems
 
 
 def time_servers(places: Any, roles: Iterable[str]) -> list[str]:
-    """Whom a host with these roles may ask for the time, of the places that are declared outside the fleet.
+    """The declared time servers that a host with these roles may use.
 
-    A network is nobody to ask, and is left out; so is what is malformed, which topology refuses.
+    Networks are left out, and so are malformed sites, which topology refuses.
 
     >>> time_servers([{"name": "time", "kind": "time_server", "addresses": ["192.0.2.0/24", "192.0.2.1"], "country": "NO"}], [])
     ['192.0.2.1']
     """
-    meant = [
+    sites = [
         place
         for place in (places if isinstance(places, list) else [])
         if not faults(place) and place["kind"] == "time_server" and (not place.get("roles") or set(place["roles"]) & set(roles))
     ]
-    addresses = [address for place in meant for address in place["addresses"]]
+    addresses = [address for site in sites for address in site["addresses"]]
     return [
-        str(found.network_address) if found else address
+        str(net.network_address) if net else address
         for address in addresses
-        if not (found := network(address)) or found.num_addresses == 1
+        if not (net := network(address)) or net.num_addresses == 1
     ]

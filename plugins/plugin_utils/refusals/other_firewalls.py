@@ -1,4 +1,4 @@
-"""Other firewalls on a host: what they drop stays dropped, and what they forward the kit's would drop."""
+"""Other firewalls on a host: a packet must pass all of them, and the kit's forwards nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def waivers(host: Host) -> dict[str, Any]:
 def other_firewalls(fleet: Fleet) -> Iterator[str]:
     for host in guarded(fleet):
         faults = {chain["chain"]: (chain, fault_of(chain)) for chain in host.measured.get("base_chains") or []}
-        found = [(chain, fault) for name, (chain, fault) in faults.items() if fault and name not in waivers(host)]
-        if any(chain.get("owner") == "ufw" for chain, _ in found):
+        conflicts = [(chain, fault) for name, (chain, fault) in faults.items() if fault and name not in waivers(host)]
+        if any(chain.get("owner") == "ufw" for chain, _ in conflicts):
             yield (
-                f"{host.name}: ufw is active and drops what it does not know. A packet must pass every firewall, so what the kit "
-                "opens would stay shut. Declare what `ufw status` lists in topology_places or topology_flows_extra, then run "
+                f"{host.name}: ufw is active and drops unknown packets. A packet must pass every firewall, so the kit's ports "
+                "would stay closed. Declare what `ufw status` lists in topology_places or topology_flows_extra, then run "
                 "`ufw disable`."
             )
-        for chain, fault in found:
+        for chain, fault in conflicts:
             if chain.get("owner") != "ufw":
                 owner = f" of {chain['owner']}" if chain.get("owner") else ""
                 yield (
@@ -34,15 +34,15 @@ def other_firewalls(fleet: Fleet) -> Iterator[str]:
 
 
 def fault_of(chain: dict[str, Any]) -> str:
-    """What is wrong with the chain beside the kit's own, as the middle of a sentence; empty for one that disturbs nobody."""
+    """How the chain conflicts with the kit's rules, as the middle of a sentence; empty for one that does not."""
     if chain["hook"] == "forward" and (chain["rules"] or chain["policy"] == "drop"):
-        return "forwards packets of others, and the kit's firewall forwards none: containers or guests would lose their network"
+        return "forwards packets, but the kit's firewall forwards none: containers or guests would lose their network"
     if chain["hook"] != "forward" and (chain["policy"] == "drop" or chain["closes"]):
-        return "drops what it does not know, and a packet must pass every firewall: what the kit opens would stay shut"
+        return "drops unknown packets, and a packet must pass every firewall: the kit's ports would stay closed"
     return ""
 
 
-def firewall_waivers_unsound(fleet: Fleet) -> Iterator[str]:
+def unexplained_firewall_waivers(fleet: Fleet) -> Iterator[str]:
     for host in guarded(fleet):
         for chain, reason in waivers(host).items():
             if not str(reason or "").strip():

@@ -1,4 +1,4 @@
-"""Programs that cannot run side by side, or at all."""
+"""Programs that cannot run, or not together."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ from typing import Any
 from ..fleet.model import Fleet, Host
 from ..sizing.worker_options import log_name, queues_of, worker_options
 
-# A name becomes supervisord's section, Celery's node and a log file, so it holds what all three take.
+# A name becomes supervisord's section, Celery's node and a log file; these characters are valid in all three.
 PROGRAM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # Celery takes one text with commas between the queues.
 QUEUE_NAME = re.compile(r"[^\s,]+")
 LOG_SIZE = re.compile(r"[0-9]+(KB|MB|GB)?", re.IGNORECASE)
 WSGI_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_].*")
+HIDDEN_QUEUES = "the kit would not know what it consumes. Take it out, and name the queues under the program's queues"
 # Options of celery worker that no program may have.
 NEVER = {
-    "--purge": "each start would delete every job that waits. Take it out",
+    "--purge": "each start would delete every waiting job. Take it out",
     "--beat": "each of its workers would send every scheduled task. Take it out, and set celery_worker_beat: true on one host",
-    "--queues": "nobody else would know what it consumes. Take it out, and name the queues under the program's queues",
-    "--exclude-queues": "nobody else would know what it consumes. Take it out, and name the queues under the program's queues",
-    "--hostname": "the kit asks the worker by the program's name. Take it out",
-    "--detach": "supervisord would lose it. Take it out",
+    "--queues": HIDDEN_QUEUES,
+    "--exclude-queues": HIDDEN_QUEUES,
+    "--hostname": "the kit queries the worker by the program's name. Take it out",
+    "--detach": "supervisord would lose track of it. Take it out",
 }
-# Options that outweigh a setting of the promise, with the input that bounds them.
+# Options that override a setting of the promise, with the input that limits them.
 LIMITS = {
     "--time-limit": ("task_time_limit", "application_time_limit"),
     "--soft-time-limit": ("task_soft_time_limit", "application_soft_time_limit"),
 }
-# Settings that send jobs somewhere. Not the kit's to make, but a queue without a worker is the kit's to refuse.
+# Settings that route jobs. The application chooses them, but the kit refuses a queue without a worker.
 DEFAULT_QUEUE, ROUTES = "task_default_queue", "task_routes"
-PROCESSES = ("prefork", "processes")  # two names of the one pool that can end a task
+PROCESSES = ("prefork", "processes")  # two names of the only pool that can end a task
 
 
 def programs_of(host: Host) -> list[dict[str, Any]]:
@@ -39,18 +40,18 @@ def programs_of(host: Host) -> list[dict[str, Any]]:
     return [program for program in given if isinstance(program, dict)] if isinstance(given, list) else []
 
 
-def programs_twice(fleet: Fleet) -> Iterator[str]:
+def duplicate_programs(fleet: Fleet) -> Iterator[str]:
     for host in fleet.with_role("celery_worker"):
         given = host.inputs.get("celery_worker_programs")
         programs = programs_of(host)
         if given == []:
             yield (
-                f"{host.name}: celery_worker_programs is empty, so it would do nothing. "
+                f"{host.name}: celery_worker_programs is empty, so the host would do nothing. "
                 f"Name a program, or take {host.name} out of the group {fleet.groups_of('celery_worker')}."
             )
         names = [program.get("name") for program in programs]
         for name in sorted({str(name) for name in names if names.count(name) > 1}):
-            yield f"{host.name}: celery_worker_programs names '{name}' twice. Give each program a name of its own."
+            yield f"{host.name}: celery_worker_programs names '{name}' twice. Give each program a different name."
         for program in programs:
             for queue in twice(program.get("queues")):
                 yield f"{host.name}: the program '{program.get('name')}' names the queue '{queue}' twice. Take one out."
@@ -64,8 +65,8 @@ def programs_twice(fleet: Fleet) -> Iterator[str]:
             yield f"{host.name}: celery_worker_queues names the queue '{queue}' twice. Take one out."
 
 
-def programs_malformed(fleet: Fleet) -> Iterator[str]:
-    """Values that supervisord, Celery or gunicorn would refuse on the host, when the run has already changed it."""
+def malformed_programs(fleet: Fleet) -> Iterator[str]:
+    """Values that supervisord, Celery or gunicorn would refuse only after the run has changed the host."""
     for host in fleet.with_role("celery_worker"):
         for program in programs_of(host):
             name = str(program.get("name"))
@@ -74,11 +75,11 @@ def programs_malformed(fleet: Fleet) -> Iterator[str]:
                     f"{host.name}: celery_worker_programs names '{name}', but supervisord and Celery take only letters, digits, "
                     f"'.', '_' and '-' in a program's name. Rename it."
                 )
-            yield from queues_malformed(host, f"the program '{name}'", program.get("queues"))
-        yield from queues_malformed(host, "celery_worker_queues", host.inputs.get("celery_worker_queues"))
-        yield from size_malformed(host, "celery_worker_logfile_maxbytes")
+            yield from malformed_queues(host, f"the program '{name}'", program.get("queues"))
+        yield from malformed_queues(host, "celery_worker_queues", host.inputs.get("celery_worker_queues"))
+        yield from malformed_size(host, "celery_worker_logfile_maxbytes")
     for host in fleet.with_role("producer"):
-        yield from size_malformed(host, "producer_logfile_maxbytes")
+        yield from malformed_size(host, "producer_logfile_maxbytes")
         app = host.inputs.get("producer_wsgi_app")
         if isinstance(app, str) and not WSGI_APP.fullmatch(app):
             yield (
@@ -87,16 +88,16 @@ def programs_malformed(fleet: Fleet) -> Iterator[str]:
             )
 
 
-def queues_malformed(host: Host, source: str, queues: object) -> Iterator[str]:
+def malformed_queues(host: Host, source: str, queues: object) -> Iterator[str]:
     for queue in queues if isinstance(queues, list) else ():
         if not QUEUE_NAME.fullmatch(str(queue)):
             yield (
-                f"{host.name}: {source} names the queue '{queue}', but a queue's name cannot be empty or hold a comma or a "
+                f"{host.name}: {source} names the queue '{queue}', but a queue's name cannot be empty or contain a comma or a "
                 f"space: Celery would consume other queues. Name each queue as an item of the list."
             )
 
 
-def size_malformed(host: Host, source: str) -> Iterator[str]:
+def malformed_size(host: Host, source: str) -> Iterator[str]:
     size = host.inputs.get(source)
     if size is not None and not LOG_SIZE.fullmatch(str(size)):
         yield (
@@ -109,8 +110,8 @@ def twice(names: object) -> list[str]:
     return sorted({str(name) for name in names if names.count(name) > 1}) if isinstance(names, list) else []
 
 
-def arguments_overruling(fleet: Fleet) -> Iterator[str]:
-    """A worker's command line outweighs its settings, and Celery asks nobody."""
+def overriding_arguments(fleet: Fleet) -> Iterator[str]:
+    """A worker's command line overrides its settings without a warning."""
     for host in fleet.with_role("celery_worker"):
         waived = host.inputs.get("application_waivers") or {}
         for program in programs_of(host):
@@ -129,9 +130,9 @@ def arguments_overruling(fleet: Fleet) -> Iterator[str]:
 
 
 def overruled(host: Host, option: str, value: str) -> tuple[str, str]:
-    """The setting of the promise that the option breaks, and what the promise needs; empty when it breaks none."""
+    """The setting of the promise that the option breaks, and the value that the promise needs; empty when it breaks none."""
     if option == "--pool" and value not in PROCESSES:
-        return "worker_pool", "prefork, since only processes can be ended at the time limits"
+        return "worker_pool", "prefork, since only processes can be killed at the time limits"
     if option == "--prefetch-multiplier" and value != "1":
         return "worker_prefetch_multiplier", "1"
     if option in LIMITS:
@@ -145,8 +146,8 @@ def overruled(host: Host, option: str, value: str) -> tuple[str, str]:
     return "", ""
 
 
-def logs_shared(fleet: Fleet) -> Iterator[str]:
-    """supervisord rotates each log for its program alone: of two programs in one file each loses what the other wrote."""
+def shared_logs(fleet: Fleet) -> Iterator[str]:
+    """supervisord rotates a log for one program: two programs with one file would lose each other's lines."""
     for host in fleet.with_role("celery_worker"):
         names = [str(program.get("name")) for program in programs_of(host)]
         if host.inputs.get("celery_worker_beat") is True:
@@ -157,15 +158,15 @@ def logs_shared(fleet: Fleet) -> Iterator[str]:
                 writers.setdefault(log, []).append(name)
         for first, second in dict.fromkeys((pair[0], pair[1]) for pair in writers.values() if len(pair) > 1):
             yield (
-                f"{host.name}: the programs '{first}' and '{second}' would write one log, since its name leaves out 'celery-'. "
-                f"Rename one of them in celery_worker_programs."
+                f"{host.name}: the programs '{first}' and '{second}' would write to one log, since its name leaves out "
+                f"'celery-'. Rename one of them in celery_worker_programs."
             )
         if names.count("celery-beat") > 1:
-            yield f"{host.name}: celery_worker_programs names 'celery-beat', as celery_worker_beat's own program. Rename it."
+            yield f"{host.name}: celery_worker_programs names 'celery-beat', the name of celery_worker_beat's program. Rename it."
 
 
-def queues_unconsumed(fleet: Fleet) -> Iterator[str]:
-    """Of the queues that the inventory sends jobs to."""
+def unconsumed_queues(fleet: Fleet) -> Iterator[str]:
+    """Queues that the inventory sends jobs to."""
     for name in fleet.applications:
         workers = fleet.of_application(name, "celery_worker")
         consumed = consumed_queues(workers)
@@ -178,13 +179,13 @@ def queues_unconsumed(fleet: Fleet) -> Iterator[str]:
                 if queue not in consumed and setting not in waived:
                     yield (
                         f"{host.name}: {why} sends jobs of '{name}' to the queue '{queue}', which no program of its workers "
-                        f"consumes: they would wait for ever. Add it to the queues of a program in celery_worker_programs, or "
+                        f"consumes: they would wait forever. Add it to the queues of a program in celery_worker_programs, or "
                         f"name one of {', '.join(consumed)}, or waive {setting} with a reason in application_waivers."
                     )
 
 
 def consumed_queues(workers: list[Host]) -> list[str]:
-    """Those of drained hosts too, which are on their way back or are judged again without their line."""
+    """Includes those of drained hosts, which either come back or leave the inventory."""
     names: set[str] = set()
     for host in workers:
         usual, own = host.inputs.get("celery_worker_queues"), host.inputs.get("application_name")
@@ -195,7 +196,7 @@ def consumed_queues(workers: list[Host]) -> list[str]:
 
 
 def queues_sent_to(host: Host) -> Iterator[tuple[str, str, str]]:
-    """Queue, setting, and what sends jobs there; what the application's code says is asked of its live processes."""
+    """Queue, setting, and source of the route. Routes in the application's code are checked in its live processes."""
     given = host.inputs.get("application_celery_settings")
     settings = given if isinstance(given, dict) else {}
     if default := settings.get("task_default_queue"):

@@ -17,13 +17,13 @@ def unworkable_drains(fleet: Fleet) -> Iterator[str]:
         if drained and len(drained) == len(workers):
             names = ", ".join(host.name for host in drained)
             yield (
-                f"All {len(drained)} workers of the application '{name}' are drained ({names}); at least one must run, or what "
-                f"it accepts would never be done. Set celery_worker_state: running on one of them."
+                f"All {len(drained)} workers of the application '{name}' are drained ({names}); at least one must run, or its "
+                f"jobs would never run. Set celery_worker_state: running on one of them."
             )
         for host in drained:
             if host.inputs.get("celery_worker_beat") is True:
                 yield (
-                    f"{host.name} is drained, but runs the beat of '{name}': its scheduled tasks would no longer be sent. "
+                    f"{host.name} is drained, but runs the beat of '{name}': scheduled tasks would no longer be sent. "
                     f"Move celery_worker_beat: true to a worker that runs."
                 )
 

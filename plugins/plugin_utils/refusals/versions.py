@@ -11,7 +11,7 @@ from ..fleet.model import Fleet, Host, names_of
 
 
 def semantic(text: Any) -> SemanticVersion | None:
-    """The version; None where the text is not one (nothing was recorded, or somebody edited the record)."""
+    """The version; None where the text is not one (nothing was recorded, or the record was edited)."""
     try:
         return SemanticVersion(text) if text and isinstance(text, str) else None
     except ValueError:

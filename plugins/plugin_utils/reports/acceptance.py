@@ -1,4 +1,4 @@
-"""Whether a host is what was paid for: measures held against limits, exceptions, and how long a record stands."""
+"""Whether a host is what was paid for: measures, limits, exceptions, and the validity of a record."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-# Raised when a record of an older kit no longer says what this one judges.
+# Raise it when records of older versions no longer hold what this one needs.
 FORMAT = 1
 GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One thing that is judged.
+    """One measured property of a host.
 
-    what: as a sentence names it.  limit: the input that holds it against something; empty where there is nothing to set.
-    show: the value as a person reads it.  good: whether the value keeps the limit; why, remedy: for who reads a refusal.
-    paid: the limit is what the inventory claims, and 0 claims nothing.  recorded: it costs the host work, so that it is asked
-    once and then read from the record.
+    what: its name in sentences.  limit: the input with its limit; empty where there is nothing to set.
+    show: formats a value.  demand: formats the limit.  good: whether the value keeps the limit.  why, remedy: for the refusal.
+    paid: the limit is what was paid for; 0 for no claim.  recorded: expensive, so measured once and then read from the record.
     """
 
     name: str
@@ -71,7 +70,7 @@ MEASURES = (
         "virtualization", "its virtualization", "acceptance_virtualization",
         str, lambda kinds: " or ".join(map(str, kinds)), lambda value, kinds: value in kinds,
         "a container shares its kernel, and with it memory, limits and every hole, with other customers",
-        "Order a KVM guest or a machine of its own",
+        "Order a KVM guest or a dedicated machine",
     ),
     Measure(
         "cpus", "the number of its processors", "acceptance_cpus", count, at_least(count), reaches,
@@ -88,12 +87,13 @@ MEASURES = (
         "Grow the filesystem to the disk, ask the provider for the rest, or correct acceptance_disk_bytes", paid=True,
     ),
     Measure(
-        "own_name", "what its own name leads to", "", str, lambda _: "an address of its own", lambda value, _: value != "nothing",
-        "the broker and the mail of cron look up their own host by it and hang without an answer",
+        "own_name", "the address of its host name", "",
+        str, lambda _: "one of its addresses", lambda value, _: value != "nothing",
+        "the broker and cron's mail resolve their host by it and hang without an answer",
         "Write the host's name into its /etc/hosts beside its address",
     ),
     Measure(
-        "iops", "its random reads a second at the data directory", "acceptance_iops_min", count, at_least(count), reaches,
+        "iops", "its random reads per second at the data directory", "acceptance_iops_min", count, at_least(count), reaches,
         "that is a spinning or an oversold disk, at which queues and database wait", "Ask the provider for an SSD", recorded=True,
     ),
     Measure(
@@ -120,9 +120,9 @@ RECORDED = tuple(measure.name for measure in MEASURES if measure.recorded)
 
 @dataclass(frozen=True)
 class Finding:
-    """What came of one measure. verdict: accepted, excepted, refused, or unclaimed where the inventory claims nothing.
+    """The result of one measure. verdict: accepted, excepted, refused, or unclaimed where the inventory claims nothing.
 
-    needed: whether the exception is; one that is not can be taken out.  reason: the exception's, empty without one.
+    needed: whether the exception is needed, or can be taken out.  reason: the exception's, empty without one.
     """
 
     measure: str
@@ -136,41 +136,46 @@ class Finding:
 
 
 def problems(exceptions: Any, exchange_address: Any) -> list[str]:
-    """What the inventory says wrongly, before any host is asked; wrong types are the argument specs' to name."""
-    found = []
+    """Mistakes in the inventory, found before any host is measured. The argument specs refuse wrong types."""
+    sentences = []
     exceptions = exceptions if isinstance(exceptions, dict) else {}
     for name in exceptions:
         if name not in NAMES:
-            found.append(f"acceptance_exceptions names {name}, which is no measure ({', '.join(NAMES)}). Correct the name.")
+            sentences.append(f"acceptance_exceptions names {name}, which is not a measure ({', '.join(NAMES)}). Correct it.")
         elif not reason_of(exceptions, name):
-            found.append(f"acceptance_exceptions excepts {name} without a reason. Write one as its value, or take it out.")
+            sentences.append(f"acceptance_exceptions excepts {name} without a reason. Write one as its value, or take it out.")
     if not exchange_address and not reason_of(exceptions, "exchange"):
-        found.append(
-            "acceptance_exchange_address is empty, so that the round trip could not be measured. Name an address at your "
+        sentences.append(
+            "acceptance_exchange_address is empty, so the round trip could not be measured. Name an address at your "
             'exchange point (in Norway: NIX in Oslo), or say why not: acceptance_exceptions: {exchange: "..."}.'
         )
-    return found
+    return sentences
 
 
 def reason_of(exceptions: dict[str, Any], name: str) -> str:
-    """The reason, as text; an exception without one is none."""
+    """The exception's reason; an empty text where there is none."""
     reason = exceptions.get(name)
     return reason.strip() if isinstance(reason, str) else ""
 
 
-def judge(
+def findings_of(
     host: str, measures: dict[str, Any], errors: dict[str, str], limits: dict[str, Any], exceptions: dict[str, Any]
 ) -> list[Finding]:
     """A finding for each measure of the table.
 
-    measures: name → value; errors: name → why there is none.  limits: the input's name → its value.
+    measures: name → value; errors: name → why it has no value.  limits: input → its value.
     """
-    return [judge_one(host, one, measures.get(one.name), errors.get(one.name, ""), limits, exceptions) for one in MEASURES]
+    return [
+        finding_of(host, measure, measures.get(measure.name), errors.get(measure.name, ""), limits, exceptions)
+        for measure in MEASURES
+    ]
 
 
-def judge_one(host: str, measure: Measure, value: Any, error: str, limits: dict[str, Any], exceptions: dict[str, Any]) -> Finding:
+def finding_of(
+    host: str, measure: Measure, value: Any, error: str, limits: dict[str, Any], exceptions: dict[str, Any]
+) -> Finding:
     limit, reason = limits.get(measure.limit), reason_of(exceptions, measure.name)
-    shown = f"not measured: {error or 'nothing asked for it'}" if value is None else measure.show(value)
+    shown = f"not measured: {error or 'the measure did not run'}" if value is None else measure.show(value)
     if measure.paid and not limit:
         return Finding(measure.name, value, shown, "nothing: the inventory claims nothing", "unclaimed", reason)
     demanded = measure.demand(limit)
@@ -179,9 +184,9 @@ def judge_one(host: str, measure: Measure, value: Any, error: str, limits: dict[
     if reason:
         return Finding(measure.name, value, shown, demanded, "excepted", reason, needed=True)
     sentence = (
-        f"{host}: {measure.what} {'was' if value is None else 'is'} {shown}, and must be {demanded}"
+        f"{host}: {measure.what} {'was' if value is None else 'is'} {shown}, but must be {demanded}"
         f"{f' ({measure.limit})' if measure.limit else ''}: {measure.why}. {measure.remedy}. "
-        f'If it is meant to be so, say why in the inventory: acceptance_exceptions: {{{measure.name}: "..."}}.'
+        f'If that is intended, give a reason in the inventory: acceptance_exceptions: {{{measure.name}: "..."}}.'
     )
     return Finding(measure.name, value, shown, demanded, "refused", sentence=sentence)
 
@@ -191,12 +196,12 @@ def refused(findings: list[Finding]) -> list[str]:
 
 
 def paid(claimed: float, tolerance: float) -> float:
-    """The least of what was paid for that a host may show: the kernel and the filesystem keep some for themselves."""
+    """The smallest acceptable value of what was paid for: the kernel and the filesystem reserve a part."""
     return claimed * (1 - tolerance)
 
 
-def stands(record: Any, now: str, machine_id: str, method: dict[str, Any], valid_days: float) -> bool:
-    """Whether the record tells of this machine, measured in this way, and not too long ago."""
+def is_valid(record: Any, now: str, machine_id: str, method: dict[str, Any], valid_days: float) -> bool:
+    """Whether the record is of this machine, measured with this method, and recent enough."""
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         return False
     if record.get("machine_id") != machine_id or not machine_id or record.get("method") != method:
@@ -205,17 +210,17 @@ def stands(record: Any, now: str, machine_id: str, method: dict[str, Any], valid
         age = datetime.fromisoformat(now) - datetime.fromisoformat(record["measured_at"])
     except (KeyError, TypeError, ValueError):
         return False
-    # One of the future was written by a clock that was wrong.
+    # A record from the future was written with a wrong clock.
     return timedelta(0) <= age <= timedelta(days=valid_days)
 
 
 def record_of(
-    told: dict[str, Any], method: dict[str, Any], findings: list[Finding], measures: dict[str, Any], errors: dict[str, str]
+    state: dict[str, Any], method: dict[str, Any], findings: list[Finding], measures: dict[str, Any], errors: dict[str, str]
 ) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "measured_at": told["now"],
-        "machine_id": told["machine_id"],
+        "measured_at": state["now"],
+        "machine_id": state["machine_id"],
         "method": method,
         "measures": measures,
         "errors": errors,
@@ -225,7 +230,7 @@ def record_of(
 
 
 def exceptions_of(hosts: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Every declared exception of the fleet, those that turned out not to be needed too."""
+    """Every declared exception of the fleet, needed or not."""
     for name, host in hosts.items():
         for finding in host.get("findings", []):
             if finding["reason"]:
@@ -233,7 +238,7 @@ def exceptions_of(hosts: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def fleet_report(inventory: str, asked_at: str, hosts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """hosts: name → {accepted, measured_at, machine_id, clock_offset_seconds, findings}, or {error} for one not judged."""
+    """hosts: name → {accepted, measured_at, machine_id, clock_offset_seconds, findings}, or {error}."""
     return {
         "inventory": inventory,
         "asked_at": asked_at,

@@ -1,4 +1,4 @@
-"""The fleet's acceptance for people: a few lines of text for the terminal, and a page of HTML."""
+"""The fleet's acceptance report as text for the terminal and as an HTML page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def declared(exceptions: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """One row per exception and reason, with all its hosts; the table of measurements has their values."""
+    """One row per exception and reason, with its hosts; their values are in the table of measurements."""
     rows: dict[tuple[str, str, str], dict[bool, list[str]]] = {}
     for exception in exceptions:
         key = (exception["measure"], exception["demanded"], exception["reason"])
@@ -32,7 +32,7 @@ def declared(exceptions: list[dict[str, Any]]) -> list[tuple[str, ...]]:
 
 
 def measured(name: str, host: dict[str, Any]) -> list[str | dict[str, str]]:
-    """A host's row of the table: its verdict, each measure and what its record says."""
+    """A host's row of the table: verdict, measures, clock offset, machine and date."""
     findings = {finding["measure"]: finding for finding in host.get("findings", [])}
     offset = host.get("clock_offset_seconds")
     return [
@@ -63,20 +63,22 @@ def page(report: dict[str, Any]) -> str:
 
 
 def text(report: dict[str, Any]) -> str:
-    """For a terminal: one line per host with what meets its limit, and one line for everything else."""
+    """One line per host with the accepted measures, and one line for each refused or excepted one."""
     lines = [f"{summary(report)}."]
     for name, host in report["hosts"].items():
-        found = host.get("findings", [])
+        findings = host.get("findings", [])
         lines.append(f"{name}: {verdict(host)}")
         kept = [
-            f"{finding['measure']} {finding['shown']}" for finding in found if finding["verdict"] in ("accepted", "unclaimed")
+            f"{finding['measure']} {finding['shown']}" for finding in findings if finding["verdict"] in ("accepted", "unclaimed")
         ]
         if kept:
             lines.append(f"  {', '.join(kept)}")
         lines += [
-            f"  refused {one['measure']}: {one['shown']}, {one['demanded']} is required" for one in found if one["sentence"]
+            f"  refused {finding['measure']}: {finding['shown']}, {finding['demanded']} is required"
+            for finding in findings
+            if finding["sentence"]
         ]
-        for finding in (finding for finding in found if finding["reason"]):
+        for finding in (finding for finding in findings if finding["reason"]):
             held = f"where {finding['demanded']} is required" if finding["needed"] else "for which no exception is needed"
             lines.append(f"  exception {finding['measure']}: {finding['shown']}, {held}: {finding['reason']}")
     return "\n".join(lines)

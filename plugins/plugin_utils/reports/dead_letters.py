@@ -1,4 +1,4 @@
-"""Dead letters as a person reads them."""
+"""The report of the dead letters for the terminal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
-# The broker's words for why it gave a job up, in a person's.
+# RabbitMQ's reasons for dead-lettering a message.
 REASONS = {
-    "rejected": "the task ended by an exception, or a worker could not read or did not know it",
+    "rejected": "the task raised an exception, or a worker could not read or did not know it",
     "delivery_limit": "no worker survived it",
     "expired": "nobody took it in time",
     "maxlen": "the queue was full",
@@ -16,10 +16,10 @@ REASONS = {
 
 
 def with_causes(letters: Iterable[dict[str, Any]], causes: Iterable[dict[str, str]]) -> list[dict[str, Any]]:
-    """The letters, each with the exception that a worker's log tells, where one does."""
+    """The letters, each with the exception from a worker's log, if there is one."""
     known: dict[str, str] = {}
-    for told in causes:
-        known |= told
+    for host_causes in causes:
+        known |= host_causes
     return [{**letter, "exception": known.get(str(letter["id"]))} for letter in letters]
 
 
@@ -41,7 +41,7 @@ def sentence(letter: dict[str, Any]) -> str:
     if letter.get("exception"):
         parts.append(f"    {letter['exception']}")
     if letter.get("expired"):
-        parts.append(f"    its own deadline passed at {letter['expires']}: a worker would discard it")
+        parts.append(f"    its deadline passed at {letter['expires']}: a worker would discard it")
     if "args" in letter:
         parts.append(f"    {letter['args']} {letter['kwargs']}")
     return "\n".join(parts)
@@ -51,7 +51,7 @@ def render(report: dict[str, Any]) -> str:
     if report["action"] == "replay":
         left = sum(report["totals"].values()) - len(report["replayed"])
         lines = [f"{len(report['replayed'])} replayed, {left} left as they were."]
-        lines += [f"  {one['vhost']}  {one['id']}  was kept: {one['why']}" for one in report["kept"]]
+        lines += [f"  {letter['vhost']}  {letter['id']}  was kept: {letter['why']}" for letter in report["kept"]]
         return "\n".join(lines)
     total = sum(report["totals"].values())
     lines = [f"{total} dead letter{'s' * (total != 1)}, {len(report['letters'])} shown."]

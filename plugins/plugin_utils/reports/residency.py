@@ -1,4 +1,4 @@
-"""What was observed on the hosts, held against what the inventory declares."""
+"""Compares what was observed on the hosts with what the inventory declares."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXCEPTIONS = re.compile(r".*_(exceptions|waivers)")
 
 
 def target_host(target: str, kind: str) -> str:
-    """The host that a setting sends to; empty when it is a place on the host itself.
+    """The host that a setting sends to; empty for a path on the host itself.
 
     >>> target_host("https://u:p@logs.test:19532/x", "log_sink"), target_host("cp %p /srv/archive/%f", "backup")
     ('logs.test', '')
@@ -38,27 +38,29 @@ def target_host(target: str, kind: str) -> str:
 
 
 def within(address: str, ends: Iterable[str], names: dict[str, list[str]]) -> bool:
-    """Whether the address, or name, is one of the ends: equal, inside a network, or found under one of their names."""
-    found = ip(address)
+    """Whether the address, or name, matches one of the ends: equal, inside a network, or an address of one of their names."""
+    parsed = ip(address)
     for end in ends:
         if end == address:
             return True
-        if found and (net := network(end)) and found in net:
+        if parsed and (net := network(end)) and parsed in net:
             return True
-        if found and any(ip(other) == found for other in names.get(end, [])):
+        if parsed and any(ip(other) == parsed for other in names.get(end, [])):
             return True
     return False
 
 
-class Judge:
-    """observed: host → what residency_observed told, or nothing when it did not answer."""
+class ResidencyReport:
+    """observed: host → result of residency_observed, or None when it did not answer."""
 
     def __init__(self, fleet: Fleet, observed: dict[str, dict[str, Any] | None]) -> None:
         self.fleet, self.observed, self.flows = fleet, observed, flows(fleet)
 
     def report(self) -> dict[str, Any]:
         contradictions = [
-            {"host": host.name, "what": what} for host in self.fleet.hosts.values() for what in dict.fromkeys(self.against(host))
+            {"host": host.name, "what": what}
+            for host in self.fleet.hosts.values()
+            for what in dict.fromkeys(self.contradictions(host))
         ]
         return {
             "schema": 1,
@@ -101,60 +103,52 @@ class Judge:
         }
 
     def places(self) -> list[dict[str, Any]]:
-        found: dict[Place, list[str]] = {}
+        hosts_of: dict[Place, list[str]] = {}
         for host in self.fleet.hosts.values():
             for place in places_of(host, self.fleet.hosts):
-                found.setdefault(place, []).append(host.name)
+                hosts_of.setdefault(place, []).append(host.name)
         return [
-            {
-                "name": place.name,
-                "kind": place.kind,
-                "direction": place.direction,
-                "addresses": list(place.addresses),
-                "ports": list(place.ports),
-                "protocols": list(place.protocols),
-                "country": place.country,
-                "reason": place.reason,
-                "hosts": hosts,
-            }
-            for place, hosts in found.items()
+            {key: getattr(place, key) for key in ("name", "kind", "direction", "country", "reason")}
+            | {key: list(getattr(place, key)) for key in ("addresses", "ports", "protocols")}
+            | {"hosts": hosts}
+            for place, hosts in hosts_of.items()
         ]
 
     def exceptions(self) -> list[dict[str, str]]:
-        """Whatever the inventory lets differ on purpose, wherever it says so."""
-        found: dict[tuple[str, str, str], list[str]] = {}
+        """Every exception in the inventory, from all inputs that can hold one."""
+        hosts_of: dict[tuple[str, str, str], list[str]] = {}
         for flow in self.flows:
             if flow.purpose == "extra":
                 what = f"a flow to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
-                found.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
+                hosts_of.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
         for host in self.fleet.hosts.values():
             for place in places_of(host, self.fleet.hosts):
                 if place.country not in host.inputs["topology_countries_allowed"]:
                     what = f"{place.name} ({place.kind}) is in {place.country}; only public data passes there"
-                    found.setdefault(("topology_places", what, place.reason), []).append(host.name)
+                    hosts_of.setdefault(("topology_places", what, place.reason), []).append(host.name)
             for name, value in host.inputs.items():
                 if EXCEPTIONS.fullmatch(name) and value:
                     for what, reason in reasons(value):
-                        found.setdefault((name, what, reason), []).append(host.name)
+                        hosts_of.setdefault((name, what, reason), []).append(host.name)
         return [
             {"input": source, "what": what, "reason": reason, "hosts": ", ".join(hosts)}
-            for (source, what, reason), hosts in sorted(found.items())
+            for (source, what, reason), hosts in sorted(hosts_of.items())
         ]
 
     def egress(self, host: Host) -> str:
-        """What nftables does with a connection that nobody declared, as observed."""
+        """What nftables does with an undeclared outbound connection, as observed."""
         seen = self.observed.get(host.name)
         if seen is None:
             return "not observed"
         closed = [chain for chain, policy in seen["firewall"].items() if "(output)" in chain and policy == "drop"]
         return f"closed except for declared flows ({closed[0]})" if closed else "open: no firewall restricts it"
 
-    # --- Observed against declared --------------------------------------------------------------------------------------
+    # --- Observed and not declared --------------------------------------------------------------------------------------
 
-    def against(self, host: Host) -> Iterator[str]:
+    def contradictions(self, host: Host) -> Iterator[str]:
         seen = self.observed.get(host.name)
         if seen is None:
-            yield "it did not answer, so that nothing is known of it. Bring it back and look again."
+            yield "it did not answer, so nothing is known about it. Bring it back and run the report again."
             return
         names = seen.get("names", {})
         yield from self.listeners(host, seen)
@@ -163,31 +157,31 @@ class Judge:
         yield from self.mounted(host, seen, names)
         yield from self.sent(host, seen, names)
         if "firewall" in host.roles and self.egress(host).startswith("open"):
-            yield "no chain of nftables drops what goes out, and the role firewall is declared. Run site.yml."
+            yield "no nftables chain drops undeclared outbound connections, but the role firewall is declared. Run site.yml."
 
     def listeners(self, host: Host, seen: dict[str, Any]) -> Iterator[str]:
         declared = {(f.protocol, f.port) for f in self.flows if f.destination.kind == "host" and f.destination.name == host.name}
-        # How a flow's own host serves itself is no flow; what it serves at its address is open to whoever comes.
-        for one in seen["listening"]:
-            who = f"{one['program'] or 'a program'} of {one['user']}"
-            address, port, protocol = one["address"], one["port"], one["protocol"]
+        # Ignore loopback: only sockets that other hosts can reach need a declared flow.
+        for listener in seen["listening"]:
+            who = f"{listener['program'] or 'a program'} of {listener['user']}"
+            address, port, protocol = listener["address"], listener["port"], listener["protocol"]
             if is_loopback(address) or (protocol, port) in declared or (protocol == "udp" and port >= EPHEMERAL):
                 continue
             at = "every address" if is_every_address(address) else address
             yield (
-                f"{who} listens on {at}, {protocol} port {port}, and nobody is declared "
-                f"to come there. Stop it, bind it to 127.0.0.1, or declare who comes (topology_places, topology_flows_extra)."
+                f"{who} listens on {at}, {protocol} port {port}, but no flow to it is declared. "
+                f"Stop it, bind it to 127.0.0.1, or declare its clients (topology_places, topology_flows_extra)."
             )
 
     def peers(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
         own = {str(host.address), *seen.get("addresses", [])}
-        for one in seen["peers"]:
-            if one["address"] not in own and not any(self.covers(flow, host, one, names) for flow in self.flows):
-                who = f"{one['program'] or 'a program'} of {one['user']}"
-                way = "is spoken to by" if one["direction"] == "in" else "speaks to"
+        for peer in seen["peers"]:
+            if peer["address"] not in own and not any(self.covers(flow, host, peer, names) for flow in self.flows):
+                who = f"{peer['program'] or 'a program'} of {peer['user']}"
+                direction = "has a connection from" if peer["direction"] == "in" else "is connected to"
                 yield (
-                    f"{who} {way} {one['address']}, {one['protocol']} port {one['port']}, "
-                    f"which nobody declared. Stop it, or declare the place in topology_places."
+                    f"{who} {direction} {peer['address']}, {peer['protocol']} port {peer['port']}, "
+                    f"which is not declared. Stop it, or declare the site in topology_places."
                 )
 
     @staticmethod
@@ -198,62 +192,61 @@ class Judge:
         return within(peer["address"], there.addresses, names)
 
     def looked_up(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
-        for label, kind, found in (
+        for label, kind, servers in (
             ("resolver", "resolver", seen["resolvers"]),
             ("time server", "time_server", seen["time_servers"]),
         ):
             ends = self.ends(host, {kind})
-            for address in found:
+            for address in servers:
                 if not is_loopback(address) and not within(address, ends, names):
                     yield f"its {label} is {address}, which no place of the kind {kind} names. Set another, or declare it."
         mirrors = [place for place in places_of(host, self.fleet.hosts) if place.kind == "package_mirror"]
-        for one in self.sources(host, seen):
-            if is_loopback(one["address"]):
+        for source in self.sources(host, seen):
+            address, port = source["address"], source["port"]
+            if is_loopback(address):
                 continue
-            if not any(one["port"] in place.ports and within(one["address"], place.addresses, names) for place in mirrors):
+            if not any(port in place.ports and within(address, place.addresses, names) for place in mirrors):
                 yield (
-                    f"{one['file']} takes packages from {one['address']}, port {one['port']}, which no place of the kind "
+                    f"{source['file']} takes packages from {address}, port {port}, which no place of the kind "
                     f"package_mirror names. Take it out, or declare it."
                 )
 
     @staticmethod
     def sources(host: Host, seen: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Package sources; pip's default index by its names, and only where a release of an application is built."""
-        for one in seen["package_sources"]:
-            if one["address"]:
-                yield one
+        """Package sources; pip's default index by its names, and only where applications are built."""
+        for source in seen["package_sources"]:
+            if source["address"]:
+                yield source
             elif "application" in host.roles:
-                yield from (one | {"address": name} for name in default_servers())
+                yield from (source | {"address": name} for name in default_servers())
 
     def mounted(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
-        for one in seen["mounts"]:
-            if one["network"]:
-                server = target_host(one["source"].replace("//", "smb://", 1), "mount")
+        for mount in seen["mounts"]:
+            if mount["network"]:
+                server = target_host(mount["source"].replace("//", "smb://", 1), "mount")
                 if not server or not within(server, self.ends(host, {"backup"}), names):
                     yield (
-                        f"{one['source']} ({one['type']}) is mounted at {one['at']}: another machine's filesystem, which no "
-                        f"place names. Unmount it, or declare its server as a place of the kind backup."
+                        f"{mount['source']} ({mount['type']}) is mounted at {mount['at']}: another machine's filesystem, which "
+                        f"no place names. Unmount it, or declare its server as a place of the kind backup."
                     )
 
     def sent(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
-        for one in seen["remote"]:
-            server = target_host(one["target"], one["kind"])
-            if server and not is_loopback(server) and not within(server, self.ends(host, {one["kind"]}), names):
+        for setting in seen["remote"]:
+            kind, server = setting["kind"], target_host(setting["target"], setting["kind"])
+            if server and not is_loopback(server) and not within(server, self.ends(host, {kind}), names):
                 yield (
-                    f"{one['file']} sends to {server} ({one['line']}), which no place of the kind {one['kind']} names. "
+                    f"{setting['file']} sends to {server} ({setting['line']}), which no place of the kind {kind} names. "
                     f"Take the line out, or declare the place."
                 )
 
     def ends(self, host: Host, kinds: set[str]) -> list[str]:
-        """Addresses of the host's places of these kinds; one that is a host of the fleet counts by its name too."""
-        found = [address for place in places_of(host, self.fleet.hosts) if place.kind in kinds for address in place.addresses]
-        return found + [
-            other.name for other in self.fleet.hosts.values() if any(same_address(other.address, end) for end in found)
-        ]
+        """Addresses of the host's sites of these kinds; also the name of a site that is a host of the fleet."""
+        ends = [address for place in places_of(host, self.fleet.hosts) if place.kind in kinds for address in place.addresses]
+        return ends + [other.name for other in self.fleet.hosts.values() if any(same_address(other.address, end) for end in ends)]
 
 
 def reasons(value: Any) -> Iterator[tuple[str, str]]:
-    """The exceptions of an input: a mapping of each to its reason, or a list of mappings with one."""
+    """The exceptions of an input: a mapping to reasons, or a list of mappings that have one."""
     if isinstance(value, dict):
         yield from ((str(what), str(reason)) for what, reason in value.items())
     elif isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The residency report for people: Markdown, a page of HTML, and what the terminal prints at the end of a run."""
+"""The residency report as Markdown, HTML and text for the terminal."""
 
 from __future__ import annotations
 
@@ -69,21 +69,18 @@ def observed(report: dict[str, Any]) -> list[Row]:
         if facts is None:
             rows.append([host["name"], "everything", "no answer"])
             continue
-        listens = [f"{one['program'] or '?'} {one['address']}:{one['port']}/{one['protocol']}" for one in facts["listening"]]
-        peers = [f"{one['program'] or '?'} {one['direction']} {one['address']}:{one['port']}" for one in facts["peers"]]
+        listens = [f"{row['program'] or '?'} {row['address']}:{row['port']}/{row['protocol']}" for row in facts["listening"]]
+        peers = [f"{row['program'] or '?'} {row['direction']} {row['address']}:{row['port']}" for row in facts["peers"]]
         for label, values in (
             ("listens on", listens),
             ("connections", peers),
-            ("routes", [f"{one['to']} via {one['via'] or one['interface']}" for one in facts["routes"]]),
+            ("routes", [f"{entry['to']} via {entry['via'] or entry['interface']}" for entry in facts["routes"]]),
             ("resolvers", facts["resolvers"]),
             ("time servers", facts["time_servers"]),
-            ("package sources", sorted({f"{one['address'] or one['file']}:{one['port']}" for one in facts["package_sources"]})),
-            (
-                "mounts",
-                [f"{one['at']} ({one['type']}{'; network' * one['network']})" for one in facts["mounts"]],
-            ),
+            ("package sources", sorted({f"{row['address'] or row['file']}:{row['port']}" for row in facts["package_sources"]})),
+            ("mounts", [f"{entry['at']} ({entry['type']}{'; network' * entry['network']})" for entry in facts["mounts"]]),
             ("swap", facts["swap"]),
-            ("sends to", [f"{one['target']} ({one['file']})" for one in facts["remote"]]),
+            ("sends to", [f"{entry['target']} ({entry['file']})" for entry in facts["remote"]]),
             ("egress", [host["egress"]]),
         ):
             rows.append([host["name"], label, ", ".join(map(str, values)) or "nothing"])
@@ -97,14 +94,14 @@ def sections(report: dict[str, Any]) -> list[tuple[str, str, Row, list[Row], str
             "Contradictions of the declaration",
             "Fix each on its host, or declare it.",
             ["host", "finding"],
-            [[one["host"], one["what"]] for one in report["contradictions"]],
+            [[entry["host"], entry["what"]] for entry in report["contradictions"]],
             "Nothing.",
         ),
         (
             "Exceptions",
             "Intended differences, each with its reason.",
             ["input", "exception", "reason", "hosts"],
-            [[one["input"], one["what"], one["reason"], one["hosts"]] for one in report["exceptions"]],
+            [[entry["input"], entry["what"], entry["reason"], entry["hosts"]] for entry in report["exceptions"]],
             "None.",
         ),
         (
@@ -160,10 +157,10 @@ def html(report: dict[str, Any]) -> str:
 
 
 def terminal(report: dict[str, Any]) -> str:
-    """What a run prints at its end: the verdict, the contradictions and the exceptions."""
+    """The verdict, the contradictions and the exceptions, for the end of a run."""
     lines = [head(report), verdict(report)]
-    lines += [f"  * {one['host']}: {one['what']}" for one in report["contradictions"]]
+    lines += [f"  * {entry['host']}: {entry['what']}" for entry in report["contradictions"]]
     if report["exceptions"]:
         lines.append(f"{len(report['exceptions'])} exceptions:")
-        lines += [f"  - {one['what']}: {one['reason']} ({one['hosts']})" for one in report["exceptions"]]
+        lines += [f"  - {entry['what']}: {entry['reason']} ({entry['hosts']})" for entry in report["exceptions"]]
     return "\n".join(lines)

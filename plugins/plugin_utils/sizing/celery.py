@@ -11,7 +11,7 @@ from ..fleet.model import bracketed
 
 
 def python_literal(value: Any) -> str:
-    """The value as Python source that reads back as equal; YAML's types are all that occur."""
+    """The value as Python source; supports YAML's types."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{python_literal(key)}: {python_literal(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -24,14 +24,14 @@ def python_literal(value: Any) -> str:
 def broker_url(hosts: list[str], port: int, user: str, password: str, vhost: str) -> str:
     """Celery's broker_url: one address per broker, tried in turn.
 
-    pyamqp by name: amqp:// would prefer librabbitmq where it is installed, which has no TLS and no confirms.
+    pyamqp, since amqp:// would prefer an installed librabbitmq, which has no TLS and no confirms.
     """
     login = f"{quote(user, safe='')}:{quote(password, safe='')}"
     return ";".join(f"pyamqp://{login}@{bracketed(host)}:{port}/{quote(vhost, safe='')}" for host in hosts)
 
 
 def fingerprint(value: Any) -> str:
-    """Twelve hexadecimal digits that change whenever anything in the value does; says nothing of secrets in it."""
+    """Twelve hexadecimal digits of a hash of the value, which does not reveal secrets in it."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -42,5 +42,5 @@ def settings_contents(contents: dict[str, str], directories: list[str]) -> dict[
 
 
 def settings_files(contents: dict[str, str], directories: list[str], group: str) -> list[dict[str, str]]:
-    """The files as managed_files takes them: nobody but root and the application's account reads them."""
+    """The files for managed_files, readable only by root and the application's account."""
     return [{"path": path, "group": group, "mode": "0640"} for path in settings_contents(contents, directories)]

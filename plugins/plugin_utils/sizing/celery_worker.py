@@ -26,7 +26,7 @@ class Program:
 
 
 def worker_program(program: dict[str, Any], concurrency: int, pool: str = "prefork") -> Program:
-    """What a program of celery_worker_programs comes to; its own arguments overrule its concurrency, as Celery reads them."""
+    """The size of a program of celery_worker_programs; its arguments override its concurrency, as in Celery."""
     tasks = whole(program.get("concurrency")) or concurrency
     for key, value in worker_options(program.get("arguments")):
         if key == "--autoscale":
@@ -49,7 +49,7 @@ def worker_programs(host: Host) -> list[Program]:
 
 
 def memory_parts(host: Host) -> list[tuple[str, int]] | None:
-    """What the programs take, part by part in bytes; None while an input is unknown."""
+    """Memory of the programs in bytes, part by part; None if an input is unknown."""
     programs = worker_programs(host)
     if not programs:
         return []

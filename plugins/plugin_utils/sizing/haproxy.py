@@ -13,10 +13,10 @@ from ..fleet.inputs import mappings, number, whole
 from ..fleet.model import Host, bracketed, ip, is_loopback, same_address
 from ..fleet.units import MIB
 
-# Of a listener that names none; the same as in the role's argument specs.
+# Defaults of a listener; the same as in the role's argument specs.
 MAXCONN = 1000
 STATUS = 200
-# What upstream's configuration takes without quotes.
+# Texts that HAProxy's configuration accepts without quotes.
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 URL_PATH = re.compile(r"/[A-Za-z0-9_.~/?&=%:+-]*")
 FILE = re.compile(r"/[A-Za-z0-9_./-]+")
@@ -25,7 +25,7 @@ Listener = Mapping[str, Any]
 
 
 def haproxy_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], section: str) -> list[str]:
-    """The lines of section global or defaults: the role's keywords, then the operator's; each keyword has one home only."""
+    """The lines of section global or defaults: the role's keywords, then the operator's; refuses keywords set by both."""
     added = parameters.get(section) or {}
     if twice := sorted(set(own) & set(added)):
         raise AnsibleFilterError(
@@ -47,7 +47,7 @@ def _line(section: str, key: str, value: Any) -> str:
 
 
 def haproxy_maxconn(listeners: list[Listener]) -> int:
-    """Connections of the whole process: the sum over its listeners, so no listener takes another's."""
+    """Connections of the whole process: the sum over its listeners, so each listener can reach its limit."""
     return sum(_maxconn(listener) for listener in listeners) or MAXCONN
 
 
@@ -56,7 +56,7 @@ def _maxconn(listener: Listener) -> int:
 
 
 def haproxy_listen_sections(listeners: list[Listener], certificate: str) -> dict[str, list[str]]:
-    """Name of each listen section with its lines. certificate: what HAProxy shows to a server that it checks over TLS."""
+    """Name of each listen section to its lines. certificate: the client certificate for TLS health checks."""
     sections = {}
     for listener in listeners:
         check = listener.get("check") or {}
@@ -76,24 +76,24 @@ def haproxy_listen_sections(listeners: list[Listener], certificate: str) -> dict
 
 
 def haproxy_problems(listeners: Any) -> list[str]:
-    """Everything that is wrong with haproxy_listeners by itself, as sentences; wrong types are left to the argument specs."""
+    """Faults of haproxy_listeners, as sentences; the argument specs refuse wrong types."""
     if not isinstance(listeners, list) or not all(isinstance(entry, dict) for entry in listeners):
         return []
     problems = [problem for listener in listeners for rule in (_listens, _checks, _dials) for problem in rule(listener)]
-    for one, other in combinations(listeners, 2):
-        where = _endpoint(one.get("bind")), _endpoint(other.get("bind"))
-        if one.get("name") == other.get("name"):
-            problems.append(f"haproxy_listeners has two listeners named '{one.get('name')}'. Give one of them another name.")
-        elif where[0] and where[1] and where[0][1] == where[1][1] and same_address(where[0][0], where[1][0]):
+    for first, second in combinations(listeners, 2):
+        here, there = _endpoint(first.get("bind")), _endpoint(second.get("bind"))
+        if first.get("name") == second.get("name"):
+            problems.append(f"haproxy_listeners has two listeners named '{first.get('name')}'. Give one of them another name.")
+        elif here and there and here[1] == there[1] and same_address(here[0], there[0]):
             problems.append(
-                f"haproxy_listeners: '{one.get('name')}' and '{other.get('name')}' both bind to {other['bind']}. "
+                f"haproxy_listeners: '{first.get('name')}' and '{second.get('name')}' both bind to {second['bind']}. "
                 f"Give one of them another port."
             )
     return problems
 
 
 def _endpoint(text: Any) -> tuple[str, int] | None:
-    """Address and port of address:port; None if it is not that."""
+    """Address and port of address:port; None for anything else."""
     address, _, port = str(text).rpartition(":")
     address = address.removeprefix("[").removesuffix("]") if address.startswith("[") else address
     valid = ip(address) and bracketed(address) == str(text).rpartition(":")[0] and port.isdigit() and 0 < int(port) < 65536
@@ -109,8 +109,8 @@ def _listens(listener: Listener) -> Iterator[str]:
         yield f"haproxy_listeners: '{name}' binds to '{bind}', which is not address:port, e.g. 127.0.0.1:5000. Correct it."
     elif not is_loopback(where[0]):
         yield (
-            f"haproxy_listeners: '{name}' binds to {bind}, which is not loopback: any host that reaches it would reach the "
-            f"servers as this one. Bind it to 127.0.0.1, and install HAProxy beside each client."
+            f"haproxy_listeners: '{name}' binds to {bind}, which is not loopback: any host could connect to the servers through "
+            f"this one. Bind it to 127.0.0.1, and install HAProxy beside each client."
         )
     if _maxconn(listener) < 1:
         yield f"haproxy_listeners: '{name}' has maxconn {listener.get('maxconn')}, but needs at least 1. Correct it."
@@ -129,9 +129,9 @@ def _checks(listener: Listener) -> Iterator[str]:
     elif not FILE.fullmatch(str(file)):
         yield f"haproxy_listeners: the check of '{name}' has the ca_file '{file}', which is not an absolute path. Correct it."
     if path is not None and not URL_PATH.fullmatch(str(path)):
-        yield f"haproxy_listeners: the check of '{name}' has the path '{path}', which is not one of a URL. Begin it with '/'."
+        yield f"haproxy_listeners: the check of '{name}' has the path '{path}', which is not a URL's path. Begin it with '/'."
     if status is not None and path is None:
-        yield f"haproxy_listeners: the check of '{name}' expects status {status}, and asks for no path. Add path, or drop status."
+        yield f"haproxy_listeners: the check of '{name}' expects status {status}, but has no path. Add path, or drop status."
     elif status is not None and not 100 <= (whole(status) or 0) <= 599:
         yield f"haproxy_listeners: the check of '{name}' expects status {status}, which HTTP does not have. Use 100 to 599."
     if port is not None and not 0 < (whole(port) or 0) < 65536:
@@ -146,7 +146,7 @@ def _dials(listener: Listener) -> Iterator[str]:
         yield f"haproxy_listeners: '{name}' has no servers, so each connection would be refused. Add one, or drop the listener."
     for server, endpoint in servers.items():
         if not NAME.fullmatch(str(server)):
-            yield f"haproxy_listeners: '{name}' has the server '{server}', which is no host's name. Correct it."
+            yield f"haproxy_listeners: '{name}' has the server '{server}', which is not a host name. Correct it."
         if _endpoint(endpoint) is None:
             yield (
                 f"haproxy_listeners: the server {server} of '{name}' is '{endpoint}', which is not address:port, "
@@ -154,7 +154,7 @@ def _dials(listener: Listener) -> Iterator[str]:
             )
 
 
-# Measured on Debian 12 and 13 with two threads by proportional set size: parent, process, and one that a reload left.
+# Measured on Debian 12 and 13 with two threads by proportional set size: parent and process; one of a former reload.
 HAPROXY = 32 * MIB
 OLDER = 16 * MIB
 # Two buffers of 16 KiB (tune.bufsize) while data flows both ways, and the session's own structures.
@@ -164,7 +164,7 @@ DESCRIPTOR_MARGIN = 100
 
 
 def memory_parts(host: Host) -> list[tuple[str, int]] | None:
-    """What HAProxy takes with every listener full; None while an input is unknown."""
+    """HAProxy's memory with every listener full; None if an input is unknown."""
     older = number(host, "haproxy_mworker_max_reloads")
     if older is None:
         return None
@@ -173,7 +173,7 @@ def memory_parts(host: Host) -> list[tuple[str, int]] | None:
 
 
 def descriptor_parts(host: Host) -> list[tuple[str, int]]:
-    """What one process takes with every listener full: each connection has two ends, and each server is checked."""
+    """A process's descriptors with every listener full: two for each connection, and one for each server's check."""
     listeners = mappings(host, "haproxy_listeners")
     checks = sum(len(listener.get("servers") or ()) for listener in listeners)
     connections = haproxy_maxconn(listeners)

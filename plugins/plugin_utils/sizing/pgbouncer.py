@@ -14,16 +14,16 @@ from ..fleet.units import MIB
 
 # Listening sockets, the event loop, the log, libc's resolver, a certificate being read, an administrator's console.
 DESCRIPTOR_MARGIN = 100
-# Upstream's own floor: a process limit is not worth less than the kernel's default.
+# The kernel's default limit, below which there is nothing to gain.
 DESCRIPTOR_MIN = 1024
-# The directory of a socket, and there is none.
+# A socket directory that does not exist.
 NOWHERE = "/nonexistent"
 
 
 def pgbouncer_descriptors(max_client_conn: Any, pool_size: Any, reserve_pool_size: Any, pools: Any) -> int:
     """LimitNOFILE: a descriptor for each client and each server connection that the settings allow, and a margin.
 
-    Rounded up to a power of two, so that a small change of a pool is a reload and not a restart.
+    Rounded up to a power of two, so a small change of a pool needs only a reload.
     """
     clients, size, reserve, pairs = int(max_client_conn), int(pool_size), int(reserve_pool_size), int(pools)
     if min(clients, size, pairs) < 1 or reserve < 0:
@@ -43,10 +43,10 @@ def _items(listen_addr: str | Iterable[str]) -> list[str]:
 def pgbouncer_database_connections(
     databases: Mapping[str, Mapping[str, Any]], pool_size: Any, reserve_pool_size: Any, auth_connections: Any
 ) -> int:
-    """max_db_connections: what one login's pool, its reserve and the questions for verifiers take at most.
+    """max_db_connections: the most that one login's pool, its reserve and the queries for verifiers take.
 
-    A pool belongs to a user and a database. While a password changes, the application has two logins, and so two pools: together
-    they get what one alone would have, since an idle connection of one is closed when the other needs it.
+    A pool belongs to a user and a database. While a password changes, the application has two logins, and so two pools. Together
+        they get as many as one, since an idle connection of one is closed when the other needs it.
     """
 
     def largest(default: Any, *keys: str) -> int:
@@ -57,13 +57,13 @@ def pgbouncer_database_connections(
 
 
 def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
-    """Those of the listen addresses that are neither loopback nor private: none may be there (CVE-2026-107350)."""
+    """The listen addresses that are neither loopback nor private, which are refused (CVE-2026-107350)."""
     refused = []
     for item in _items(listen_addr):
         try:
             address = ipaddress.ip_address(item)
         except ValueError:
-            # A name may resolve to anything tomorrow, and * is every address.
+            # A name may resolve to any address later, and * is every address.
             refused.append(item)
             continue
         if address.is_unspecified or not address.is_private:
@@ -72,7 +72,7 @@ def pgbouncer_public_addresses(listen_addr: str | Iterable[str]) -> list[str]:
 
 
 def pgbouncer_distant_addresses(listen_addr: str | Iterable[str]) -> list[str]:
-    """Those of the listen addresses that are not loopback: the network is between them and their clients."""
+    """The listen addresses that are not loopback, whose clients connect over the network."""
     distant = []
     for item in _items(listen_addr):
         try:
@@ -84,24 +84,24 @@ def pgbouncer_distant_addresses(listen_addr: str | Iterable[str]) -> list[str]:
 
 
 def pgbouncer_client_tls(listen_addr: str | Iterable[str]) -> str:
-    """client_tls_sslmode: PgBouncer has one for all its addresses."""
+    """client_tls_sslmode, of which PgBouncer has one for all its addresses."""
     return "verify-ca" if pgbouncer_distant_addresses(listen_addr) else "disable"
 
 
 def pgbouncer_problems(
     listen_addr: str | Iterable[str], client_tls_sslmode: str = "verify-ca", ignored: Iterable[str] = ()
 ) -> list[str]:
-    """Everything that is wrong with the role's inputs by themselves, as sentences."""
+    """Faults of the role's inputs, as sentences."""
     problems = []
     ignored = list(ignored)
     if ignored and "options" not in ignored:
         problems.append(
-            f"pgbouncer_ignore_startup_parameters is {', '.join(ignored)}, without options: a client that sends an option of no "
-            f"name would make PgBouncer spin and serve nobody (CVE-2026-107349). Add options, or leave the list empty."
+            f"pgbouncer_ignore_startup_parameters is {', '.join(ignored)}, without options: a client that sends an option "
+            f"without a name would make PgBouncer spin and serve nobody (CVE-2026-107349). Add options, or leave the list empty."
         )
     if (distant := pgbouncer_distant_addresses(listen_addr)) and client_tls_sslmode == "disable":
         problems.append(
-            f"pgbouncer_listen_addr names {', '.join(distant)}, and pgbouncer_client_tls_sslmode is disable: queries and results "
+            f"pgbouncer_listen_addr names {', '.join(distant)}, but pgbouncer_client_tls_sslmode is disable: queries and results "
             f"would cross the network as plain text. Leave pgbouncer_client_tls_sslmode out, or listen on 127.0.0.1 only."
         )
     if public := pgbouncer_public_addresses(listen_addr):
@@ -124,8 +124,8 @@ def pgbouncer_value(value: Any) -> str:
 
 
 def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], unknown: Iterable[str] = ()) -> dict[str, str]:
-    """The lines of section [pgbouncer]: the role's own keys, less those that this release does not know, and the
-    operator's; each key has one home only."""
+    """The lines of section [pgbouncer]: the role's keys, without those unknown to this release, and the operator's; refuses
+    keys set by both."""
     twice = sorted(set(own) & set(parameters))
     if twice:
         raise AnsibleFilterError(
@@ -133,22 +133,22 @@ def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], un
             + ", ".join(twice)
             + ": set "
             + ", ".join("pgbouncer_" + key for key in twice)
-            + " instead, so that each number has one home."
+            + " instead."
         )
     known = {key: value for key, value in own.items() if key not in set(unknown)}
-    # An empty list is nothing to say: PgBouncer's own default.
+    # An empty list leaves PgBouncer's default.
     settings = {key: value for key, value in {**known, **parameters}.items() if value != []}
     return {str(key): pgbouncer_value(settings[key]) for key in sorted(settings)}
 
 
 def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]], auth_user: str) -> dict[str, str]:
-    """The lines of section [databases]: a connection string for each name, * for every name not listed.
+    """The lines of section [databases]: a connection string for each name; * for every other name.
 
-    auth_user stands in each of them and not in [pgbouncer]: as a global setting it would count for the console's own
-    database too, and there one unknown user ends PgBouncer 1.18 (pgbouncer issue 568, "found existing elem").
+    auth_user is in each of them and not in [pgbouncer]: as a global setting it would also apply to the console's database, where
+        an unknown user crashes PgBouncer 1.18 (pgbouncer issue 568, "found existing elem").
 
-    Where no line says *, one that leads nowhere is added: CVE-2026-107350 needs a database that does not exist, and so none does.
-    It has no auth_user, so that whoever misspells a database is refused at once.
+    Without a line for *, one that leads nowhere is added: CVE-2026-107350 needs a database that does not exist, and so every name
+        resolves. It has no auth_user, so a client with a misspelt database is refused at once.
     """
     lines = {} if "*" in databases else {"*": f"host={NOWHERE}"}
     for name in sorted(databases):
@@ -167,12 +167,12 @@ def _quoted(value: Any) -> str:
 # PgBouncer: 12 MiB without clients, 13 with a thousand idle ones; a client in a query holds a buffer of 4 KiB each way.
 PGBOUNCER = 16 * MIB
 PGBOUNCER_CLIENT = 8 * 1024
-# What its TLS adds: a thousand clients took 29 MiB with it and 6 without (1.18, OpenSSL 3.0).
+# TLS adds this: a thousand clients took 29 MiB with it and 6 without (1.18, OpenSSL 3.0).
 PGBOUNCER_TLS_CLIENT = 32 * 1024
 
 
 def memory_parts(host: Host) -> list[tuple[str, int]] | None:
-    """What PgBouncer takes with every client at work; None while an input is unknown."""
+    """PgBouncer's memory with every client active; None if an input is unknown."""
     most = number(host, "pgbouncer_max_client_conn")
     by_tls = host.inputs.get("pgbouncer_client_tls_sslmode") not in (None, "disable")
     client = PGBOUNCER_CLIENT + by_tls * PGBOUNCER_TLS_CLIENT
@@ -180,7 +180,7 @@ def memory_parts(host: Host) -> list[tuple[str, int]] | None:
 
 
 def descriptor_parts(host: Host) -> list[tuple[str, int]] | None:
-    """What PgBouncer takes with every client and every server connection; None while an input is unknown."""
+    """PgBouncer's descriptors with every client and server connection; None if an input is unknown."""
     wanted = numbers(
         host, "pgbouncer_max_client_conn", "pgbouncer_pools", "pgbouncer_default_pool_size", "pgbouncer_reserve_pool_size"
     )

@@ -16,13 +16,13 @@ from ..fleet.units import MIB, mib
 
 GIB = 1024**3
 
-# What the kernel, page tables and the other daemons keep; the database host is the database's own.
+# The rest is for the kernel, page tables and other daemons; the host is dedicated to the database.
 USABLE_SHARE = 0.9
-# PostgreSQL's manual, "Resource Consumption": a quarter of memory, more seldom helps since the page cache works too.
+# PostgreSQL's manual, "Resource Consumption": a quarter of memory; more seldom helps because of the page cache.
 SHARED_BUFFERS_SHARE = 0.25
 # Above this, checkpoints and the buffer mapping cost more than the second cache level gains.
 SHARED_BUFFERS_MAX = 32 * GIB
-# shared_buffers plus what the kernel caches of the same files: only the planner's picture, nothing is allocated.
+# shared_buffers plus the kernel's cache of the same files: an estimate for the planner, nothing is allocated.
 EFFECTIVE_CACHE_SHARE = 0.75
 MAINTENANCE_SHARE = 1 / 32
 # Before 17, VACUUM cannot use more than this.
@@ -39,12 +39,12 @@ WORK_MEM_MAX = 64 * MIB
 MAX_WAL_MIN = 1 * GIB
 MAX_WAL_MAX = 16 * GIB
 
-# Shorter ones are guessed from a stolen verifier; Ansible would also blot out every word that equals one.
+# Shorter ones can be guessed from a stolen verifier, and Ansible would censor every word that equals one.
 PASSWORD_MIN = 12
 
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-# Settings of the role without an input: where the rules stand, how a secret is kept, what is encrypted. What the log holds is
-# among them too: it would be the applications' data.
+# Settings of the role without an input: the rules' file, password hashing, encryption. The log's content (log_*) is fixed too,
+# since it could contain the applications' data.
 NO_INPUT = ("hba_file", "password_encryption", "ssl", "ssl_ciphers")
 
 RESERVED_ROLES = {"postgres", "public", "none", "all"}
@@ -56,7 +56,7 @@ def _mib(size: float) -> str:
 
 
 def _size(value: Any) -> int:
-    """Bytes of a whole number of bytes (the only unit that facts use)."""
+    """A whole number of bytes, which is the unit of facts."""
     try:
         size = int(value)
     except (TypeError, ValueError):
@@ -74,23 +74,23 @@ def fixed_bytes(memory: int) -> tuple[int, int]:
 
 
 def connections_that_fit(memory: int) -> int:
-    """How many backends a host can carry when each has the least work_mem."""
+    """Number of backends that fit into a host's memory with the smallest work_mem."""
     shared, maintenance = fixed_bytes(memory)
     rest = memory * USABLE_SHARE - shared - MAINTENANCE_USERS * maintenance
     return max(0, int(rest // (BACKEND_BYTES + WORK_MEM_MIN)))
 
 
 def postgresql_sizes(memory_bytes: Any, max_connections: Any) -> dict[str, str]:
-    """Memory and WAL settings of a host that belongs to PostgreSQL.
+    """Memory and WAL settings of a host that is dedicated to PostgreSQL.
 
-    Promise: shared_buffers + every connection with one work_mem + four maintenance jobs stay within 90 % of memory.
+    shared_buffers, every connection with one work_mem, and four maintenance jobs stay within 90 % of memory.
     """
     memory, connections = _size(memory_bytes), int(max_connections)
     fit = connections_that_fit(memory)
     if connections > fit:
         raise AnsibleFilterError(
-            f"postgresql_max_connections is {connections}, but {memory // MIB} MiB of memory carry {fit} connections "
-            f"at most. Lower the pools that PgBouncer may open (default_pool_size, reserve_pool_size, fewer bouncers), "
+            f"postgresql_max_connections is {connections}, but {memory // MIB} MiB of memory are enough for {fit} connections "
+            f"at most. Lower the pools that PgBouncer may open (default_pool_size, reserve_pool_size, fewer PgBouncers), "
             f"or give the database host more memory."
         )
     shared, maintenance = fixed_bytes(memory)
@@ -103,13 +103,13 @@ def postgresql_sizes(memory_bytes: Any, max_connections: Any) -> dict[str, str]:
         "work_mem": f"{int(work) // 1024}kB",
         "maintenance_work_mem": _mib(maintenance),
         "max_wal_size": _mib(max_wal),
-        # Recycled, not deleted and created again: a quarter keeps a burst cheap without holding the disk for ever.
+        # WAL files up to this size are recycled: a quarter keeps a burst cheap without occupying the disk.
         "min_wal_size": _mib(max_wal // 4),
     }
 
 
 def postgresql_settings(own: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The lines of conf.d: the role's own keys and the operator's, each key with one home only."""
+    """The lines of conf.d: the role's keys and the operator's; refuses keys set by both."""
     twice = sorted(set(own) & {str(key).lower() for key in parameters})
     if twice:
         inputs = [f"postgresql_{key}" for key in twice if key not in NO_INPUT and not key.startswith("log_")]
@@ -190,10 +190,7 @@ def postgresql_problems(
     problems: list[str] = []
     role_names = [str(role["name"]) for role in roles]
     database_names = [str(database["name"]) for database in databases]
-    for kind, names, reserved in (
-        ("role", role_names, RESERVED_ROLES),
-        ("database", database_names, RESERVED_DATABASES),
-    ):
+    for kind, names, reserved in (("role", role_names, RESERVED_ROLES), ("database", database_names, RESERVED_DATABASES)):
         for name in dict.fromkeys(names):
             problems += _name_problem(kind, name, reserved)
         problems += [f"the {kind} {name!r} is declared twice" for name in sorted({n for n in names if names.count(n) > 1})]
@@ -206,7 +203,7 @@ def postgresql_problems(
         if any(role["name"] == auth_query_role and role.get("login", True) for role in roles):
             problems.append(
                 f"postgresql_auth_query_role {auth_query_role!r} is also in postgresql_roles: "
-                "the identity that reads verifiers must be nobody else's"
+                "nobody else may use the role that reads verifiers"
             )
     silent = {str(role["name"]) for role in roles if not role.get("login", True)}
     for name in dict.fromkeys([*role_names, *([auth_query_role] if auth_query_role else [])]):
@@ -216,7 +213,7 @@ def postgresql_problems(
         if not password:
             problems.append(f"role {name!r} has no password: add it to postgresql_role_passwords")
         elif not (isinstance(password, str) and password.isascii() and password.isprintable()):
-            # Clients disagree about SASLprep, so that a password beyond ASCII works with some and not with others.
+            # Clients disagree about SASLprep, so a password beyond ASCII works only with some.
             problems.append(f"role {name!r} has a password that is not printable ASCII text: generate another")
         elif len(password) < PASSWORD_MIN:
             problems.append(f"role {name!r} has a password shorter than {PASSWORD_MIN} characters: generate another")
@@ -228,10 +225,10 @@ def postgresql_problems(
         if name in database_names:
             problems.append(
                 f"database {name!r} is both in postgresql_databases and in postgresql_databases_removed: "
-                "only one of them can be meant"
+                "take it out of one of them"
             )
         if name in RESERVED_DATABASES:
-            problems.append(f"database {name!r} is PostgreSQL's own and cannot be in postgresql_databases_removed")
+            problems.append(f"database {name!r} belongs to PostgreSQL and cannot be in postgresql_databases_removed")
     return problems
 
 
@@ -245,7 +242,7 @@ def _attribute_problems(role: Mapping[str, Any]) -> list[str]:
             datetime.datetime.fromisoformat(str(role["valid_until"]))
         except ValueError:
             problems.append(
-                f"role {role['name']!r} has valid_until {role['valid_until']!r}: write a date or a moment, "
+                f"role {role['name']!r} has valid_until {role['valid_until']!r}: write a date or a time, "
                 "for example 2027-01-31 or 2027-01-31T12:00:00+01:00"
             )
     return problems
@@ -255,13 +252,13 @@ UNITS = {"": 1, "B": 1, "kB": 1024, "MB": MIB, "GB": 1024 * MIB, "TB": 1024 * 10
 
 
 def postgresql_bytes(size: object, bare: int) -> int | None:
-    """A memory setting as PostgreSQL reads it; ``bare`` is the unit of a number without one."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?\s*", str(size))
-    return int(float(found[1]) * (UNITS[found[2]] if found[2] else bare)) if found else None
+    """A memory setting in bytes; ``bare`` is the unit of a number without one."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?\s*", str(size))
+    return int(float(match[1]) * (UNITS[match[2]] if match[2] else bare)) if match else None
 
 
 def memory_parts(host: Host) -> list[tuple[str, int]] | None:
-    """What PostgreSQL takes with every connection at work, part by part in bytes; None while an input is unknown."""
+    """PostgreSQL's memory in bytes with every connection active, part by part; None if an input is unknown."""
     connections = number(host, "postgresql_max_connections")
     shared = postgresql_bytes(host.inputs.get("postgresql_shared_buffers"), 8192)
     work = postgresql_bytes(host.inputs.get("postgresql_work_mem"), 1024)

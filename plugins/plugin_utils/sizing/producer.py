@@ -15,7 +15,7 @@ def web_processes(host: Host) -> int:
 
 
 def memory_parts(host: Host) -> list[tuple[str, int]] | None:
-    """What the web processes take, part by part in bytes; None while an input is unknown."""
+    """Memory of the web processes in bytes, part by part; None if an input is unknown."""
     web, budget = web_processes(host), number(host, "producer_process_memory_bytes")
     if not web:
         return []

@@ -1,4 +1,4 @@
-"""Sizes of a broker, from the memory of its host. Numbers may come as text, as they do from --extra-vars."""
+"""Sizes of a broker, from the memory of its host. Numbers may be text, as --extra-vars gives them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ..fleet.inputs import number
 from ..fleet.model import Host
 from ..fleet.units import MIB
 
-# The broker's own size of the quorum queues' write-ahead log. It lives in memory too, some three times over while it is
-# being turned into segments (https://www.rabbitmq.com/docs/quorum-queues#resource-use): a small host takes a 32nd of its memory.
+# The broker's default size of the quorum queues' write-ahead log. It is also in memory, about three times while it is
+# written to segments (https://www.rabbitmq.com/docs/quorum-queues#resource-use): a small host uses a 32nd of its memory.
 WAL_LARGEST = 512 * MIB
 WAL_SMALLEST = 16 * MIB
 WAL_SHARE = 32
 
 KEY = re.compile(r"[A-Za-z0-9_.$-]+")
 
-# Keys of rabbitmq.conf that the role names itself, each with all that begin with it and a dot, and the input that decides it.
+# Keys of rabbitmq.conf that the role sets, including all that begin with the key and a dot, and their input.
 NAMED = {
     "listeners": "rabbitmq_listeners_ssl",
     "ssl_options": "rabbitmq_ssl_identity or rabbitmq_ssl_cacertfile",
@@ -38,15 +38,15 @@ NAMED = {
 
 
 def rabbitmq_share(memory_bytes: int | str, ratio: float | str) -> int:
-    """Bytes that ``ratio`` of ``memory_bytes`` is, rounded down.
+    """``ratio`` of ``memory_bytes`` in bytes, rounded down.
 
     >>> rabbitmq_share(2147483648, 0.7)
     1503238553
     """
-    # By the decimal number that was written, not by its nearest binary one: 0.7 of 10 is 7.
+    # Exact decimal arithmetic: 0.7 of 10 is 7.
     share = int(memory_bytes) * Fraction(str(ratio))
     if share < 0:
-        raise ValueError(f"a share is of something: memory {memory_bytes} bytes, ratio {ratio}")
+        raise ValueError(f"a share cannot be negative: memory {memory_bytes} bytes, ratio {ratio}")
     return int(share)
 
 
@@ -73,7 +73,7 @@ def rabbitmq_erlang_address(address: str) -> str:
 
 
 def rabbitmq_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
-    """The operator's keys of rabbitmq.conf, none of which the role sets.
+    """The operator's keys of rabbitmq.conf; refuses keys that the role sets.
 
     >>> rabbitmq_settings({"log.console": True, "channel_max": 512})
     {'channel_max': '512', 'log.console': 'true'}
@@ -87,14 +87,14 @@ def rabbitmq_settings(parameters: Mapping[str, Any]) -> dict[str, str]:
                 raise AnsibleFilterError(f"rabbitmq_parameters names {key}, which the role sets itself. {remedy}")
         if isinstance(parameters[key], (dict, list)) or "\n" in str(parameters[key]):
             raise AnsibleFilterError(
-                f"rabbitmq_parameters sets {key} to {parameters[key]!r}, and rabbitmq.conf takes one line per key. Name each key "
+                f"rabbitmq_parameters sets {key} to {parameters[key]!r}, but rabbitmq.conf takes one line per key. Name each key "
                 "in full, e.g. log.file.level."
             )
     return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in sorted(parameters.items())}
 
 
 def watermark_of(broker: Host) -> int | None:
-    """The broker's memory watermark in bytes; None while an input is unknown or wrong."""
+    """The broker's memory watermark in bytes; None if an input is unknown or wrong."""
     memory, ratio = number(broker, "rabbitmq_memory_bytes"), broker.inputs.get("rabbitmq_vm_memory_high_watermark")
     try:
         return None if memory is None or ratio is None else rabbitmq_share(memory, ratio)
@@ -103,6 +103,6 @@ def watermark_of(broker: Host) -> int | None:
 
 
 def memory_parts(host: Host) -> list[tuple[str, int]] | None:
-    """What the broker takes before it holds publishers back; None while an input is unknown."""
+    """The broker's memory at which it blocks publishers; None if an input is unknown."""
     watermark = watermark_of(host)
     return None if watermark is None else [("RabbitMQ at its watermark", watermark)]

@@ -11,20 +11,17 @@ from .worker_options import log_name
 
 
 def supervisor_command(argv: list[str]) -> str:
-    """The arguments as supervisord's ``command`` takes them: quoted, and with % doubled, which it expands."""
+    """The arguments for supervisord's ``command``: quoted, and with doubled %, which it would expand."""
     return shlex.join(str(argument) for argument in argv).replace("%", "%%")
 
 
 def program_sections(
-    programs: list[dict[str, Any]],
-    run: str,
-    log_directory: str,
-    common: dict[str, Any],
+    programs: list[dict[str, Any]], run: str, log_directory: str, common: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """supervisord's section of each program: its name and its settings by supervisord's own keys.
+    """supervisord's section of each program: its name and its settings by supervisord's keys.
 
-    programs: each with name, log, and argv or supervisord's own command; kind where it is not a plain program.
-    run: what runs argv in the application's environment.  common: settings of all.
+    programs: each with name, log, and argv or supervisord's command; kind if it is not a plain program.
+        run: script that runs argv in the application's environment.  common: settings of all.
     """
     return [
         {
@@ -42,12 +39,7 @@ def program_sections(
 
 
 def worker_programs(
-    programs: list[dict[str, Any]],
-    host: str,
-    celery_app: str,
-    queues: list[str],
-    concurrency: int,
-    loglevel: str,
+    programs: list[dict[str, Any]], host: str, celery_app: str, queues: list[str], concurrency: int, loglevel: str
 ) -> list[dict[str, Any]]:
     """Each worker program with its node name, arguments and log name.
 
@@ -66,7 +58,7 @@ def worker_programs(
                 f"--queues={','.join(program.get('queues') or queues)}",
                 f"--concurrency={program.get('concurrency') or concurrency}",
                 f"--loglevel={loglevel}",
-                # Workers that watch each other cost a queue and a second at each start, and decide nothing here.
+                # Gossip and mingle cost a queue and a second at each start, and have no use here.
                 "--without-gossip",
                 "--without-mingle",
                 *(program.get("arguments") or []),
@@ -77,7 +69,7 @@ def worker_programs(
 
 
 def beat_program(celery_app: str, state: str, loglevel: str) -> dict[str, Any]:
-    """The program that sends an application's scheduled tasks; its schedule is kept in the state directory."""
+    """The program that sends an application's scheduled tasks, with its schedule in the state directory."""
     return {
         "name": "celery-beat",
         "log": "beat",

@@ -1,4 +1,4 @@
-"""A worker program as Celery and supervisord read it: the options among its arguments, its queues and the name of its log."""
+"""A worker program's command line options, queues and log name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER_NAMES = {"--discard": "--purge"}
 
 
 def worker_options(arguments: Iterable[object] | None) -> Iterator[tuple[str, str]]:
-    """Each option of ``celery worker`` by its long name, with its value as far as it has one."""
+    """Each option of ``celery worker`` by its long name, with its value or an empty text."""
     for word, following in pairwise([*map(str, arguments or []), ""]):
         if word.startswith("--"):
             name, equals, value = word.partition("=")
@@ -39,10 +39,10 @@ def worker_options(arguments: Iterable[object] | None) -> Iterator[tuple[str, st
 
 
 def queues_of(program: dict[str, Any], usual: list[str], own: str) -> list[str]:
-    """The queues that a program consumes.  usual: celery_worker_queues.  own: the application's own queue."""
+    """The queues that a program consumes.  usual: celery_worker_queues.  own: the application's queue."""
     return program.get("queues") or usual or [own]
 
 
 def log_name(program: str) -> str:
-    """The article's names: celery-worker logs to worker.log, celery-mail to mail.log."""
+    """celery-worker logs to worker.log, celery-mail to mail.log, as in the article."""
     return program.removeprefix("celery-")

@@ -1,4 +1,4 @@
-"""What each service holds for the applications of a fleet: one virtual host, database and owner each, and the logins to them.
+"""The virtual host, database and logins of each application of a fleet.
 
 An application has one login to each service, and two while its password changes (plugins/plugin_utils/trust/rotation.py).
 """
@@ -11,13 +11,12 @@ from typing import Any
 
 from . import rotation
 
-# An application declares, feeds and reads what it likes in its own virtual host, except that the dead letters
-# are the operator's: it can neither redeclare nor delete them.
+# An application has all rights in its virtual host except for the dead letters, which it can neither redeclare nor delete.
 NOT_DEAD_LETTERS = "^(?!dead_letters$).*$"
 
 
 def logins(name: str, passwords: Mapping[str, Any] | None) -> list[str]:
-    """The logins of the name; without a word about it the name alone."""
+    """The name's logins; without an entry only the name."""
     return list(rotation.accepted((passwords or {}).get(name, ""), name))
 
 
@@ -27,7 +26,7 @@ def application_vhosts(applications: list[str]) -> list[dict[str, str]]:
 
 
 def application_broker_users(applications: list[str], passwords: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """rabbitmq_users for the applications: each in its own virtual host alone.  passwords: the vault's."""
+    """rabbitmq_users for the applications, each with access to its virtual host only.  passwords: the vault's."""
     return [
         {
             "name": login,
@@ -40,14 +39,14 @@ def application_broker_users(applications: list[str], passwords: Mapping[str, An
 
 
 def application_databases(applications: list[str]) -> list[dict[str, str]]:
-    """postgresql_databases for the applications: each owned by the role of its name."""
+    """postgresql_databases for the applications, each owned by the role of the same name."""
     return [{"name": name, "owner": name} for name in applications]
 
 
 def application_database_roles(
     applications: list[str], passwords: Mapping[str, Any] | None = None, auth_query_role: str = ""
 ) -> list[dict[str, Any]]:
-    """postgresql_roles for the applications, and for the second login of PgBouncer's own role.
+    """postgresql_roles for the applications, and for the second login of PgBouncer's role.
 
     The role of the application's name owns everything, whether it may log in or not; the second login acts as it.
     """
@@ -56,32 +55,32 @@ def application_database_roles(
         accepted = logins(name, passwords)
         if name not in accepted:
             roles.append({"name": name, "login": False})
-        elif name != auth_query_role:  # which role postgresql makes by itself
+        elif name != auth_query_role:  # which role postgresql creates itself
             roles.append({"name": name})
         roles += [{"name": login, "acts_as": name} for login in accepted if login != name]
     return roles
 
 
 def application_pools(databases: list[str], server: str, port: int = 5432) -> dict[str, dict[str, Any]]:
-    """pgbouncer_databases for the applications that a PgBouncer serves: these and no other."""
+    """pgbouncer_databases for the applications that a PgBouncer serves."""
     return {name: {"host": server, "port": port} for name in databases}
 
 
 def database_sslmode(host: str) -> str:
-    """How libpq goes to a database: on this host nobody is between; anywhere else it must be the one whose name is dialled."""
+    """libpq's sslmode for a database: none is needed on this host, elsewhere the server's name is verified."""
     try:
-        near = ipaddress.ip_address(host).is_loopback
+        local = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        near = host in ("", "localhost") or host.startswith("/")
-    return "disable" if near else "verify-full"
+        local = host in ("", "localhost") or host.startswith("/")
+    return "disable" if local else "verify-full"
 
 
 def application_problems(host: str, sslmode: str) -> list[str]:
-    """What is wrong with the way of an application's programs to their database."""
+    """Faults of the connection from an application's programs to their database."""
     if sslmode != "verify-full" and database_sslmode(host) != "disable":
         return [
-            f"application_database_host is {host}, and application_database_sslmode is {sslmode}: the programs would give their "
-            f"queries to whoever answers there. Leave application_database_sslmode out."
+            f"application_database_host is {host}, but application_database_sslmode is {sslmode}: the programs would send their "
+            f"queries to any server that answers there. Leave application_database_sslmode out."
         ]
     return []
 

@@ -1,4 +1,4 @@
-"""Certificates: an authority is made, a request is signed, and whether what a host shows is still good."""
+"""Creates authorities, signs requests, and checks certificates."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_YEARS = 10
-# A certificate is good a little before it was made, for hosts whose clock is behind (topology_clock_offset_max).
+# A certificate is valid from before its creation, for hosts whose clock is behind (topology_clock_offset_max).
 EARLIER = timedelta(minutes=5)
-RSA_BITS = 3072  # as strong as P-256; an authority lives past 2030, when 2048 bits are to be gone
+RSA_BITS = 3072  # as strong as P-256; an authority is used beyond 2030, the end of 2048 bits
 EC_BITS = 256
 COMMON_NAME_LONGEST = 64  # what X.520 allows
 
 
 class PkiError(ValueError):
-    """What is wrong, in words that end a sentence."""
+    """What is wrong, as the end of a sentence."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ def usage(**allowed: bool) -> x509.KeyUsage:
 
 
 def new_authority(name: str, now: datetime | None = None) -> dict[str, str]:
-    """A certificate that signs itself, and its key, as they stand in the vault."""
+    """A self-signed certificate and its key, for the vault."""
     now = now or datetime.now(UTC)
     key = ec.generate_private_key(ec.SECP256R1())
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    # The number keeps apart two authorities that bear one name, of two inventories or of before and after.
+    # The number distinguishes authorities with the same name, of two inventories or of before and after a change.
     common_name = f"Grunnfjell {name}"[: COMMON_NAME_LONGEST - 9] + f" {identifier.digest.hex()[:8]}"
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     certificate = (
@@ -99,18 +99,18 @@ def extension(certificate: x509.Certificate, kind: type[Any]) -> x509.Extension[
 
 @lru_cache(maxsize=64)
 def root_of(text: str) -> x509.Certificate:
-    """The certificate of an authority that every program of the fleet can verify by itself; raises what is wrong with it."""
+    """The self-signed certificate of an authority; raises if a program of the fleet would not accept it."""
     if (number := text.count("-----BEGIN CERTIFICATE-----")) > 1:
-        raise PkiError(f"has {number} certificates, and must have the one that signs itself")
+        raise PkiError(f"has {number} certificates, but needs only the self-signed one")
     held = certificate_of(text)
     try:
         held.verify_directly_issued_by(held)
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
-        raise PkiError("has a certificate that another authority signed, and must have one that signs itself") from None
+        raise PkiError("has a certificate that another authority signed, but needs a self-signed one") from None
     constraints, allowed = extension(held, x509.BasicConstraints), extension(held, x509.KeyUsage)
     if constraints is None or not constraints.value.ca:
-        raise PkiError("has a certificate that may not sign others (basicConstraints says no CA)")
-    # The rest is what Python 3.13 asks for (VERIFY_X509_STRICT).
+        raise PkiError("has a certificate that may not sign others (basicConstraints without CA)")
+    # Python 3.13 checks the rest (VERIFY_X509_STRICT).
     if not constraints.critical:
         raise PkiError("has a certificate whose basicConstraints are not critical, which Debian 13 refuses")
     if allowed is None or not allowed.value.key_cert_sign:
@@ -122,7 +122,7 @@ def root_of(text: str) -> x509.Certificate:
 
 @lru_cache(maxsize=16)
 def authority_of(certificate: str, key: str) -> Authority:
-    """The authority of a vault's entry; raises what is wrong with it."""
+    """The authority of a vault's entry; raises if it cannot issue certificates."""
     held = root_of(certificate)
     try:
         private = serialization.load_pem_private_key(key.encode(), None)
@@ -134,30 +134,30 @@ def authority_of(certificate: str, key: str) -> Authority:
     bits = getattr(public, "key_size", 0)
     if isinstance(public, rsa.RSAPublicKey):
         if bits < RSA_BITS:
-            raise PkiError(f"has an RSA key of {bits} bits, and must have {RSA_BITS} at least")
+            raise PkiError(f"has an RSA key of {bits} bits, but needs at least {RSA_BITS}")
     elif not isinstance(public, ec.EllipticCurvePublicKey) or bits < EC_BITS:
         raise PkiError(f"has a key that is neither RSA nor of an elliptic curve of {EC_BITS} bits at least")
     return Authority(held, private)
 
 
 def alternative_names(names: Iterable[str]) -> list[x509.GeneralName]:
-    found: list[x509.GeneralName] = []
+    alternatives: list[x509.GeneralName] = []
     for name in dict.fromkeys(names):
         try:
-            found.append(x509.IPAddress(ipaddress.ip_address(name)))
+            alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
         except ValueError:
-            found.append(x509.DNSName(name))
-    return found
+            alternatives.append(x509.DNSName(name))
+    return alternatives
 
 
 def signed(authority: Authority, request: str, common_name: str, unit: str, names: list[str], days: int, now: datetime) -> str:
-    """A certificate for the key of a request, which ends with its authority at the latest.
+    """A certificate for a request's key. It expires with its authority at the latest.
 
-    What the request says of itself counts for nothing: the inventory names it.
+    Its names come from the inventory, not from the request.
     """
     asked = x509.load_pem_x509_csr(request.encode())
     if not asked.is_signature_valid:
-        raise PkiError("sent a request whose signature does not hold")
+        raise PkiError("sent a request with an invalid signature")
     key = asked.public_key()
     issuer = authority.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     certificate = (
@@ -195,7 +195,7 @@ def days_left(certificate: x509.Certificate, now: datetime) -> float:
 
 
 def due(text: str, authority: Authority, common_name: str, names: list[str], renew_days: float, now: datetime) -> str | None:
-    """Why a certificate is to be made anew; None while it is good."""
+    """Why a certificate must be replaced; None if it need not be."""
     try:
         held = certificate_of(text)
     except PkiError:
@@ -209,7 +209,7 @@ def due(text: str, authority: Authority, common_name: str, names: list[str], ren
     if shown != set(alternative_names(names)) or common_names(held) != [common_name[:COMMON_NAME_LONGEST]]:
         return "its names changed"
     left = days_left(held, now)
-    # One that ends with its authority cannot be replaced by a longer one.
+    # One that expires with its authority cannot be replaced by a longer one.
     if left < renew_days and held.not_valid_after_utc < authority.until:
-        return f"it runs out in {left:.1f} days"
+        return f"it expires in {left:.1f} days"
     return None

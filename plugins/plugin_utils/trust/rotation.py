@@ -1,17 +1,16 @@
-"""How a secret changes while everybody uses it: two are valid at once until nobody needs the first.
+"""Rotates secrets without downtime: two are valid at the same time until the first is no longer used.
 
-A service knows one password a login, so each application has two logins that take turns. A secret in the vault is text until it
-is first changed, then a mapping: the ``secret`` that is in use, its ``login``, and during a change the other one under the name
-of the phase that the change is in. The vault alone says how far a change has come, so that a run which was cut off is taken up
-by the next one:
+A service stores one password per login, so each application has two logins that take turns. A secret in the vault is text until
+it is first changed, then a mapping: the ``secret`` in use, its ``login``, and during a change the other one under the name of
+the change's phase. Only the vault records the progress, so the next run continues an interrupted one:
 
   settled   one secret.
   next      Services accept both; programs still use the first. Next: hand the programs over.
-  former    Services accept both; programs use the second. Next: take the first from the services.
-  retired   Services accept only the second; the first is kept to ask each service that it is refused. Next: forget it.
+  former    Services accept both; programs use the second. Next: remove the first from the services.
+    retired   Services accept only the second; the first is kept to check that each service refuses it. Next: forget it.
 
-A run brings the fleet to what the vault says, and the vault moves on only after that run came to its end on every host. Whatever
-a program uses between two phases, the services of both accept.
+A run brings the fleet to the vault's phase, and the vault moves on only after that run has succeeded on every host. Services
+accept the secret of a program in either of two adjacent phases.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-BYTES = 32  # 256 bits, as `make secrets` makes them
+BYTES = 32  # 256 bits, as `make secrets` uses
 
 SETTLED, NEXT, FORMER, RETIRED = "settled", "next", "former", "retired"
 PHASES = (SETTLED, NEXT, FORMER, RETIRED)
-# Beside the secret in use, a service accepts the other one in these.
+# Phases in which a service accepts both secrets.
 BOTH = (NEXT, FORMER)
 
-# The second login of an application; it takes turns with the one of the application's own name.
+# Suffix of an application's second login, which takes turns with the application's name.
 SECOND = "_b"
 
-# What a variable of the vault holds: passwords of logins that take turns; values of which two may be valid; one value that is
-# exchanged in one place, in one step; or the name of an authority, of which a fleet may trust two.
+# Kinds of a vault's variables: passwords of logins that take turns; values of which two may be valid; one value that is
+# replaced in one step; or the name of an authority, of which a fleet may trust two.
 LOGINS, VALUES, ONE, AUTHORITY = "logins", "values", "one", "authority"
 AUTHORITIES = "vault_pki_authorities"
 RENEWAL = "vault_pki_renewal"
@@ -41,10 +40,10 @@ KINDS = {
     "vault_application_tokens": VALUES,
     "vault_rabbitmq_erlang_cookie": ONE,
     "vault_pki_authority": AUTHORITY,
-    # No secret of the vault's: keys are made on the hosts. It marks a renewal of all of them that is under way.
+    # Not a secret: it marks a renewal of all keys, which are created on the hosts.
     RENEWAL: ONE,
 }
-# What a fleet with an authority has before either was ever changed.
+# Values of a fleet with an authority before the first change.
 AT_FIRST = {"vault_pki_authority": "first", RENEWAL: "never"}
 
 Entry = Any  # text, or the mapping
@@ -52,7 +51,7 @@ Vault = dict[str, Any]
 
 
 class RotationRefused(Exception):
-    """A sentence for a person."""
+    """A message for the operator."""
 
 
 def phase_of(entry: Entry) -> str:
@@ -72,34 +71,34 @@ def login_of(entry: Entry, name: str) -> str:
 
 
 def other_of(entry: Entry) -> Mapping[str, str] | None:
-    """What is not in use: the one that comes, or the one that goes."""
+    """The secret that is not in use: the next or the former one."""
     phase = phase_of(entry)
     return None if phase == SETTLED else entry[phase]
 
 
 def accepted(entry: Entry, name: str) -> dict[str, str]:
-    """Login to secret, of everything that a service must let in now; the one in use first."""
-    found = {login_of(entry, name): secret_of(entry)}
+    """Login to secret of all that a service must accept now; the one in use first."""
+    valid = {login_of(entry, name): secret_of(entry)}
     other = other_of(entry)
     if other is not None and phase_of(entry) in BOTH:
-        found.setdefault(other.get("login", name), other["secret"])
-    return found
+        valid.setdefault(other.get("login", name), other["secret"])
+    return valid
 
 
 def beside(entry: Entry) -> str:
-    """Of values without a login: the one that is valid beside the one in use; empty for none."""
+    """Of values without a login: the one that is also valid beside the one in use; empty without one."""
     other = other_of(entry)
     return other["secret"] if other is not None and phase_of(entry) in BOTH else ""
 
 
 def retired(entry: Entry, name: str) -> dict[str, str]:
-    """Login to secret, of what every service must refuse now."""
+    """Login to secret of all that every service must refuse now."""
     other = other_of(entry)
     return {other.get("login", name): other["secret"]} if other is not None and phase_of(entry) == RETIRED else {}
 
 
 def leaving(entry: Entry, name: str) -> dict[str, str]:
-    """Login to secret, of what nobody may use any more before it is taken away."""
+    """Login to secret of all that must be unused before it is removed."""
     other = other_of(entry)
     return {other.get("login", name): other["secret"]} if other is not None and phase_of(entry) == FORMER else {}
 
@@ -109,12 +108,12 @@ def other_authority(name: str) -> str:
 
 
 def trusted(entry: Entry) -> list[str]:
-    """The authorities whose certificates are believed now, the one that issues first."""
+    """The authorities that are trusted now, the issuing one first."""
     return [name for name in (secret_of(entry), beside(entry)) if name]
 
 
 def renews(entry: Entry) -> bool:
-    """Whether a run makes every key and certificate anew."""
+    """Whether a run replaces every key and certificate."""
     return phase_of(entry) == FORMER
 
 
@@ -141,7 +140,7 @@ def taken_away(entry: Mapping[str, Any]) -> Entry:
 
 
 def forgotten(entry: Mapping[str, Any], name: str) -> Entry:
-    """Settled: text again where the login is the application's own name, or where there is none."""
+    """The settled entry: text again if the login is the application's name, or if there is none."""
     if entry.get("login", name) == name:
         return entry["secret"]
     return {key: entry[key] for key in ("login", "secret")}
@@ -159,25 +158,25 @@ LEAVE: dict[str, Callable[[Entry, str], Entry]] = {
 
 
 def entries(vault: Vault) -> dict[str, tuple[str, str, Entry]]:
-    """Name of a secret, as a person says it: (variable, name within it, entry), of all that can be changed."""
-    found = {}
+    """Name of each secret that can be changed: (variable, name within it, entry)."""
+    secrets_by_name = {}
     for variable, kind in KINDS.items():
         held = vault.get(variable, AT_FIRST.get(variable) if AUTHORITIES in vault else None)
         if kind in (ONE, AUTHORITY):
             if held is not None:
-                found[variable] = (variable, "", held)
+                secrets_by_name[variable] = (variable, "", held)
         elif isinstance(held, Mapping):
-            found |= {f"{variable}.{name}": (variable, name, entry) for name, entry in held.items()}
-    return found
+            secrets_by_name |= {f"{variable}.{name}": (variable, name, entry) for name, entry in held.items()}
+    return secrets_by_name
 
 
 def under_way(vault: Vault) -> dict[str, str]:
-    """Secret to phase, of those whose change has not come to its end."""
+    """Secret to phase, of unfinished changes."""
     return {secret: phase_of(entry) for secret, (_, _, entry) in entries(vault).items() if phase_of(entry) != SETTLED}
 
 
 def phase_of_vault(vault: Vault) -> str:
-    """One for all: a step moves everything that is under way in one write. The least far, should a hand have moved one alone."""
+    """The phase of all changes, which a step moves together; the earliest one if the vault was edited by hand."""
     return min(under_way(vault).values(), key=PHASES.index, default=SETTLED)
 
 
@@ -190,7 +189,7 @@ def changed(vault: Vault, secret: str, entry: Entry) -> None:
 
 
 def chosen(vault: Vault, applications: Iterable[str], names: Iterable[str], application: str) -> list[str]:
-    """The secrets that a person asked for; all of them without a word."""
+    """The chosen secrets; all of them by default."""
     known = entries(vault)
     names = list(names)
     if application:
@@ -202,13 +201,13 @@ def chosen(vault: Vault, applications: Iterable[str], names: Iterable[str], appl
         names += own
     wanted: list[str] = []
     for name in names:
-        # A variable means all that it holds.
+        # A variable's name stands for all its secrets.
         spelt = (name, f"vault_{name}")
         matches = [secret for secret in known if secret in spelt or secret.partition(".")[0] in spelt]
         if not matches:
             raise RotationRefused(
-                f"There is no secret '{name}' that can be changed at work. There are: {', '.join(known)}, and each variable "
-                "before the dot alone, for all that it holds. Any other secret is its owner's to change: ansible-vault edit."
+                f"There is no secret '{name}' that can be rotated. There are: {', '.join(known)}, and each variable "
+                "before the dot, for all its secrets. Change any other secret with ansible-vault edit."
             )
         wanted += matches
     return list(dict.fromkeys(wanted or known))
@@ -222,21 +221,21 @@ def begin(
     fresh: Callable[[], str] = lambda: secrets.token_hex(BYTES),
     authority: Callable[[str], dict[str, str]] = lambda name: {},
 ) -> tuple[Vault, list[str]]:
-    """The vault with the change begun, or, where one is under way, as it is; and the secrets of the change.
+    """The vault with the change begun, or unchanged if one is under way; and the secrets of the change.
 
-    fresh, authority: make a secret, and the key and certificate of a new authority.
+    fresh, authority: create a secret, and the key and certificate of a new authority.
     """
     applications, names = list(applications), list(names)
     wanted = chosen(vault, applications, names, application)
-    going_on = under_way(vault)
-    if going_on:
+    current = under_way(vault)
+    if current:
         asked = bool(names or application)
-        if asked and set(wanted) != set(going_on):
+        if asked and set(wanted) != set(current):
             raise RotationRefused(
-                f"The change of {', '.join(going_on)} is still under way (phase '{phase_of_vault(vault)}'). "
+                f"The change of {', '.join(current)} is still under way (phase '{phase_of_vault(vault)}'). "
                 "Finish it first: run `make rotate` without a name, then run this again."
             )
-        return vault, list(going_on)
+        return vault, list(current)
     vault = dict(vault)
     for secret in wanted:
         variable, name, entry = entries(vault)[secret]
@@ -252,7 +251,7 @@ def begin(
 
 
 def advance(vault: Vault, phase: str) -> Vault:
-    """The vault with everything that is in ``phase`` moved on to the one after it; the rest stays."""
+    """The vault with every change that is in ``phase`` moved on to the next one."""
     vault = dict(vault)
     for secret, at in under_way(vault).items():
         if at == phase:
@@ -265,13 +264,13 @@ def advance(vault: Vault, phase: str) -> Vault:
 
 
 def programs_follow(vault: Vault) -> bool:
-    """Whether programs read something else in this phase than in the one before: their login in one, values in each."""
+    """Whether programs use other secrets in this phase than in the previous one: logins in one phase, values in each."""
     kinds = {KINDS[secret.partition(".")[0]] for secret in under_way(vault)}
     return VALUES in kinds or (LOGINS in kinds and phase_of_vault(vault) == FORMER)
 
 
 def former(held: Any, variable: str) -> list[dict[str, str]]:
-    """Of a variable's secrets those that are to go, or that went: name, login and secret each."""
+    """A variable's former and retired secrets: name, login and secret each."""
     return [
         {"name": name or variable, "login": login, "secret": secret}
         for _, name, entry in entries({variable: held}).values()

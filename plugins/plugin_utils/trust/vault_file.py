@@ -24,7 +24,7 @@ def read(path: Path, vault: VaultLib) -> dict[str, Any]:
 
 
 def write(path: Path, vault: VaultLib, content: dict[str, Any]) -> None:
-    """In one step, and onto the disk: whatever a run does next, this is what the next one finds."""
+    """Writes atomically and durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

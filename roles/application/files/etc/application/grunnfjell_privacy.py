@@ -48,24 +48,24 @@ def values(argument, depth=6):
     elif isinstance(argument, bytes):
         yield argument.decode(errors="replace")
     elif isinstance(argument, dict):
-        for one in argument.values():
-            yield from values(one, depth - 1)
+        for item in argument.values():
+            yield from values(item, depth - 1)
     elif isinstance(argument, (list, tuple, set, frozenset)):
-        for one in argument:
-            yield from values(one, depth - 1)
+        for item in argument:
+            yield from values(item, depth - 1)
     else:
         yield str(argument)
 
 
 def pattern(args, kwargs, but=()):
     """A pattern for all values, in every form in which a log writes them; None without values."""
-    found = {}
+    patterns = {}
     for value in values([args, kwargs]):
-        if len(value) < SHORTEST or value in but or len(found) >= MOST:
+        if len(value) < SHORTEST or value in but or len(patterns) >= MOST:
             continue
         for text in (value, repr(value)[1:-1], json.dumps(value)[1:-1]):
-            found[text] = re.escape(text) if len(text) >= PLAIN else rf"(?<!\w){re.escape(text)}(?!\w)"
-    return re.compile("|".join(found[text] for text in sorted(found, key=len, reverse=True))) if found else None
+            patterns[text] = re.escape(text) if len(text) >= PLAIN else rf"(?<!\w){re.escape(text)}(?!\w)"
+    return re.compile("|".join(patterns[text] for text in sorted(patterns, key=len, reverse=True))) if patterns else None
 
 
 def own_names(request):
@@ -112,7 +112,7 @@ def scrubbed(record, what):
             if isinstance(value, str):
                 setattr(record, key, scrub(value, what))
             elif isinstance(value, dict):
-                setattr(record, key, {name: scrub(one, what) if isinstance(one, str) else one for name, one in value.items()})
+                setattr(record, key, {name: scrub(item, what) if isinstance(item, str) else item for name, item in value.items()})
     return record
 
 
@@ -216,7 +216,7 @@ def _quiet_consumer():
 
         @wraps(original)
         def quiet(self, *args, _original=original, **kwargs):
-            for headers in (getattr(one, "headers", None) for one in args):
+            for headers in (getattr(argument, "headers", None) for argument in args):
                 if isinstance(headers, dict) and "argsrepr" in headers:
                     headers.update(argsrepr=REDACTED, kwargsrepr=REDACTED)
             return _original(self, *args, **kwargs)
@@ -231,23 +231,23 @@ def leaks(app):
     """Places where a task's arguments would appear in this process, tested with a canary; empty if none."""
     if not switched_on(app):
         return [f"{SETTING} is switched off"]
-    found = []
+    places = []
     args, kwargs = (CANARY,), {"who": [{"name": CANARY}]}
     sent = app.amqp.create_task_message("id", "task", args=args, kwargs=kwargs, create_sent_event=True)
     if CANARY in f"{sent.headers} {sent.sent_event}":
-        found.append("the headers of a message that is sent")
+        places.append("the headers of a message that is sent")
     for task in app.tasks.values():
         if not task.name.startswith("celery."):
             break
     try:
-        for cls in {one.Request for one in app.tasks.values()}:
+        for cls in {task_class.Request for task_class in app.tasks.values()}:
             if CANARY in received(app, task, cls):
-                found.append(f"what is logged of a received message ({cls})")
+                places.append(f"what is logged of a received message ({cls})")
         if CANARY in logged(app, task, args, kwargs):
-            found.append("a line that a task logs")
+            places.append("a line that a task logs")
     except Exception as error:
-        found.append(f"{type(error).__name__}: {error}")
-    return sorted(set(found))
+        places.append(f"{type(error).__name__}: {error}")
+    return sorted(set(places))
 
 
 def received(app, task, cls):
