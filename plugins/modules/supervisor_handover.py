@@ -224,6 +224,8 @@ def main() -> None:
             result["replaced"].append(full_name(process))
     except xmlrpc.client.Fault as fault:
         module.fail_json(**result, msg=f"supervisord says: {fault.faultString}. See: supervisorctl status {asked['program']}:*")
+    except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:  # a rollback needs the result
+        module.fail_json(**result, msg=f"supervisord did not answer in the handover: {error}. See: journalctl -u supervisor")
     module.exit_json(changed=True, diff=written.diffs, **result)
 
 

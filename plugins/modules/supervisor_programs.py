@@ -42,6 +42,7 @@ previous: {description: What the file held before; null where there was none., t
 
 import configparser
 import contextlib
+import http.client
 import io
 import os
 import re
@@ -52,7 +53,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.supervisord import POLL_SECONDS, connect, full_name, processes, wait_until_stopped, wait_until_up
+from ..module_utils.supervisord import POLL_SECONDS, connect, full_name, processes, stopped, wait_until_stopped, wait_until_up
 from ..module_utils.whole_files import ManagedFile, current_content, diff_of, usual_umask, write_files
 
 LOG_LINES = 15
@@ -146,20 +147,27 @@ def apply(supervisor, path: str, before: str | None, content: str | None, distur
     """Writes the file and applies it, unless that must wait; what supervisord refuses is put back."""
     if not disturb and (leaving(before or "", content or "") or waiting(supervisor)):
         return {"changed": False, "pending": True}
+    running = {full_name(process) for process in supervisor.getAllProcessInfo() if not stopped(process)}
     result = write(path, before, content, False)
     try:
         done = update(supervisor)
     except (xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
         write(path, content, before, False)
-        put_back(supervisor)
+        put_back(supervisor, running)
         raise
     return result | done | {"changed": result["changed"] or any(done.values())}
 
 
-def put_back(supervisor) -> None:
-    """Applies the file as it was; where another file is in the way, the first error says so."""
+def put_back(supervisor, running: set[str]) -> None:
+    """Applies the file as it was; where another file is in the way, the first error says so.
+
+    A program that was stopped, but not yet removed, counts as unchanged: it is started here.
+    """
     with contextlib.suppress(xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
         update(supervisor)
+        for process in supervisor.getAllProcessInfo():
+            if full_name(process) in running and process["statename"] == "STOPPED":
+                supervisor.startProcess(full_name(process), False)
 
 
 def main() -> None:
@@ -204,6 +212,10 @@ def main() -> None:
         module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. {advice}")
     except xmlrpc.client.ProtocolError as error:  # e.g. a socket whose port somebody else has
         module.fail_json(**result, msg=f"supervisord cannot carry out {path} ({error.errmsg}). See: journalctl -u supervisor")
+    except (OSError, http.client.HTTPException) as error:  # it died or is frozen; a rollback needs the result
+        module.fail_json(
+            **result, msg=f"supervisord did not answer, asked to apply {path}: {error}. See: journalctl -u supervisor"
+        )
     wanted = [] if result["pending"] else list(sections(content or ""))
     seconds = module.params["up_within"]
     late = wait_until_up(lambda: processes(supervisor, wanted), seconds) if seconds and wanted else []
