@@ -69,6 +69,8 @@ from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_
 UNIT = "pgbouncer.service"
 SOCKET_UNIT = "pgbouncer.socket"
 INI = "/etc/pgbouncer/pgbouncer.ini"
+# It reads two small files; a busy machine may need seconds to start it.
+TWIN_SECONDS = 10
 WORDS = {"yes": "1", "on": "1", "true": "1", "no": "0", "off": "0", "false": "0"}
 
 
@@ -186,7 +188,7 @@ class Bouncer:
                 ["/usr/sbin/pgbouncer", path], user="postgres", group="postgres", extra_groups=[], cwd="/",
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             )  # fmt: skip
-            said, deadline = b"", time.monotonic() + 10
+            said, deadline = b"", time.monotonic() + TWIN_SECONDS
             while b"process up" not in said and time.monotonic() < deadline:
                 if not select.select([process.stderr], [], [], 0.1)[0]:
                     continue
@@ -195,12 +197,18 @@ class Bouncer:
                     break
                 said += piece
             process.terminate()
-            process.communicate(timeout=10)
+            try:
+                process.communicate(timeout=TWIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
             if b"process up" not in said:
-                wrong = [line for line in said.decode(errors="replace").splitlines() if " ERROR " in line or " FATAL " in line]
+                lines = said.decode(errors="replace").splitlines()
+                wrong = [line for line in lines if " ERROR " in line or " FATAL " in line]
                 self.module.fail_json(
                     msg="PgBouncer refuses this configuration; nothing was changed. Edit pgbouncer_parameters or the "
-                    "input of the setting's name: " + "; ".join(wrong or said.decode(errors="replace").splitlines()[-3:])
+                    "input of the setting's name: "
+                    + "; ".join(wrong or lines[-3:] or [f"it did not come up within {TWIN_SECONDS} s"])
                 )
         finally:
             shutil.rmtree(directory)
