@@ -1,0 +1,39 @@
+"""Ansible itself, on hosts that are this machine: one of a batch is lost in its middle, and no later batch begins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+# Where nobody listens.
+LOST = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+
+
+def run(home: Path, plays: list[dict], hosts: dict[str, dict]) -> subprocess.CompletedProcess[str]:
+    inventory, playbook = home / "hosts.yml", home / "play.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": {"ansible_connection": "local"}}}))
+    playbook.write_text(yaml.safe_dump(plays))
+    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, playbook]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["celery_worker", "producer"])
+def test_a_host_that_is_lost_in_its_batch_is_named_and_no_later_batch_begins(tmp_path: Path, name: str) -> None:
+    """The playbook's play of batches, with a task in place of the role's: it touches a file."""
+    plays = yaml.safe_load((ROOT / f"playbooks/{name}.yml").read_text(encoding="utf-8"))
+    (batches,) = [play for play in plays if "serial" in play]
+    touch = {"ansible.builtin.file": {"path": f"{tmp_path}/{{{{ inventory_hostname }}}}", "state": "touch"}}
+    assert "restart" in str(batches["tasks"][0])
+    stand_in = batches | {"hosts": "all", "serial": 2, "gather_facts": False, "tasks": [touch, *batches["tasks"][1:]]}
+    done = run(tmp_path, [stand_in], {"a": {}, "b": LOST, "c": {}})
+    assert done.returncode, done.stdout
+    assert (tmp_path / "a").exists() and not (tmp_path / "c").exists(), done.stdout
+    printed = " ".join(done.stdout.split())
+    assert "b became unreachable during its batch. Later batches were not started." in printed, done.stdout
