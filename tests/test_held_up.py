@@ -1,4 +1,4 @@
-"""Somebody holds a change up, or it is killed in its middle: a login in use, an application that never answers, a killed replay."""
+"""A change that is held up or killed: a login in use, an application that never answers, a replay in its middle."""
 
 from __future__ import annotations
 

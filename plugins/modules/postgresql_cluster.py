@@ -130,12 +130,10 @@ def predict_restart(wanted, postmaster):
 
 def refusal(answer, restored):
     """Why the new access rules are not loaded. answer: the server's state, None where it did not answer."""
-    left = (
-        "the old ones are in place again." if restored else "An earlier run left them in place: correct them before it restarts."
-    )
+    left = "The old ones are in place again." if restored else "An earlier run left them: correct them before it restarts."
     if answer is None:
-        return f"PostgreSQL did not answer whether it accepts the new access rules; {left}"
-    return f"PostgreSQL refuses the new access rules; {left} {'; '.join(answer['hba_errors'])}"
+        return f"PostgreSQL did not answer whether it accepts the new access rules. {left}"
+    return f"PostgreSQL refuses the new access rules: {'; '.join(answer['hba_errors'])}. {left}"
 
 
 class Cluster:
