@@ -118,8 +118,9 @@ def bouncer(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bouncer]:
     fake.pool_mode = "session"
     host.commands.clear()
     yield fake
-    process.kill()
-    process.wait()
+    for started in (process, *fake.twins):
+        started.kill()
+        started.wait()
 
 
 def test_a_configuration_that_the_twin_accepts_is_reloaded(bouncer: Bouncer) -> None:
