@@ -13,18 +13,16 @@ import pytest
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust import vault_file
+from local_playbook import run_playbook
 
-ROOT = Path(__file__).resolve().parents[1]
 VAULT = VaultLib([("default", VaultSecret(b"of the test"))])
 HELD = {"vault_token": "first"}
-PLAY = """\
-- hosts: localhost
-  gather_facts: false
-  tasks:
-    - grunnfjell.platform.vault_secrets:
-        path: "{{ inventory_dir }}/vault.yml"
-        secrets: {vault_token: [], vault_more: []}
-"""
+TASK = {
+    "grunnfjell.platform.vault_secrets": {
+        "path": "{{ inventory_dir }}/vault.yml",
+        "secrets": {"vault_token": [], "vault_more": []},
+    }
+}
 
 
 @pytest.fixture
@@ -32,17 +30,13 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "vault.yml"
     vault_file.write(path, VAULT, HELD)
     (tmp_path / "password").write_text("of the test")
-    (tmp_path / "hosts.yml").write_text("all: {hosts: {localhost: {ansible_connection: local}}}\n")
-    (tmp_path / "play.yml").write_text(PLAY)
     return path
 
 
-def make_secrets(path: Path) -> subprocess.CompletedProcess[str]:
+def make_secrets(path: Path) -> tuple[int, str]:
     """As `make secrets` does."""
-    command = [Path(sys.executable).parent / "ansible-playbook", "-i", path.with_name("hosts.yml"), path.with_name("play.yml")]
-    command += ["--vault-password-file", path.with_name("password")]
-    environment = os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "NO_COLOR": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    play = {"hosts": "all", "gather_facts": False, "tasks": [TASK]}
+    return run_playbook(path.parent, [play], {"localhost": {}}, "--vault-password-file", path.with_name("password"))
 
 
 def test_it_is_encrypted_and_for_its_owner_alone(path: Path) -> None:
@@ -77,8 +71,8 @@ def test_a_vault_that_cannot_be_read_is_named_and_gets_no_new_secrets(path: Path
     """New secrets would lock every program out of its service."""
     spoil(path)
     spoiled = path.read_bytes()
-    run = make_secrets(path)
-    assert run.returncode and f"{path} cannot be read. Name its password" in " ".join(run.stdout.split()), run.stdout
+    code, output = make_secrets(path)
+    assert code and f"{path} cannot be read. Name its password" in output, output
     assert path.read_bytes() == spoiled
 
 
@@ -98,8 +92,8 @@ def test_a_full_disk_leaves_the_old_vault_and_no_draft(path: Path, monkeypatch: 
 def test_a_draft_that_a_killed_run_left_is_no_vault_and_is_replaced(path: Path) -> None:
     path.with_suffix(".part").write_bytes(path.read_bytes()[:100])
     path.with_suffix(".part").chmod(0o644)
-    run = make_secrets(path)
-    assert run.returncode == 0, run.stdout + run.stderr
+    code, output = make_secrets(path)
+    assert code == 0, output
     held = vault_file.read(path, VAULT)
     assert held["vault_token"] == "first" and len(held["vault_more"]) == 64
     assert [file.name for file in path.parent.glob("vault*")] == ["vault.yml"]
