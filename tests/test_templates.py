@@ -103,7 +103,7 @@ def fact_of(role: str, path: str) -> str:
     return "rendered_" + re.sub(r"\W", "_", f"{role}_{path}")
 
 
-def start(home: Path, release: str) -> subprocess.Popen[str]:
+def start(home: Path, release: str, *arguments: str) -> subprocess.Popen[str]:
     inventory = home / "inventory"
     shutil.copytree(EXAMPLE, inventory)
     variables = {
@@ -140,7 +140,7 @@ def start(home: Path, release: str) -> subprocess.Popen[str]:
         "ANSIBLE_CACHE_PLUGIN_CONNECTION": str(home / "facts"),
         "ANSIBLE_VAULT_PASSWORD_FILE": str(home / "password"),
     }
-    command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, home / "render.yml"]
+    command = [Path(sys.executable).parent / "ansible-playbook", "-i", inventory, home / "render.yml", *arguments]
     return subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -116,7 +116,10 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")
     draft.touch(mode=0o600)
-    draft.write_text(text, encoding="utf-8")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # rules that are empty after a power cut would leave the host open
     draft.chmod(mode)
     draft.replace(path)
 
@@ -248,9 +251,10 @@ def end_trial() -> None:
 
 
 def go_back() -> None:
-    former = read(TRIAL / "former.nft") or ""
+    former = read(TRIAL / "former.nft")
     try:
-        nft(replacing(former))
+        if former is not None:  # else its run was killed before it loaded anything
+            nft(replacing(former))
     except FirewallError:
         # The next run loads the declared rules. It must be able to log in, so without a fallback the host is left open.
         nft(read(FALLBACK) or replacing(""))

@@ -12,12 +12,14 @@ from typing import Any
 
 SOCKET = "/run/supervisor.sock"
 POLL_SECONDS = 0.2
+# No call of the kit waits for a process, so a supervisord that needs longer is frozen.
+ANSWER_SECONDS = 60.0
 
 
 class UnixTransport(xmlrpc.client.Transport):
     """XML-RPC over a Unix socket."""
 
-    def __init__(self, path: str, timeout: float | None) -> None:
+    def __init__(self, path: str, timeout: float) -> None:
         super().__init__()
         self.path, self.timeout = path, timeout
 
@@ -30,10 +32,11 @@ class UnixTransport(xmlrpc.client.Transport):
 
 
 def connect(path: str, timeout: float | None = None) -> Any:
-    """supervisord's XML-RPC namespace, or None if its socket does not exist.  timeout: seconds to wait for each answer."""
+    """supervisord's XML-RPC namespace, or None if its socket does not exist.  timeout: seconds for each answer."""
     if not os.path.exists(path):
         return None
-    return xmlrpc.client.ServerProxy("http://localhost", transport=UnixTransport(path, timeout), allow_none=True).supervisor
+    transport = UnixTransport(path, timeout or ANSWER_SECONDS)
+    return xmlrpc.client.ServerProxy("http://localhost", transport=transport, allow_none=True).supervisor
 
 
 def processes(supervisor: Any, groups: list[str]) -> list[dict[str, Any]]:

@@ -212,6 +212,7 @@ class Build:
         if self.module.params["migrate"]:
             as_user = ["runuser", "-u", self.module.params["user"], "--"]
             self.command("the migration", [*as_user, str(run), *self.module.params["migrate"]])
+        os.sync()  # else a power cut may leave the mark on the disk, and files of the release empty
         (self.directory / READY).write_text(json.dumps({"release": self.name}) + "\n")
 
     def environment(self, source: Path) -> None:

@@ -62,6 +62,8 @@ from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_
 UNIT = "pgbouncer.service"
 SOCKET_UNIT = "pgbouncer.socket"
 INI = "/etc/pgbouncer/pgbouncer.ini"
+# It reads two small files; a busy machine may need seconds to start it.
+TWIN_SECONDS = 10
 WORDS = {"yes": "1", "on": "1", "true": "1", "no": "0", "off": "0", "false": "0"}
 
 
@@ -179,7 +181,7 @@ class Bouncer:
                 ["/usr/sbin/pgbouncer", path], user="postgres", group="postgres", extra_groups=[], cwd="/",
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             )  # fmt: skip
-            output, deadline = b"", time.monotonic() + 10
+            output, deadline = b"", time.monotonic() + TWIN_SECONDS
             while b"process up" not in output and time.monotonic() < deadline:
                 if not select.select([process.stderr], [], [], 0.1)[0]:
                     continue
@@ -188,13 +190,18 @@ class Bouncer:
                     break
                 output += piece
             process.terminate()
-            process.communicate(timeout=10)
+            try:
+                process.communicate(timeout=TWIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
             if b"process up" not in output:
                 lines = output.decode(errors="replace").splitlines()
                 errors = [line for line in lines if " ERROR " in line or " FATAL " in line]
                 self.module.fail_json(
                     msg="PgBouncer refuses this configuration; nothing was changed. Edit pgbouncer_parameters or the "
-                    "input of the setting's name: " + "; ".join(errors or lines[-3:])
+                    "input of the setting's name: "
+                    + "; ".join(errors or lines[-3:] or [f"it did not come up within {TWIN_SECONDS} s"])
                 )
         finally:
             shutil.rmtree(directory)

@@ -121,6 +121,14 @@ def predict_restart(wanted, postmaster):
     )
 
 
+def refusal(answer, restored):
+    """Why the new access rules are not loaded. answer: the server's state, None where it did not answer."""
+    left = "The old ones are in place again." if restored else "An earlier run left them: correct them before it restarts."
+    if answer is None:
+        return f"PostgreSQL did not answer whether it accepts the new access rules. {left}"
+    return f"PostgreSQL refuses the new access rules: {'; '.join(answer['hba_errors'])}. {left}"
+
+
 class Cluster:
     def __init__(self, module):
         self.module = module
@@ -258,10 +266,10 @@ def main():
     else:
         # A file that is newer than the last reload also shows a run that was interrupted before the reload.
         if written.changed or any(os.stat(path).st_mtime > float(state["loaded"]) for path in read):
-            errors = cluster.state()["hba_errors"]
-            if errors:
+            answer = cluster.state()
+            if answer is None or answer["hba_errors"]:
                 written.restore(files)
-                module.fail_json(msg="PostgreSQL refuses the new access rules; the old ones are restored: " + "; ".join(errors))
+                module.fail_json(msg=refusal(answer, bool(written.previous)))
             loaded = state["loaded"]
             cluster.systemctl("reload")
             state = cluster.wait(lambda now: now["loaded"] != loaded)

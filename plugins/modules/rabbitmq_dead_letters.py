@@ -243,7 +243,12 @@ def run(params: dict[str, Any], check_mode: bool, result: dict[str, Any]) -> Non
         described(queue["vhost"], letter, params["show_arguments"]) for queue in queues for letter in queue["letters"]
     ]
     full = [queue for queue in queues if queue["ready"]]
-    if not replaying or check_mode or not full:
+    if not replaying or check_mode:
+        return
+    if not full:
+        with alone():  # one that was killed after its last letter has left its user
+            if OPERATOR in rabbitmq_cli.call("list_users").split():
+                rabbitmq_cli.call("delete_user", OPERATOR)
         return
     for queue in full:
         refuse_unsafe(queue)

@@ -225,6 +225,8 @@ def main() -> None:
     except xmlrpc.client.Fault as fault:
         see = f"See: supervisorctl status {asked['program']}:*"
         module.fail_json(**result, msg=f"supervisord refuses: {fault.faultString}. {see}")
+    except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:  # a rollback needs the result
+        module.fail_json(**result, msg=f"supervisord did not answer in the handover: {error}. See: journalctl -u supervisor")
     module.exit_json(changed=True, diff=written.diffs, **result)
 
 

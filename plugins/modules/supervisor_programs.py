@@ -41,6 +41,7 @@ previous: {description: The file's former content; null if it did not exist., ty
 
 import configparser
 import contextlib
+import http.client
 import io
 import os
 import re
@@ -51,7 +52,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.supervisord import POLL_SECONDS, connect, full_name, processes, wait_until_stopped, wait_until_up
+from ..module_utils.supervisord import POLL_SECONDS, connect, full_name, processes, stopped, wait_until_stopped, wait_until_up
 from ..module_utils.whole_files import ManagedFile, current_content, diff_of, usual_umask, write_files
 
 LOG_LINES = 15
@@ -145,20 +146,27 @@ def apply(supervisor, path: str, before: str | None, content: str | None, distur
     """Writes and applies the file, unless that must wait; reverts it if supervisord refuses it."""
     if not disturb and (leaving(before or "", content or "") or waiting(supervisor)):
         return {"changed": False, "pending": True}
+    running = {full_name(process) for process in supervisor.getAllProcessInfo() if not stopped(process)}
     result = write(path, before, content, False)
     try:
         done = update(supervisor)
     except (xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
         write(path, content, before, False)
-        revert(supervisor)
+        revert(supervisor, running)
         raise
     return result | done | {"changed": result["changed"] or any(done.values())}
 
 
-def revert(supervisor) -> None:
-    """Applies the former file. The first error is the one to report."""
+def revert(supervisor, running: set[str]) -> None:
+    """Applies the former file. The first error is the one to report.
+
+    A program that was stopped but not yet removed counts as unchanged, so it is started here.
+    """
     with contextlib.suppress(xmlrpc.client.Fault, xmlrpc.client.ProtocolError):
         update(supervisor)
+        for process in supervisor.getAllProcessInfo():
+            if full_name(process) in running and process["statename"] == "STOPPED":
+                supervisor.startProcess(full_name(process), False)
 
 
 def main() -> None:
@@ -203,6 +211,10 @@ def main() -> None:
         module.fail_json(**result, msg=f"supervisord refuses {path}: {fault.faultString}. {advice}")
     except xmlrpc.client.ProtocolError as error:  # e.g. the port of a socket is occupied
         module.fail_json(**result, msg=f"supervisord cannot carry out {path} ({error.errmsg}). See: journalctl -u supervisor")
+    except (OSError, http.client.HTTPException) as error:  # it died or is frozen; a rollback needs the result
+        module.fail_json(
+            **result, msg=f"supervisord did not answer, asked to apply {path}: {error}. See: journalctl -u supervisor"
+        )
     wanted = [] if result["pending"] else list(sections(content or ""))
     seconds = module.params["up_within"]
     late = wait_until_up(lambda: processes(supervisor, wanted), seconds) if seconds and wanted else []

@@ -20,16 +20,26 @@ def opened(secrets: Any) -> VaultLib:
 
 
 def read(path: Path, vault: VaultLib) -> dict[str, Any]:
-    return yaml.safe_load(vault.decrypt(path.read_bytes())) or {}
+    try:
+        text = vault.decrypt(path.read_bytes())
+    except AnsibleError as error:
+        reason = "Name its password by vault_password_file, or restore it from a backup; nothing was changed"
+        raise AnsibleError(f"{path} cannot be read. {reason}") from error
+    return yaml.safe_load(text) or {}
 
 
 def write(path: Path, vault: VaultLib, content: dict[str, Any]) -> None:
     """Writes atomically and durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(vault.encrypt(yaml.safe_dump(content, sort_keys=True)))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    part.unlink(missing_ok=True)  # of a killed run, perhaps with another mode
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(vault.encrypt(yaml.safe_dump(content, sort_keys=True)))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise AnsibleError(f"{path} was not changed") from error

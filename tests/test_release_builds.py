@@ -1,0 +1,182 @@
+"""A build or a switch of releases that fails or is killed: the release before it stays current, and the next run completes."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded
+from ansible_collections.grunnfjell.platform.plugins.modules import application_release
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import rollback_target
+from module_calls import call
+
+# Each command of a build, by a word that no other one has.
+STEPS = {"environment": "venv", "requirements": "--require-hashes", "wheel": "--no-deps", "migration": "runuser"}
+REASONS = {
+    "environment": "creating the environment",
+    "requirements": "installing the requirements",
+    "wheel": "installing the wheel",
+    "migration": "the migration",
+}
+
+
+def failed() -> subprocess.CompletedProcess[str]:
+    return subprocess.CompletedProcess([], 1, "", "why it failed")
+
+
+def full() -> subprocess.CompletedProcess[str]:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Host:
+    """`trouble`: the step of a build at which it fails, and how."""
+
+    def __init__(self, home: Path) -> None:
+        self.root, self.artifact = home / "opt", home / "artifact.tar.gz"
+        self.trouble: tuple[str, Callable] | None = None
+        self.pack({"requirements.txt": b"", "app.py": b"", "own-1-py3-none-any.whl": b""})
+
+    def pack(self, files: dict[str, bytes]) -> None:
+        with tarfile.open(self.artifact, "w:gz") as archive:
+            for name, content in files.items():
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(content), 0o644
+                archive.addfile(entry, io.BytesIO(content))
+
+    def run(self, argv: list[str], timeout: float, **options: object) -> subprocess.CompletedProcess[str]:
+        """In place of each command of a build; what an environment has is made."""
+        step = next(name for name, word in STEPS.items() if word in argv)
+        if self.trouble and self.trouble[0] == step:
+            return self.trouble[1]()
+        if step == "environment":
+            (Path(argv[-1]) / "lib/python3.11/site-packages").mkdir(parents=True)
+        return subprocess.CompletedProcess(argv, 0, "", "")
+
+    def build(self, name: str, state: str = "built") -> dict:
+        return call(
+            application_release, root=str(self.root), state=state, release=name, source={"directory": "/"},
+            artifact=str(self.artifact), settings="/nonexistent", version="1", user="app", migrate=["migrate"],
+        )  # fmt: skip
+
+    def build_and_die(self, name: str, state: str = "built") -> None:
+        child = multiprocessing.get_context("fork").Process(target=self.build, args=(name, state))
+        child.start()
+        child.join()
+        assert child.exitcode == -signal.SIGKILL
+
+    @property
+    def releases(self) -> Releases:
+        return Releases(self.root)
+
+    @property
+    def directories(self) -> set[str]:
+        return {path.name for path in (self.root / "releases").iterdir()}
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    fake = Host(tmp_path)
+    monkeypatch.setattr(bounded, "run", fake.run)
+    monkeypatch.setattr(application_release, "USES", ())  # no program of this machine is one of the test's
+    assert not fake.build("a").get("failed") and fake.releases.current == "a"
+    return fake
+
+
+@pytest.mark.parametrize("how", [failed, full], ids=["fails", "fills the disk"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_of_a_build_that_fails_leaves_the_release_before_it(host: Host, step: str, how: Callable) -> None:
+    host.trouble = step, how
+    result = host.build("b")
+    reason = f"{REASONS[step]} failed" if how is failed else "No space left on device"
+    assert result["failed"] and "Release b: " in result["msg"] and reason in result["msg"]
+    assert "The previous release still runs." in result["msg"]
+    assert host.releases.current == "a" and host.releases.history == ["a"] and host.directories == {"a"}
+    host.trouble = None
+    assert host.build("b")["history"] == ["a", "b"] and host.releases.current == "b"
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_build_that_is_killed_counts_for_nothing_and_is_made_again(host: Host, step: str) -> None:
+    host.trouble = step, killed
+    host.build_and_die("b")
+    assert "b" in host.directories and not host.releases.stands("b")
+    assert host.releases.current == "a"
+    stale = host.root / "releases/b/stale"
+    stale.touch()
+    host.trouble = None
+    assert host.build("b")["changed"] and host.releases.current == "b" and not stale.exists()
+
+
+@pytest.mark.parametrize(("before", "wanted", "history"), [("a", "b", ["a", "b"]), ("b", "a", ["a"])], ids=["forward", "back"])
+@pytest.mark.parametrize("file", ["history", "current"])
+def test_a_switch_that_is_killed_between_its_two_files_is_consistent(
+    host: Host, monkeypatch: pytest.MonkeyPatch, before: str, wanted: str, history: list[str], file: str
+) -> None:
+    host.build("b")
+    host.releases.switch(before)
+    old = host.releases.history
+    replace = Releases.replace
+    cut = staticmethod(lambda path, make: killed() if path.name == file else replace(path, make))
+    monkeypatch.setattr(Releases, "replace", cut)
+    host.build_and_die(wanted, "current")
+    monkeypatch.setattr(Releases, "replace", staticmethod(replace))
+    assert host.releases.current == before and host.releases.history == old
+    if before == "b":
+        assert rollback_target([host.releases.history]) == "a"
+    host.releases.prune(1)
+    assert before in host.directories
+    host.build(wanted, "built")
+    assert host.build(wanted, "current")["release"] == wanted
+    assert host.releases.current == wanted and host.releases.history == [name for name in history if name in host.directories]
+
+
+def test_what_a_build_wrote_reaches_the_disk_before_it_counts_as_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut, a file that was not on the disk yet may be there and empty."""
+    synced = []
+    monkeypatch.setattr(os, "sync", lambda: synced.append(host.releases.stands("b")))
+    host.build("b")
+    assert synced == [False] and host.releases.stands("b")
+
+
+def wheel() -> bytes:
+    packed, metadata = io.BytesIO(), "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("tiny.py", "")
+        archive.writestr("tiny-1.0.dist-info/METADATA", metadata)
+        archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("tiny-1.0.dist-info/RECORD", "tiny.py,,\ntiny-1.0.dist-info/METADATA,,\ntiny-1.0.dist-info/WHEEL,,\n")
+    return packed.getvalue()
+
+
+def test_a_package_with_another_hash_is_not_installed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By pip itself, from a file."""
+    monkeypatch.undo()
+    run = bounded.run
+
+    def by_this_python(argv: list[str], timeout: float, **options: object) -> subprocess.CompletedProcess[str]:
+        return run([sys.executable if word == "/usr/bin/python3" else word for word in argv], timeout, **options)
+
+    monkeypatch.setattr(bounded, "run", by_this_python)
+    wrong = hashlib.sha256(b"another").hexdigest()
+    lines = f"--no-index\n--find-links wheels\ntiny==1.0 --hash=sha256:{wrong}\n"
+    host.pack({"requirements.txt": lines.encode(), "wheels/tiny-1.0-py3-none-any.whl": wheel()})
+    result = host.build("b")
+    assert result["failed"] and "installing the requirements failed" in result["msg"], result["msg"]
+    assert "DO NOT MATCH THE HASHES" in result["msg"] and wrong in result["msg"]
+    assert host.releases.current == "a" and host.directories == {"a"}
