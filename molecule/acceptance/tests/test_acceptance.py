@@ -79,11 +79,11 @@ def test_a_record_that_stands_is_read_and_nothing_is_measured_again(name, once_m
 @pytest.mark.once
 def test_an_undeclared_container_is_refused_before_anything_is_built(host, name, without_exceptions) -> None:
     kind = host.run("systemd-detect-virt").stdout.strip()
-    assert f"{name}: its virtualization is {kind}, and must be none or kvm (acceptance_virtualization)" in without_exceptions.said
+    assert f"{name}: its virtualization is {kind}, but must be none or kvm (acceptance_virtualization)" in without_exceptions.said
     assert 'acceptance_exceptions: {virtualization: "..."}' in without_exceptions.said
     assert without_exceptions.returncode != 0, without_exceptions.said
     assert without_exceptions.counts and without_exceptions.changed == {}, without_exceptions.said
-    assert "Prepare the host" not in without_exceptions.said and "Nothing was built." in without_exceptions.said
+    assert "Prepare the host" not in without_exceptions.said and "Nothing was set up." in without_exceptions.said
 
 
 @pytest.mark.once

@@ -158,7 +158,7 @@ def test_a_producer_that_may_not_publish_is_a_no_that_says_so(site, ask, at_peac
     told = json.loads(broker.run(["rabbitmqctl", "-q", "list_user_permissions", name, "--formatter", "json"]))[0]
     broker.run(["rabbitmqctl", "-q", "set_permissions", "-p", name, name, told["configure"], "^amq", told["read"]])
     try:
-        assert f"the exchange {name} takes no message" in ask()["verdict"]
+        assert f"the exchange {name} accepts no message" in ask()["verdict"]
     finally:
         broker.run(
             ["rabbitmqctl", "-q", "set_permissions", "-p", name, name, *(told[key] for key in ("configure", "write", "read"))]

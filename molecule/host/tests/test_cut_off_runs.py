@@ -98,6 +98,6 @@ def test_a_setting_of_another_file_that_overrules_the_role_is_refused_by_name_an
         host.check_output(f"rm {path}")
     assert done.returncode != 0, done.said
     assert "has `passwordauthentication no`, but `sshd -T -C host=grunnfjell," in done.said, done.said
-    assert f",user={account}` answers `passwordauthentication yes`." in done.said, done.said
+    assert f",user={account}` prints `passwordauthentication yes`." in done.said, done.said
     assert carries_connections(host) is inputs["host_ssh_tcp_forwarding"]
     assert run().returncode == 0

@@ -48,7 +48,7 @@ def test_a_port_that_another_program_has_is_refused(fleet: TwoHosts, stranger: s
 def test_a_disk_that_is_too_small_is_refused(fleet: TwoHosts, second_host) -> None:
     blocks, size = second_host.check_output("stat --file-system --format '%a %S' /var").split()
     answer = fleet.judge(second={"topology_disk_free_min": 10**15})
-    refused(answer, "and a run needs 931322.57 GiB for packages, releases and logs (topology_disk_free_min)")
+    refused(answer, "but a run needs 931322.57 GiB for packages, releases and logs (topology_disk_free_min)")
     told = float(re.search(r"second: the filesystem of /var has ([\d.]+) GiB free", answer.said)[1])
     assert told == pytest.approx(int(blocks) * int(size) / 2**30, abs=2)  # others write meanwhile
 
