@@ -16,7 +16,7 @@ options:
   app: {description: "The Celery application, as celery -A takes it.", type: str, required: true}
   nodes: {description: Names of the workers., type: list, elements: str, default: []}
   client: {description: "The web application, as module:variable.", type: str}
-  logs: {description: Their error logs, shown when one does not answer., type: list, elements: path, default: []}
+  logs: {description: 'Their error logs, shown when one does not answer.', type: list, elements: path, default: []}
   promises: {description: Setting to the value that the promise requires., type: dict, required: true}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
   queues: {description: Queues that the application's workers consume; empty to skip the check of routes., type: list,

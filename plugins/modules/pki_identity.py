@@ -159,7 +159,7 @@ class Store:
             mark, unit = self.unreloaded / name, identity.get("unit")
             if not mark.exists():
                 continue
-            if unit and call_code("systemctl", "is-active", "--quiet", unit) == 0 and self.do(f"told {unit}"):
+            if unit and call_code("systemctl", "is-active", "--quiet", unit) == 0 and self.do(f"reloaded {unit}"):
                 call(*(identity.get("reload") or ["systemctl", "reload", unit]))
             if not self.check_mode:
                 mark.unlink()

@@ -78,7 +78,7 @@ def test_an_undeclared_container_is_refused_before_anything_is_built(host, hostn
     assert 'acceptance_exceptions: {virtualization: "..."}' in run.text
     assert run.returncode != 0, run.text
     assert run.recap and run.changed == {}, run.text
-    assert "Prepare the host" not in run.text and "Nothing was built." in run.text
+    assert "Prepare the host" not in run.text and "Nothing was set up." in run.text
 
 
 @pytest.mark.once
