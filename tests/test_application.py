@@ -45,7 +45,7 @@ def test_the_fingerprint_depends_on_every_value_and_not_on_their_order(settings:
     assert fingerprint(settings) != fingerprint({**settings, key: settings[key] + 1})
 
 
-def test_a_program_uses_the_host_s_defaults_for_what_it_omits() -> None:
+def test_a_program_uses_the_defaults_of_the_host() -> None:
     first, second = worker_programs(
         [{"name": "celery-worker"}, {"name": "celery-mail", "queues": ["mail", "sms"], "concurrency": 2, "arguments": ["-E"]}],
         host="worker1",

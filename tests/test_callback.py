@@ -131,7 +131,7 @@ def test_the_changes_are_listed_at_the_end(watched: Watched) -> None:
     assert "worker1: 2 changes rabbitmq: Install the packages rabbitmq: Write the configuration" in text
 
 
-def test_what_a_task_prints_for_people_stays_on_the_screen(watched: Watched) -> None:
+def test_messages_of_tasks_stay_on_the_screen(watched: Watched) -> None:
     assert watched.after.count("msg: It is back.") == len(HOSTS)
 
 

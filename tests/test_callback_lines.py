@@ -58,18 +58,12 @@ def test_more_hosts_than_rows_are_counted_and_the_longest_come_first() -> None:
     assert "takes long" in lines[2] and "takes long" not in lines_of(record, 100, 40, 31)[-1][0]
 
 
-def test_the_bar_counts_the_hosts_that_wait_for_a_fork() -> None:
-    record = record_of(30, limit=2)
-    for n in range(2):
+@pytest.mark.parametrize(("limit", "running", "counted"), [(2, 2, 30), (20, 3, 3)], ids=["waiting for a fork", "left out"])
+def test_the_bar_counts_hosts_that_wait_for_a_fork_and_not_those_left_out(limit: int, running: int, counted: int) -> None:
+    record = record_of(30, limit)
+    for n in range(running):
         record.start_host(f"host{n}", "t", "", 0)
-    assert "0 of 30 hosts" in lines_of(record, 100, 10, 1)[1][0]
-
-
-def test_hosts_that_a_play_leaves_out_are_not_counted() -> None:
-    record = record_of(30, limit=20)
-    for n in range(3):
-        record.start_host(f"host{n}", "t", "", 0)
-    assert "0 of 3 hosts" in lines_of(record, 100, 10, 1)[1][0]
+    assert f"0 of {counted} hosts" in lines_of(record, 100, 10, 1)[1][0]
 
 
 def test_a_host_that_does_not_wait_for_others_shows_its_tasks() -> None:
@@ -129,10 +123,10 @@ def test_a_sentence_is_broken_between_words_at_a_terminal() -> None:
         ({}, "The task failed without a message. Run it again with -v."),
     ],
 )  # fmt: skip
-def test_what_stopped_a_task_is_a_sentence(result: dict, sentence: str) -> None:
+def test_the_failure_of_a_task_is_a_sentence(result: dict, sentence: str) -> None:
     assert failure(result) == sentence
 
 
-def test_of_what_ssh_prints_only_the_reason_is_kept() -> None:
+def test_only_the_reason_is_kept_of_the_output_of_ssh() -> None:
     message = "Task failed: Failed to connect to the host via ssh: Warning: added\r\nroot@h: Permission denied (publickey)."
     assert unreachable({"msg": message}).startswith("The host cannot be reached: root@h: Permission denied (publickey). Check")

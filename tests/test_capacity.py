@@ -76,7 +76,7 @@ def line_of(host: str, what: str, **changes: Change) -> Line:
         (["--pool=solo"], 1, 1),
     ],
 )
-def test_a_program_counts_as_celery_reads_its_arguments(arguments: list[str], processes: int, tasks: int) -> None:
+def test_processes_and_tasks_are_counted_as_celery_reads_its_arguments(arguments: list[str], processes: int, tasks: int) -> None:
     assert worker_program({"name": "p", "arguments": arguments}, 4) == Program("p", processes, tasks)
 
 
@@ -90,7 +90,7 @@ def test_every_task_and_every_web_thread_is_a_client() -> None:
     assert line_of("web1", "clients of PgBouncer").used == 32
 
 
-def test_a_central_bouncer_has_the_clients_of_all_and_the_fleet_its_pools_once() -> None:
+def test_a_central_bouncer_has_all_clients_and_its_pools_count_once() -> None:
     central = make_host("db1", "10.0.0.2", "postgresql", "pgbouncer", postgresql_max_connections=50,
                         postgresql_superuser_reserved_connections=3, **POOL)  # fmt: skip
     database = {"application_database_host": "10.0.0.2", "application_database_port": 6432}
@@ -103,7 +103,7 @@ def test_a_central_bouncer_has_the_clients_of_all_and_the_fleet_its_pools_once()
     assert room.workers == (1000 - 40) // 4 and room.stopped_by.what == "clients of PgBouncer"
 
 
-def test_programs_that_go_past_pgbouncer_count_against_the_server() -> None:
+def test_programs_that_bypass_pgbouncer_count_against_the_server() -> None:
     direct = {"application_database_host": "10.0.0.2", "application_database_port": 5432, "postgresql_port": 5432}
     assert line_of("db1", "connections to PostgreSQL", worker1=direct).used == 3 * 27 + 4
 
@@ -115,16 +115,16 @@ def test_a_bouncer_beyond_loopback_needs_memory_for_the_tls_of_its_clients() -> 
     assert with_tls - without == 1000 * 32 * 1024
 
 
-def test_a_database_s_own_pool_size_counts_where_it_is_larger() -> None:
+def test_the_pool_size_of_a_database_counts_where_it_is_larger() -> None:
     databases = {"*": {"host": "10.0.0.2"}, "archive": {"host": "10.0.0.2", "pool_size": 50}}
     assert connections_of(make_host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_databases": databases})) == 50 + 5 + 2
 
 
-def test_the_cap_of_a_database_counts_where_the_inventory_sets_one() -> None:
+def test_the_limit_of_a_database_counts_where_the_inventory_sets_one() -> None:
     assert connections_of(make_host("b", "10.0.0.9", "pgbouncer", **{**POOL, "pgbouncer_max_db_connections": 60})) == 60
 
 
-def test_a_drained_worker_returns_its_share_and_is_no_measure_of_the_next() -> None:
+def test_a_drained_worker_frees_its_connections_and_is_not_the_model_of_the_next() -> None:
     drained = {"celery_worker_state": "drained"}
     assert line_of("db1", "connections to PostgreSQL", worker1=drained).used == 2 * 27
     (room,) = plan_of(worker1=drained).rooms
@@ -162,7 +162,7 @@ def test_work_mem_of_every_connection_must_fit_the_database_host() -> None:
     assert over.left < 0 and "111 connections × (work_mem 64 MiB + 3 MiB)" in over.refusal and "2048 MiB" in over.refusal
 
 
-def test_a_database_beside_a_program_is_told_to_size_itself_by_less() -> None:
+def test_a_database_that_shares_its_host_must_be_sized_by_less_memory() -> None:
     sizes = {"shared_buffers": "512MB", "work_mem": "16MB", "maintenance_work_mem": "64MB"}
     server = HOSTS["db1"].inputs | {f"postgresql_{key}": size for key, size in sizes.items()}
     web = {"producer_workers": 2, "producer_threads": 16, "producer_process_memory_bytes": 64 * MIB}
@@ -170,26 +170,26 @@ def test_a_database_beside_a_program_is_told_to_size_itself_by_less() -> None:
     assert over.left < 0 and over.refusal.endswith("lower postgresql_memory_bytes, by which it sizes itself.")
 
 
-def test_a_host_that_was_not_measured_is_not_judged_by_its_memory() -> None:
+def test_the_memory_of_an_unmeasured_host_is_not_checked() -> None:
     unmeasured = replace(HOSTS["worker1"], measured={})
     assert not [line for line in lines(fleet(worker1=unmeasured)) if line.name == ("worker1", "memory")]
     assert plan_of(worker1=unmeasured).not_measured == ("worker1",)
 
 
-def test_the_plan_names_how_many_fit_and_what_stops_the_next() -> None:
+def test_the_plan_names_how_many_workers_fit_and_what_stops_the_next() -> None:
     data = as_data(plan_of())
     assert data["workers_that_fit"] == 1
     assert data["stopped_by"] == "connections to PostgreSQL of db1: 135 would be needed, but there are 108"
     json.dumps(data)
 
 
-def test_a_fleet_that_does_not_fit_has_room_for_nobody_and_says_why() -> None:
+def test_a_fleet_that_does_not_fit_has_no_room_and_names_the_reason() -> None:
     refused = plan(fleet(), ["db1 is too small. Raise it."], None)
     assert (as_data(refused)["workers_that_fit"], as_data(refused)["stopped_by"]) == (0, "db1 is too small. Raise it.")
     assert "THIS FLEET DOES NOT FIT" in table(refused)
 
 
-def test_the_table_answers_first_and_is_narrow_and_a_hundred_hosts_are_one_row() -> None:
+def test_the_table_starts_with_the_answer_and_has_one_row_for_a_hundred_hosts() -> None:
     workers = {f"w{n}": replace(HOSTS["worker1"], name=f"w{n}", address=f"10.1.0.{n}") for n in range(100)}
     rows = table(plan_of(**workers)).splitlines()
     assert rows[0].startswith("This fleet fits. Room for no more worker") or "Room for" in rows[0]
@@ -200,26 +200,26 @@ def test_the_table_answers_first_and_is_narrow_and_a_hundred_hosts_are_one_row()
 NODE = {"vhost": "newsroom", "queue": "celery-worker@worker1.celery.pidbox", "address": "10.0.0.3"}
 
 
-def test_workers_of_the_inventory_are_no_strangers() -> None:
+def test_workers_of_the_inventory_are_not_unknown_consumers() -> None:
     workers = [NODE, {"vhost": "newsroom", "queue": "newsroom", "address": "10.0.0.3"}]
     operators = [{"vhost": "newsroom", "queue": queue, "address": "10.9.9.9"}
                  for queue in ("dead_letters", "celeryev.1234", "1234.reply.celery.pidbox")]  # fmt: skip
     assert unknown_consumers(fleet(), workers + operators) == []
 
 
-def test_a_worker_that_no_line_names_is_named_with_its_address() -> None:
+def test_a_worker_outside_the_inventory_is_named_with_its_address() -> None:
     elsewhere = {"vhost": "newsroom", "address": "10.0.0.9"}
     consumers = [NODE, elsewhere | {"queue": "celery-mail@worker9.celery.pidbox"}, elsewhere | {"queue": "newsroom"}]
     (sentence,) = unknown_consumers(fleet(), consumers)
     assert sentence.startswith("celery-mail@worker9 at 10.0.0.9 consumes in the virtual host newsroom")
 
 
-def test_a_program_that_left_its_host_is_named_though_its_host_is_known() -> None:
+def test_a_removed_program_is_named_although_its_host_is_known() -> None:
     (sentence,) = unknown_consumers(fleet(), [NODE | {"queue": "celery-old@worker1.celery.pidbox"}])
     assert "celery-old@worker1 at 10.0.0.3" in sentence
 
 
-def test_consumers_are_told_by_the_address_of_their_connection() -> None:
+def test_consumers_are_known_by_the_address_of_their_connection() -> None:
     consumers = consumers_of(
         "v", [{"queue_name": "q", "channel_pid": "c1"}, {"queue_name": "r", "channel_pid": "gone"}],
         [{"pid": "c1", "connection": "k1"}], [{"pid": "k1", "peer_host": [10, 0, 0, 9]}],
@@ -228,7 +228,7 @@ def test_consumers_are_told_by_the_address_of_their_connection() -> None:
     assert address([0, 0, 0, 0, 0, 0, 0, 1]) == "::1"
 
 
-def test_the_playbook_prints_the_account_of_a_fleet_that_does_not_fit(tmp_path) -> None:
+def test_the_playbook_prints_the_plan_of_a_fleet_that_does_not_fit(tmp_path) -> None:
     report = tmp_path / "plan.json"
     row = {
         "vars": {"postgresql": {"postgresql_max_connections": 60}},

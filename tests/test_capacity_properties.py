@@ -22,7 +22,7 @@ SUPPORTED = {"Debian": ["13"]}
 
 
 def refused(fleet: Fleet) -> list[str]:
-    """What topology refuses for its size; these bare fleets lack what its other rules ask for."""
+    """Refusals of sizes; these fleets lack what other rules require."""
     sizes = {*does_not_fit(fleet), *timers_out_of_order(fleet)}
     return [sentence for sentence in refusals(fleet, SUPPORTED, []) if sentence in sizes]
 
@@ -34,7 +34,7 @@ def make_host(name: str, number: int, roles: set[str], applications: tuple[str, 
 
 @st.composite
 def fleets(draw: st.DrawFn) -> Fleet:
-    """Fleets of one or two applications, with PgBouncer beside the clients or at the database, some of which fit."""
+    """Fleets of one or two applications with PgBouncer at the clients or at the database. Some of them fit."""
     central = draw(st.booleans())
     sizes = st.integers(1, 40)
     pool = {
@@ -85,7 +85,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
 
 
 def within_limits(fleet: Fleet) -> None:
-    """Each server's limit against what the inputs let its clients take, summed up without the account."""
+    """Each server's limit against what the inputs let its clients take, summed up without the plan."""
     tasks = {
         host.name: len(host.inputs.get("celery_worker_programs", [])) * host.inputs.get("celery_worker_concurrency", 0)
         for host in fleet.hosts.values()
@@ -108,7 +108,7 @@ def within_limits(fleet: Fleet) -> None:
 
 
 @given(fleets())
-def test_what_the_plan_allows_is_within_every_limit_and_not_refused(fleet: Fleet) -> None:
+def test_every_planned_worker_is_within_all_limits_and_not_refused(fleet: Fleet) -> None:
     assume(not refused(fleet))
     within_limits(fleet)
     for room in rooms(fleet):
@@ -119,7 +119,7 @@ def test_what_the_plan_allows_is_within_every_limit_and_not_refused(fleet: Fleet
 
 
 @given(fleets())
-def test_one_worker_more_than_the_plan_allows_is_refused_by_what_it_named(fleet: Fleet) -> None:
+def test_one_worker_more_is_refused_by_the_line_that_the_plan_named(fleet: Fleet) -> None:
     assume(not refused(fleet))
     for room in rooms(fleet):
         assume(room.workers <= 40)
@@ -129,7 +129,7 @@ def test_one_worker_more_than_the_plan_allows_is_refused_by_what_it_named(fleet:
 
 
 @given(fleets())
-def test_a_fleet_that_is_over_has_room_for_nobody(fleet: Fleet) -> None:
+def test_a_fleet_over_its_limits_is_refused_line_by_line(fleet: Fleet) -> None:
     assume(refused(fleet))
     assert list(does_not_fit(fleet)) == refused(fleet)
 
@@ -153,7 +153,7 @@ def shrunk(fleet: Fleet, line: Line, by: int) -> Fleet:
 
 
 @given(fleets(), st.data())
-def test_what_is_full_takes_no_more(fleet: Fleet, data: st.DataObject) -> None:
+def test_a_full_line_refuses_one_more(fleet: Fleet, data: st.DataObject) -> None:
     assume(not refused(fleet))
     kinds = {*SHRINK, *MEASURED}
     # The system's part of a small host is a share of it, so shrinking the host would shrink what is used.

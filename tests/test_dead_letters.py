@@ -126,34 +126,33 @@ def letter(tag: int, **headers: str) -> Message:
     return Message(b"", {}, {"id": text(f"id{tag}"), "task": text("shop.mail"), **held}, tag)
 
 
-def result() -> dict:
-    return {"replayed": [], "kept": []}
+def replayed(broker: Broker, total: int, **params) -> dict:
+    result = {"replayed": [], "kept": []}
+    replay(broker, "v", total, PARAMS | params, result)
+    return result
 
 
 def test_a_letter_is_acknowledged_only_after_its_replay_is_confirmed():
-    broker, out = Broker([letter(1), letter(2)], refuses=("id1",)), result()
-    replay(broker, "v", 2, PARAMS, out)
+    broker = Broker([letter(1), letter(2)], refuses=("id1",))
+    result = replayed(broker, 2)
     assert broker.steps == [("confirmed", "id2", "shop"), ("acked", 2), ("finished",)]
-    assert out["replayed"] == [{"vhost": "v", "id": "id2"}]
-    assert out["kept"] == [{"vhost": "v", "id": "id1", "why": "shop: no queue accepted it: NO_ROUTE"}]
+    assert result["replayed"] == [{"vhost": "v", "id": "id2"}]
+    assert result["kept"] == [{"vhost": "v", "id": "id1", "why": "shop: no queue accepted it: NO_ROUTE"}]
 
 
 def test_only_the_chosen_letters_are_replayed_up_to_the_limit():
-    broker, out = Broker([letter(1), letter(2), letter(3)]), result()
-    replay(broker, "v", 3, PARAMS | {"everything": False, "ids": ["id2", "id3"], "limit": 1}, out)
-    assert out["replayed"] == [{"vhost": "v", "id": "id2"}]
+    letters = [letter(1), letter(2), letter(3)]
+    result = replayed(Broker(letters), 3, everything=False, ids=["id2", "id3"], limit=1)
+    assert result["replayed"] == [{"vhost": "v", "id": "id2"}]
 
 
 def test_one_replay_handles_each_letter_once():
-    broker, out = Broker([letter(1), letter(1), letter(1)]), result()
-    replay(broker, "v", 1, PARAMS, out)
-    assert len(out["replayed"]) == 1
+    assert len(replayed(Broker([letter(1), letter(1), letter(1)]), 1)["replayed"]) == 1
 
 
 def test_an_expired_letter_is_kept():
-    broker, out = Broker([letter(1, expires="2020-01-01T00:00:00+00:00")]), result()
-    replay(broker, "v", 1, PARAMS, out)
-    assert out["replayed"] == [] and "its deadline passed" in out["kept"][0]["why"]
+    result = replayed(Broker([letter(1, expires="2020-01-01T00:00:00+00:00")]), 1)
+    assert result["replayed"] == [] and "its deadline passed" in result["kept"][0]["why"]
     assert expired("2020-01-01T00:00:00") and not expired(None) and not expired("2999-01-01T00:00:00+00:00")
 
 

@@ -104,7 +104,7 @@ def test_a_row_that_ends_in_an_unexpected_error_is_counted_too(drill):
     assert row.accepted == row.done > 0 and row.problems[0] == "KeyError: 'unforeseen'"
 
 
-def test_a_fault_is_healed_whatever_happens_after_it(drill):
+def test_a_fault_is_healed_even_after_a_refusal(drill):
     healed = []
 
     def hurt(scene: Scene) -> float:

@@ -36,6 +36,10 @@ def site(name: str, *addresses: str) -> dict:
     return end(name, *addresses, kind="place")
 
 
+def look(declared: set[Reached], udp_listeners: dict[str, set[int]] | None = None) -> set[Reached]:
+    return exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, udp_listeners or {}, declared)
+
+
 def test_a_report_of_nmap_is_read_by_address():
     assert scan.parse(XML) == {
         "10.77.0.11": {("tcp", 22): "open", ("tcp", 25): "closed"},
@@ -124,7 +128,7 @@ def test_a_udp_port_is_scanned_where_a_program_listens_or_a_flow_names_it(monkey
     commands = []
     monkeypatch.setattr(scan, "run", lambda point, command, targets: commands.append(command) or {})
     udp_flow = Reached("worker1", "broker1", "udp", 40001)
-    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {"broker1": {40000}}, {udp_flow})
+    look({udp_flow}, {"broker1": {40000}})
     (ports,) = (argument for argument in commands[0] if argument.startswith("-p"))
     assert {*map(int, ports.removeprefix("-p").split(","))} == {*scan.UDP_PORTS, 40000, 40001}
 
@@ -150,7 +154,7 @@ def test_a_scan_that_misses_a_declared_flow_is_repeated_more_slowly(monkeypatch)
         return {"broker1": dict.fromkeys(answers[len(paces) - 1], "open")}
 
     monkeypatch.setattr(scan, "run", run)
-    reached = exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {}, {FLOW})
+    reached = look({FLOW})
     # A port that any of the scans saw is open.
     assert {flow.port for flow in reached} == {22, 5671}
     assert paces == [10_000, 5_000, 2_500]
@@ -161,7 +165,7 @@ def test_a_scan_that_saw_every_declared_flow_runs_once(monkeypatch):
     monkeypatch.setattr(
         scan, "run", lambda point, command, targets: looks.append(command) or {"broker1": {("tcp", 5671): "open"}}
     )
-    exposure.look(Point("worker1", HOSTS["worker1"]), HOSTS, NO_IPV6, {}, {FLOW})
+    look({FLOW})
     assert len(looks) == 2  # TCP and UDP
 
 

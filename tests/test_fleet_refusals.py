@@ -74,11 +74,11 @@ def test_a_clock_may_be_off_by_its_limit(offset: float | None, refusals: int) ->
 
 LISTENERS = {
     "ours after an earlier run": ("10.0.0.9", 5432, "postgres", "postgresql@17-main.service", 0),
-    "somebody else's": ("10.0.0.9", 5432, "nginx", "nginx.service", 1),
-    "somebody else's on every address": ("::", 5432, "nginx", "nginx.service", 1),
-    "somebody else's on another address": ("10.0.0.10", 5432, "nginx", "nginx.service", 0),
-    "somebody else's on another port": ("10.0.0.9", 5433, "nginx", "nginx.service", 0),
-    "somebody's whom this account may not see": ("10.0.0.9", 5432, "", "", 1),
+    "of another program": ("10.0.0.9", 5432, "nginx", "nginx.service", 1),
+    "of another program on every address": ("::", 5432, "nginx", "nginx.service", 1),
+    "of another program on another address": ("10.0.0.10", 5432, "nginx", "nginx.service", 0),
+    "of another program on another port": ("10.0.0.9", 5433, "nginx", "nginx.service", 0),
+    "of a program that this account may not see": ("10.0.0.9", 5432, "", "", 1),
 }
 
 

@@ -190,7 +190,7 @@ def test_administrators_connect_to_the_port_of_ssh() -> None:
     assert ("operations", "db1", 22) in ssh(**{name: {"topology_places": with_ports} for name in HOSTS})
 
 
-def test_a_host_name_that_is_no_dns_name_may_end_a_flow() -> None:
+def test_a_host_name_that_is_not_a_dns_name_is_found() -> None:
     """Review finding 17."""
     hosts = {name: Host(name, frozenset(), (), f"10.0.1.{number}") for number, name in enumerate(("db_1", "Store.1_"), 1)}
     extra = {"topology_flows_extra": [{"to": [*hosts], "ports": [80], "reason": "x"}]}
@@ -211,7 +211,7 @@ def test_the_examples_in_the_documentation_hold() -> None:
     assert doctest.testmod(endpoints).failed == 0
 
 
-def test_a_service_may_dial_and_listen_where_each_entry_of_a_list_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_entry_of_a_list_may_name_endpoints_to_listen_on_and_connect_to(monkeypatch: pytest.MonkeyPatch) -> None:
     declared = {
         "listens": [{"purpose": "balanced", "each": "balancer_listeners", "endpoints": "bind"}],
         "dials": [

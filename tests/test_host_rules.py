@@ -19,10 +19,10 @@ def test_accounts_with_keys_are_accepted(user, users):
     ("user", "users", "password", "says"),
     [
         ("root", [], True, "connects with a password"),
-        # Review finding 33: with -u or User in ~/.ssh/config, nobody would be shut out.
+        # Review finding 33: -u and User in ~/.ssh/config do not count.
         ("", ["alice"], False, "Set ansible_user"),
         ("", [], False, "Set ansible_user"),
-        # Review finding 13: `AllowUsers name@domain` admits the name from that host alone.
+        # Review finding 13: `AllowUsers name@domain` admits the name only from that host.
         ("ansible@corp.example", [], False, "'ansible@corp.example' (ansible_user or host_ssh_users) is an account with a"),
         ("root", ["CORP\\alice"], False, "Create a local account without @ or backslash"),
         ("root", ["al*"], False, "'al*', which is not an account"),

@@ -76,11 +76,11 @@ def test_the_package_index_is_the_one_that_pip_would_use(tmp_path, write, files,
     assert {(server["address"], server["port"], server["direct"]) for server in pip_sources(tmp_path, environment)} == servers
 
 
-def test_active_units_are_told_from_the_others():
+def test_only_active_units_count():
     assert active_units(["a", "b", "c"], host_with(states="inactive\nactive\nfailed\n")) == {"b"}
 
 
-def test_a_host_is_measured_whatever_it_lacks(tmp_path):
+def test_a_host_without_any_settings_is_measured(tmp_path):
     outside_servers = measured(tmp_path, lambda *argv: "")
     assert outside_servers["resolvers"] == outside_servers["apt"] == outside_servers["time_servers"] == []
 

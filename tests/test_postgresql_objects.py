@@ -69,7 +69,7 @@ EXISTING = {
 }
 
 
-def test_a_blank_server_gets_everything_and_a_right_one_nothing():
+def test_a_blank_server_gets_everything_and_a_correct_one_nothing():
     assert changes(**NEWSROOM) == [
         "create role newsroom",
         "create database newsroom, owned by newsroom",
@@ -116,7 +116,7 @@ BOTH = {**NEWSROOM, "roles": [{"name": "newsroom"}, {"name": "newsroom_b", "acts
 SECOND = {**NEWSROOM, "roles": [{"name": "newsroom", "login": False}, {"name": "newsroom_b", "acts_as": "newsroom"}]}
 
 
-def test_a_second_login_acts_as_the_owner_and_the_first_goes_on():
+def test_a_second_login_acts_as_the_owner_and_the_first_keeps_working():
     assert changes(EXISTING, **BOTH) == ["create role newsroom_b", "let role newsroom_b act as newsroom"]
     server = {**EXISTING, "roles": [*EXISTING["roles"], EXISTING_B]}
     assert changes(server, **BOTH) == []

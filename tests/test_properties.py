@@ -56,7 +56,7 @@ def test_exactly_the_named_addresses_may_connect_to_postgresql(clients: list, ot
 
 
 @given(st.lists(names, unique=True, max_size=5))
-def test_no_application_gets_anything_of_another(applications: list[str]) -> None:
+def test_an_application_gets_no_rights_of_another(applications: list[str]) -> None:
     assert [vhost["name"] for vhost in application_vhosts(applications)] == applications
     assert all(database["name"] == database["owner"] for database in application_databases(applications))
     for user in application_broker_users(applications):

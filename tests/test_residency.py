@@ -177,7 +177,7 @@ def test_an_undeclared_resolver_contradicts():
     assert len(contradictions(make_host(RESOLVER), resolvers=["198.51.100.3"])) == 1
 
 
-def test_a_declared_firewall_that_lets_everything_out_contradicts():
+def test_a_firewall_without_rules_for_outgoing_traffic_contradicts():
     assert len(contradictions(make_host(roles=("host", "firewall")))) == 1
     assert contradictions(make_host(roles=("host", "firewall")), firewall={"inet t o (output)": "drop"}) == []
 

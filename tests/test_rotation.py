@@ -80,7 +80,7 @@ def test_between_any_two_steps_every_service_accepts_what_programs_use(asked, da
             vault = rotation.advance(vault, phase)
             states.append(vault)
         for before, after in itertools.pairwise(states):
-            # A program may still have the secret of before while its service has the one of after, or the other way round.
+            # One of program and service may already have the next secret while the other has the previous one.
             for used, served in itertools.product((before, after), (before, after)):
                 if used is after and served is before and rotation.phase_of_vault(before) == rotation.SETTLED:
                     continue
@@ -112,7 +112,7 @@ def test_the_two_logins_alternate_and_the_first_is_a_plain_string_again() -> Non
     assert phases(vault)[-1][BROKER]["shop"] == "second"
 
 
-def test_a_step_that_is_not_due_moves_nothing() -> None:
+def test_a_step_that_is_not_due_changes_nothing() -> None:
     vault, _ = rotation.begin(fresh_vault(), APPLICATIONS, fresh=counter())
     assert rotation.advance(vault, rotation.FORMER) == vault
     assert rotation.advance(vault, rotation.RETIRED) == vault

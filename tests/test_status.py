@@ -1,4 +1,4 @@
-"""The status report that is made of the hosts' answers."""
+"""The status report, from the answers of the hosts."""
 
 import copy
 
@@ -270,13 +270,13 @@ def test_depth_age_and_consumers_of_a_queue():
     assert "shop/shop: 12 waiting, 4 running, oldest 35 s, 1 consumers (worker1), 1 of 1 members" in render(report)
 
 
-def test_a_rate_is_of_the_time_since_the_last_report_or_of_one_second():
+def test_a_rate_covers_the_time_since_the_last_report_or_one_second():
     brokers = {"broker1": fleet()["broker1"]["sections"]["broker"]}
     brokers["broker1"]["counters"] = [counters(59_000, 140, shop=10), counters(60_000, 150, shop=12, dead_letters=99)]
     assert rates(brokers, {}) == Rates(1.0, 10.0, 12.0)
     minute = {"rabbit@0": {"started_ms": 1, **counters(0, 30, shop=72)}}
     assert rates(brokers, minute) == Rates(60.0, 2.0, 1.0)
-    # Another life of the broker, another node, a moment ago, an hour ago.
+    # The broker was restarted, another node, a moment ago, an hour ago.
     for other in (
         {"rabbit@0": {"started_ms": 2, **counters(0, 30, shop=72)}},
         {"rabbit@1": {"started_ms": 1, **counters(0, 30, shop=72)}},

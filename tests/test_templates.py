@@ -190,7 +190,7 @@ def test_each_file_can_be_read_by_its_program(rendered: dict[str, str]) -> None:
             raise AssertionError(f"{name}: {error!r}\n{text}") from error
 
 
-def test_each_file_ends_its_last_line_and_leaves_nothing_to_render(rendered: dict[str, str]) -> None:
+def test_each_file_ends_with_one_newline_and_contains_no_template_syntax(rendered: dict[str, str]) -> None:
     for name, text in rendered.items():
         assert text.endswith("\n") and not text.endswith("\n\n"), name
         assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{name}: blanks at the end of a line"
