@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import testinfra
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.services import services
-from authority import REPOSITORY, Authority, of_inventory
+from authority import REPOSITORY, Authority, of_inventory, unknown_authority
 from host_services import log_commands, services_of
 from playbook_runner import PlaybookRun, play
 from run_records import Run, read
@@ -72,6 +72,16 @@ def converge(inventory, hostname) -> Callable[..., PlaybookRun]:
 def authority(inventory, tmp_path_factory) -> Authority:
     """The authority of the fleet's certificates, with the key that only the inventory's vault holds."""
     return of_inventory(Path(inventory), tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(params=["no certificate", "unknown authority", "expired"])
+def invalid_identity(request, authority, tmp_path) -> tuple[str, str] | None:
+    """The certificate and key of a client that every service of the fleet must refuse."""
+    if request.param == "no certificate":
+        return None
+    if request.param == "expired":
+        return authority.issue("late", days=1, ago_days=3)
+    return unknown_authority(tmp_path / "unknown").issue("client")
 
 
 @pytest.fixture(scope="session")

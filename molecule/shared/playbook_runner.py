@@ -43,6 +43,16 @@ class PlaybookRun:
     def failed(self) -> list[str]:
         return [host for host, numbers in self.recap.items() if numbers["failed"]]
 
+    def assert_failed(self, *sentences: str) -> None:
+        assert self.returncode != 0, self.output
+        for sentence in sentences:
+            assert sentence in self.text, self.output
+
+    def assert_refused(self, *sentences: str) -> None:
+        """It failed before any change."""
+        self.assert_failed(*sentences)
+        assert self.recap and self.changed == {}, self.output
+
 
 def play(
     inventory: str | Path,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from authority import REPOSITORY
+from playbook_runner import PlaybookRun
 
 
 def newsroom_with(home: Path, file: str, old: str, new: str) -> tuple[str, str]:
@@ -36,6 +37,19 @@ class Programs:
     def intact(self) -> tuple[object, ...]:
         """What a rollback restores: everything but the process ids."""
         return self.release, self.running, self.states
+
+
+def programs_of_all(fleet: dict[str, Any]) -> dict[str, Programs]:
+    return {name: programs_of(host) for name, host in fleet.items()}
+
+
+def assert_one_host_was_rolled_back(run: PlaybookRun, before: dict[str, Programs], after: dict[str, Programs]) -> None:
+    run.assert_failed("This batch was rolled back, and later batches were not started.")
+    assert {name: programs.intact for name, programs in after.items()} == {
+        name: programs.intact for name, programs in before.items()
+    }
+    # It changed its programs and changed them back; the others never did.
+    assert sum(after[name].pids != before[name].pids for name in before) == 1
 
 
 def programs_of(host: Any) -> Programs:

@@ -60,7 +60,7 @@ def test_no_secret_is_in_the_process_list(host, config):
     assert not [secret for secret in secrets if secret in listing]
 
 
-def test_the_programs_environment_is_what_the_inventory_declares(in_the_release, inputs):
+def test_the_environment_of_the_programs_is_what_the_inventory_declares(in_the_release, inputs):
     declared = {*inputs["application_environment"], *inputs["application_secret_environment"]}
     usual = {"CELERY_CONFIG_MODULE", "PYTHONPATH", "PGSERVICEFILE", "PGSERVICE", "PATH", "LANG", "PWD", "HOME", "SHLVL", "_"}
     present = set(in_the_release("import os; print(*os.environ)").split())

@@ -94,9 +94,9 @@ def test_each_program_consumes_only_its_declared_queues(live, inputs):
 
 
 def test_supervisord_runs_each_program_with_the_settings_of_the_inventory(programs, inputs):
-    wanted = {key: inputs[f"celery_worker_{key}"] for key in ("autostart", "startsecs", "stopwaitsecs")}
+    expected = {key: inputs[f"celery_worker_{key}"] for key in ("autostart", "startsecs", "stopwaitsecs")}
     for program in programs.values():
-        assert {key: program[key] for key in wanted} == wanted
+        assert {key: program[key] for key in expected} == expected
         assert program["startretries"] > 1000, "after three attempts it is FATAL while the broker still reboots"
 
 
@@ -117,9 +117,9 @@ def test_logs_are_in_the_declared_directory_and_bounded(host, programs, inputs):
 
 def test_each_live_worker_keeps_the_promise(live, inputs):
     limits = {"task_soft_time_limit": inputs["application_soft_time_limit"], "task_time_limit": inputs["application_time_limit"]}
-    wanted = {key: value for key, value in (PROMISES | limits).items() if key not in inputs["application_waivers"]}
+    expected = {key: value for key, value in (PROMISES | limits).items() if key not in inputs["application_waivers"]}
     for node, answer in live.items():
-        assert {key: answer["conf"].get(key) for key in wanted} == wanted, node
+        assert {key: answer["conf"].get(key) for key in expected} == expected, node
 
 
 @pytest.mark.once

@@ -48,8 +48,8 @@ def letters(host, number: int) -> list[dict]:
     """The dead letters, once there are as many."""
 
     def look() -> list[dict]:
-        found = host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)["letters"]
-        return found if len(found) >= number else []
+        dead = host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)["letters"]
+        return dead if len(dead) >= number else []
 
     return until(f"{number} dead letters", look, 30)
 

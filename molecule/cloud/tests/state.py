@@ -57,10 +57,10 @@ def firewall() -> dict[str, object]:
 
 
 def kernel() -> dict[str, object]:
-    wanted = re.compile(
+    pattern = re.compile(
         r"^net\.(core\.somaxconn|ipv[46]\.conf\.\w+\.(accept_redirects|send_redirects|rp_filter|log_martians)) = "
     )
-    return {line.split(" = ")[0]: line.split(" = ")[1] for line in output("sysctl", "-a").splitlines() if wanted.match(line)}
+    return {line.split(" = ")[0]: line.split(" = ")[1] for line in output("sysctl", "-a").splitlines() if pattern.match(line)}
 
 
 def broker() -> dict[str, object]:

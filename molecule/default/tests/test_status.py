@@ -72,7 +72,7 @@ def test_a_healthy_fleet_is_reported_as_accepting_and_accepts(site, ask, upload,
         assert 0 < database["backends"] < database["max_connections"]
 
 
-def test_the_status_takes_seconds(ask, all_well):
+def test_the_status_takes_only_seconds(ask, all_well):
     fastest = min(ask()["seconds"] for _ in range(3))
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     assert fastest <= ANSWER_S * max(1.0, load), f"{fastest:.1f} s at a load of {load:.1f} per core"
@@ -114,7 +114,7 @@ def test_a_backlog_has_a_depth_and_an_age_and_drains(site, ask, upload, all_well
     assert drained["drain"]["backlog"] == 0 and drained["drain"]["window_s"] > 2
 
 
-def test_a_stopped_broker_is_a_no_that_names_it(site, ask, upload, all_well):
+def test_a_stopped_broker_means_no_and_is_named(site, ask, upload, all_well):
     (broker,) = site.group("rabbitmq")
     with without(broker, "rabbitmq-server"):
         report = ask()
@@ -124,7 +124,7 @@ def test_a_stopped_broker_is_a_no_that_names_it(site, ask, upload, all_well):
     until("a yes after the broker's return", lambda: ask()["accepting"], RESUME_S)
 
 
-def test_a_memory_alarm_is_a_no_that_names_it(site, ask, all_well):
+def test_a_memory_alarm_means_no_and_is_named(site, ask, all_well):
     (broker,) = site.group("rabbitmq")
     limit = broker.run(["rabbitmqctl", "-q", "eval", "vm_memory_monitor:get_vm_memory_high_watermark()."]).strip()
     assert "absolute" in limit, limit
@@ -138,7 +138,7 @@ def test_a_memory_alarm_is_a_no_that_names_it(site, ask, all_well):
     until("a yes after the alarm", lambda: ask()["accepting"], RESUME_S)
 
 
-def test_a_stopped_producer_is_a_no_that_names_it(site, ask, all_well):
+def test_a_stopped_producer_means_no_and_is_named(site, ask, all_well):
     producers = site.group("producers")
     for host in producers:
         host.run(["supervisorctl", "stop", "producer:*"])
@@ -152,7 +152,7 @@ def test_a_stopped_producer_is_a_no_that_names_it(site, ask, all_well):
     until("a yes after the producer's return", lambda: ask()["accepting"], RESUME_S)
 
 
-def test_a_producer_that_cannot_publish_is_a_no_with_the_reason(site, ask, all_well):
+def test_a_producer_that_cannot_publish_means_no_with_the_reason(site, ask, all_well):
     (broker,) = site.group("rabbitmq")
     name = site.group("producers")[0].application
     before = json.loads(broker.run(["rabbitmqctl", "-q", "list_user_permissions", name, "--formatter", "json"]))[0]

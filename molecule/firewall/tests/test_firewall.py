@@ -96,5 +96,5 @@ def test_a_host_without_a_firewall_keeps_nothing_of_one(host, inputs):
     assert host.run("systemctl list-unit-files 'grunnfjell-firewall*' --no-legend").stdout == ""
 
 
-def test_the_vendors_file_is_as_shipped(host):
+def test_the_vendor_s_file_is_as_shipped(host):
     assert host.check_output("dpkg --verify nftables | grep -w /etc/nftables.conf || true") == ""

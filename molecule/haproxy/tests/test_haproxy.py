@@ -63,7 +63,7 @@ def test_the_process_has_descriptors_for_all_promised_connections(host, inputs, 
 
 
 @pytest.mark.once
-def test_only_root_can_control_it(host):
+def test_only_root_can_control_haproxy(host):
     assert host.file(RUN).mode == 0o700 and host.file(RUN).user == "root"
     for name in ("admin.sock", "master.sock"):
         assert host.file(f"{RUN}/{name}").mode == 0o600

@@ -57,7 +57,7 @@ def test_a_run_cut_off_between_a_file_and_its_reader_is_completed_by_the_next(ho
     forwarding = inputs["host_ssh_tcp_forwarding"]
     edited = {"host_ssh_tcp_forwarding": not forwarding, "host_journal_max_use": "123M"}
     first = run(**edited)
-    assert first.returncode != 0 and "The next run tries again." in first.text, first.text
+    first.assert_failed("The next run tries again.")
     assert not restored(host) and forwards_connections(host) is forwarding, "sshd read its file, so this proves nothing"
     cut_off()
     second = run(**edited)
@@ -84,8 +84,7 @@ def test_a_conflicting_setting_of_another_sshd_file_is_refused_by_name_and_not_r
         result = run(host_ssh_tcp_forwarding=not inputs["host_ssh_tcp_forwarding"])
     finally:
         host.check_output(f"rm {path}")
-    assert result.returncode != 0, result.text
-    assert "has `passwordauthentication no`, but `sshd -T -C host=grunnfjell," in result.text, result.text
-    assert f",user={account}` prints `passwordauthentication yes`." in result.text, result.text
+    answer = f",user={account}` prints `passwordauthentication yes`."
+    result.assert_failed("has `passwordauthentication no`, but `sshd -T -C host=grunnfjell,", answer)
     assert forwards_connections(host) is inputs["host_ssh_tcp_forwarding"]
     assert run().returncode == 0

@@ -39,7 +39,7 @@ def test_the_running_journal_has_read_its_bounds(host):
     assert float(started.lstrip("@")) + 1 >= float(host.check_output("stat -c %Y /etc/systemd/journald.conf.d/grunnfjell.conf"))
 
 
-def test_the_kernels_settings_are_in_force(host, inputs):
+def test_the_declared_kernel_settings_are_in_force(host, inputs):
     for key, value in inputs["host_sysctl"].items():
         # A star means every interface: all must have the value.
         assert set(host.check_output(f"cat /proc/sys/{key.replace('.', '/')}").splitlines()) == {str(value)}, key

@@ -32,9 +32,9 @@ def test_the_running_journal_keeps_to_its_file(host):
 
 def test_the_kernel_has_every_setting_of_its_file(host):
     lines = host.file(SYSCTL).content_string.splitlines()
-    wanted = dict(line.removeprefix("-").split(" = ", 1) for line in lines if " = " in line)
+    settings = dict(line.removeprefix("-").split(" = ", 1) for line in lines if " = " in line)
     # A star means every interface: all must have the value.
-    for key, value in wanted.items():
+    for key, value in settings.items():
         assert set(host.check_output(f"cat /proc/sys/{key.replace('.', '/')}").splitlines()) == {value}, key
 
 

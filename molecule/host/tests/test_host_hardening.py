@@ -131,7 +131,7 @@ def test_a_conflicting_file_of_the_vendor_does_not_win(host):
         host.check_output(f"rm {path}")
 
 
-def test_the_vendors_file_has_nothing_of_ours(host):
+def test_the_vendor_s_file_has_nothing_of_the_kit(host):
     assert "grunnfjell" not in host.file("/etc/ssh/sshd_config").content_string.lower()
 
 
@@ -140,14 +140,14 @@ def held_back(host) -> set[str]:
     return {line.split('"')[1] for line in lines if line.startswith("Unattended-Upgrade::Package-Blacklist::")}
 
 
-def test_the_kits_services_are_held_back_from_unattended_updates(host, inputs):
+def test_the_kit_s_services_are_held_back_from_unattended_updates(host, inputs):
     """The services of every role that declares its packages, the oldest ones by name."""
     assert held_back(host) == set(declared("packages")) | set(inputs["host_updates_held"])
     assert {"rabbitmq-server", "erlang-", "postgresql", "pgbouncer", "supervisor"} <= held_back(host)
 
 
 @pytest.mark.disruptive
-def test_security_updates_are_automatic_and_leave_the_kits_services_alone(host, inputs):
+def test_security_updates_are_automatic_and_leave_the_kit_s_services_alone(host, inputs):
     """In a dry run, which holds apt's lock and may fetch packages."""
     dry_run = host.run("unattended-upgrade --dry-run --debug")
     text = dry_run.stdout + dry_run.stderr
@@ -200,9 +200,9 @@ def test_only_the_declared_time_servers_are_used(host, inputs):
         return
     merged = host.check_output("systemd-analyze cat-config systemd/timesyncd.conf")
     settings = dict(line.split("=", 1) for line in merged.splitlines() if "=" in line and not line.startswith("#"))
-    wanted = inputs["host_time_servers"]
+    servers = inputs["host_time_servers"]
     # Without declared servers the release's choice stays; with them there is no fallback.
-    assert settings.get("NTP", "").split() == wanted and settings.get("FallbackNTP") == ("" if wanted else None), merged
+    assert settings.get("NTP", "").split() == servers and settings.get("FallbackNTP") == ("" if servers else None), merged
 
 
 def test_unneeded_kernel_modules_are_not_loaded(host):

@@ -23,17 +23,17 @@ def status(host) -> dict:
 
 
 def test_the_machine_has_the_declared_memory(host, memory):
-    given = host.ansible.get_variables()["kvm_memory_mib"] * 2**20
+    declared = host.ansible.get_variables()["kvm_memory_mib"] * 2**20
     # The kernel keeps some for itself.
-    assert 0.8 * given < memory < given
+    assert 0.8 * declared < memory < declared
 
 
-def test_publishers_are_blocked_at_the_promised_share_of_the_machines_memory(status, memory, inputs):
+def test_publishers_are_blocked_at_the_promised_share_of_the_machine_s_memory(status, memory, inputs):
     share = inputs["rabbitmq_vm_memory_high_watermark"]
     assert abs(status["vm_memory_high_watermark_limit"] - int(memory * share)) <= 1
 
 
-def test_the_disk_limit_follows_the_machines_memory(status, memory, inputs):
+def test_the_disk_limit_follows_the_machine_s_memory(status, memory, inputs):
     assert abs(status["disk_free_limit"] - int(memory * inputs["rabbitmq_disk_free_limit"])) <= 1
 
 

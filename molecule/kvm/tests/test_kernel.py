@@ -25,12 +25,12 @@ def test_everything_on_the_host_has_started(host):
     assert host.run("systemctl is-system-running").stdout.strip() == "running", host.check_output("systemctl --failed")
 
 
-def test_every_kernel_setting_is_in_force(host, inputs):
-    wanted = inputs["host_sysctl"]
-    assert wanted, "the role sets nothing"
+def test_every_declared_kernel_setting_is_in_force(host, inputs):
+    declared = inputs["host_sysctl"]
+    assert declared, "the role sets nothing"
     # A star means every interface: all must have the value.
-    in_force = {name: set(host.check_output(f"cat /proc/sys/{name.replace('.', '/')}").splitlines()) for name in wanted}
-    assert in_force == {name: {str(value)} for name, value in wanted.items()}
+    in_force = {name: set(host.check_output(f"cat /proc/sys/{name.replace('.', '/')}").splitlines()) for name in declared}
+    assert in_force == {name: {str(value)} for name, value in declared.items()}
 
 
 def test_the_clock_is_synchronised(host):
@@ -55,7 +55,7 @@ def test_each_service_has_a_separate_cgroup_v2_with_accounting(host, services):
 
 
 @pytest.mark.only_on(carries("supervisor"))
-def test_every_process_of_the_programs_is_in_supervisords_cgroup(host, services):
+def test_every_process_of_the_programs_is_in_supervisord_s_cgroup(host, services):
     pids = host.check_output("pgrep -f '^/opt/[^ ]*/venv/bin/python'").split()
     members = set(
         host.check_output("find /sys/fs/cgroup/system.slice/supervisor.service -name cgroup.procs -exec cat {} +").split()

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.disruptive
 KILLED = "journalctl --boot=-1 --unit={} --output=cat --no-pager | grep -c -e 'timed out. Killing' -e 'status=9/KILL' || true"
 
 
-def test_a_reboot_in_mid_task_waits_for_the_task(machines, send, long):
+def test_a_reboot_waits_for_the_running_task(machines, send, long):
     (worker,) = machines["celery_workers"]
     answer = send(long)
     transcoding(worker, answer)
@@ -25,7 +25,7 @@ def test_a_reboot_in_mid_task_waits_for_the_task(machines, send, long):
     assert ended(send(SHORT))["state"] == "done"
 
 
-def test_a_power_cut_in_mid_task_costs_a_second_delivery_and_nothing_else(machines, send, long):
+def test_a_power_cut_during_a_task_costs_only_a_second_delivery(machines, send, long):
     (worker,) = machines["celery_workers"]
     answer = send(long)
     transcoding(worker, answer)

@@ -35,10 +35,10 @@ class Client:
             raise ConnectionError(reason(body))
         return kind, body
 
-    def until(self, wanted: bytes) -> bytes:
+    def until(self, expected: bytes) -> bytes:
         while True:
             kind, body = self.read()
-            if kind == wanted:
+            if kind == expected:
                 return body
 
     def query(self) -> bool:

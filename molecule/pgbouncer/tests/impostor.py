@@ -53,12 +53,12 @@ class Login:
             raise Refused(reason(body))
         return kind, body
 
-    def until(self, wanted: bytes) -> bytes:
+    def until(self, expected: bytes) -> bytes:
         while True:
             received = self.next()
             if received is None:
                 raise Refused("silence")
-            if received[0] == wanted:
+            if received[0] == expected:
                 return received[1]
 
     def drain(self) -> None:

@@ -32,7 +32,7 @@ def test_the_service_runs_and_comes_back_at_boot_and_after_a_crash(host):
     assert service.systemd_properties["Restart"] == "on-failure"
 
 
-def test_it_listens_only_on_loopback_or_private_addresses(host, config):
+def test_pgbouncer_listens_only_on_loopback_or_private_addresses(host, config):
     listening = host.check_output(f"ss -ltnH 'sport = :{config['listen_port']}' | awk '{{print $4}}'").split()
     assert listening, host.run("ss -ltnp").stdout
     for item in listening:
@@ -41,7 +41,7 @@ def test_it_listens_only_on_loopback_or_private_addresses(host, config):
 
 
 @pytest.mark.once
-def test_debians_socket_unit_cannot_open_all_addresses(host):
+def test_debian_s_socket_unit_cannot_open_all_addresses(host):
     assert host.run("systemctl is-enabled pgbouncer.socket").stdout.strip() == "masked"
     assert not host.service("pgbouncer.socket").is_running
 

@@ -83,7 +83,7 @@ def test_a_renewed_certificate_is_reloaded_and_no_client_notices(host, console, 
 
 
 @pytest.mark.once
-def test_only_root_and_pgbouncers_group_read_its_key(host):
+def test_only_root_and_pgbouncer_s_group_read_its_key(host):
     assert host.check_output(f"stat -L -c '%U %G %a' {PKI}/pgbouncer/key.pem") == "root postgres 640"
 
 
@@ -115,7 +115,7 @@ def test_a_postgresql_with_another_name_is_not_trusted(host, database, postgresq
 
 
 @pytest.mark.disruptive
-def test_beyond_loopback_it_speaks_only_verified_tls(config, login):
+def test_beyond_loopback_pgbouncer_speaks_only_verified_tls(config, login):
     addresses = [ipaddress.ip_address(item.strip()) for item in config["listen_addr"].split(",")]
     if all(address.is_loopback for address in addresses):
         assert config["client_tls_sslmode"] == "disable"

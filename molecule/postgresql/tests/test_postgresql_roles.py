@@ -52,7 +52,7 @@ def test_objects_of_a_second_login_belong_to_the_application(ask, log_in, inputs
             ask("DROP TABLE IF EXISTS public.of_the_second", database=owner)
 
 
-def test_a_second_login_reaches_only_the_applications_database(ask, inputs):
+def test_a_second_login_reaches_only_the_application_s_database(ask, inputs):
     for role in second_logins(inputs):
         for database in inputs["postgresql_databases"]:
             (may,) = ask(f"SELECT has_database_privilege('{role['name']}', '{database['name']}', 'CONNECT')")
@@ -121,7 +121,7 @@ def test_an_application_cannot_read_verifiers(ask, inputs):
 
 
 @pytest.mark.once
-def test_pgbouncers_function_ignores_the_search_path(ask, inputs):
+def test_pgbouncer_s_function_ignores_the_search_path(ask, inputs):
     for database in inputs["postgresql_databases"]:
         answer = ask(
             "SELECT prosecdef, proconfig, pg_get_userbyid(proowner) FROM pg_proc "

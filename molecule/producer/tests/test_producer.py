@@ -174,7 +174,7 @@ def test_the_producer_keeps_no_connection_that_needs_heartbeats(host, inputs):
     assert "broker_heartbeat = 0" in host.file(f"/etc/{inputs['application_name']}/celeryconfig.py").content_string
 
 
-def test_the_producer_waits_for_the_brokers_confirms(host, inputs):
+def test_the_producer_waits_for_the_broker_s_confirms(host, inputs):
     """Review finding 7. In the loaded settings of each Celery application that uses the platform's broker."""
     run = f"/opt/{inputs['application_name']}/current/run"
     module = inputs["producer_wsgi_app"].partition(":")[0]

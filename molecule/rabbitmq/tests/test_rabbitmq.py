@@ -107,7 +107,8 @@ def test_guest_an_empty_login_and_a_wrong_password_are_refused(connect, applicat
 
 
 def test_the_application_cannot_enter_another_virtual_host(connect, application, inputs):
-    own = {p["vhost"] for user in inputs["rabbitmq_users"] if user["name"] == application["user"] for p in user["permissions"]}
-    others = {vhost["name"] for vhost in inputs["rabbitmq_vhosts"]} - own or {"/"}
+    users = [user for user in inputs["rabbitmq_users"] if user["name"] == application["user"]]
+    permitted = {permission["vhost"] for user in users for permission in user["permissions"]}
+    others = {vhost["name"] for vhost in inputs["rabbitmq_vhosts"]} - permitted or {"/"}
     with pytest.raises(Refused, match="NOT_ALLOWED"):
         connect(**{**application, "vhost": others.pop()})

@@ -58,16 +58,8 @@ def shut_out(dial: Dial, place: tuple[str, int], application: dict[str, str], tl
     return str(refusal.value)
 
 
-@pytest.mark.parametrize("certificate", ["none", "unknown authority", "expired"])
-def test_a_client_without_a_valid_certificate_is_refused_before_its_login(
-    dial, place, application, authority, tmp_path, certificate
-):
-    identity = {
-        "none": None,
-        "unknown authority": unknown_authority(tmp_path / "unknown").issue("client"),
-        "expired": authority.issue("late", days=1, ago_days=3),
-    }[certificate]
-    shut_out(dial, place, application, authority.context(identity))
+def test_a_client_without_a_valid_certificate_is_refused_before_its_login(dial, place, application, authority, invalid_identity):
+    shut_out(dial, place, application, authority.context(invalid_identity))
 
 
 def test_a_broker_of_another_authority_is_not_trusted(dial, place, application, authority, tmp_path):

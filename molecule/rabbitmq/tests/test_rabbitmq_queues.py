@@ -50,7 +50,7 @@ def test_a_work_queue_is_durable_and_under_the_delivery_limit(ctl, application, 
 @pytest.mark.once
 @pytest.mark.disruptive
 @pytest.mark.parametrize("name", ["celery_delayed_{}", "{}.celery.pidbox"])
-def test_celerys_internal_queues_are_allowed_and_not_under_the_policy(connect, application, ctl, queue, name):
+def test_celery_s_internal_queues_are_allowed_and_not_under_the_policy(connect, application, ctl, queue, name):
     queue = name.format(queue)
     with connect(**application) as connection:
         connection.declare(queue, **{"x-queue-type": "quorum"})

@@ -14,10 +14,7 @@ PORT = 18000
 
 
 def refused(run: PlaybookRun, *sentences: str) -> None:
-    for sentence in sentences:
-        assert sentence in run.text, run.text
-    assert run.returncode != 0 and "Nothing was changed." in run.text, run.text
-    assert run.recap and run.changed == {}, run.text
+    run.assert_refused("Nothing was changed.", *sentences)
 
 
 def test_a_valid_fleet_on_these_hosts_is_accepted(fleet: TwoHosts) -> None:
