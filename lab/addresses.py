@@ -10,6 +10,8 @@ Network = ipaddress.IPv4Network
 LAB_NETWORK, INSIDE_NETWORK = "grunnfjell", "grunnfjell-inside"
 # podman's networks. The first has a way out by NAT; hosts with two networks talk to each other in the second.
 NETWORKS = {LAB_NETWORK: Network("10.77.0.0/24"), INSIDE_NETWORK: Network("10.79.0.0/24")}
+# In the first network too, for hosts with `ipv6`: a fleet may use these addresses alone.
+IPV6 = ipaddress.IPv6Network("fd77::/64")
 # libvirt's.
 KVM = Network("10.78.0.0/24")
 

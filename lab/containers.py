@@ -25,6 +25,8 @@ class Host:
     memory: str
     # The address in the second network, which the fleet uses; empty for a host with one network.
     inside: str = ""
+    # An address in addresses.IPV6 beside `ip`; empty for a host without one.
+    ipv6: str = ""
     account: str = "root"
     port: int = 22
     # Whether the account's sudo asks for a password, the one in access.BECOME_PASSWORD.
@@ -41,7 +43,7 @@ class Host:
 
     @property
     def made_as(self) -> str:
-        return " ".join(filter(None, (self.ip, self.image, self.memory, self.inside)))
+        return " ".join(filter(None, (self.ip, self.image, self.memory, self.inside, self.ipv6)))
 
     @property
     def networks(self) -> list[str]:
@@ -52,7 +54,7 @@ class Host:
     @property
     def known_as(self) -> list[str]:
         """Its names in known_hosts."""
-        return [ip if self.port == 22 else f"[{ip}]:{self.port}" for ip in (self.ip, self.inside) if ip]
+        return [ip if self.port == 22 else f"[{ip}]:{self.port}" for ip in (self.ip, self.inside, self.ipv6) if ip]
 
 
 @dataclass(frozen=True)

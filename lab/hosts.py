@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab import places
 from lab.access import BOOT_DEADLINE_S, boot, log_in, make_key, write_known_hosts
-from lab.addresses import INSIDE_NETWORK, LAB_NETWORK, NETWORKS, wrong_addresses
+from lab.addresses import INSIDE_NETWORK, IPV6, LAB_NETWORK, NETWORKS, wrong_addresses
 from lab.containers import (
     PREFIX,
     Container,
@@ -95,6 +95,14 @@ def join_inside_network() -> None:
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
+def add_ipv6(hosts: list[Host]) -> None:
+    """Give hosts and this machine their IPv6 addresses. They last until the host is stopped, so each start adds them."""
+    command = ["ip", "-6", "address", "replace", f"{IPV6[1]}/{IPV6.prefixlen}", "dev", bridge(LAB_NETWORK), "nodad"]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    for host in hosts:
+        podman("exec", host.container, "ip", "-6", "address", "replace", f"{host.ipv6}/{IPV6.prefixlen}", "dev", "eth0", "nodad")
+
+
 def ready(hosts: list[Host]) -> dict[str, list[str]]:
     """Start stopped hosts and wait for all; returns which were started and which units failed."""
     running = {container.name for container in containers() if container.state == "running"}
@@ -103,6 +111,8 @@ def ready(hosts: list[Host]) -> dict[str, list[str]]:
         podman("start", *(PREFIX + name for name in stopped))
     if any(host.inside for host in hosts):
         join_inside_network()
+    if dual := [host for host in hosts if host.ipv6]:
+        add_ipv6(dual)
     deadline = time.monotonic() + BOOT_DEADLINE_S
     with ThreadPoolExecutor(max_workers=16) as pool:
         booted = list(pool.map(lambda host: boot(host, deadline), hosts))
@@ -165,7 +175,7 @@ def remove(hosts: list[Host]) -> dict[str, object]:
 
 
 def read(entry: dict[str, object]) -> Host:
-    texts = {key: str(entry.get(key) or "") for key in ("name", "ip", "image", "memory", "inside")}
+    texts = {key: str(entry.get(key) or "") for key in ("name", "ip", "image", "memory", "inside", "ipv6")}
     account, port = str(entry.get("account") or "root"), int(str(entry.get("port") or 22))
     return Host(**texts, account=account, port=port, sudo_password=bool(entry.get("sudo_password")))
 

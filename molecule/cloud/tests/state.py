@@ -11,9 +11,10 @@ from pathlib import Path
 
 # Where the kit and Debian's packages keep files that a run could change.
 TREES = ("/etc", "/usr/local", "/opt", "/root", "/home", "/srv", "/var/spool/cron", "/var/lib/newsroom", "/var/lib/grunnfjell")
-# Changes without a run: compiled modules, resolved addresses, histories.
+# Changes without a run: compiled modules, resolved addresses, histories, the empty sources.list that unattended-upgrades makes.
 NOISE = re.compile(
     r"/firewall/addresses\.json$|\.pyc$|__pycache__|/\.ansible|/\.cache|/\.bash_history|/etc/\.pwd\.lock|-$|/etc/resolv\.conf|/etc/mtab"
+    r"|/etc/apt/sources\.list$"
 )
 UNITS = ("ActiveState", "UnitFileState", "MainPID", "NRestarts", "ActiveEnterTimestampMonotonic")
 

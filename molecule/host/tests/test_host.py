@@ -8,7 +8,7 @@ testinfra_hosts = ["ansible://all"]
 def test_every_declared_name_resolves_to_its_address(host, inputs):
     own = host.check_output("hostname")
     for name, address in inputs["host_names"].items():
-        addresses = {line.split()[0] for line in host.check_output(f"getent ahostsv4 {name}").splitlines()}
+        addresses = {line.split()[0] for line in host.check_output(f"getent ahosts {name}").splitlines()}
         # Debian's installer and cloud-init name a host to itself by 127.0.1.1 as well.
         assert address in addresses and (name == own or addresses == {address})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import bracketed
 from postgresql_client import CERTIFICATE, PKI
 
 testinfra_hosts = ["ansible://postgresql"]
@@ -65,7 +66,7 @@ def test_a_client_does_not_trust_the_server_under_another_name(connect):
 def test_old_tls_versions_and_weak_ciphers_are_refused(host, inputs):
     address = inputs["postgresql_listen_addresses"][-1]
     for offer in ("-tls1_1 -cipher ALL:@SECLEVEL=0", "-tls1_2 -cipher AES128-SHA:AES256-GCM-SHA384"):
-        result = host.run(f"openssl s_client -starttls postgres -connect {address}:5432 {offer} </dev/null")
+        result = host.run(f"openssl s_client -starttls postgres -connect {bracketed(address)}:5432 {offer} </dev/null")
         assert "Cipher is (NONE)" in result.stdout, result.stdout
 
 
@@ -78,7 +79,7 @@ def test_a_renewed_certificate_is_reloaded_and_no_session_ends(host, ask, cluste
     address = inputs["postgresql_listen_addresses"][-1]
 
     def served() -> str:
-        handshake = f"openssl s_client -starttls postgres -connect {address}:5432 </dev/null 2>/dev/null"
+        handshake = f"openssl s_client -starttls postgres -connect {bracketed(address)}:5432 </dev/null 2>/dev/null"
         return host.check_output(f"{handshake} | openssl x509 -noout -serial")
 
     started = ask("SELECT pg_postmaster_start_time()")

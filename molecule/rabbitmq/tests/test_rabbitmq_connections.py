@@ -32,7 +32,9 @@ def test_clients_are_served_only_on_the_declared_listeners(host, inputs):
     amqp_listeners = {
         f"{listener['interface']}:{listener['port']}" for listener in listeners if listener["protocol"].startswith("amqp")
     }
-    assert amqp_listeners == set(inputs["rabbitmq_listeners_ssl"])
+    # An IPv6 address may be declared with brackets or without.
+    declared = {listener.replace("[", "").replace("]", "") for listener in inputs["rabbitmq_listeners_ssl"]}
+    assert {listener.replace("[", "").replace("]", "") for listener in amqp_listeners} == declared
 
 
 def test_plain_text_amqp_is_refused(dial, place):
