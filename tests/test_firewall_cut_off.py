@@ -96,11 +96,11 @@ class Host:
 
     @property
     def files(self) -> dict[str, tuple[str, int]]:
-        rules, fallback = self.program.instead(NEW), self.program.instead(FALLBACK)
+        rules, fallback = self.program.replacing(NEW), self.program.replacing(FALLBACK)
         return {str(self.program.RULES): (rules, 0o644), str(self.program.FALLBACK): (fallback, 0o644)}
 
     def begin(self) -> dict[str, Any]:
-        return self.program.begin(self.program.instead(NEW), {}, self.files, "# the program\n", 60)
+        return self.program.begin(self.program.replacing(NEW), {}, self.files, "# the program\n", 60)
 
     def converge(self) -> None:
         self.program.confirm(self.begin()["token"])
@@ -201,7 +201,9 @@ def test_former_rules_that_no_longer_load_leave_the_fallback_and_not_an_open_hos
 
 def test_without_a_timer_nothing_is_loaded(host: Host) -> None:
     host.timers = False
-    with pytest.raises(host.program.FirewallError, match="No timer could be set to restore the former rules, so nothing was loaded"):
+    with pytest.raises(
+        host.program.FirewallError, match="No timer could be set to restore the former rules, so nothing was loaded"
+    ):
         host.begin()
     assert host.table == FORMER and not host.program.TRIAL.exists()
 

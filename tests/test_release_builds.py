@@ -115,7 +115,7 @@ def test_a_step_of_a_build_that_fails_leaves_the_release_before_it(host: Host, s
 def test_a_build_that_is_killed_counts_for_nothing_and_is_made_again(host: Host, step: str) -> None:
     host.trouble = step, killed
     host.build_and_die("b")
-    assert "b" in host.directories and not host.releases.stands("b")
+    assert "b" in host.directories and not host.releases.is_ready("b")
     assert host.releases.current == "a"
     stale = host.root / "releases/b/stale"
     stale.touch()
@@ -149,9 +149,9 @@ def test_a_switch_that_is_killed_between_its_two_files_is_consistent(
 def test_what_a_build_wrote_reaches_the_disk_before_it_counts_as_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut, a file that was not on the disk yet may be there and empty."""
     synced = []
-    monkeypatch.setattr(os, "sync", lambda: synced.append(host.releases.stands("b")))
+    monkeypatch.setattr(os, "sync", lambda: synced.append(host.releases.is_ready("b")))
     host.build("b")
-    assert synced == [False] and host.releases.stands("b")
+    assert synced == [False] and host.releases.is_ready("b")
 
 
 def wheel() -> bytes:
