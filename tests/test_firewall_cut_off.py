@@ -201,7 +201,9 @@ def test_former_rules_that_no_longer_load_leave_the_fallback_and_not_an_open_hos
 
 def test_without_a_timer_nothing_is_loaded(host: Host) -> None:
     host.timers = False
-    with pytest.raises(host.program.FirewallError, match="No timer could be set to restore the former rules, so nothing was loaded"):
+    with pytest.raises(
+        host.program.FirewallError, match="No timer could be set to restore the former rules, so nothing was loaded"
+    ):
         host.begin()
     assert host.table == FORMER and not host.program.TRIAL.exists()
 
