@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import places
+from lab import sites
 from lab.access import BOOT_DEADLINE_S, boot, log_in, make_key, write_known_hosts
 from lab.addresses import INSIDE_NETWORK, IPV6, LAB_NETWORK, NETWORKS, wrong_addresses
 from lab.containers import (
@@ -134,7 +134,7 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
         raise Refusal("\n".join(sentences))
     install_packages()
     make_key()
-    places.write()
+    sites.write()
     present = containers()
     checkouts = {container.checkout for container in present if (Path(container.checkout) / "lab").is_dir()}
     plan = survey(hosts, present, str(REPOSITORY), checkouts)

@@ -214,7 +214,7 @@ def test_the_lab_uses_the_variables_of_the_example() -> None:
     """The lab tests the example: only the variables of its surroundings are its own files."""
     own = [path for path in (ROOT / "inventories/lab/group_vars").rglob("*") if path.is_file() and not path.is_symlink()]
     inside = [path for path in own if not any(parent.is_symlink() for parent in path.parents)]
-    assert {path.name for path in inside} <= {"connection.yml", "vault.yml", "lab.yml", "places.yml"}
+    assert {path.name for path in inside} <= {"connection.yml", "vault.yml", "lab.yml", "sites.yml"}
 
 
 def test_no_back_reference_has_two_backslashes() -> None:

@@ -33,7 +33,7 @@ FLOW = Reached("worker1", "broker1", "tcp", 5671)
 
 
 def site(name: str, *addresses: str) -> dict:
-    return end(name, *addresses, kind="place")
+    return end(name, *addresses, kind="site")
 
 
 def look(declared: set[Reached], udp_listeners: dict[str, set[int]] | None = None) -> set[Reached]:

@@ -45,18 +45,18 @@ def test_a_flow_of_one_user_is_closed_to_other_users() -> None:
 
 
 def test_a_site_with_the_name_of_the_host_is_not_the_host() -> None:
-    only_flow = flow(end("web1", "192.0.2.1", kind="place"), end("db1", "10.0.0.2"), 1)
+    only_flow = flow(end("web1", "192.0.2.1", kind="site"), end("db1", "10.0.0.2"), 1)
     assert table_of(only_flow)["output"] == [] != table_of(only_flow, host="db1")["input"]
 
 
 def test_ports_of_the_same_peers_share_one_rule() -> None:
-    mirror = end("debian", "192.0.2.1", kind="place")
+    mirror = end("debian", "192.0.2.1", kind="site")
     table = table_of(*(flow(ME, mirror, port, "package_mirror") for port in (80, 443)))
     assert opened(table, "output") == ["ip daddr { 192.0.2.1 } tcp dport { 80, 443 }"]
 
 
 def test_each_address_family_has_a_rule() -> None:
-    site = end("operations", "198.51.100.0/24", "2001:db8::/32", kind="place")
+    site = end("operations", "198.51.100.0/24", "2001:db8::/32", kind="site")
     assert opened(table_of(flow(site, ME, 22, "ssh")), "input") == [
         "ip saddr { 198.51.100.0/24 } tcp dport { 22 }",
         "ip6 saddr { 2001:db8::/32 } tcp dport { 22 }",
@@ -64,12 +64,12 @@ def test_each_address_family_has_a_rule() -> None:
 
 
 def test_all_addresses_are_written_as_their_family() -> None:
-    site = end("world", "0.0.0.0/0", kind="place")
+    site = end("world", "0.0.0.0/0", kind="site")
     assert opened(table_of(flow(site, ME, 443, "http")), "input") == ["meta nfproto ipv4 tcp dport { 443 }"]
 
 
 def test_a_name_becomes_two_sets() -> None:
-    table = table_of(flow(ME, end("mail", "mail.example.net", kind="place"), 25, "mail_relay"))
+    table = table_of(flow(ME, end("mail", "mail.example.net", kind="site"), 25, "mail_relay"))
     assert table["names"] == {"mail_relay_tcp_0": ["mail.example.net"]}
     assert opened(table, "output") == [
         "ip daddr @mail_relay_tcp_0_4 tcp dport { 25 }",
@@ -78,7 +78,7 @@ def test_a_name_becomes_two_sets() -> None:
 
 
 def test_a_ping_opens_no_port() -> None:
-    table = table_of(flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp"))
+    table = table_of(flow(ME, end("exchange", "192.0.2.1", kind="site"), None, "exchange_point", "icmp"))
     assert [rule["match"] for rule in table["output"]] == ["ip daddr { 192.0.2.1 } icmp type echo-request"]
 
 
@@ -88,7 +88,7 @@ def test_servers_get_a_reset_for_connections_that_the_host_lost() -> None:
 
 
 def test_administrators_have_rules_that_depend_on_no_other_flow() -> None:
-    site = end("operations", "198.51.100.0/24", kind="place")
+    site = end("operations", "198.51.100.0/24", kind="site")
     table = table_of(flow(site, ME, 22, "ssh"), flow(end("worker1", "10.0.0.3"), ME, 8000))
     assert table["administrators"] == [
         "ip saddr { 198.51.100.0/24 } icmp type echo-request",
@@ -181,10 +181,10 @@ def test_nft_accepts_the_rendered_rules(file: str) -> None:
         pytest.skip("nft is not on this machine")
     flows = [
         flow(ME, end("broker1", "10.0.0.1"), 5671),
-        flow(ME, end("mail", "mail.example.net", "2001:db8::5", "10.0.0.0/8", "10.1.0.0/16", kind="place"), 25, "mail_relay"),
-        flow(end("world", "0.0.0.0/0", "::/0", kind="place"), ME, 443, "http"),
-        flow(end("operations", "198.51.100.0/24", "2001:db8:1::/48", kind="place"), ME, 22, "ssh"),
-        flow(ME, end("exchange", "192.0.2.1", kind="place"), None, "exchange_point", "icmp"),
+        flow(ME, end("mail", "mail.example.net", "2001:db8::5", "10.0.0.0/8", "10.1.0.0/16", kind="site"), 25, "mail_relay"),
+        flow(end("world", "0.0.0.0/0", "::/0", kind="site"), ME, 443, "http"),
+        flow(end("operations", "198.51.100.0/24", "2001:db8:1::/48", kind="site"), ME, 22, "ssh"),
+        flow(ME, end("exchange", "192.0.2.1", kind="site"), None, "exchange_point", "icmp"),
         flow(ME, end("db1", "10.0.0.2"), 5432, "postgresql", user="root"),
     ]
     table = table_of(*flows)

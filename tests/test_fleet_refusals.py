@@ -145,6 +145,6 @@ def test_administrators_need_a_site_that_opens_the_port_of_ssh(ports: list[int] 
     site = {"name": "ops", "kind": "administrators", "addresses": ["198.51.100.0/24"], "country": "NO"} | (
         {"ports": ports} if ports else {}
     )
-    db1 = with_inputs(HOSTS["db1"], topology_places=[site])
+    db1 = with_inputs(HOSTS["db1"], topology_sites=[site])
     db1 = replace(db1, roles=db1.roles | {"firewall"}, measured={"controller": "198.51.100.7", "ssh_port": port})
     assert sum("its sshd listens on port 2222" in sentence for sentence in refused(db1=db1)) == refusals

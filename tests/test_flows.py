@@ -32,7 +32,7 @@ CLIENT = {
 
 def make_host(name: str, address: str, *roles: str, **inputs: object) -> Host:
     applications = ("newsroom",) if "application" in roles else ()
-    return Host(name, frozenset(roles), applications, address, inputs={"topology_places": SITES, **inputs})
+    return Host(name, frozenset(roles), applications, address, inputs={"topology_sites": SITES, **inputs})
 
 
 # A broker, a database, two clients with PgBouncer, and a host that keeps backups.
@@ -153,7 +153,7 @@ def test_as_data_a_ping_has_no_port() -> None:
         "protocol": "icmp",
         "port": None,
         "source": {"kind": "host", "name": "db1", "addresses": ["10.0.0.2"]},
-        "destination": {"kind": "place", "name": "exchange", "addresses": ["198.51.100.5"]},
+        "destination": {"kind": "site", "name": "exchange", "addresses": ["198.51.100.5"]},
         "reason": "",
         "user": "",
     }
@@ -187,7 +187,7 @@ def test_administrators_connect_to_the_port_of_ssh() -> None:
     web1 = replace(HOSTS["web1"], ansible_port=2200, measured={"ssh_port": 22022})
     assert {("operations", "db1", 2200), ("operations", "web1", 22022), ("operations", "broker1", 22)} <= ssh(db1=db1, web1=web1)
     with_ports = [site | ({"ports": [22]} if site["kind"] == "administrators" else {}) for site in SITES]
-    assert ("operations", "db1", 22) in ssh(**{name: {"topology_places": with_ports} for name in HOSTS})
+    assert ("operations", "db1", 22) in ssh(**{name: {"topology_sites": with_ports} for name in HOSTS})
 
 
 def test_a_host_name_that_is_not_a_dns_name_is_found() -> None:
@@ -197,7 +197,7 @@ def test_a_host_name_that_is_not_a_dns_name_is_found() -> None:
     extra_flows = [flow for flow in flows(fleet(**hosts, web1=extra)) if flow.purpose == "extra"]
     assert {flow.destination.addresses for flow in extra_flows} == {("10.0.1.1",), ("10.0.1.2",)}
     copies = {"name": "copies", "kind": "backup", "addresses": ["db_1"], "ports": [22], "country": "NO"}
-    assert ("backup", "web1", "db_1", "tcp", 22) in of_purpose("backup", **hosts, web1={"topology_places": [*SITES, copies]})
+    assert ("backup", "web1", "db_1", "tcp", 22) in of_purpose("backup", **hosts, web1={"topology_sites": [*SITES, copies]})
 
 
 BALANCED = [

@@ -13,5 +13,10 @@ def test_a_former_name_is_warned_about() -> None:
     assert sentence.startswith("rabbitmq_hipe_compile is now rabbitmq_require_native_code. Rename it in the inventory:")
 
 
+def test_sites_that_are_declared_by_their_former_name_are_warned_about() -> None:
+    (sentence,) = warned(topology_places=[])
+    assert sentence.startswith("topology_places is now topology_sites.")
+
+
 def test_the_present_name_is_not_warned_about() -> None:
     assert warned(rabbitmq_require_native_code=False) == []

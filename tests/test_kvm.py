@@ -93,7 +93,7 @@ def test_the_inventory_has_every_part_and_its_addresses_are_accepted():
 
 
 def test_the_inventory_differs_from_the_example_only_in_its_hosts_and_their_connection():
-    own = {"hosts.yml", *(f"group_vars/all/{name}.yml" for name in ("connection", "kvm", "places", "vault"))}
+    own = {"hosts.yml", *(f"group_vars/all/{name}.yml" for name in ("connection", "kvm", "sites", "vault"))}
     home = ROOT / "inventories/kvm"
     plain = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and not path.is_symlink()}
     through_links = {name for name in plain if any((home / parent).is_symlink() for parent in Path(name).parents)}

@@ -104,7 +104,7 @@ SITES = [
 
 def sentences(*without: str, roles: tuple[str, ...] = ("application",), observed: dict | None = None, **inputs) -> list[str]:
     sites = [site for site in SITES if site["name"] not in without]
-    host = Host("db1", frozenset({"firewall", *roles}), (), "10.0.0.1", inputs={"topology_places": sites, **inputs})
+    host = Host("db1", frozenset({"firewall", *roles}), (), "10.0.0.1", inputs={"topology_sites": sites, **inputs})
     host.measured.update({"outside": OBSERVED | (observed or {})})
     return list(outside.undeclared_servers(Fleet({"db1": host}, {})))
 
@@ -133,12 +133,12 @@ def test_a_host_whose_servers_are_declared_is_not_refused():
 def test_a_server_that_no_site_declares_is_refused_with_the_line_to_add(site, server, line):
     """Review finding 19: the firewall would block it before the release is built."""
     sentence = "".join(sentences(site)[:1])
-    assert server in sentence and line in sentence and "topology_places" in sentence
+    assert server in sentence and line in sentence and "topology_sites" in sentence
 
 
 def test_a_site_that_covers_all_addresses_covers_names_too():
     everywhere = {"name": "all", "kind": "package_mirror", "addresses": ["0.0.0.0/0"], "country": "NO"}
-    assert sentences(topology_places=[everywhere, *(site for site in SITES if site["name"] in ("resolver", "time"))]) == []
+    assert sentences(topology_sites=[everywhere, *(site for site in SITES if site["name"] in ("resolver", "time"))]) == []
 
 
 def test_only_a_host_that_builds_a_release_needs_an_index():

@@ -4,18 +4,18 @@ import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils.outside import resolvers, time_servers
 from ansible_collections.grunnfjell.platform.plugins.modules.residency_observed import firewall, is_name, mounts, remote, routes
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.places import (
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.sites import (
     country_fault,
     faults,
     is_address,
-    places_of,
+    sites_of,
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency import ResidencyReport, target_host, within
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency_page import html, markdown, terminal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import places as lab_places
+from lab import sites as lab_sites
 
 NORWAY = {"topology_countries_allowed": ["NO"], "topology_country": "NO"}
 RESOLVER = {"name": "names", "kind": "resolver", "addresses": ["198.51.100.2"], "country": "NO"}
@@ -36,8 +36,8 @@ NOTHING = {
 }
 
 
-def make_host(*places: dict, roles: tuple[str, ...] = ("host",), **inputs: object) -> Host:
-    return Host("db1", frozenset(roles), (), "10.0.0.1", inputs={**NORWAY, "topology_places": list(places), **inputs})
+def make_host(*sites: dict, roles: tuple[str, ...] = ("host",), **inputs: object) -> Host:
+    return Host("db1", frozenset(roles), (), "10.0.0.1", inputs={**NORWAY, "topology_sites": list(sites), **inputs})
 
 
 def report_of(host: Host, **observed: object) -> dict:
@@ -69,13 +69,13 @@ def test_an_invalid_country_is_explained(country, reason):
 
 
 def test_a_site_takes_missing_fields_from_its_kind():
-    (site,) = places_of(make_host(RESOLVER))
+    (site,) = sites_of(make_host(RESOLVER))
     assert (site.direction, site.ports, site.protocols, site.public) == ("out", (53,), ("udp", "tcp"), False)
 
 
 def test_a_site_for_other_roles_does_not_count_for_the_host():
-    assert places_of(make_host({**RESOLVER, "roles": ["postgresql"]})) == []
-    assert len(places_of(make_host({**RESOLVER, "roles": ["postgresql"]}, roles=("host", "postgresql")))) == 1
+    assert sites_of(make_host({**RESOLVER, "roles": ["postgresql"]})) == []
+    assert len(sites_of(make_host({**RESOLVER, "roles": ["postgresql"]}, roles=("host", "postgresql")))) == 1
 
 
 @given(
@@ -192,7 +192,7 @@ def test_every_exception_is_in_the_report():
     mirror = {"name": "m", "kind": "package_mirror", "addresses": ["m.test"], "country": "DE", "reason": "Debian's own"}
     host = make_host(mirror, acceptance_exceptions={"steal": "a lab"}, application_waivers={"task_acks_late": "old code"})
     assert {(exception["input"], exception["reason"]) for exception in report_of(host)["exceptions"]} == {
-        ("topology_places", "Debian's own"),
+        ("topology_sites", "Debian's own"),
         ("acceptance_exceptions", "a lab"),
         ("application_waivers", "old code"),
     }
@@ -221,7 +221,7 @@ def test_an_address_is_within_its_network(address, prefix):
 
 
 def test_the_sites_of_the_lab_are_those_of_its_machine():
-    sites = lab_places.places(["http" + "://mirror.test/debian"], ["https" + "://index.test/simple"], ["10.0.0.53"])
+    sites = lab_sites.sites(["http" + "://mirror.test/debian"], ["https" + "://index.test/simple"], ["10.0.0.53"])
     assert [(site["kind"], site["addresses"]) for site in sites] == [
         ("package_mirror", ["mirror.test"]),
         ("package_mirror", ["index.test"]),
@@ -231,6 +231,6 @@ def test_the_sites_of_the_lab_are_those_of_its_machine():
 
 
 def test_a_machine_with_another_index_does_not_use_the_default_one():
-    assert lab_places.pip_urls({"index-url": "a"}, ["b", "c"]) == ["a"]
-    assert lab_places.pip_urls({"proxy": "p"}, ["b", "c"]) == ["p", "b", "c"]
-    assert lab_places.resolvers("nameserver 127.0.0.1\nnameserver 10.0.0.1\nsearch x\n") == ["10.0.0.1"]
+    assert lab_sites.pip_urls({"index-url": "a"}, ["b", "c"]) == ["a"]
+    assert lab_sites.pip_urls({"proxy": "p"}, ["b", "c"]) == ["p", "b", "c"]
+    assert lab_sites.resolvers("nameserver 127.0.0.1\nnameserver 10.0.0.1\nsearch x\n") == ["10.0.0.1"]

@@ -52,8 +52,8 @@ CURRENT = {
 # As role topology sets them on each host.
 BROKER = end("broker1", "192.0.2.11")
 FLOWS = [
-    flow(end("operations", "198.51.100.0/24", "2001:db8::/32", kind="place"), BROKER, 22, "ssh"),
-    flow(BROKER, end("packages", "mirror.example.net", kind="place"), 443, "package_mirror"),
+    flow(end("operations", "198.51.100.0/24", "2001:db8::/32", kind="site"), BROKER, 22, "ssh"),
+    flow(BROKER, end("packages", "mirror.example.net", kind="site"), 443, "package_mirror"),
 ]
 
 

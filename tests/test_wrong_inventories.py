@@ -34,7 +34,7 @@ IPV6 = {
     "vars": {host: {"ansible_host": f"fd00::{number}"} for number, host in enumerate(HOSTS, 11)}
     | {
         "all": {
-            "topology_places": [
+            "topology_sites": [
                 {"name": name, "kind": kind, "addresses": [f"fd00:{number}::/64"], "country": "NO"}
                 for number, (name, kind) in enumerate(SITES.items(), 1)
             ]

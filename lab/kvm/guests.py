@@ -12,7 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab import places
+from lab import sites
 from lab.addresses import KVM, wrong_addresses
 from lab.kvm.image import IMAGES, build, image
 from lab.kvm.machine import PACKAGES, STATE, start_daemons, stop_daemons, virsh
@@ -111,7 +111,7 @@ def prepare(guests: list[Guest]) -> dict[str, object]:
     if sentences := check(guests):
         raise Refusal("\n".join(sentences))
     install_packages(PACKAGES)
-    places.write()
+    sites.write()
     started = start_daemons()
     # A disk on top of a rebuilt image would be corrupt.
     if not any(domain.startswith(PREFIX) for domain in virsh("list", "--all", "--name").split()):

@@ -28,14 +28,14 @@ pki_identities: "{{{{ topology_identities }}}}"
 pki_address: "{{{{ topology_address }}}}"
 secrets_wanted: {{vault_pki_authorities: {{authorities: "{{{{ pki_authorities_trusted }}}}"}}}}
 topology_address: "{{{{ ansible_host }}}}"
-# The hosts count as being in Norway; what they reach outside is what this machine uses (lab/places.py).
+# The hosts count as being in Norway; what they reach outside is what this machine uses (lab/sites.py).
 topology_country: "NO"
-topology_places: "{{{{ lab_places_inside + lab_places_outside }}}}"
-lab_places_inside:
+topology_sites: "{{{{ lab_sites_inside + lab_sites_outside }}}}"
+lab_sites_inside:
   - {{name: machine, kind: administrators, addresses: [10.77.0.1], country: "NO"}}
   - {{name: visitors, kind: clients, addresses: [10.77.0.1], country: "NO"}}
-lab_places_outside: >-
-  {{{{ ((lookup('ansible.builtin.file', '{state}/places.yml', errors='ignore') or '{{}}') | from_yaml).topology_places
+lab_sites_outside: >-
+  {{{{ ((lookup('ansible.builtin.file', '{state}/sites.yml', errors='ignore') or '{{}}') | from_yaml).topology_sites
      | default([]) }}}}
 lab_host:
   name: "{{{{ inventory_hostname }}}}"

@@ -74,6 +74,6 @@ class ActionModule(ActionBase):
             "changed": False,
             "msg": (
                 f"The firewall's new rules were on trial, but {why}. The former rules are in force again. Correct the "
-                f"addresses and ports of the administrators in topology_places, or raise firewall_trial_seconds for a slow host."
+                f"addresses and ports of the administrators in topology_sites, or raise firewall_trial_seconds for a slow host."
             ),
         }

@@ -8,7 +8,7 @@ description:
   - Reads the kernel's tables and the configuration of well-known programs that send data elsewhere. Changes nothing, and returns
     no content of files except lines that name a target.
 options:
-  places: {description: "Addresses of declared sites; names among them are resolved by this host.", type: list,
+  sites: {description: "Addresses of declared sites; names among them are resolved by this host.", type: list,
            elements: str, default: []}
 author: maintainers
 """
@@ -187,7 +187,7 @@ def addresses(listing):
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"places": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"sites": {"type": "list", "elements": "str", "default": []}}, supports_check_mode=True)
     root = Path("/")
 
     def succeeded(*argv):
@@ -218,7 +218,7 @@ def main() -> None:
             "package_sources": [*outside.apt_sources(root, printed), *outside.pip_sources(root)],
             "time_servers": outside.time_servers(root, active),
             "active": sorted(active),
-            "names": outside.addresses_of(sorted(name for name in set(module.params["places"]) if is_name(name))),
+            "names": outside.addresses_of(sorted(name for name in set(module.params["sites"]) if is_name(name))),
             "firewall": firewall(succeeded("nft", "--json", "list", "chains")),
         },
     )

@@ -96,7 +96,7 @@ def test_the_report_shows_what_the_hosts_really_do(declared, host):
 
 
 def test_an_exception_stays_in_the_report_with_its_reason(declared):
-    abroad = [entry for entry in declared.report["exceptions"] if entry["input"] == "topology_places"]
+    abroad = [entry for entry in declared.report["exceptions"] if entry["input"] == "topology_sites"]
     assert abroad and all(entry["reason"] for entry in abroad)
     assert abroad[0]["reason"] in declared.run.output
 
@@ -116,7 +116,7 @@ def test_the_report_is_also_a_page_and_a_text(declared):
         "/etc/rsyslog.d/undeclared.conf sends to 192.0.2.7",
         "/etc/apt/sources.list.d/undeclared.list takes packages from 192.0.2.8, port 80",
         "192.0.2.9:/export (nfs4) is mounted at /srv/undeclared",
-        "its resolver is 192.0.2.53, which no place of the kind resolver names",
+        "its resolver is 192.0.2.53, which no site of the kind resolver names",
         "/etc/cron.d/undeclared sends to 192.0.2.10",
     ],
 )
@@ -140,7 +140,7 @@ def test_the_same_sites_declared_are_no_contradiction(undeclared, inventory, tmp
         {"name": "copies", "kind": "backup", "addresses": ["192.0.2.9", "192.0.2.10"], "ports": [22, 2049], "country": "NO"},
         {"name": "names", "kind": "resolver", "addresses": ["192.0.2.53"], "country": "NO"},
     ]
-    residency = observe(inventory, tmp_path, topology_places=sites)
+    residency = observe(inventory, tmp_path, topology_sites=sites)
     words = ("undeclared", "192.0.2.", str(PORT))
     assert not [what for what in residency.against("residency-13") if any(word in what for word in words)]
 

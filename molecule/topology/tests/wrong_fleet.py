@@ -55,12 +55,12 @@ class TwoHosts:
     def all_variables(self) -> dict[str, Any]:
         passwords = {"newsroom": secrets.token_hex(16), "pgbouncer": secrets.token_hex(16)}
         controllers = {"name": "anywhere", "kind": "administrators", "addresses": ["0.0.0.0/0"], "country": "NO"}
-        # The sites that the lab's hosts use, written by lab/places.py. They have no time server.
-        sites = ROOT / "build/lab/places.yml"
-        outside = yaml.safe_load(sites.read_text())["topology_places"] if sites.exists() else []
+        # The sites that the lab's hosts use, written by lab/sites.py. They have no time server.
+        sites = ROOT / "build/lab/sites.yml"
+        outside = yaml.safe_load(sites.read_text())["topology_sites"] if sites.exists() else []
         time = {"name": "time", "kind": "time_server", "addresses": ["192.0.2.123"], "country": "NO"}
         return {
-            "topology_places": [controllers | {"reason": "the control machine may be anywhere"}, time, *outside],
+            "topology_sites": [controllers | {"reason": "the control machine may be anywhere"}, time, *outside],
             "vault_rabbitmq_erlang_cookie": secrets.token_hex(32),
             "vault_rabbitmq_user_passwords": passwords,
             "vault_postgresql_role_passwords": passwords,

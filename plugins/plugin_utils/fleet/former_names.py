@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from .model import Fleet
 
 # Former name: (name, the release in which the former name is removed).
-RENAMED = {"rabbitmq_hipe_compile": ("rabbitmq_require_native_code", "2.0")}
+RENAMED = {
+    "rabbitmq_hipe_compile": ("rabbitmq_require_native_code", "2.0"),
+    "topology_places": ("topology_sites", "2.0"),
+}
 
 
 def former_names(fleet: Fleet) -> Iterator[str]:

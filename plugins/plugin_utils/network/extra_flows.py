@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-from .places import PROTOCOLS, is_end, is_port
+from .sites import PROTOCOLS, is_end, is_port
 
 KEYS = ("to", "ports", "protocol", "reason")
 

@@ -14,12 +14,12 @@ from ..fleet.model import Fleet, Host, ip, is_loopback
 from ..fleet.services import Dials, services
 from .endpoints import listed, places, readers, split_place, targets_of
 from .extra_flows import ends_named, extra_faults
-from .places import Place, places_of
+from .sites import Site, sites_of
 
 
 @dataclass(frozen=True, order=True)
 class End:
-    """kind: C(host), one of the inventory, or C(place), a site outside.  addresses: addresses, networks, names."""
+    """kind: C(host), one of the inventory, or C(site), a site outside.  addresses: addresses, networks, names."""
 
     kind: str
     name: str
@@ -83,7 +83,7 @@ def other_end(fleet: Fleet, host: Host, address: str) -> End:
     """The other end at the address: a host of the fleet, or a site."""
     if server := fleet.at(address, host):
         return end_of(server)
-    return End("place", address, (address,))
+    return End("site", address, (address,))
 
 
 def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
@@ -124,37 +124,37 @@ def producer_port(host: Host) -> int | None:
     return None if place is None or is_loopback(place[0]) else place[1]
 
 
-def ports_of(place: Place, host: Host) -> tuple[int, ...]:
-    if place.kind == "administrators":
-        return place.ports or (host.ssh_port,)
-    if place.kind != "clients" or place.ports:
-        return place.ports
+def ports_of(site: Site, host: Host) -> tuple[int, ...]:
+    if site.kind == "administrators":
+        return site.ports or (host.ssh_port,)
+    if site.kind != "clients" or site.ports:
+        return site.ports
     port = producer_port(host)
     return (port,) if port else ()
 
 
 def from_and_to_places(fleet: Fleet, host: Host) -> Iterator[Flow]:
-    for place in places_of(host, fleet.hosts):
-        if place.kind == "clients" and "producer" not in host.roles:
+    for site in sites_of(host, fleet.hosts):
+        if site.kind == "clients" and "producer" not in host.roles:
             continue
-        purpose = {"administrators": "ssh", "clients": "http"}.get(place.kind, place.kind)
-        for protocol in place.protocols:
-            for port in (0,) if protocol == "icmp" else ports_of(place, host):
-                for end in ends_of(fleet, host, place):
-                    ends = (end, end_of(host)) if place.direction == "in" else (end_of(host), end)
-                    yield Flow(*ends, purpose, protocol, port, place.reason)
+        purpose = {"administrators": "ssh", "clients": "http"}.get(site.kind, site.kind)
+        for protocol in site.protocols:
+            for port in (0,) if protocol == "icmp" else ports_of(site, host):
+                for end in ends_of(fleet, host, site):
+                    ends = (end, end_of(host)) if site.direction == "in" else (end_of(host), end)
+                    yield Flow(*ends, purpose, protocol, port, site.reason)
 
 
-def ends_of(fleet: Fleet, host: Host, place: Place) -> Iterator[End]:
+def ends_of(fleet: Fleet, host: Host, site: Site) -> Iterator[End]:
     """The site and, for those of its addresses that are hosts of the fleet, these hosts: a backup target may be one."""
     outside = []
-    for address in place.addresses:
+    for address in site.addresses:
         if server := fleet.at(address, host):
             yield end_of(server)
         else:
             outside.append(address)
     if outside:
-        yield End("place", place.name, tuple(outside))
+        yield End("site", site.name, tuple(outside))
 
 
 def came_from(fleet: Fleet, host: Host) -> Host | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..network.places import faults, network
+from ..network.sites import faults, network
 
 
 def ssh_problems(user: str, users: Iterable[str], password_given: Any) -> list[str]:
@@ -32,7 +32,7 @@ def ssh_problems(user: str, users: Iterable[str], password_given: Any) -> list[s
     return problems
 
 
-def time_servers(places: Any, roles: Iterable[str]) -> list[str]:
+def time_servers(sites: Any, roles: Iterable[str]) -> list[str]:
     """The declared time servers that a host with these roles may use.
 
     Networks are left out, and so are malformed sites, which topology refuses.
@@ -41,9 +41,9 @@ def time_servers(places: Any, roles: Iterable[str]) -> list[str]:
     ['192.0.2.1']
     """
     sites = [
-        place
-        for place in (places if isinstance(places, list) else [])
-        if not faults(place) and place["kind"] == "time_server" and (not place.get("roles") or set(place["roles"]) & set(roles))
+        site
+        for site in (sites if isinstance(sites, list) else [])
+        if not faults(site) and site["kind"] == "time_server" and (not site.get("roles") or set(site["roles"]) & set(roles))
     ]
     addresses = [address for site in sites for address in site["addresses"]]
     return [

@@ -21,7 +21,7 @@ def other_firewalls(fleet: Fleet) -> Iterator[str]:
         if any(chain.get("owner") == "ufw" for chain, _ in conflicts):
             yield (
                 f"{host.name}: ufw is active and drops unknown packets. A packet must pass every firewall, so the kit's ports "
-                "would stay closed. Declare what `ufw status` lists in topology_places or topology_flows_extra, then run "
+                "would stay closed. Declare what `ufw status` lists in topology_sites or topology_flows_extra, then run "
                 "`ufw disable`."
             )
         for chain, fault in conflicts:

@@ -9,7 +9,7 @@ from typing import Any
 from ..fleet.model import Fleet, Host, ip, is_loopback
 from ..network.flows import Flow, flows, of_host
 from ..network.package_index import default_servers
-from ..network.places import network
+from ..network.sites import network
 from .firewall import guarded
 
 
@@ -26,7 +26,7 @@ def reached(declared: list[Flow], host: Host, protocol: str, port: int, addresse
 
 
 def line(kind: str, name: str, addresses: Iterable[str], ports: tuple[int, ...] = ()) -> str:
-    """A line for topology_places; only the operator knows the country."""
+    """A line for topology_sites; only the operator knows the country."""
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60]
     shown = ", ".join(f'"{address}"' if ":" in address else address for address in addresses)
     opened = f", ports: [{', '.join(map(str, ports))}]" if ports else ""
@@ -36,7 +36,7 @@ def line(kind: str, name: str, addresses: Iterable[str], ports: tuple[int, ...] 
 def blocked(host: Host, use: str, entry: str) -> str:
     return (
         f"{host.name}: {use}, but no site declares it: the firewall would block it. "
-        f"Add it to topology_places with its country: {entry}"
+        f"Add it to topology_sites with its country: {entry}"
     )
 
 

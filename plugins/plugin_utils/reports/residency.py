@@ -10,7 +10,7 @@ from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback, same_a
 from ..fleet.services import services
 from ..network.flows import Flow, flows
 from ..network.package_index import default_servers
-from ..network.places import Place, network, places_of
+from ..network.sites import Site, network, sites_of
 
 # The first port that a kernel gives to a client's socket.
 EPHEMERAL = 32768
@@ -68,7 +68,7 @@ class ResidencyReport:
                 {str(c) for h in self.fleet.hosts.values() for c in h.inputs["topology_countries_allowed"]}
             ),
             "hosts": [self.host(host) for host in self.fleet.hosts.values()],
-            "places": self.places(),
+            "sites": self.sites(),
             "flows": [flow.as_data() for flow in self.flows],
             "observed": self.observed,
             "contradictions": contradictions,
@@ -85,13 +85,13 @@ class ResidencyReport:
             if service.role in host.roles and service.holds.what:
                 days = host.inputs.get("host_log_retention_days")
                 kept = f", for at most {days} days" if service.role == "host" and days else ""
-                places = [
+                sites = [
                     path.format(application=name)
                     for path in service.holds.where
                     for name in (applications if "{application}" in path else [""])
                 ]
                 what = service.holds.what.format(applications=named) + kept
-                holds.append({"role": service.role, "what": what, "where": ", ".join(dict.fromkeys(places))})
+                holds.append({"role": service.role, "what": what, "where": ", ".join(dict.fromkeys(sites))})
         return {
             "name": host.name,
             "address": host.address,
@@ -102,16 +102,16 @@ class ResidencyReport:
             "egress": self.egress(host),
         }
 
-    def places(self) -> list[dict[str, Any]]:
-        hosts_of: dict[Place, list[str]] = {}
+    def sites(self) -> list[dict[str, Any]]:
+        hosts_of: dict[Site, list[str]] = {}
         for host in self.fleet.hosts.values():
-            for place in places_of(host, self.fleet.hosts):
-                hosts_of.setdefault(place, []).append(host.name)
+            for site in sites_of(host, self.fleet.hosts):
+                hosts_of.setdefault(site, []).append(host.name)
         return [
-            {key: getattr(place, key) for key in ("name", "kind", "direction", "country", "reason")}
-            | {key: list(getattr(place, key)) for key in ("addresses", "ports", "protocols")}
+            {key: getattr(site, key) for key in ("name", "kind", "direction", "country", "reason")}
+            | {key: list(getattr(site, key)) for key in ("addresses", "ports", "protocols")}
             | {"hosts": hosts}
-            for place, hosts in hosts_of.items()
+            for site, hosts in hosts_of.items()
         ]
 
     def exceptions(self) -> list[dict[str, str]]:
@@ -122,10 +122,10 @@ class ResidencyReport:
                 what = f"a flow to {flow.destination.name}, {flow.protocol} {flow.port or ''}".rstrip()
                 hosts_of.setdefault(("topology_flows_extra", what, flow.reason), []).append(flow.source.name)
         for host in self.fleet.hosts.values():
-            for place in places_of(host, self.fleet.hosts):
-                if place.country not in host.inputs["topology_countries_allowed"]:
-                    what = f"{place.name} ({place.kind}) is in {place.country}; only public data passes there"
-                    hosts_of.setdefault(("topology_places", what, place.reason), []).append(host.name)
+            for site in sites_of(host, self.fleet.hosts):
+                if site.country not in host.inputs["topology_countries_allowed"]:
+                    what = f"{site.name} ({site.kind}) is in {site.country}; only public data passes there"
+                    hosts_of.setdefault(("topology_sites", what, site.reason), []).append(host.name)
             for name, value in host.inputs.items():
                 if EXCEPTIONS.fullmatch(name) and value:
                     for what, reason in reasons(value):
@@ -170,7 +170,7 @@ class ResidencyReport:
             at = "every address" if is_every_address(address) else address
             yield (
                 f"{who} listens on {at}, {protocol} port {port}, but no flow to it is declared. "
-                f"Stop it, bind it to 127.0.0.1, or declare its clients (topology_places, topology_flows_extra)."
+                f"Stop it, bind it to 127.0.0.1, or declare its clients (topology_sites, topology_flows_extra)."
             )
 
     def peers(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
@@ -181,7 +181,7 @@ class ResidencyReport:
                 direction = "has a connection from" if peer["direction"] == "in" else "is connected to"
                 yield (
                     f"{who} {direction} {peer['address']}, {peer['protocol']} port {peer['port']}, "
-                    f"which is not declared. Stop it, or declare the site in topology_places."
+                    f"which is not declared. Stop it, or declare the site in topology_sites."
                 )
 
     @staticmethod
@@ -199,15 +199,15 @@ class ResidencyReport:
             ends = self.ends(host, {kind})
             for address in servers:
                 if not is_loopback(address) and not within(address, ends, names):
-                    yield f"its {label} is {address}, which no place of the kind {kind} names. Set another, or declare it."
-        mirrors = [place for place in places_of(host, self.fleet.hosts) if place.kind == "package_mirror"]
+                    yield f"its {label} is {address}, which no site of the kind {kind} names. Set another, or declare it."
+        mirrors = [site for site in sites_of(host, self.fleet.hosts) if site.kind == "package_mirror"]
         for source in self.sources(host, seen):
             address, port = source["address"], source["port"]
             if is_loopback(address):
                 continue
-            if not any(port in place.ports and within(address, place.addresses, names) for place in mirrors):
+            if not any(port in site.ports and within(address, site.addresses, names) for site in mirrors):
                 yield (
-                    f"{source['file']} takes packages from {address}, port {port}, which no place of the kind "
+                    f"{source['file']} takes packages from {address}, port {port}, which no site of the kind "
                     f"package_mirror names. Take it out, or declare it."
                 )
 
@@ -227,7 +227,7 @@ class ResidencyReport:
                 if not server or not within(server, self.ends(host, {"backup"}), names):
                     yield (
                         f"{mount['source']} ({mount['type']}) is mounted at {mount['at']}: another machine's filesystem, which "
-                        f"no place names. Unmount it, or declare its server as a place of the kind backup."
+                        f"no site names. Unmount it, or declare its server as a site of the kind backup."
                     )
 
     def sent(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
@@ -235,13 +235,13 @@ class ResidencyReport:
             kind, server = setting["kind"], target_host(setting["target"], setting["kind"])
             if server and not is_loopback(server) and not within(server, self.ends(host, {kind}), names):
                 yield (
-                    f"{setting['file']} sends to {server} ({setting['line']}), which no place of the kind {kind} names. "
-                    f"Take the line out, or declare the place."
+                    f"{setting['file']} sends to {server} ({setting['line']}), which no site of the kind {kind} names. "
+                    f"Take the line out, or declare the site."
                 )
 
     def ends(self, host: Host, kinds: set[str]) -> list[str]:
         """Addresses of the host's sites of these kinds; also the name of a site that is a host of the fleet."""
-        ends = [address for place in places_of(host, self.fleet.hosts) if place.kind in kinds for address in place.addresses]
+        ends = [address for site in sites_of(host, self.fleet.hosts) if site.kind in kinds for address in site.addresses]
         return ends + [other.name for other in self.fleet.hosts.values() if any(same_address(other.address, end) for end in ends)]
 
 

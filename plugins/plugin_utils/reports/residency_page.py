@@ -36,7 +36,7 @@ def at_rest(report: dict[str, Any]) -> list[Row]:
 def outside(report: dict[str, Any]) -> list[Row]:
     return [
         [site["name"], site["kind"], site["country"], ", ".join(site["addresses"]), site_flow(site), site["reason"]]
-        for site in report["places"]
+        for site in report["sites"]
     ]
 
 
@@ -88,7 +88,7 @@ def observed(report: dict[str, Any]) -> list[Row]:
 
 
 def sections(report: dict[str, Any]) -> list[tuple[str, str, Row, list[Row], str]]:
-    """Title, sentence, heads, rows, and the text in place of an empty table."""
+    """Title, sentence, heads, rows, and the text in site of an empty table."""
     return [
         (
             "Contradictions of the declaration",

@@ -1,6 +1,6 @@
 """The sites that the lab's hosts reach outside the lab: this machine's package sources and resolver.
 
-They are written to build/lab/places.yml, from which the lab's inventories take `topology_places`.
+They are written to build/lab/sites.yml, from which the lab's inventories take `topology_sites`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.packag
 from lab.machine import STATE, fail, give_back, write_whole
 from lab.sources import apt_targets, read_apt_options, read_pip_settings
 
-FILE = STATE / "places.yml"
+FILE = STATE / "sites.yml"
 # ISO 3166 reserves ZZ for private use.
 NOWHERE = "ZZ"
 WHY = "The lab takes its packages from where this machine does, and nobody declared the country."
@@ -53,8 +53,8 @@ def resolvers(resolv_conf: str) -> list[str]:
     return [server for server in servers if not server.startswith("127.") and server != "::1"]
 
 
-def places(apt: list[str], pip: list[str], servers: list[str]) -> list[dict[str, object]]:
-    """The entries of topology_places."""
+def sites(apt: list[str], pip: list[str], servers: list[str]) -> list[dict[str, object]]:
+    """The entries of topology_sites."""
     sites: list[dict[str, object]] = []
     for name, urls in (("debian", apt), ("python", pip)):
         for number, (addresses, ports) in enumerate(endpoints(urls).items(), start=1):
@@ -77,16 +77,16 @@ def observed() -> list[dict[str, object]]:
         apt = []  # not a Debian machine
     resolv_conf = Path("/etc/resolv.conf")
     servers = resolvers(resolv_conf.read_text(encoding="utf-8")) if resolv_conf.exists() else []
-    return places(apt, pip_urls(read_pip_settings(), [*default_urls()]), servers)
+    return sites(apt, pip_urls(read_pip_settings(), [*default_urls()]), servers)
 
 
 def write(file: Path = FILE) -> None:
-    head = "# Written by lab/places.py from this machine's settings.\n"
-    write_whole(file, head + yaml.safe_dump({"topology_places": observed()}, sort_keys=False))
+    head = "# Written by lab/sites.py from this machine's settings.\n"
+    write_whole(file, head + yaml.safe_dump({"topology_sites": observed()}, sort_keys=False))
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        fail("this takes no arguments; it writes build/lab/places.yml")
+        fail("this takes no arguments; it writes build/lab/sites.yml")
     write()
     give_back(STATE)

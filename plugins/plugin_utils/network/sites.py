@@ -54,7 +54,7 @@ KEYS = ("name", "kind", "addresses", "ports", "protocols", "country", "roles", "
 
 
 @dataclass(frozen=True)
-class Place:
+class Site:
     """One declared site, with the defaults of its kind."""
 
     name: str
@@ -88,22 +88,22 @@ def is_end(text: Any, hosts: Container[str]) -> bool:
     return is_address(text) or (isinstance(text, str) and text in hosts)
 
 
-def faults(place: Any, hosts: Container[str] = ()) -> list[str]:
+def faults(site: Any, hosts: Container[str] = ()) -> list[str]:
     """Faults of a declared site's structure, each as the end of a sentence.
 
     hosts: names in the inventory.
     """
-    if not isinstance(place, dict):
-        return [f"is {place!r}, but must be a mapping with name, kind, addresses and country. Write it as one"]
+    if not isinstance(site, dict):
+        return [f"is {site!r}, but must be a mapping with name, kind, addresses and country. Write it as one"]
     problems = []
-    if unknown := sorted(str(key) for key in place if key not in KEYS):
+    if unknown := sorted(str(key) for key in site if key not in KEYS):
         problems.append(f"has the key '{unknown[0]}', which nothing reads. The keys are {', '.join(KEYS)}")
-    if not NAME.fullmatch(str(place.get("name", ""))):
+    if not NAME.fullmatch(str(site.get("name", ""))):
         problems.append("has no plain name. Give it a name of small letters, digits, - and _")
-    kind = KINDS.get(str(place.get("kind")))
+    kind = KINDS.get(str(site.get("kind")))
     if kind is None:
-        problems.append(f"is of the kind '{place.get('kind')}', which does not exist. Choose one of {', '.join(KINDS)}")
-    addresses = place.get("addresses")
+        problems.append(f"is of the kind '{site.get('kind')}', which does not exist. Choose one of {', '.join(KINDS)}")
+    addresses = site.get("addresses")
     if not isinstance(addresses, list) or not addresses:
         problems.append("has no list of addresses. Name its addresses, networks or names")
     else:
@@ -112,17 +112,17 @@ def faults(place: Any, hosts: Container[str] = ()) -> list[str]:
             for address in addresses
             if not is_end(address, hosts)
         ]
-    ports = place.get("ports")
+    ports = site.get("ports")
     if ports is None and kind and kind.ports is None:
-        problems.append(f"has no ports, and a {place['kind']} has no default. Add ports, e.g. [6514]")
+        problems.append(f"has no ports, and a {site['kind']} has no default. Add ports, e.g. [6514]")
     if ports is not None and (not isinstance(ports, list) or not all(is_port(port) for port in ports)):
         problems.append(f"has the ports {ports!r}, but needs a list of numbers from 1 to 65535. Correct them")
-    protocols = place.get("protocols")
+    protocols = site.get("protocols")
     if protocols is not None and (
         not isinstance(protocols, list) or not protocols or any(protocol not in PROTOCOLS for protocol in protocols)
     ):
         problems.append(f"has the protocols {protocols!r}, but needs a list of {', '.join(PROTOCOLS)}. Correct them")
-    roles = place.get("roles")
+    roles = site.get("roles")
     if roles is not None and (not isinstance(roles, list) or not roles):
         problems.append(f"has the roles {roles!r}, but needs a list of roles. Correct it, or leave it out for every host")
     return problems
@@ -144,15 +144,15 @@ def country_fault(value: Any) -> str | None:
 
 
 def declared(host: Host) -> list[Any]:
-    """The entries of the host's topology_places, unchecked."""
-    given = host.inputs.get("topology_places")
+    """The entries of the host's topology_sites, unchecked."""
+    given = host.inputs.get("topology_sites")
     return given if isinstance(given, list) else []
 
 
-def place_of(entry: dict[str, Any]) -> Place:
+def site_of(entry: dict[str, Any]) -> Site:
     """A valid entry as a site."""
     kind = KINDS[entry["kind"]]
-    return Place(
+    return Site(
         name=entry["name"],
         kind=entry["kind"],
         direction=kind.direction,
@@ -165,10 +165,10 @@ def place_of(entry: dict[str, Any]) -> Place:
     )
 
 
-def places_of(host: Host, hosts: Container[str] = ()) -> list[Place]:
+def sites_of(host: Host, hosts: Container[str] = ()) -> list[Site]:
     """The host's sites, without malformed entries, which topology refuses."""
     return [
-        place_of(entry)
+        site_of(entry)
         for entry in declared(host)
         if not faults(entry, hosts) and (not entry.get("roles") or host.roles & set(entry["roles"]))
     ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..fleet.model import Fleet, Host
-from ..network.places import COUNTRY, country_fault, declared, faults, place_of
+from ..network.sites import COUNTRY, country_fault, declared, faults, site_of
 
 
 def allowed(host: Host) -> list[str]:
@@ -42,36 +42,36 @@ def unsound_sites(fleet: Fleet) -> Iterator[str]:
         entries = declared(host)
         names = Counter(str(entry.get("name")) for entry in entries if isinstance(entry, dict))
         for name in (name for name, times in names.items() if times > 1):
-            yield f"topology_places names '{name}' {names[name]} times. Give each place a different name."
+            yield f"topology_sites names '{name}' {names[name]} times. Give each site a different name."
         for entry in entries:
             problems = faults(entry, fleet.hosts)
-            yield from (f"topology_places: {called(entry)} {problem}." for problem in problems)
+            yield from (f"topology_sites: {called(entry)} {problem}." for problem in problems)
             if isinstance(entry, dict) and (why := country_fault(entry.get("country"))):
-                yield f"topology_places: the country of {called(entry)} is {why}."
+                yield f"topology_sites: the country of {called(entry)} is {why}."
             elif not problems:
                 yield from abroad(entry, host)
             for role in (entry.get("roles") or []) if isinstance(entry, dict) and isinstance(entry.get("roles"), list) else []:
                 if role not in fleet.roles:
-                    yield f"topology_places: {called(entry)} is for the role '{role}', which no group has. Correct its roles."
+                    yield f"topology_sites: {called(entry)} is for the role '{role}', which no group has. Correct its roles."
 
 
 def abroad(entry: dict[str, Any], host: Host) -> Iterator[str]:
     """A site in a country that is not allowed. A reason excepts one where only public data passes."""
-    place = place_of(entry)
-    if place.country in allowed(host):
+    site = site_of(entry)
+    if site.country in allowed(host):
         return
     where = (
-        f"topology_places: {called(entry)} ({place.kind}) is in {place.country}, but topology_countries_allowed is "
+        f"topology_sites: {called(entry)} ({site.kind}) is in {site.country}, but topology_countries_allowed is "
         f"{listed(allowed(host))}"
     )
-    if not place.public:
+    if not site.public:
         yield f"{where}: data of the fleet passes there, which no reason can except. Use one in an allowed country."
-    elif not place.reason.strip():
+    elif not site.reason.strip():
         yield f"{where}. Use one in an allowed country, or give a reason, which every residency report shows."
 
 
 def called(entry: Any) -> str:
-    return f"'{entry['name']}'" if isinstance(entry, dict) and entry.get("name") else "a place"
+    return f"'{entry['name']}'" if isinstance(entry, dict) and entry.get("name") else "a site"
 
 
 def listed(countries: list[str]) -> str:
