@@ -71,7 +71,7 @@ def test_systemd_rates_every_service_as_confined(host, running, filtered):
 
 
 # In the lab's containers systemd cannot give a service a mount namespace; make test-kvm asks machines.
-@pytest.mark.only_on(lambda variables: "lab_release" not in variables)
+@pytest.mark.only_on(lambda variables: "lab_host" not in variables)
 def test_a_service_sees_no_home_and_writes_no_system_file(host, running):
     """In the mount namespace of the service, where it has one: systemd in a container may be unable to create it."""
     for unit, pid in running.items():
