@@ -55,16 +55,13 @@ def run(target: str) -> dict[str, Any]:
 
 def table(entries: dict[str, dict[str, Any]]) -> str:
     lines = ["| target | result | commit | date | machine | minutes |", "|---|---|---|---|---|---:|"]
-    for target in TARGETS:
-        entry = entries.get(target)
-        if entry is None:
-            lines.append(f"| `make {target}` | no run recorded | | | | |")
-            continue
+    for target, entry in entries.items():
         result = ("" if entry["passed"] else "**failed**: ") + entry["result"]
         lines.append(
             f"| `make {target}` | {result} | {entry['commit']} | {entry['date']} | {entry['machine']} | {entry['minutes']} |"
         )
-    return "\n".join(lines)
+    missing = ", ".join(f"`make {target}`" for target in TARGETS if target not in entries)
+    return "\n".join([*lines, *(["", f"Not recorded yet: {missing}."] if missing else [])])
 
 
 def readme(text: str, entries: dict[str, dict[str, Any]]) -> str:
