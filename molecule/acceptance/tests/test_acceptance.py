@@ -17,7 +17,8 @@ def test_the_record_is_dated_and_of_this_machine(host) -> None:
     file, record = next(iter(records(host).items()))
     written = datetime.fromisoformat(record["measured_at"])
     assert file == written.strftime("%Y%m%dT%H%M%SZ.json")
-    assert abs(written.timestamp() - host.file(f"{RECORDS}/{file}").mtime.timestamp()) < 60
+    # Dated when the measures begin, written when they end: minutes later on a busy machine.
+    assert 0 <= host.file(f"{RECORDS}/{file}").mtime.timestamp() - written.timestamp() + 1 < 3600
     assert record["machine_id"] == host.check_output("cat /etc/machine-id")
 
 
