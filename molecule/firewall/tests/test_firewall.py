@@ -6,13 +6,22 @@ import json
 import re
 import socket
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
+from host_services import carries
 from reachability import PORTS, TABLE, declared, guarded, reached
 
 testinfra_hosts = ["ansible://all"]
-GUARDED = pytest.mark.only_on(lambda variables: variables.get("firewall_state", "present") == "present")
+
+
+def has_firewall(variables: Mapping[str, Any]) -> bool:
+    return carries("firewall")(variables) and variables.get("firewall_state", "present") == "present"
+
+
+GUARDED = pytest.mark.only_on(has_firewall)
 
 
 @pytest.mark.disruptive
@@ -89,7 +98,7 @@ def test_input_output_and_forward_drop_by_default(host, inputs):
     assert host.check_output("systemctl is-active grunnfjell-firewall.service") == "active"
 
 
-@pytest.mark.only_on(lambda variables: variables.get("firewall_state") == "absent")
+@pytest.mark.only_on(lambda variables: not has_firewall(variables))
 def test_a_host_without_a_firewall_keeps_nothing_of_one(host, inputs):
     assert host.run(TABLE).rc != 0
     assert host.check_output("ls -d /etc/grunnfjell/firewall /usr/local/lib/grunnfjell/firewall.py 2> /dev/null || true") == ""
