@@ -23,7 +23,7 @@ def ci_run(monkeypatch, tmp_path):
     for module in (ci, ci_counts, scenarios):
         monkeypatch.setattr(module, "BUILD", tmp_path)
     monkeypatch.setattr(scenarios, "scenarios", lambda: ["one", "two"])
-    monkeypatch.setattr(scenarios, "run_scenario", lambda name: Count(passed=1))
+    monkeypatch.setattr(scenarios, "run_scenario", lambda name, release: Count(passed=1))
     monkeypatch.setattr(ci, "show_logs", lambda: None)
 
     def run(*chosen: Step) -> tuple[dict[str, dict], int]:

@@ -1,12 +1,16 @@
 """Every role has a scenario on both systems, and no scenario passes without tests."""
 
 import re
+import sys
 from pathlib import Path
+from subprocess import run
 
 import pytest
 import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
 
-from lab.ci import steps
+from lab.ci import scenarios, steps
 from lab.mutants import faults
 
 ROOT = Path(__file__).parent.parent
@@ -30,6 +34,35 @@ def test_every_role_has_a_scenario_and_every_scenario_a_role():
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_scenario_runs_on_both_systems(scenario):
     assert {entry.get("lab_release", "13") for entry in hosts(scenario)["hosts"].values()} == {"12", "13"}
+
+
+def laid_out(scenario: str, release: str, home: Path) -> dict:
+    """The scenario's hosts as Molecule gets them, for one release of Debian."""
+    run(
+        [sys.executable, MOLECULE / "shared/lay_out.py", MOLECULE / scenario, home, home],
+        env={"LAB_RELEASE": release},
+        check=True,
+    )
+    return yaml.safe_load((home / "hosts.yml").read_text())["all"]
+
+
+@pytest.mark.parametrize("release", ["12", "13"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_scenario_on_one_release_keeps_every_group(scenario, release, tmp_path):
+    fleet = laid_out(scenario, release, tmp_path / "fleet")
+    assert [host.get("lab_release", "13") for host in fleet["hosts"].values()] == [release]
+    for name, group in (hosts(scenario).get("children") or {}).items():
+        assert set(fleet["children"][name].get("hosts") or {}) == (set(fleet["hosts"]) if group.get("hosts") else set())
+
+
+@pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - set(scenarios.BOTH_RELEASES)))
+def test_what_a_scenario_leaves_out_in_ci_is_verified_on_the_lab(scenario):
+    topology = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/topology.yml").read_text())
+    carriers = topology["topology_roles"][scenario]
+    lab = InventoryManager(DataLoader(), str(ROOT / "inventories/lab/hosts.yml"))
+    hosts = lab.get_hosts(carriers if isinstance(carriers, str) else ":".join(carriers))
+    releases = {{**lab.groups["all"].get_vars(), **host.get_vars()}["lab_release"] for host in hosts}
+    assert releases - {scenarios.NOT_IN_THE_LAB} and scenario in steps.VERIFIED
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -2,13 +2,18 @@
 """Copies a scenario's inventory to Molecule's ephemeral directory, where the scenario edits it.
 
 Molecule calls this as its dependency step, before a run reads the inventory. Secrets generated there are kept.
+`LAB_RELEASE=12 molecule test -s ROLE` leaves out the hosts with another release of Debian.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 IN_THE_LAB = """\
 # Absolute paths without Jinja: testinfra reads them from the inventory and does not template.
@@ -45,6 +50,21 @@ lab_host:
 """
 
 
+def only(release: str, inventory: dict[str, Any]) -> dict[str, Any]:
+    """The inventory without the hosts of other releases. The hosts that stay take over a group that would lose its last one."""
+    hosts = inventory["all"]["hosts"]
+    staying = {name: values for name, values in hosts.items() if (values or {}).get("lab_release", "13") == release}
+    if not staying:
+        raise SystemExit(f"LAB_RELEASE={release}: the scenario has no host with this release.")
+    groups = [inventory["all"]]
+    for group in groups:
+        groups += [child for child in (group.get("children") or {}).values() if child]
+        if group.get("hosts"):
+            kept = {name: values for name, values in group["hosts"].items() if name in staying}
+            group["hosts"] = kept or dict.fromkeys(staying)
+    return inventory
+
+
 def lay_out(scenario: Path, fleet: Path, state: Path) -> None:
     """Copy `scenario`/inventory to `fleet`. `state`: the directory with the lab's SSH key."""
     vault = fleet / "group_vars/all/vault.yml"
@@ -55,6 +75,9 @@ def lay_out(scenario: Path, fleet: Path, state: Path) -> None:
     (fleet / "group_vars/all/lab.yml").write_text(IN_THE_LAB.format(state=state), encoding="utf-8")
     if secrets is not None:
         vault.write_bytes(secrets)
+    if release := os.environ.get("LAB_RELEASE"):
+        file = fleet / "hosts.yml"
+        file.write_text(yaml.safe_dump(only(release, yaml.safe_load(file.read_text(encoding="utf-8")))), encoding="utf-8")
 
 
 if __name__ == "__main__":
