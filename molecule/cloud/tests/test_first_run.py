@@ -80,6 +80,15 @@ def test_the_provider_s_time_service_stays_and_uses_the_declared_server(site):
         assert "10.77.0.1" in host.run(["chronyc", "-n", "sources"])
 
 
+def test_a_host_with_two_networks_accepts_what_its_route_back_does_not_match(site):
+    """Review finding 12: strict filtering (1) would drop an operator's session that came in by the other network."""
+    for host in site.hosts:
+        networks = {line.split()[1] for line in host.run(["ip", "-o", "-4", "address"]).splitlines()} - {"lo"}
+        for network in networks:
+            assert host.run(["sysctl", "-n", f"net.ipv4.conf.{network}.rp_filter"]).strip() == "2", network
+        assert len(networks) == 2, networks
+
+
 def test_a_job_is_accepted_and_done(inventory):
     done = command(".venv/bin/python", "-m", "lab.demo", "--inventory", inventory, "--no-converge", "--rounds", "1")
     assert done.returncode == 0, done.stdout + done.stderr
