@@ -105,4 +105,5 @@ def test_a_killed_run_is_completed_by_the_next(number, inventories, uninterrupte
     print(f"cut {number}: {after} s into task {task} of {tasks}, {name!r}", flush=True)
     run = converge(inventory)
     assert run.returncode == 0, f"cut at {name!r}:\n{run.output[-6000:]}"
-    assert differences(state, whole(), ignored=PROCESSES) == [], f"cut at {name!r}"
+    changes = differences(state, whole(), ignored=PROCESSES)
+    assert not changes, f"cut at {name!r}:\n" + "\n".join(changes)
