@@ -97,6 +97,13 @@ def test_an_application_without_settings_has_the_platforms(write: Callable[..., 
 
 
 @versions
+def test_the_platforms_settings_may_be_imported_before_celery(write: Callable[..., Path], version: str):
+    """As the promise check does."""
+    folder = write_project(write, PROJECTS["Django"])
+    assert run(folder, version, "import celeryconfig\n" + OF_APP.format(["broker_url"])) == ["memory://platform"]
+
+
+@versions
 def test_an_application_with_a_result_backend_gets_its_results(write: Callable[..., Path], version: str):
     app = "from celery import Celery\napp = Celery('shop', backend='cache+memory://')\n"
     assert run(write_project(write, {"celery": app}), version, OF_APP.format(["task_ignore_result"])) == [False]

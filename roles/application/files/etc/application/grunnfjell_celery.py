@@ -23,7 +23,6 @@ from kombu import Exchange, binding
 ELSEWHERE = "broker_elsewhere"
 MODULE = "CELERY_CONFIG_MODULE"
 TYPE, PRIORITIES = "x-queue-type", "x-max-priority"
-PLATFORM = {name: value for name, value in vars(celeryconfig).items() if not name.startswith("_")}
 
 
 # --- Settings -------------------------------------------------------------------------------------------------------------
@@ -48,7 +47,9 @@ def decided(settings):
 def over(settings):
     """The platform's values for an application with these settings."""
     values, left = {}, decided(settings)
-    for name, value in PLATFORM.items():
+    # Read now: whoever imports celeryconfig before Celery imports this module in the middle of it.
+    platform = {name: value for name, value in vars(celeryconfig).items() if not name.startswith("_")}
+    for name, value in platform.items():
         given = settings.get(name)
         if isinstance(value, dict) and isinstance(given, dict):
             values[name] = {**value, **given} if name in left else {**given, **value}
