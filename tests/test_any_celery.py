@@ -45,10 +45,10 @@ from shop.celery import app
 app.amqp.queues["unheard of"]
 print(json.dumps({name: {
     "type": (queue.queue_arguments or {}).get("x-queue-type"), "exchange": [queue.exchange.name, queue.exchange.type],
-    "key": queue.routing_key, "bindings": [[bound.exchange.name, bound.routing_key] for bound in queue.bindings],
+    "key": queue.routing_key, "former": [getattr(getattr(queue, "former", None), "name", ""), getattr(queue, "former_key", "")],
 } for name, queue in app.amqp.queues.items()}))
 """
-QUORUM = {"type": "quorum", "bindings": []}
+QUORUM = {"type": "quorum", "former": ["", ""]}
 versions = pytest.mark.parametrize("version", VERSIONS)
 
 
@@ -69,8 +69,8 @@ def test_declared_queues_become_quorum_queues_that_hold_delayed_jobs(write: Call
     queues = run(write_project(write, PROJECTS[project]), version, QUEUES)
     assert queues["default"] == QUORUM | {"exchange": ["default.topic", "topic"], "key": "default"}
     for name in ("fast", "slow"):
-        bindings = {"bindings": [["work", "work.#"]]}
-        assert queues[name] == QUORUM | bindings | {"exchange": [f"{name}.topic", "topic"], "key": name}
+        former = {"former": ["work", "work.#"]}
+        assert queues[name] == QUORUM | former | {"exchange": [f"{name}.topic", "topic"], "key": name}
     assert (queues["unheard of"]["type"], queues["unheard of"]["exchange"][1]) == ("quorum", "topic")
 
 

@@ -17,7 +17,7 @@ from functools import wraps
 import celeryconfig
 from celery.app.amqp import AMQP
 from celery.app.utils import detect_settings
-from kombu import Exchange, binding
+from kombu import Exchange, Queue
 
 # Lives in a Celery application's own settings; every process that loads them sees it.
 ELSEWHERE = "broker_elsewhere"
@@ -73,19 +73,27 @@ def keep_jobs(queue, priorities=None):
     if temporary or TYPE in arguments or PRIORITIES in arguments or queue.max_priority is not None or priorities is not None:
         return
     queue.queue_arguments = {**arguments, TYPE: "quorum"}
-    if queue.exchange is None or not queue.exchange.name or queue.exchange.type == "direct":
-        own_exchange(queue)
+    if type(queue) is Queue and (queue.exchange is None or not queue.exchange.name or queue.exchange.type == "direct"):
+        queue.__class__ = OwnQueue  # in place, since the application may name this object in a route
+        queue.former, queue.former_key = queue.exchange, queue.routing_key
+        # One word, since delayed delivery binds `#.key`: jobs of the queue `eu.mail` would also reach the queue `mail`.
+        queue.exchange, queue.routing_key = Exchange(f"{queue.name}.topic", type="topic"), queue.name.replace(".", "%2E")
 
 
-def own_exchange(queue):
-    """Delayed delivery needs a topic exchange. One per queue, since jobs must reach this queue only, whatever it shared before:
-    through a direct exchange Celery addresses a queue by name, through any other by its routing key. Who publishes to the former
-    exchange by name still reaches the queue.
+class OwnQueue(Queue):
+    """A queue with its own topic exchange, which delayed delivery needs. Before, Celery addressed it by its name through a direct
+    exchange, which several queues may share with the same key. Here too each job goes to one queue only, whatever its routing
+    key; and an explicit publish to the former exchange still reaches the queue.
     """
-    former, key = queue.exchange, queue.routing_key
-    if former is not None and former.name and key:
-        queue.bindings = {*queue.bindings, binding(former, routing_key=key)}
-    queue.exchange, queue.routing_key = Exchange(f"{queue.name}.topic", type="topic"), queue.name
+
+    attrs = (*Queue.attrs, ("former", None), ("former_key", None))
+
+    def queue_bind(self, nowait=False, channel=None):
+        channel = channel or self.channel
+        self.bind_to(self.exchange, "#", channel=channel, nowait=nowait)
+        if self.former is not None and self.former.name and self.former_key:
+            self.former.declare(channel=channel, nowait=nowait)
+            self.bind_to(self.former, self.former_key, channel=channel, nowait=nowait)
 
 
 def queues_class(queues):
