@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 PLAYBOOK = "playbooks/producer.yml"
 WITHOUT_CONFIRMS = """
 from newsroom.celery import app as jobs
+jobs.conf.broker_url  # from here on an assignment is the last word
 jobs.conf.broker_transport_options = {"visibility_timeout": 3600}
 app = Flask("newsroom")
 """
