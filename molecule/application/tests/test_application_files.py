@@ -25,7 +25,8 @@ import celery, json, celeryconfig
 from celery.app.defaults import DEFAULTS
 prefixes = tuple({name.split("_")[0] + "_" for name in DEFAULTS})
 given = [name for name in vars(celeryconfig) if name.startswith(prefixes)]
-print(json.dumps({"version": celery.__version__, "given": len(given), "unknown": [name for name in given if name not in DEFAULTS]}))
+unknown = [name for name in given if name not in DEFAULTS]
+print(json.dumps({"version": celery.__version__, "given": len(given), "unknown": unknown}))
 """
 
 
