@@ -86,6 +86,9 @@ PROJECTS = {
     "the line first": {
         "celery": f"from celery import Celery\napp = Celery('shop')\n{LINE}app.config_from_object('shop.own', force=True)\n"
     },
+    "a module that is called celeryconfig": {
+        "celery": "from celery import Celery\napp = Celery('shop')\napp.config_from_object('celeryconfig')\n"
+    },
     "assignments": {
         "celery": "from celery import Celery\nfrom shop import own\napp = Celery('shop', broker='redis://localhost')\n"
         "app.conf.update({name: value for name, value in vars(own).items() if name.islower() and name[0] != '_'})\n"
@@ -114,13 +117,14 @@ def write_project(write: Callable[..., Path], files: dict[str, str], defaults: t
     settings = "SECRET_KEY = 'x'\nUSE_TZ = True\nINSTALLED_APPS = ['shop']\n" + OWN.format(p="CELERY_")
     for name, text in {"own": lower, "settings": settings, "tasks": TASKS, "more": "", "__init__": "", **files}.items():
         write(f"shop/{name}.py", text)
-    return write("celeryconfig.py", PLATFORM.format(defaults=defaults)).parent
+    write("celeryconfig.py", lower)
+    return write("grunnfjell_settings.py", PLATFORM.format(defaults=defaults)).parent
 
 
 def run(folder: Path, version: str, program: str, *before: Path) -> Any:
     """What the program prints as JSON, in the environment that role application gives each program of a release."""
     path = ":".join(map(str, [*before, FILES, folder]))
-    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "CELERY_CONFIG_MODULE": "celeryconfig"}
+    variables = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "CELERY_CONFIG_MODULE": "grunnfjell_settings"}
     argv = [environment(version), "-c", program]
     done = subprocess.run(argv, env=variables, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -100,7 +100,7 @@ def test_an_application_without_settings_has_the_platforms(write: Callable[..., 
 def test_the_platforms_settings_may_be_imported_before_celery(write: Callable[..., Path], version: str):
     """As the promise check does."""
     folder = write_project(write, PROJECTS["Django"])
-    assert run(folder, version, "import celeryconfig\n" + OF_APP.format(["broker_url"])) == ["memory://platform"]
+    assert run(folder, version, "import grunnfjell_settings\n" + OF_APP.format(["broker_url"])) == ["memory://platform"]
 
 
 @versions

@@ -6,7 +6,7 @@ import pytest
 
 testinfra_hosts = ["ansible://application"]
 
-SECRETS = ("celeryconfig.py", "pg_service.conf", "environment")
+SECRETS = ("grunnfjell_settings.py", "pg_service.conf", "environment")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_nobody_else_reads_the_secrets(host, config, inputs, name):
 
 @pytest.mark.once
 def test_no_secret_is_in_the_process_list(host, config):
-    secrets = host.check_output(f"grep -ohE '[0-9a-f]{{64}}' {config}/celeryconfig.py {config}/pg_service.conf").split()
+    secrets = host.check_output(f"grep -ohE '[0-9a-f]{{64}}' {config}/grunnfjell_settings.py {config}/pg_service.conf").split()
     assert secrets
     listing = host.check_output("ps -eo args")
     assert not [secret for secret in secrets if secret in listing]
@@ -70,7 +70,7 @@ def test_the_environment_of_the_programs_is_what_the_inventory_declares(in_the_r
 
 
 def test_celery_reads_the_promised_time_limits(in_the_release, inputs):
-    line = "import celeryconfig as c; print(c.task_soft_time_limit, c.task_time_limit, c.task_acks_late)"
+    line = "import grunnfjell_settings as c; print(c.task_soft_time_limit, c.task_time_limit, c.task_acks_late)"
     limits = f"{inputs['application_soft_time_limit']} {inputs['application_time_limit']}"
     assert in_the_release(line) == f"{limits} True"
 

@@ -21,10 +21,10 @@ SINCE = {
 }
 # Settings of the file with one of Celery's prefixes that this release's Celery does not know.
 UNKNOWN = """
-import celery, json, celeryconfig
+import celery, json, grunnfjell_settings
 from celery.app.defaults import DEFAULTS
 prefixes = tuple({name.split("_")[0] + "_" for name in DEFAULTS})
-given = [name for name in vars(celeryconfig) if name.startswith(prefixes)]
+given = [name for name in vars(grunnfjell_settings) if name.startswith(prefixes)]
 unknown = [name for name in given if name not in DEFAULTS]
 print(json.dumps({"version": celery.__version__, "given": len(given), "unknown": unknown}))
 """

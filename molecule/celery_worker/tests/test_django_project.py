@@ -83,7 +83,7 @@ def promise_check(host, inputs, promises: dict, **how: object) -> dict:
 def promises(project) -> dict:
     """Those of role application, with their values on this host."""
     names = list(yaml.safe_load((REPOSITORY / "roles/application/vars/main.yml").read_text())["__application_promises"])
-    code = f"import json, celeryconfig as c; print(json.dumps({{name: getattr(c, name) for name in {names}}}))"
+    code = f"import json, grunnfjell_settings as c; print(json.dumps({{name: getattr(c, name) for name in {names}}}))"
     return json.loads(project(f"python -c {shlex.quote(code)}"))
 
 

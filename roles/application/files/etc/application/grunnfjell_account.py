@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import celery
-import celeryconfig
+import grunnfjell_settings
 from celery._state import _get_active_apps
 from celery.app.defaults import DEFAULTS
 from celery.app.utils import find_app
@@ -51,7 +51,7 @@ def clients(name, module=""):
     applications = [find_app(name)]
     if module:
         importlib.import_module(module)
-        applications += [app for app in _get_active_apps() if app.conf.broker_url == celeryconfig.broker_url]
+        applications += [app for app in _get_active_apps() if app.conf.broker_url == grunnfjell_settings.broker_url]
     return {"clients": [[app.main or name, client(app)] for app in dict.fromkeys(applications)]}
 
 

@@ -1,8 +1,8 @@
 """Managed by Grunnfjell. Lays the platform's settings over those of the application's Celery, without a line of its code.
 
 * The application's settings stay, however it loads them: an object, Django's settings with a namespace, assignments.
-* The platform's settings (celeryconfig.py) win over them. A mapping of both, such as broker_transport_options, is merged.
-* The names in celeryconfig._defaults are for an application that sets none: the application's value wins.
+* The platform's settings (grunnfjell_settings.py) win over them. A mapping of both, such as broker_transport_options, is merged.
+* The names in grunnfjell_settings._defaults are for an application that sets none: the application's value wins.
 * Each queue that the application declares becomes a quorum queue, unless it asks for another type, or for what only classic
   queues can do: priorities, one consumer, deletion with its last consumer.
 * `app.config_from_envvar("CELERY_CONFIG_MODULE")`, which earlier versions needed, does nothing.
@@ -14,7 +14,7 @@ import os
 from collections import ChainMap
 from functools import wraps
 
-import celeryconfig
+import grunnfjell_settings
 from celery.app.amqp import AMQP
 from celery.app.utils import detect_settings
 from kombu import Exchange, Queue
@@ -36,19 +36,19 @@ def sets(settings, name):
 
 def decided(settings):
     """The platform's defaults that the application decides, by setting them or what they follow from."""
-    names = {name for name in celeryconfig._defaults if sets(settings, name)}
+    names = {name for name in grunnfjell_settings._defaults if sets(settings, name)}
     if "task_default_queue" in names:
-        names |= {"task_default_exchange", "task_default_routing_key"} & set(celeryconfig._defaults)
+        names |= {"task_default_exchange", "task_default_routing_key"} & set(grunnfjell_settings._defaults)
     if settings.result_backend:  # it wants results
-        names |= {"task_ignore_result"} & set(celeryconfig._defaults)
+        names |= {"task_ignore_result"} & set(grunnfjell_settings._defaults)
     return names
 
 
 def over(settings):
     """The platform's values for an application with these settings."""
     values, left = {}, decided(settings)
-    # Read now: whoever imports celeryconfig before Celery imports this module in the middle of it.
-    platform = {name: value for name, value in vars(celeryconfig).items() if not name.startswith("_")}
+    # Read now: whoever imports grunnfjell_settings before Celery imports this module in the middle of it.
+    platform = {name: value for name, value in vars(grunnfjell_settings).items() if not name.startswith("_")}
     for name, value in platform.items():
         given = settings.get(name)
         if isinstance(value, dict) and isinstance(given, dict):
@@ -116,7 +116,7 @@ def install(celery):
     def prepare_config(self, config):
         config = prepare(self, config)
         # An application without settings of its own: Celery read the platform's, by the name in CELERY_CONFIG_MODULE.
-        config = {} if getattr(config, "obj", None) is celeryconfig else config
+        config = {} if getattr(config, "obj", None) is grunnfjell_settings else config
         settings = detect_settings(config, self._preconf, ignore_keys=self._preconf_set_by_auto, prefix=self.namespace)
         if settings.get(ELSEWHERE):
             return config
@@ -126,7 +126,7 @@ def install(celery):
 
     @wraps(load)
     def config_from_object(self, obj, *args, **kwargs):
-        if obj is celeryconfig or obj == os.environ.get(MODULE):
+        if obj is grunnfjell_settings or obj == os.environ.get(MODULE):
             return None
         return load(self, obj, *args, **kwargs)
 
