@@ -30,7 +30,7 @@ vhost, user, password, worker, *commands = sys.argv[1:]
 parts = urlsplit(conf.broker_url.split(";")[0])
 arguments = {"rate_limit": {"task_name": "celery.chord", "rate_limit": "1/h"}, "pool_grow": {"n": 1}}
 app = Celery("reach")
-app.config_from_object(conf)
+app.conf.broker_url  # reads the settings: from here on an assignment is the last word
 login = f"{user or parts.username}:{password or parts.password}"
 app.conf.broker_url = f"pyamqp://{login}@{parts.hostname}:{parts.port}/{vhost or parts.path[1:]}"
 answers = {}
@@ -90,7 +90,7 @@ import grunnfjell_settings as conf
 from celery import Celery
 parts = urlsplit(conf.broker_url.split(";")[0])
 app = Celery("{OTHER}")
-app.config_from_object(conf)
+app.conf.broker_url  # reads the settings: from here on an assignment is the last word
 broker = f"pyamqp://{OTHER}:{PASSWORD}@{{parts.hostname}}:{{parts.port}}/{OTHER}"
 app.conf.update(broker_url=broker, task_default_queue="{OTHER}", task_default_exchange="{OTHER}")
 """

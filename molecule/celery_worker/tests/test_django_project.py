@@ -6,9 +6,11 @@ import json
 import shlex
 import uuid
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.grunnfjell.platform.plugins.module_utils import publish_probe
 from authority import REPOSITORY
 from deadline import until
 from django_project import EXCHANGES, FILES, QUEUES
@@ -96,6 +98,12 @@ def test_a_django_project_keeps_the_promise_without_a_line_of_its_code(host, inp
 
     held = host.check_output(f"rabbitmqctl -q list_queues -p {vhost} name type policy").splitlines()
     assert {tuple(line.split()) for line in held if line.startswith("django-")} == {(queue, "quorum", "work") for queue in QUEUES}
+
+    # As on a fleet where nobody declares the platform's default queue: `make status` publishes to the project's own.
+    other = "from grunnfjell_settings import *; task_default_queue = 'nobody'"
+    host.check_output("printf %%s %s > %s", other, f"{FOLDER}/other_settings.py")
+    probe = shlex.quote(Path(publish_probe.__file__).read_text())
+    assert json.loads(project(f"env CELERY_CONFIG_MODULE=other_settings python -c {probe} 5 shop")) == {"confirmed": True}
 
     # A management command publishes to the platform's broker by the project's own routes, though CELERY_TASK_ALWAYS_EAGER is set.
     job = str(uuid.uuid4())
