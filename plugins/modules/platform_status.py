@@ -178,7 +178,8 @@ def producer(wanted: dict[str, Any]) -> dict[str, Any]:
 def answers(url: str, authorities: str, names: list[str]) -> dict[str, Any]:
     try:
         # By the name that its clients use, as many applications answer to no other. The certificate is verified for the address.
-        request = urllib.request.Request(url, headers={"Host": names[0]} if names else {})
+        host = [f"[{name}]" if ":" in name else name for name in names[:1]]
+        request = urllib.request.Request(url, headers=dict(zip(["Host"], host, strict=False)))
         verified = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authorities))
         with urllib.request.build_opener(urllib.request.ProxyHandler({}), verified).open(request, timeout=2) as answer:
             return {"ok": answer.status == 200, "error": "" if answer.status == 200 else f"it answers {answer.status}"}

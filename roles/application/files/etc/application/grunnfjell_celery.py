@@ -19,7 +19,7 @@ from celery.app.amqp import AMQP
 from celery.app.utils import detect_settings
 from kombu import Exchange, Queue
 
-# Lives in a Celery application's own settings; every process that loads them sees it.
+# A setting of a Celery application whose jobs another broker holds.
 ELSEWHERE = "broker_elsewhere"
 MODULE = "CELERY_CONFIG_MODULE"
 TYPE, PRIORITIES = "x-queue-type", "x-max-priority"
@@ -47,7 +47,7 @@ def decided(settings):
 def over(settings):
     """The platform's values for an application with these settings."""
     values, left = {}, decided(settings)
-    # Read now: whoever imports grunnfjell_settings before Celery imports this module in the middle of it.
+    # Read at each use: if grunnfjell_settings is imported before Celery, this module is imported in the middle of it.
     platform = {name: value for name, value in vars(grunnfjell_settings).items() if not name.startswith("_")}
     for name, value in platform.items():
         given = settings.get(name)
