@@ -19,10 +19,9 @@ testinfra_hosts = ["ansible://rabbitmq"]
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 FOLDER = "/var/tmp/grunnfjell-django"
-UNITS = ("grunnfjell-django-worker", "grunnfjell-django-beat")
-# systemd unloads a stopped transient unit a moment later, and until then refuses another one with that name.
-GONE = "[ $(systemctl show --property=LoadState --value {0}) = not-found ]"
-STOP = f"systemctl stop {{0}}; timeout 60 sh -c 'until {GONE}; do sleep 0.1; done'"
+UNITS = ("worker", "beat")
+# TERM to the main process only, as supervisord does.
+START = "systemd-run --quiet --collect --property=KillMode=mixed --property=TimeoutStopSec=20"
 # As a release's `run`, with another environment and another code.
 RUN = f"""#!/bin/sh
 set -a
@@ -53,13 +52,15 @@ def project(host, inputs) -> Iterator[Callable[[str], str]]:
 def deployed(request, host, inputs, project) -> Iterator[None]:
     """Its worker and its beat, with this version of Celery."""
     host.check_output(f"{FOLDER}/venv/bin/pip install -q --no-input celery=={request.param} django==5.2.7")
+    # A name of its own, since systemd may keep a stopped unit loaded for a while.
+    units = {unit: f"grunnfjell-django-{unit}-{uuid.uuid4().hex[:8]}" for unit in UNITS}
     for unit, command in zip(UNITS, (WORKER, BEAT), strict=True):
-        line = f"exec runuser -u {inputs['application_user']} -- {FOLDER}/run {command} >{FOLDER}/{unit}.log 2>&1"
-        host.check_output("systemd-run --quiet --collect --property=TimeoutStopSec=20 --unit=%s sh -c %s", unit, line)
+        line = f"exec {FOLDER}/run {command} >{FOLDER}/{unit}.log 2>&1"
+        host.check_output(f"{START} --uid={inputs['application_user']} --unit=%s sh -c %s", units[unit], line)
     yield
     vhost = inputs["application_name"]
-    for unit in UNITS:
-        host.run(STOP.format(unit))
+    for unit in units.values():
+        host.run(f"systemctl stop {unit}")
     for queue in QUEUES:
         host.run(f"rabbitmqctl -q delete_queue -p {vhost} {queue}")
     for exchange in EXCHANGES:
