@@ -47,7 +47,7 @@ class Server:
 
 
 def serve(environment: Path, folder: Path, broker: str) -> Iterator[Server]:
-    (folder / "celeryconfig.py").write_text(
+    (folder / "grunnfjell_settings.py").write_text(
         f"broker_url = {broker!r}\nbroker_connection_timeout = 1\n"
         "broker_transport_options = {'max_retries': 1, 'interval_start': 0, 'interval_max': 0.2}\n"
         "task_publish_retry_policy = {'max_retries': 1, 'interval_start': 0, 'interval_max': 0.2}\n"
@@ -57,7 +57,7 @@ def serve(environment: Path, folder: Path, broker: str) -> Iterator[Server]:
         port = free.getsockname()[1]
     variables = {
         "PYTHONPATH": f"{APPLICATION}:{folder}",
-        "CELERY_CONFIG_MODULE": "celeryconfig",
+        "CELERY_CONFIG_MODULE": "grunnfjell_settings",
         "NEWSROOM_TOKEN": TOKEN,
         "NEWSROOM_DATA_DIR": str(folder / "data"),
         "NEWSROOM_MAX_UPLOAD_BYTES": str(LIMIT),

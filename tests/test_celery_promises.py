@@ -1,7 +1,8 @@
 """Running workers keep the promises of the platform, or are refused with the setting that breaks them."""
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, routed, task_settings, unconsumed_jobs
+from ansible_collections.grunnfjell.platform.plugins.module_utils.celery_queues import routed
+from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, task_settings, unconsumed_jobs
 
 PROMISES = {"task_acks_late": True, "task_reject_on_worker_lost": True, "task_time_limit": 540}
 
@@ -58,6 +59,7 @@ ALL = {
     "task_acks_on_timeout": False,
     "task_soft_time_limit": 510,
     "task_default_queue_type": "quorum",
+    "task_queue_max_priority": None,
     "worker_pool": "prefork",
     "broker_transport_options": {"confirm_publish": True, "read_timeout": 10},
 }
@@ -112,6 +114,8 @@ def test_transport_options_without_confirms_are_refused(options: object) -> None
     [
         ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": False, "expires": None}, ""),
         ({"queue_arguments": None}, "the queue mail is classic, but the promise needs quorum (task_default_queue_type)"),
+        ({"queue_arguments": {"x-max-priority": 3}}, "the queue mail declares 3 priorities, which only a classic queue has"),
+        ({"queue_arguments": None, "max_priority": 9}, "the queue mail declares 9 priorities"),
         ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": True}, "sets no_ack=True, but the promise needs"),
         ({"queue_arguments": {"x-queue-type": "quorum"}, "expires": 60.0}, "sets expires=60.0"),
     ],
@@ -143,6 +147,33 @@ def test_a_route_to_a_queue_without_consumers_is_refused(routes: object) -> None
     assert "task_default_queue sends jobs to the queue celery" in sentence
     (sentence,) = unconsumed_jobs("w@1", {"conf": {"task_default_queue": "shop"}, "tasks": ["a [queue=big]"]}, ["shop"], {})
     assert "the queue big" in sentence
+
+
+KNOWN = [*ALL, "task_acks_on_failure_or_timeout"]
+
+
+@pytest.mark.parametrize(
+    ("version", "unknown"),
+    [
+        ("5.7.0", ()),
+        ("5.6.3", ("task_acks_on_failure", "task_acks_on_timeout")),
+        ("5.5.3", ("task_acks_on_failure", "task_acks_on_timeout", "task_create_missing_queue_type")),
+        ("5.4.0", ("task_acks_on_failure", "task_acks_on_timeout", "task_default_queue_type")),
+    ],
+)
+def test_a_worker_is_judged_by_the_settings_that_its_celery_has(version: str, unknown: tuple):
+    promises = {**ALL, "task_create_missing_queue_type": "quorum", "task_arguments_redacted": True}
+    known = [setting for setting in (*KNOWN, "task_create_missing_queue_type") if setting not in unknown]
+    sentences = refused(promises, promises, celery={"version": version, "settings": known})
+    if version != "5.4.0":
+        assert sentences == []
+        return
+    assert sentences[0].startswith(
+        "w@1: Celery 5.4.0 lacks task_default_queue_type, which the promise needs. Lock Celery 5.5 to 5.7"
+    )
+    assert len(sentences) == 1
+    waivers = {"task_default_queue_type": "a broker of another team"}
+    assert refused(promises, promises, waivers, celery={"version": version, "settings": known}) == []
 
 
 def test_a_waiver_lets_a_setting_pass() -> None:

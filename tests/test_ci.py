@@ -94,3 +94,11 @@ def test_a_scenario_without_tests_counts_as_failed(monkeypatch, tmp_path):
     monkeypatch.setattr(scenarios, "BUILD", tmp_path)
     monkeypatch.setattr(scenarios.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 0))
     assert scenarios.run_scenario("host") == Count(failed=1)
+
+
+def test_verify_collects_its_tests_where_no_group_is_called_newsroom():
+    """One parameter set without hosts ended `make verify` of any other application before its first test."""
+    command = steps.testinfra("inventories/drill")
+    collected = subprocess.run([command[0], "--collect-only", *command[1:]], capture_output=True, text=True, check=False)
+    assert collected.returncode == 0, collected.stdout[-2000:]
+    assert "test_celery_knows_every_setting_of_its_file[ansible://drill-worker1]" in collected.stdout

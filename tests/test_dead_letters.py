@@ -214,13 +214,15 @@ def test_the_logs_are_those_of_the_sections_of_supervisord(tmp_path):
 
 def test_the_report_is_a_readable_list():
     letters = with_causes([described("v", peeked(), False)], [{}, {"a": "ValueError"}])
-    report = {"action": "list", "totals": {"v": 7}, "letters": letters, "replayed": [], "kept": []}
+    report = {"action": "list", "totals": {"v": 7}, "letters": letters, "without": [], "replayed": [], "kept": []}
     assert render(report).splitlines() == [
         "7 dead letters, 1 shown.",
         "v  a  t",
         "    2026-11-24 13:55:26Z  delivery_limit (no worker survived it) in shop, 2 times",
         "    ValueError",
     ]
+    without = {"without": [{"vhost": "v", "queue": "cls", "type": "classic"}]}
+    assert render(report | without).splitlines()[1].startswith("! a job that fails in v/cls is lost and never a dead letter")
     replayed = report | {
         "action": "replay",
         "replayed": [{"vhost": "v", "id": "a"}],

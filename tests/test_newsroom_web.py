@@ -199,8 +199,12 @@ print(json.dumps(calls))
 
 def test_a_video_that_runs_out_of_memory_twice_fails_with_the_reason(environment, tmp_path):
     """Review finding 28. It was delivered twenty times, and used up the memory of a worker each time."""
-    (tmp_path / "celeryconfig.py").write_text("broker_url = 'memory://'\n")
-    variables = {"PYTHONPATH": f"{APPLICATION}:{tmp_path}", "CELERY_CONFIG_MODULE": "celeryconfig", "NEWSROOM_TOKEN": TOKEN}
+    (tmp_path / "grunnfjell_settings.py").write_text("broker_url = 'memory://'\n")
+    variables = {
+        "PYTHONPATH": f"{APPLICATION}:{tmp_path}",
+        "CELERY_CONFIG_MODULE": "grunnfjell_settings",
+        "NEWSROOM_TOKEN": TOKEN,
+    }
     command = [environment / "bin/python", "-c", OUT_OF_MEMORY]
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

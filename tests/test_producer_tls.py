@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.modules import platform_status, supervisor_handover
+from local_playbook import run_playbook
 
 from lab.machine import REPOSITORY
 
 CONFIGURATION = REPOSITORY / "roles/application/files/etc/application"
 APP = """
 def app(environ, start):
-    start('200 OK', [('Content-Length', '5')])
+    named = environ['HTTP_HOST'] == 'jobs.example.org'  # as Django's ALLOWED_HOSTS
+    start('200 OK' if named or environ['PATH_INFO'] == '/' else '400 Bad Request', [('Content-Length', '5')])
     return [environ['wsgi.url_scheme'].encode()]
 """
 
@@ -27,7 +29,7 @@ def app(environ, start):
 def issue(directory: Path) -> str:
     """A certificate that is its own authority; returns its serial number."""
     directory.mkdir()
-    names = ["-subj", "/CN=web1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    names = ["-subj", "/CN=web1", "-addext", "subjectAltName=IP:127.0.0.1,DNS:jobs.example.org"]
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", *names]
     subprocess.run([*command, "-keyout", "key.pem", "-out", "certificate.pem"], cwd=directory, check=True, capture_output=True)
     shown = ["openssl", "x509", "-noout", "-serial", "-in", "certificate.pem"]
@@ -143,8 +145,8 @@ def test_a_new_web_server_is_verified_before_clients_reach_it(server: Server) ->
 
 def test_status_trusts_only_a_producer_with_a_valid_certificate(server: Server) -> None:
     url = f"https://127.0.0.1:{server.port}/"
-    assert platform_status.answers(url, str(server.folder / "bundle.pem"))["ok"]
-    answer = platform_status.answers(url, str(server.folder / "second/certificate.pem"))
+    assert platform_status.answers(url, str(server.folder / "bundle.pem"), [])["ok"]
+    answer = platform_status.answers(url, str(server.folder / "second/certificate.pem"), [])
     assert not answer["ok"] and "certificate verify failed" in answer["error"]
 
 
@@ -172,3 +174,21 @@ def test_old_versions_and_weak_ciphers_are_refused(server: Server, version: ssl.
         context.minimum_version = context.maximum_version = version
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain, pytest.raises(OSError):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_trial_check_and_status_ask_by_the_producers_own_name(server: Server, tmp_path: Path) -> None:
+    """An application that checks the Host header answers 400 to every other name, the address too."""
+    bundle, address = str(server.folder / "bundle.pem"), f"127.0.0.1:{server.port}"
+    assert supervisor_handover.answers(server.port, "/strict", bundle, "jobs.example.org")
+    assert not supervisor_handover.answers(server.port, "/strict", bundle, "127.0.0.1")
+    url = f"https://{address}/strict"
+    assert platform_status.answers(url, bundle, ["jobs.example.org", "other.example.org"])["ok"]
+    assert platform_status.answers(url, bundle, [])["error"] == "it answers 400"
+    role = {"name": "grunnfjell.platform.producer", "tasks_from": "wait_healthy", "rolespec_validate": False}
+    play = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}
+    inputs = {"producer_bind": address, "producer_health_path": "/strict", "producer_ca_file": bundle}
+    inputs |= {"producer_answer_timeout": 1, "producer_log_directory": str(tmp_path)}
+    _, output = run_playbook(tmp_path, [play], {"web1": inputs | {"producer_names": ["jobs.example.org"]}})
+    assert "did not answer 200" not in output and "Check that the web process publishes" in output, output
+    _, output = run_playbook(tmp_path, [play], {"web1": inputs})
+    assert f"{url} did not answer 200" in output, output

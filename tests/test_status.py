@@ -27,7 +27,11 @@ def queue(
 ) -> dict:
     nodes = [f"rabbit@{number}" for number in range(members)]
     messages = {"ready": ready, "unacknowledged": unacknowledged, "oldest_ms": oldest_ms}
-    return {"vhost": "shop", "name": name, "type": "quorum", "members": nodes, "online": nodes[:online], **messages}
+    return {"vhost": "shop", "name": name, "type": "quorum", "dead_letters_to": "dead_letters"} | {
+        "members": nodes,
+        "online": nodes[:online],
+        **messages,
+    }
 
 
 def counters(at_ms: int, acknowledged: int, **depths: int) -> dict:
@@ -268,6 +272,28 @@ def test_depth_age_and_consumers_of_a_queue():
     assert (shop["ready"], shop["unacknowledged"], shop["oldest_s"], shop["consumer_hosts"]) == (12, 4, 35.0, ["worker1"])
     assert report["delayed"] == 2
     assert "shop/shop: 12 waiting, 4 running, oldest 35 s, 1 consumers (worker1), 1 of 1 members" in render(report)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("classic", "it is a classic queue"), ("quorum", "no policy with a dead-letter exchange")]
+)
+def test_a_queue_that_keeps_no_dead_letters_is_never_called_well(kind: str, reason: str):
+    """The review of real applications: 45 classic queues, `Yes, a 202 is accepted now`, and failed jobs that were nowhere."""
+    answers = fleet()
+    answers["broker1"]["sections"]["broker"]["queues"].append(queue("mail") | {"type": kind, "dead_letters_to": None})
+    report = report_of(answers)
+    assert report["accepting"] and report["verdict"] == "Yes, jobs are accepted now, but a job that fails in shop/mail is lost."
+    (sentence,) = report["attention"]
+    assert sentence.startswith("a job that fails in shop/mail is lost and never a dead letter") and reason in sentence
+    answers["web1"]["sections"]["producer"]["answers"]["ok"] = False
+    assert report_of(answers)["verdict"].startswith("No: ")
+
+
+def test_celerys_own_queues_need_no_dead_letters():
+    answers = fleet()
+    own = ("w@h.celery.pidbox", "celeryev.1", "dead_letters", "5a1e0d3c-0000-4000-8000-000000000000")
+    answers["broker1"]["sections"]["broker"]["queues"] += [queue(name) | {"dead_letters_to": None} for name in own]
+    assert report_of(answers)["attention"] == []
 
 
 def test_a_rate_covers_the_time_since_the_last_report_or_one_second():

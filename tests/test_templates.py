@@ -247,7 +247,7 @@ def test_a_release_gets_no_setting_that_its_service_does_not_know(rendered: dict
         ("/etc/rabbitmq/inetrc", "{lookup, [file, native]}\n"),
         ("/etc/rabbitmq/enabled_plugins", "[rabbitmq_prometheus,].\n"),
         ("/etc/pgbouncer/userlist.txt", '"a" "b"c"\n'),
-        ("/etc/application/celeryconfig.py", "a = {{ b }}\n"),
+        ("/etc/application/grunnfjell_settings.py", "a = {{ b }}\n"),
         ("/etc/application/environment", "A=it's\n"),
     ],
 )

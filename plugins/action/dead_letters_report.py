@@ -39,6 +39,7 @@ class ActionModule(ActionBase):
             "asked_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "action": self._task.args["action"],
             "totals": answer["totals"],
+            "without": answer["without"],
             "letters": with_causes(answer["letters"], causes),
             "replayed": answer["replayed"],
             "kept": answer["kept"],

@@ -1,5 +1,7 @@
 #!/usr/bin/python3
-"""Whether the broker accepts and confirms an application's message at this moment. Argument: seconds to wait.
+"""Whether the broker accepts and confirms an application's message at this moment.
+
+Arguments: seconds to wait, and the Celery application as celery -A takes it.
 
 Runs on the producer's host with the application's environment and credentials. A transaction that is rolled back shows that the
 application's exchange accepts a message from here. A message to a queue that does not exist shows that the broker confirms.
@@ -15,7 +17,27 @@ import uuid
 from typing import Any
 
 
-def probe(patience: float) -> dict[str, Any]:
+def default_queue(channel: Any, conf: Any, app: str) -> tuple[Any, str, str]:
+    """A channel, and exchange and routing key of a job without a route. Another queue than the platform's is in the code only."""
+    from amqp.exceptions import NotFound
+
+    try:
+        channel.queue_declare(conf.task_default_queue, passive=True)
+        return channel, conf.task_default_exchange, conf.task_default_routing_key
+    except NotFound:
+        from celery.app.utils import find_app
+
+        own = find_app(app)
+        name = own.conf.task_default_queue
+        if name == conf.task_default_queue:
+            raise
+        queue = own.amqp.queues[name]
+        channel = channel.connection.channel()
+        channel.queue_declare(name, passive=True)
+        return channel, queue.exchange.name, queue.routing_key
+
+
+def probe(patience: float, app: str) -> dict[str, Any]:
     conf = importlib.import_module(os.environ["CELERY_CONFIG_MODULE"])
     # Installed with the application, not with Ansible.
     from amqp import Message
@@ -40,11 +62,10 @@ def probe(patience: float) -> dict[str, Any]:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=patience)
             wire = connection.connection
             stage = f"the queue {conf.task_default_queue} cannot be reached"
-            channel = wire.channel()
-            channel.queue_declare(conf.task_default_queue, passive=True)
-            stage = f"the exchange {conf.task_default_exchange} accepts no message"
+            channel, exchange, routing_key = default_queue(wire.channel(), conf, app)
+            stage = f"the exchange {exchange} accepts no message"
             channel.tx_select()
-            channel.basic_publish(Message(b"", delivery_mode=2), conf.task_default_exchange, conf.task_default_routing_key)
+            channel.basic_publish(Message(b"", delivery_mode=2), exchange, routing_key)
             channel.tx_rollback()
             stage = "the broker confirms nothing"
             channel = wire.channel()
@@ -60,6 +81,6 @@ def probe(patience: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(probe(float(sys.argv[1]))))
+    print(json.dumps(probe(float(sys.argv[1]), sys.argv[2])))
     sys.stdout.flush()
     os._exit(0)  # without the client's shutdown, which may wait

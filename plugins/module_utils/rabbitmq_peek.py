@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from . import rabbitmq_cli
+from .rabbitmq_status import DEAD_LETTERS_TO
 
 # Reads the letters from the queue's log as `rabbitmq-queues peek` does.
-LOOK = """
+LOOK = (
+    DEAD_LETTERS_TO
+    + """
     Only = VHOSTS, Limit = LIMIT,
     Text = fun(B) when is_binary(B) -> B; (A) when is_atom(A) -> atom_to_binary(A, utf8);
               (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
@@ -42,10 +45,14 @@ LOOK = """
       end || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue,
              element(4, amqqueue:get_name(Q)) =:= <<"dead_letters">>,
              Only =:= [] orelse lists:member(element(2, amqqueue:get_name(Q)), Only)],
+      without => [#{vhost => VHost, queue => Name, type => TypeOf(Q)}
+        || Q <- rabbit_amqqueue:list(), DeadLettersTo(Q) =:= null,
+           {resource, VHost, _, Name} <- [amqqueue:get_name(Q)], Only =:= [] orelse lists:member(VHost, Only)],
       listeners => [#{protocol => Text(element(3, L)), address => list_to_binary(inet:ntoa(element(5, L))), port => element(6, L)}
                     || L <- rabbit_networking:active_listeners(), element(2, L) =:= node()],
       tls => maps:from_list([{K, list_to_binary(F)} || {K, F} <- Env, lists:member(K, [cacertfile, certfile, keyfile])])}
 """
+)
 HEADERS = ("id", "task", "retries", "expires", "origin", "x-last-death-queue")
 
 

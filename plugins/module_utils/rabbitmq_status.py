@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+# Where the broker moves the dead letters of a queue, by policy or argument; null: a job that fails there is lost. A policy with
+# keys that the type of a queue does not know does not apply to it at all.
+DEAD_LETTERS_TO = """
+    DeadLettersTo = fun(Q) -> case rabbit_policy:get(<<"dead-letter-exchange">>, Q) of
+        undefined -> case rabbit_misc:table_lookup(amqqueue:get_arguments(Q), <<"x-dead-letter-exchange">>) of
+            {_, X} -> X; _ -> null end;
+        X -> X end end,
+    TypeOf = fun(Q) -> case amqqueue:get_type(Q) of rabbit_quorum_queue -> quorum; rabbit_classic_queue -> classic;
+        rabbit_stream_queue -> stream; T -> T end end,
+"""
+
 # Depths come from the queue's leader, since the broker's metrics are up to five seconds old. The age is that of the oldest entry
 # in the queue's log that is still needed, which the leader stamped when the message arrived. Acknowledgements are a counter of
 # this node since its start; it is read twice, one second apart, with the depths.
-BROKER = """
+BROKER = (
+    DEAD_LETTERS_TO
+    + """
     Text = fun(A) when is_atom(A) -> atom_to_binary(A, utf8); (B) when is_binary(B) -> B;
               (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
     Value = fun(F, Else) -> case catch F() of {ok, {_, V}, _} -> V; {ok, V} -> V; _ -> Else end end,
@@ -33,14 +46,13 @@ BROKER = """
                                    max(0, Now - Since); true -> null end,
                   members => [Text(M) || M <- proplists:get_value(members, I, [])],
                   online => [Text(M) || M <- proplists:get_value(online, I, [])]};
-            Type ->
+            _ ->
                 I = case catch rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged]) of
                         P when is_list(P) -> P; _ -> [] end,
-                #{type => case Type of rabbit_classic_queue -> classic; rabbit_stream_queue -> stream; _ -> Text(Type) end,
-                  ready => proplists:get_value(messages_ready, I, null),
+                #{type => TypeOf(Q), ready => proplists:get_value(messages_ready, I, null),
                   unacknowledged => proplists:get_value(messages_unacknowledged, I, null), oldest_ms => null}
         end,
-        Own#{vhost => VHost, name => Name}
+        Own#{vhost => VHost, name => Name, dead_letters_to => DeadLettersTo(Q)}
     end,
     Consumers = [begin
         {resource, _, _, Name} = proplists:get_value(queue_name, C),
@@ -59,3 +71,4 @@ BROKER = """
           true -> apply(rabbit_nodes, list_running, []); false -> apply(rabbit_nodes, all_running, []) end],
       queues => Queues, consumers => Consumers, counters => [First, Counters()]}
 """
+)

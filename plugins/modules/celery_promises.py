@@ -54,11 +54,12 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.celery_queues import REMEDY, queues_broken, routed
+
 LOG_LINES = 25
 
 REDACTION = "task_arguments_redacted"
 POOL = "worker_pool"
-QUEUE_TYPE = "task_default_queue_type"
 # Options of a task that override the worker's settings. They must equal the promise's values; limits may be lower.
 TASK_PROMISES = {
     "acks_late": "task_acks_late",
@@ -70,16 +71,15 @@ TASK_PROMISES = {
 }
 # Before Celery 5.7 one attribute decides both; from then on it is the default of the two above.
 TASK_BOTH = "acks_on_failure_or_timeout"
+# Setting to the one that does the same before the first exists: since 5.7, and since 5.6. The second needs nothing of its own, as
+# grunnfjell_celery makes each missing queue what the default queue is.
+INSTEAD = {
+    "task_acks_on_failure": "task_acks_on_failure_or_timeout",
+    "task_acks_on_timeout": "task_acks_on_failure_or_timeout",
+    "task_create_missing_queue_type": "task_default_queue_type",
+}
 LIMITS = ("soft_time_limit", "time_limit")  # in the order of a pool's timeouts
 ATTRIBUTES = (*TASK_PROMISES, TASK_BOTH, "queue")
-# Property of a queue to the promise that it breaks when it is set, and the harm.
-QUEUE_PROMISES = {
-    "no_ack": ("task_acks_late", "a job is forgotten as soon as a worker has it"),
-    "auto_delete": (QUEUE_TYPE, "the queue is deleted with its last worker, and its jobs with it"),
-    "exclusive": (QUEUE_TYPE, "the queue is deleted with its connection, and its jobs with it"),
-    "expires": (QUEUE_TYPE, "the queue is deleted when it is unused, and its jobs with it"),
-}
-REMEDY = "Take it out of the application's code, or waive it with a reason in application_waivers."
 
 
 def task_settings(line: str) -> tuple[str, dict[str, str]]:
@@ -118,6 +118,16 @@ def settings_broken(node: str, conf: dict, promises: dict) -> list[str]:
     ]
 
 
+def settings_lacking(node: str, celery: dict, promises: dict) -> list[str]:
+    """Sentences for settings that this version of Celery ignores, without another that does the same."""
+    return [
+        f"{node}: Celery {celery['version']} lacks {setting}, which the promise needs. Lock Celery 5.5 to 5.7, "
+        f"or waive {setting} with a reason in application_waivers."
+        for setting in promises
+        if setting not in celery["settings"] and setting != REDACTION and INSTEAD.get(setting) not in celery["settings"]
+    ]
+
+
 def tasks_broken(node: str, tasks: list, promises: dict) -> list[str]:
     """Sentences for tasks whose own options break a promise."""
     sentences = []
@@ -152,38 +162,6 @@ def pool_broken(node: str, pool: dict, promises: dict) -> list[str]:
     ]
 
 
-def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
-    """Sentences for consumed queues that can lose jobs."""
-    sentences = []
-    for queue in queues:
-        kind = (queue.get("queue_arguments") or {}).get("x-queue-type", "classic")
-        if QUEUE_TYPE in promises and kind != promises[QUEUE_TYPE]:
-            sentences.append(
-                f"{node}: the queue {queue['name']} is {kind}, but the promise needs {promises[QUEUE_TYPE]} ({QUEUE_TYPE}), "
-                f"since only those count deliveries and keep dead letters. Declare it in task_queues with "
-                f"queue_arguments={{'x-queue-type': 'quorum'}} under an unused name, or waive it with a reason in "
-                f"application_waivers."
-            )
-        sentences += [
-            f"{node}: the queue {queue['name']} sets {key}={queue[key]}, but the promise needs {setting}: {harm}. {REMEDY}"
-            for key, (setting, harm) in QUEUE_PROMISES.items()
-            if setting in promises and queue.get(key)
-        ]
-    return sentences
-
-
-def routed(routes: object) -> set[str]:
-    """The queues that task_routes names, in any of its forms except a function."""
-    if isinstance(routes, str):
-        return {routes}
-    if isinstance(routes, dict):
-        return {routes["queue"]} if isinstance(routes.get("queue"), str) else set().union(*map(routed, routes.values()), set())
-    if not isinstance(routes, list):
-        return set()
-    pair = len(routes) == 2 and isinstance(routes[0], str)
-    return routed(routes[1]) if pair else set().union(*(routed(route) for route in routes if not isinstance(route, str)))
-
-
 def unconsumed_jobs(node: str, answer: dict, queues: list, waivers: dict) -> list[str]:
     """Sentences for queues that the process sends jobs to and no worker of the application consumes."""
     conf = answer["conf"]
@@ -202,7 +180,8 @@ def broken(node: str, answer: dict, promises: dict, waivers: dict) -> list[str]:
     """Sentences for each setting, task, pool and queue of a process that breaks a promise and is not waived."""
     promises = {setting: wanted for setting, wanted in promises.items() if setting not in waivers}
     conf, leaks = answer["conf"], answer.get("leaks")
-    sentences = settings_broken(node, conf, promises)
+    sentences = settings_lacking(node, answer["celery"], promises) if "celery" in answer else []
+    sentences += settings_broken(node, conf, promises)
     if REDACTION in promises and conf.get(REDACTION) == promises[REDACTION] and leaks:
         sentences.append(f"{node}: task arguments show in {', and in '.join(leaks)}, but the promise needs {REDACTION}. {REMEDY}")
     sentences += tasks_broken(node, answer.get("tasks", []), promises)
@@ -264,8 +243,7 @@ def of_client(module: AnsibleModule) -> list[str]:
     answer, err = ask(module, "clients", asked["app"], asked["client"].partition(":")[0])
     if not answer:
         module.fail_json(msg=f"{asked['client']} cannot be loaded to check its Celery client:\n{err[-2000:]}")
-    clients = ((f"the web process ({name})", {"conf": conf}) for name, conf in answer["conf"])
-    return [sentence for client, state in clients for sentence in findings(module, client, state)]
+    return [sentence for name, state in answer["clients"] for sentence in findings(module, f"the web process ({name})", state)]
 
 
 def main() -> None:

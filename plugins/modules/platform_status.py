@@ -169,16 +169,19 @@ def application(wanted: dict[str, Any]) -> dict[str, Any]:
 def producer(wanted: dict[str, Any]) -> dict[str, Any]:
     began, url = time.monotonic(), f"https://{wanted['bind']}{wanted['path']}"
     with ThreadPoolExecutor() as pool:
-        answering = pool.submit(answers, url, wanted["authorities"])
-        confirming = pool.submit(confirms, wanted["name"], wanted["user"])
+        answering = pool.submit(answers, url, wanted["authorities"], wanted["names"])
+        confirming = pool.submit(confirms, wanted["name"], wanted["user"], wanted["app"])
         status = {"url": url, "answers": answering.result(), "publish": confirming.result()}
     return {**status, "seconds": round(time.monotonic() - began, 3)}
 
 
-def answers(url: str, authorities: str) -> dict[str, Any]:
+def answers(url: str, authorities: str, names: list[str]) -> dict[str, Any]:
     try:
+        # By the name that its clients use, as many applications answer to no other. The certificate is verified for the address.
+        host = [f"[{name}]" if ":" in name else name for name in names[:1]]
+        request = urllib.request.Request(url, headers=dict(zip(["Host"], host, strict=False)))
         verified = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authorities))
-        with urllib.request.build_opener(urllib.request.ProxyHandler({}), verified).open(url, timeout=2) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({}), verified).open(request, timeout=2) as answer:
             return {"ok": answer.status == 200, "error": "" if answer.status == 200 else f"it answers {answer.status}"}
     except urllib.error.HTTPError as error:
         return {"ok": False, "error": f"it answers {error.code}"}
@@ -186,11 +189,11 @@ def answers(url: str, authorities: str) -> dict[str, Any]:
         return {"ok": False, "error": str(getattr(error, "reason", error)) or type(error).__name__}
 
 
-def confirms(name: str, user: str) -> dict[str, Any]:
+def confirms(name: str, user: str, app: str) -> dict[str, Any]:
     try:
         program = publish_probe.__loader__.get_source(publish_probe.__name__)
         in_environment = ("runuser", "-u", user, "--", f"/opt/{name}/current/run")
-        return json.loads(run(*in_environment, "python", "-c", program, str(PUBLISH_TIMEOUT_S)))
+        return json.loads(run(*in_environment, "python", "-c", program, str(PUBLISH_TIMEOUT_S), app))
     except (NoAnswer, json.JSONDecodeError) as error:
         return {"confirmed": False, "error": f"a publish could not be tried: {error}"}
 

@@ -37,6 +37,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 letters: {description: "The listed letters, oldest first.", type: list, elements: dict, returned: always}
+without:
+  description: "Work queues that keep no dead letters, each with C(vhost), C(queue) and C(type): a job that fails there is lost."
+  type: list
+  elements: dict
+  returned: always
 totals: {description: Virtual host to the number of its dead letters before the replay., type: dict, returned: always}
 replayed: {description: Virtual host and id of each letter that was sent back., type: list, elements: dict, returned: always}
 kept: {description: "Chosen letters that could not be sent back, and why.", type: list, elements: dict, returned: always}
@@ -45,6 +50,7 @@ kept: {description: "Chosen letters that could not be sent back, and why.", type
 import base64
 import fcntl
 import json
+import re
 import secrets
 import ssl
 from collections.abc import Iterator
@@ -56,6 +62,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import rabbitmq_cli
 from ..module_utils.amqp_wire import PERSISTENT, AmqpError, Connection, Message, Undelivered
+from ..module_utils.rabbitmq_objects import WORK_QUEUES
 from ..module_utils.rabbitmq_peek import expression
 
 QUEUE = "dead_letters"
@@ -242,6 +249,7 @@ def run(params: dict[str, Any], check_mode: bool, result: dict[str, Any]) -> Non
     result["letters"] = [
         described(queue["vhost"], letter, params["show_arguments"]) for queue in queues for letter in queue["letters"]
     ]
+    result["without"] = [queue for queue in seen["without"] if re.match(WORK_QUEUES, queue["queue"])]
     full = [queue for queue in queues if queue["ready"]]
     if not replaying or check_mode:
         return
@@ -275,7 +283,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    result: dict[str, Any] = {"changed": False, "totals": {}, "letters": [], "replayed": [], "kept": []}
+    result: dict[str, Any] = {"changed": False, "totals": {}, "letters": [], "without": [], "replayed": [], "kept": []}
     try:
         run(module.params, module.check_mode, result)
     except (Refusal, rabbitmq_cli.CliError) as refusal:

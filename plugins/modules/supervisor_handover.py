@@ -22,7 +22,7 @@ options:
   user: {description: Account of the program., type: str, required: true}
   directory: {description: Working directory of the program., type: path, required: true}
   authorities: {description: Certificates of the authorities to verify its certificate; without them plain HTTP., type: path}
-  host: {description: The name or address in its certificate., type: str, default: 127.0.0.1}
+  host: {description: "The name or address in its certificate, and in the request.", type: str, default: 127.0.0.1}
   health: {description: Path that answers 200., type: str, default: /healthz}
   timeout: {description: Seconds until it must answer., type: int, default: 60}
   socket: {description: supervisord's socket., type: path, default: /run/supervisor.sock}
@@ -109,7 +109,7 @@ def answers(port: int, path: str, authorities: str | None = None, host: str = "1
     except OSError:
         return False
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Host": f"[{host}]" if ":" in host else host})
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
@@ -214,8 +214,8 @@ def main() -> None:
             if complaint:
                 module.fail_json(
                     **result,
-                    msg=f"{asked['program']} did not answer 200 at {asked['health']} within {asked['timeout']} s "
-                    f"in its trial; no client was connected to it.\n{complaint}",
+                    msg=f"{asked['program']} did not answer 200 at {asked['health']} (Host: {asked['host']}) "
+                    f"within {asked['timeout']} s in its trial; no client was connected to it.\n{complaint}",
                 )
         written = write_files([script], False)
         for process in waiting:

@@ -3,4 +3,3 @@
 from celery import Celery
 
 app = Celery("newsroom", include=["newsroom.tasks"])
-app.config_from_envvar("CELERY_CONFIG_MODULE")

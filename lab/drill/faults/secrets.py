@@ -47,7 +47,7 @@ def fingerprint(what: str, file: str) -> Reading:
 
 
 CERTIFICATE = fingerprint("certificate", f"{PKI}/application/certificate.pem")
-BROKER_LOGIN = fingerprint("broker login", "/etc/ledger/celeryconfig.py")
+BROKER_LOGIN = fingerprint("broker login", "/etc/ledger/grunnfjell_settings.py")
 DATABASE_LOGIN = fingerprint("database login", "/etc/ledger/pg_service.conf")
 EVERYTHING = (BROKER_LOGIN, DATABASE_LOGIN, CERTIFICATE, fingerprint("authorities", AUTHORITIES))
 

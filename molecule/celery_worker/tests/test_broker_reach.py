@@ -24,13 +24,13 @@ REFUSED = "refused"
 CONTROL = """
 import json, sys
 from urllib.parse import urlsplit
-import celeryconfig as conf
+import grunnfjell_settings as conf
 from celery import Celery
 vhost, user, password, worker, *commands = sys.argv[1:]
 parts = urlsplit(conf.broker_url.split(";")[0])
 arguments = {"rate_limit": {"task_name": "celery.chord", "rate_limit": "1/h"}, "pool_grow": {"n": 1}}
 app = Celery("reach")
-app.config_from_object(conf)
+app.conf.broker_url  # reads the settings: from here on an assignment is the last word
 login = f"{user or parts.username}:{password or parts.password}"
 app.conf.broker_url = f"pyamqp://{login}@{parts.hostname}:{parts.port}/{vhost or parts.path[1:]}"
 answers = {}
@@ -49,7 +49,7 @@ COMMANDS = ("ping", "rate_limit", "pool_grow")
 # Messages by the application's login in its own virtual host.
 PUBLISH = """
 import json, sys
-import celeryconfig as conf
+import grunnfjell_settings as conf
 from kombu import Connection
 outcomes = {}
 for aim, how in json.loads(sys.argv[1]).items():
@@ -73,7 +73,7 @@ MESSAGES = {
 NAMES = ("a\ttab", '"), os:cmd("touch /tmp/reach"), ("', "$(touch /tmp/reach)", "<script>alert(1)</script>", "{{ 7 * 7 }}")
 CONSUME = """
 import contextlib, json, sys
-import celeryconfig as conf
+import grunnfjell_settings as conf
 from kombu import Connection, Queue
 with Connection(conf.broker_url, ssl=conf.broker_use_ssl) as connection:
     queues = [Queue(name, exclusive=True, durable=False, auto_delete=True) for name in json.loads(sys.argv[1])]
@@ -86,11 +86,11 @@ with Connection(conf.broker_url, ssl=conf.broker_use_ssl) as connection:
 # The other application: its login and names, with the settings and the certificate of this host.
 SHOP = f"""
 from urllib.parse import urlsplit
-import celeryconfig as conf
+import grunnfjell_settings as conf
 from celery import Celery
 parts = urlsplit(conf.broker_url.split(";")[0])
 app = Celery("{OTHER}")
-app.config_from_object(conf)
+app.conf.broker_url  # reads the settings: from here on an assignment is the last word
 broker = f"pyamqp://{OTHER}:{PASSWORD}@{{parts.hostname}}:{{parts.port}}/{OTHER}"
 app.conf.update(broker_url=broker, task_default_queue="{OTHER}", task_default_exchange="{OTHER}")
 """

@@ -136,7 +136,7 @@ def test_a_transport_option_of_the_inventory_keeps_publisher_confirms(live, inpu
 # In the application's environment and with the worker's code: as configured, to a broker with another address in its certificate,
 # with other authorities (Debian's), and without a client certificate.
 CONNECT = """
-import ssl, celeryconfig as conf
+import ssl, grunnfjell_settings as conf
 from kombu import Connection
 def attempt(**changed):
     try:

@@ -17,13 +17,16 @@ STOP = (
     f"systemctl stop {UNIT}; "
     f"timeout 60 sh -c 'until [ $(systemctl show --property=LoadState --value {UNIT}) = not-found ]; do sleep 0.1; done'"
 )
-# It loads the kit's settings as docs/your-application.md says, and overrides some.
+# After the kit's settings are in force, it overrides some; one of its queues stays classic because it says so, one by priorities.
 APP = """
 from celery import Celery
 from kombu import Exchange, Queue
 app = Celery("foreign")
-app.config_from_envvar("CELERY_CONFIG_MODULE")
-app.conf.task_queues = [Queue("foreign", Exchange("foreign", type="direct"), routing_key="foreign")]
+app.conf.task_queues = [
+    Queue("foreign", Exchange("foreign", type="direct"), routing_key="foreign", queue_arguments={"x-queue-type": "classic"}),
+    Queue("ranked", Exchange("ranked", type="direct"), routing_key="ranked", max_priority=3),
+]
+app.conf.task_acks_late  # reads them
 app.conf.broker_transport_options = {"visibility_timeout": 3600}
 app.conf.task_routes = {"foreign.keeps": {"queue": "nobody"}}
 @app.task(name="foreign.forgets", acks_on_failure=True, acks_on_timeout=True)
@@ -33,13 +36,14 @@ def outlasts(): pass
 @app.task(name="foreign.keeps", time_limit=30)
 def keeps(): pass
 """
-WORKER = "celery --app=foreign worker --concurrency=1 --queues=foreign --without-gossip --without-mingle"
+WORKER = "celery --app=foreign worker --concurrency=1 --queues=foreign,ranked --without-gossip --without-mingle"
 PROMISES = {
     "task_acks_on_failure": False,
     "task_acks_on_timeout": False,
     "task_time_limit": 540,
     "task_soft_time_limit": 510,
     "task_default_queue_type": "quorum",
+    "task_queue_max_priority": None,
     "worker_pool": "prefork",
     "broker_transport_options": {"confirm_publish": True},
     "task_always_eager": False,
@@ -50,6 +54,7 @@ FAULTS = {
     "the task foreign.outlasts sets time_limit=7200",
     "the task foreign.outlasts sets soft_time_limit=7100",
     "the queue foreign is classic",
+    "the queue ranked declares 3 priorities",
     "broker_transport_options is {'visibility_timeout': 3600}",
     "task_routes sends jobs to the queue nobody",
 }
@@ -66,7 +71,13 @@ def foreign(host, inputs) -> Iterator:
     host.check_output("chmod 755 %s", run)
 
     def check(arguments: str | None) -> str:
-        parameters = {"run": run, "user": user, "app": "foreign", "promises": PROMISES, "queues": ["newsroom", "foreign"]}
+        parameters = {
+            "run": run,
+            "user": user,
+            "app": "foreign",
+            "promises": PROMISES,
+            "queues": ["newsroom", "foreign", "ranked"],
+        }
         if arguments is None:
             parameters["client"] = "foreign:app"
         else:
@@ -77,7 +88,9 @@ def foreign(host, inputs) -> Iterator:
         return host.ansible("grunnfjell.platform.celery_promises", json.dumps(parameters), check=False)["msg"]
 
     yield check
-    host.run(f"{STOP}; rabbitmqctl -q delete_queue -p {name} foreign; rm -r {FOLDER}")
+    host.run(
+        f"{STOP}; rabbitmqctl -q delete_queue -p {name} foreign; rabbitmqctl -q delete_queue -p {name} ranked; rm -r {FOLDER}"
+    )
 
 
 def test_an_application_that_breaks_the_promise_is_refused_with_every_reason(foreign):
@@ -91,9 +104,22 @@ def test_an_application_that_breaks_the_promise_is_refused_with_every_reason(for
     assert "after 7100.0 s (soft_time_limit)" in message, message
 
 
+def test_a_queue_that_keeps_no_dead_letters_is_shown_by_the_broker(host, inputs, foreign):
+    """The review of two real applications: both said that all is well."""
+    foreign("")
+    letters = host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)
+    classic = [{"vhost": inputs["application_name"], "queue": queue, "type": "classic"} for queue in ("foreign", "ranked")]
+    assert sorted(letters["without"], key=lambda queue: queue["queue"]) == classic
+    status = host.ansible("grunnfjell.platform.platform_status", check=False)["sections"]["broker"]
+    targets = {queue["name"]: (queue["type"], queue["dead_letters_to"]) for queue in status["queues"]}
+    assert (targets["foreign"], targets[inputs["application_name"]]) == (("classic", None), ("quorum", "dead_letters"))
+
+
 def test_a_client_that_publishes_without_confirms_is_refused(foreign):
     """Review finding 7. Producers were never checked."""
     message = foreign(None)
     assert "the web process (foreign): broker_transport_options is {'visibility_timeout': 3600}" in message
     assert "task_routes sends jobs to the queue nobody" in message
-    assert message.count("  * ") == 2, message
+    assert "the web process (foreign): the queue foreign is classic" in message
+    assert "the web process (foreign): the queue ranked declares 3 priorities" in message
+    assert message.count("  * ") == 4, message

@@ -26,7 +26,7 @@ ATTEMPTS = {
     "declare a program that runs as root": "touch /etc/supervisor/conf.d/reach",
     "add a module that each Python of the release loads": "touch $(echo {release}/venv/lib/python3*/site-packages)/reach.pth",
     "add a module to the settings' directory, which is on Python's path": "touch {settings}/reach.py",
-    "change the settings that the next check loads": ": >> {settings}/celeryconfig.py",
+    "change the settings that the next check loads": ": >> {settings}/grunnfjell_settings.py",
     "change the script that runs its programs": ": >> {release}/run",
     "change an entry point": ": >> {release}/venv/bin/celery",
     "plant the link to the next release": "ln -s /tmp {release}/../../.reach",

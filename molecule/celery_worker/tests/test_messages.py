@@ -16,7 +16,7 @@ TASK = "newsroom.tasks.transcode"
 # Publishes to the application's queue as the application does, with any headers and body.
 PUBLISH = """
 import json, sys
-import celeryconfig as conf
+import grunnfjell_settings as conf
 from kombu import Connection
 how = {"ssl": conf.broker_use_ssl, "transport_options": conf.broker_transport_options}
 with Connection(conf.broker_url, **how) as connection:

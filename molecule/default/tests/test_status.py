@@ -177,11 +177,11 @@ def test_an_unreachable_host_is_one_line_and_does_not_end_the_status(ask, all_we
 
 
 CONSUMER = """
-import sys, celeryconfig
+import sys, grunnfjell_settings
 from kombu import Connection, Queue
-with Connection(celeryconfig.broker_url, ssl=celeryconfig.broker_use_ssl) as connection:
+with Connection(grunnfjell_settings.broker_url, ssl=grunnfjell_settings.broker_use_ssl) as connection:
     channel = connection.channel()
-    channel.basic_consume(queue=celeryconfig.task_default_queue, no_ack=False)
+    channel.basic_consume(queue=grunnfjell_settings.task_default_queue, no_ack=False)
     print("consuming", flush=True)
     sys.stdin.read()
 """

@@ -171,7 +171,7 @@ def test_a_stop_leaves_time_to_answer_an_upload(host, inputs):
 
 @pytest.mark.once
 def test_the_producer_keeps_no_connection_that_needs_heartbeats(host, inputs):
-    assert "broker_heartbeat = 0" in host.file(f"/etc/{inputs['application_name']}/celeryconfig.py").content_string
+    assert "broker_heartbeat = 0" in host.file(f"/etc/{inputs['application_name']}/grunnfjell_settings.py").content_string
 
 
 def test_the_producer_waits_for_the_broker_s_confirms(host, inputs):

@@ -12,6 +12,7 @@ pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 PLAYBOOK = "playbooks/producer.yml"
 WITHOUT_CONFIRMS = """
 from newsroom.celery import app as jobs
+jobs.conf.broker_url  # from here on an assignment is the last word
 jobs.conf.broker_transport_options = {"visibility_timeout": 3600}
 app = Flask("newsroom")
 """
@@ -29,7 +30,7 @@ def test_web_servers_that_do_not_answer_meet_no_client(host, inventory, fleet, t
     before = programs_of_all(fleet)
     edit = newsroom_with(tmp_path, "web.py", 'jsonify(status="ok")', "abort(500)")
     run = play(inventory, PLAYBOOK, *edit, "--extra-vars", "producer_answer_timeout=5")
-    run.assert_failed("did not answer 200 at /healthz within 5 s in its trial; no client was connected to it.")
+    run.assert_failed("within 5 s in its trial; no client was connected to it.")
     assert programs_of_all(fleet) == before
 
 

@@ -92,7 +92,8 @@ class StatusReport:
             "counters": counted(brokers),
         }
         report["attention"] = list(attention(self, report))
-        report["verdict"] = self.verdict(accepting, reasons)
+        losing = [f"{queue['vhost']}/{queue['name']}" for queue in work if queue["dead_letters_to"] is None]
+        report["verdict"] = self.verdict(accepting, reasons, losing)
         return report
 
     def queues(self, brokers: dict[str, Answer]) -> list[dict[str, Any]]:
@@ -106,7 +107,7 @@ class StatusReport:
             peers = [peer(entry["connection"]) for entry in consumers if (entry["vhost"], entry["queue"]) == key]
             members, online = queue.get("members", []), queue.get("online", [])
             listed.append(
-                {key: queue[key] for key in ("vhost", "name", "type", "ready", "unacknowledged")}
+                {key: queue[key] for key in ("vhost", "name", "type", "ready", "unacknowledged", "dead_letters_to")}
                 | {
                     "oldest_s": None if queue["oldest_ms"] is None else queue["oldest_ms"] / 1000,
                     "consumers": len(peers),
@@ -179,10 +180,14 @@ class StatusReport:
         return f"{kind}: {message[:160]}" if message else kind
 
     @staticmethod
-    def verdict(accepting: bool, reasons: list[str]) -> str:
+    def verdict(accepting: bool, reasons: list[str], losing: list[str]) -> str:
         if not accepting:
             return f"No: {'; '.join(reasons)}."
-        return "Yes, jobs are accepted now" + (f", but not everywhere: {'; '.join(reasons)}." if reasons else ".")
+        lost = [f"a job that fails in {', '.join(losing)} is lost"] if losing else []
+        return (
+            ", but ".join(["Yes, jobs are accepted now", *lost, *([f"not everywhere: {'; '.join(reasons)}"] if reasons else [])])
+            + "."
+        )
 
     def unknown_consumers(self, brokers: dict[str, Answer]) -> list[dict[str, Any]]:
         """Consumers of work queues that are not active workers of the inventory."""

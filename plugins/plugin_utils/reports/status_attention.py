@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .dead_letters import lossy
 from .status_text import by_release, by_version, listed
 from .work_rates import span
 
@@ -49,6 +50,8 @@ def queues_attention(status: StatusReport, report: Report) -> Iterator[str]:
         name = f"{queue['vhost']}/{queue['name']}"
         if queue["quorum"] is not None and len(queue["online"]) < len(queue["members"]):
             yield f"{name} has {len(queue['online'])} of {len(queue['members'])} members online"
+        if queue["dead_letters_to"] is None:
+            yield lossy(queue["vhost"], queue["name"], queue["type"])
         if queue["ready"] and not queue["consumers"]:
             yield f"{name} holds {queue['ready']} jobs and has no consumer"
     consuming = {host for queue in report["queues"] for host in queue["consumer_hosts"]}

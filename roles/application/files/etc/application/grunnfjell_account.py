@@ -10,8 +10,10 @@ import os
 import sys
 from pathlib import Path
 
-import celeryconfig
+import celery
+import grunnfjell_settings
 from celery._state import _get_active_apps
+from celery.app.defaults import DEFAULTS
 from celery.app.utils import find_app
 
 FINGERPRINT = "APPLICATION_FINGERPRINT="
@@ -24,6 +26,11 @@ def started_for(pid):
     return next((line.removeprefix(FINGERPRINT) for line in lines if line.startswith(FINGERPRINT)), "")
 
 
+def version():
+    """This release's Celery, and the settings that it knows."""
+    return {"version": celery.__version__, "settings": sorted(DEFAULTS)}
+
+
 def workers(name, attributes, *nodes):
     """Each kind of answer by node; nodes that do not answer are missing."""
     inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
@@ -34,17 +41,23 @@ def workers(name, attributes, *nodes):
         "queues": inspect.active_queues() or {},
         "pools": {node: answer["pool"] for node, answer in stats.items()},
         "fingerprints": {node: started_for(answer["pid"]) for node, answer in stats.items()},
+        "celery": {node: version() for node in stats},
         "leaks": {node: answer.get("leaks", [str(answer)]) for node, answer in leaks.items()},
     }
 
 
 def clients(name, module=""):
-    """The settings of every Celery application in this process that publishes to the platform's broker."""
+    """The settings and queues of every Celery application in this process that publishes to the platform's broker."""
     applications = [find_app(name)]
     if module:
         importlib.import_module(module)
-        applications += [app for app in _get_active_apps() if app.conf.broker_url == celeryconfig.broker_url]
-    return {"conf": [[app.main or name, app.conf.table(with_defaults=True)] for app in dict.fromkeys(applications)]}
+        applications += [app for app in _get_active_apps() if app.conf.broker_url == grunnfjell_settings.broker_url]
+    return {"clients": [[app.main or name, client(app)] for app in dict.fromkeys(applications)]}
+
+
+def client(app):
+    queues = [queue.as_dict(recurse=True) for queue in app.amqp.queues.values()]
+    return {"conf": app.conf.table(with_defaults=True), "queues": queues, "celery": version()}
 
 
 def main():

@@ -1,0 +1,53 @@
+"""Whether the queues of a live Celery process keep the promise that accepted jobs run."""
+
+from __future__ import annotations
+
+REMEDY = "Take it out of the application's code, or waive it with a reason in application_waivers."
+QUEUE_TYPE = "task_default_queue_type"
+PRIORITIES = "task_queue_max_priority"
+# Property of a queue to the promise that it breaks when it is set, and the harm.
+QUEUE_PROMISES = {
+    "no_ack": ("task_acks_late", "a job is forgotten as soon as a worker has it"),
+    "auto_delete": (QUEUE_TYPE, "the queue is deleted with its last worker, and its jobs with it"),
+    "exclusive": (QUEUE_TYPE, "the queue is deleted with its connection, and its jobs with it"),
+    "expires": (QUEUE_TYPE, "the queue is deleted when it is unused, and its jobs with it"),
+}
+
+
+def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
+    """Sentences for queues that can lose jobs, of a worker that consumes them or of a client that publishes to them."""
+    sentences = []
+    for queue in queues:
+        name, arguments = queue["name"], queue.get("queue_arguments") or {}
+        kind = arguments.get("x-queue-type", "classic")
+        priorities = arguments.get("x-max-priority", queue.get("max_priority"))
+        if priorities is not None and PRIORITIES in promises:
+            sentences.append(
+                f"{node}: the queue {name} declares {priorities} priorities, which only a classic queue has, and that keeps no "
+                f"dead letters. Take x-max-priority out of the application's code (in a quorum queue of RabbitMQ 4, a job with "
+                f"priority 5 or more goes first), or waive {PRIORITIES} and {QUEUE_TYPE} with a reason in application_waivers."
+            )
+        elif QUEUE_TYPE in promises and kind != promises[QUEUE_TYPE]:
+            sentences.append(
+                f"{node}: the queue {name} is {kind}, but the promise needs {promises[QUEUE_TYPE]} ({QUEUE_TYPE}), since only "
+                f"those count deliveries and keep dead letters. Let the code declare it durable and without x-queue-type, and "
+                f"under an unused name if the broker has it, or waive {QUEUE_TYPE} with a reason in application_waivers."
+            )
+        sentences += [
+            f"{node}: the queue {name} sets {key}={queue[key]}, but the promise needs {setting}: {harm}. {REMEDY}"
+            for key, (setting, harm) in QUEUE_PROMISES.items()
+            if setting in promises and queue.get(key)
+        ]
+    return sentences
+
+
+def routed(routes: object) -> set[str]:
+    """The queues that task_routes names, in any of its forms except a function."""
+    if isinstance(routes, str):
+        return {routes}
+    if isinstance(routes, dict):
+        return {routes["queue"]} if isinstance(routes.get("queue"), str) else set().union(*map(routed, routes.values()), set())
+    if not isinstance(routes, list):
+        return set()
+    pair = len(routes) == 2 and isinstance(routes[0], str)
+    return routed(routes[1]) if pair else set().union(*(routed(route) for route in routes if not isinstance(route, str)))
