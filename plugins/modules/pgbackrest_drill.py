@@ -85,9 +85,12 @@ def backup_before(backups: list[dict[str, Any]], mark_lsn: str) -> dict[str, Any
 
 
 def restore_command(config: str, stanza: str, newest: str) -> str:
-    """Fetches WAL up to the segment that the repository had at the loss: the live database goes on archiving meanwhile."""
+    """Fetches WAL up to the segment that the repository had at the loss: the live database goes on archiving meanwhile.
+
+    Without a backslash or an apostrophe: PostgreSQL reads it from a quoted setting.
+    """
     fetch = f'pgbackrest --config={config} --stanza={stanza} archive-get %f "%p"'
-    return f'[ "%f" \\> "{newest}" ] && exit 1; exec {fetch}'
+    return f'[ "%f" ">" "{newest}" ] && exit 1; exec {fetch}'
 
 
 def lost_seconds(mark: dict[str, Any], restored: dict[str, Any]) -> float:
