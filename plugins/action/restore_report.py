@@ -15,8 +15,8 @@ DOCUMENTATION = r"""
 module: restore_report
 short_description: Report a restore drill
 description:
-  - Takes what M(pgbackrest_drill) registered as C(__pgbackrest_drill) on each repository host, prints it, and writes it as JSON. Fails
-    when a database was not proved, and when no database was drilled. Changes nothing on a host.
+  - Takes what M(pgbackrest_drill) registered as C(__pgbackrest_drill) on each repository host, prints it, and writes it as JSON.
+    Fails when a database was not proved, and when no database was drilled. Changes nothing on a host.
 options:
   path: {description: Where the report goes on the control machine., type: path, required: true}
 author: maintainers

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
     segments = sorted(names(path / "archive" / stanza, last["archive"]["start"])) if last else []
     return {
         "database": wanted["databases"][0],
-        "problem": "" if held["status"]["code"] in (0, 2) else problem_of(held),
+        "problem": pgbackrest.problem_of(held),
         "label": last and last["label"],
         "age_s": last and round(now - last["timestamp"]["stop"]),
         "bytes": last and last["info"]["repository"]["size"],
@@ -58,13 +59,6 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
         "age_max_s": wanted["backup_age_max"] * 3600,
         "drill_age_max_s": wanted["drill_age_max"] * 86400,
     }
-
-
-def problem_of(held: dict[str, Any]) -> str:
-    """The repository's error in one line; its message may quote what could not be decrypted."""
-    messages = [repository["status"]["message"] for repository in held.get("repo") or [] if repository["status"]["code"]]
-    text = (messages or [held["status"]["message"]])[0].splitlines()[0]
-    return "".join(letter for letter in text if letter.isprintable())[:200]
 
 
 def names(archive_of_stanza: Path, first: str) -> Iterable[str]:
@@ -89,8 +83,7 @@ def gaps(segments: list[str]) -> list[str]:
     >>> gaps(["000000010000000000000001", "000000010000000000000002", "000000010000000000000005"])
     ['000000010000000000000002']
     """
-    pairs = zip(segments, segments[1:], strict=False)
-    return [one for one, other in pairs if one[:8] == other[:8] and number(other) > number(one) + 1]
+    return [one for one, other in pairwise(segments) if one[:8] == other[:8] and number(other) > number(one) + 1]
 
 
 def drill(now: float, path: Path = Path("/var/lib/grunnfjell/pgbackrest/last.json")) -> dict[str, Any] | None:

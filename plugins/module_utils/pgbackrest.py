@@ -16,7 +16,9 @@ ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent", 
 QUIET = ("--log-level-console=off", "--log-level-stderr=error", "--no-log-timestamp")
 ERROR = re.compile(r"ERROR: \[(\d+)\]: (.*)", re.DOTALL)
 # Codes of upstream's src/common/error.auto.c.
-FILE_MISSING, FILE_INVALID, STOPPED = 55, 28, 62
+FILE_INVALID = 28
+# Of `info`: the other ones are a stanza or a backup that is missing.
+UNREADABLE = 99
 
 
 class PgbackrestError(Exception):
@@ -63,3 +65,12 @@ def info(stanza: str, timeout: float = 60, *options: str) -> dict[str, Any]:
 def complete(backups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The backups without an error, in their order."""
     return [backup for backup in backups if not backup.get("error")]
+
+
+def problem_of(held: dict[str, Any]) -> str:
+    """Why info could not read the repository, in one line; empty if it could. The message may quote what was not decrypted."""
+    if held["status"]["code"] != UNREADABLE:
+        return ""
+    messages = [repository["status"]["message"] for repository in held.get("repo") or [] if repository["status"]["code"]]
+    text = (messages or [held["status"]["message"]])[0].splitlines()[0]
+    return "".join(letter for letter in text if letter.isprintable())[:200]

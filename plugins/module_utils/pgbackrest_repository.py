@@ -17,7 +17,7 @@ DAY = 86400
 
 
 def measured(config: Path = CONFIG) -> dict[str, Any]:
-    """Sizes in bytes of the last backup of each type, of the database, of a day's WAL, and of the disk; empty without a repository."""
+    """Bytes of the last backup of each type, of the database, of a day's WAL, and of the disk; empty without a repository."""
     try:
         text = config.read_text(encoding="utf-8")
     except FileNotFoundError:

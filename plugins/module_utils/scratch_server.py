@@ -15,8 +15,8 @@ from .pgbackrest import ACCOUNT, ENVIRONMENT
 from .row_counts import Server
 
 PORT = 5432
-# On the command line, where they override the settings of the restored database: no network, no archive, no code of extensions that
-# this host does not have.
+# On the command line, where they override the settings of the restored database: no network, no archive, no code of extensions
+# that this host does not have.
 SETTINGS = {
     "archive_mode": "off",
     "autovacuum": "off",

@@ -7,10 +7,11 @@ DOCUMENTATION = r"""
 module: pgbackrest_drill
 short_description: Restore a database beside its repository, and prove what was restored
 description:
-  - Restores the last backup and all WAL that the repository had at the supposed loss, then again up to the mark of M(pgbackrest_mark).
-    Each time PostgreSQL starts on a private socket, without a network and without archiving, and counts the rows of every table.
-  - Measures how much the loss would have cost (RPO) and how long the restore took (RTO), and writes a dated record on this host. Leaves
-    nothing else behind, whatever happens.
+  - Restores the last backup and all WAL that the repository had at the supposed loss, then again up to the mark of
+    M(pgbackrest_mark). Each time PostgreSQL starts on a private socket, without a network and without archiving, and
+    counts the rows of every table.
+  - Measures how much the loss would have cost (RPO) and how long the restore took (RTO), and writes a dated record on this host.
+    Leaves nothing else behind, whatever happens.
 options:
   stanza: {description: Name of the stanza., type: str, required: true}
   mark: {description: The result of M(pgbackrest_mark) on the database., type: dict, required: true}
@@ -35,8 +36,8 @@ EXAMPLES = r"""
 RETURN = r"""
 record:
   description: >-
-    proved, problems, at (UTC), rpo_s, and for C(latest) and C(point) rto_s, restore_s, bytes (of the database), rows and tables that
-    were compared, uncounted (tables that are too large to count).
+    proved, problems, at (UTC), rpo_s, and for C(latest) and C(point) rto_s, restore_s, bytes (of the database), rows and tables
+    that were compared, uncounted (tables that are too large to count).
   returned: success
   type: dict
 """

@@ -7,8 +7,9 @@ DOCUMENTATION = r"""
 module: pgbackrest_mark
 short_description: Mark a moment of a live database for a restore drill
 description:
-  - Counts the rows of every table, writes a restore point into the WAL, and counts again. Then it waits until the repository has that
-    WAL, without closing a segment itself, so the time that passes is what the loss of the host would have cost at that moment.
+  - Counts the rows of every table, writes a restore point into the WAL, and counts again. Then it waits until the repository has
+    that WAL, without closing a segment itself, so the time that passes is what the loss of the host would have cost
+    at that moment.
   - Ends with the counts and the newest archived segment at the moment of a supposed loss. No table changes.
 options:
   port: {description: Port of PostgreSQL's socket., type: int, required: true}

@@ -22,8 +22,8 @@ def disk_lines(fleet: Fleet) -> Iterator[Line]:
             "disk of the repository",
             limit,
             parts(counted),
-            f"{host.name}: the backups of {host.inputs.get('pgbackrest_repo_retention_full')} days will take {mib(needed)} at the "
-            f"measured sizes, but the repository's disk has {mib(limit)} for them. The largest part is {largest}, {mib(size)}. Give "
-            f"it a larger disk, or lower pgbackrest_repo_retention_full.",
+            f"{host.name}: the backups of {host.inputs.get('pgbackrest_repo_retention_full')} days will take {mib(needed)} at "
+            f"the measured sizes, but the repository's disk has {mib(limit)} for them. The largest part is {largest}, "
+            f"{mib(size)}. Give it a larger disk, or lower pgbackrest_repo_retention_full.",
             BYTES,
         )

@@ -34,8 +34,8 @@ def unpaired_backups(fleet: Fleet) -> Iterator[str]:
         peer = fleet.hosts.get(name)
         if peer is None:
             yield (
-                f"{host.name}: {own} names {name}, which is not a host of the inventory. pgBackRest compares the name with the other "
-                f"end's certificate: write the name from hosts.yml, not an address."
+                f"{host.name}: {own} names {name}, which is not a host of the inventory. pgBackRest compares the name with the "
+                f"other end's certificate: write the name from hosts.yml, not an address."
             )
         elif "pgbackrest" not in peer.roles:
             yield (
@@ -55,9 +55,9 @@ def disagreements(database: Host, repository: Host) -> Iterator[str]:
             yield f"{key} is {here} on {database.name} and {there} on {repository.name}. Set the same on both."
     if database.release and repository.release and database.release != repository.release:
         yield (
-            f"{database.name} has Debian {database.release} and its repository host {repository.name} Debian {repository.release}, "
-            f"but pgBackRest refuses another version of itself at the other end. Reinstall {repository.name} with Debian "
-            f"{database.release}, or name another host in pgbackrest_repository_hosts."
+            f"{database.name} has Debian {database.release} and its repository host {repository.name} Debian "
+            f"{repository.release}, but pgBackRest refuses another version of itself at the other end. Reinstall "
+            f"{repository.name} with Debian {database.release}, or name another host in pgbackrest_repository_hosts."
         )
     port, used = database.inputs.get("postgresql_port"), repository.inputs.get("pgbackrest_database_port")
     if port is not None and used is not None and port != used:
@@ -71,8 +71,9 @@ def repositories_beside_databases(fleet: Fleet) -> Iterator[str]:
     for host in fleet.with_role("pgbackrest"):
         if named(host, "pgbackrest_database_hosts") and "postgresql" in host.roles:
             yield (
-                f"{host.name} carries PostgreSQL and a repository (pgbackrest_database_hosts): one lost disk would take a database "
-                f"and backups. Take it out of the group {fleet.groups_of('postgresql')}, or keep the repository elsewhere."
+                f"{host.name} carries PostgreSQL and a repository (pgbackrest_database_hosts): one lost disk would take a "
+                f"database and backups. Take it out of the group {fleet.groups_of('postgresql')}, or keep the repository on "
+                f"another host."
             )
 
 
@@ -84,8 +85,8 @@ def unarchived_databases(fleet: Fleet) -> Iterator[str]:
         if "pgbackrest" not in host.roles:
             if "pgbackrest" in command:
                 yield (
-                    f"{host.name}: archive_command in postgresql_parameters calls pgbackrest, which the host does not carry, so its "
-                    f"WAL would pile up. Take the archive settings out, or add its group to pgbackrest in topology_roles."
+                    f"{host.name}: archive_command in postgresql_parameters calls pgbackrest, which the host does not carry, so "
+                    f"its WAL would pile up. Take the archive settings out, or add its group to pgbackrest in topology_roles."
                 )
         elif named(host, "pgbackrest_repository_hosts"):
             yield from archive_faults(host, parameters.get("archive_mode"), command)
@@ -94,7 +95,10 @@ def unarchived_databases(fleet: Fleet) -> Iterator[str]:
 def archive_faults(host: Host, mode: object, command: str) -> Iterator[str]:
     stanza, timeout = host.inputs.get("pgbackrest_stanza"), archive_timeout_of(host)
     if str(mode) not in ("on", "True", "always") or "pgbackrest" not in command:
-        yield f"{host.name}: postgresql_parameters does not archive to the repository, so nothing could be restored. Write {BINDING}."
+        yield (
+            f"{host.name}: postgresql_parameters does not archive to the repository, so nothing could be restored. "
+            f"Write {BINDING}."
+        )
     elif f"--stanza={stanza} " not in f"{command} ":
         yield (
             f"{host.name}: archive_command is '{command}', but pgbackrest_stanza is {stanza}, so its WAL would be refused. "
@@ -102,8 +106,8 @@ def archive_faults(host: Host, mode: object, command: str) -> Iterator[str]:
         )
     elif timeout is None or not 0 < timeout <= ARCHIVE_TIMEOUT_MAX:
         yield (
-            f"{host.name}: archive_timeout in postgresql_parameters is {timeout or 0} s, but must be 1 to {ARCHIVE_TIMEOUT_MAX}: a "
-            f"lost host takes all work since its last archived segment with it, and 0 never closes one. Set 15."
+            f"{host.name}: archive_timeout in postgresql_parameters is {timeout or 0} s, but must be 1 to {ARCHIVE_TIMEOUT_MAX}: "
+            f"a lost host takes all work since its last archived segment with it, and 0 never closes one. Set 15."
         )
 
 
@@ -113,6 +117,7 @@ def queues_beyond_the_disk(fleet: Fleet) -> Iterator[str]:
         most, free = host.number("pgbackrest_archive_push_queue_max"), (host.measured.get("disk_free_bytes") or {}).get("/var")
         if named(host, "pgbackrest_repository_hosts") and most is not None and free is not None and most > free:
             yield (
-                f"{host.name}: pgbackrest_archive_push_queue_max is {most / GIB:.1f} GiB, but /var has {free / GIB:.1f} GiB free: the "
-                f"disk would be full, and PostgreSQL would stop, before the limit is reached. Lower it, or give the host a larger disk."
+                f"{host.name}: pgbackrest_archive_push_queue_max is {most / GIB:.1f} GiB, but /var has {free / GIB:.1f} GiB "
+                f"free: the disk would be full, and PostgreSQL would stop, before the limit is reached. Lower it, or give the "
+                f"host a larger disk."
             )

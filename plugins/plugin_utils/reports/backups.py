@@ -38,7 +38,8 @@ def archive_attention(host: str, archive: Mapping[str, Any]) -> Iterator[str]:
         since = "" if archive["archived_s"] is None else f" for {span(archive['archived_s'])}"
         yield (
             f"{host}: no WAL reached {archive['repository']}{since}, and {mib(waiting)} wait. At {mib(most)} "
-            f"(pgbackrest_archive_push_queue_max) it is dropped, and moments until the next backup are lost. Look at PostgreSQL's log"
+            f"(pgbackrest_archive_push_queue_max) it is dropped, and moments until the next backup are lost. Look at "
+            f"PostgreSQL's log"
         )
 
 
@@ -55,8 +56,8 @@ def backup_attention(host: str, backup: Mapping[str, Any]) -> Iterator[str]:
         )
     if backup["missing"]:
         yield (
-            f"{host}: WAL of {database} after {backup['missing'][0]} is missing, so no later moment can be restored until the next "
-            f"backup: {FULL_BACKUP}"
+            f"{host}: WAL of {database} after {backup['missing'][0]} is missing, so no later moment can be restored until the "
+            f"next backup: {FULL_BACKUP}"
         )
     if backup["disk_used"] >= FULL:
         yield (
@@ -93,5 +94,6 @@ def backup_rows(report: Report) -> Iterator[tuple[str, str]]:
         if (drill := backup["drill"]) and drill["proved"]:
             yield (
                 "drill",
-                f"{host}: {backup['database']} restored {span(drill['age_s'])} ago, RPO {drill['rpo_s']:g} s, RTO {drill['rto_s']:g} s",
+                f"{host}: {backup['database']} restored {span(drill['age_s'])} ago, "
+                f"RPO {drill['rpo_s']:g} s, RTO {drill['rto_s']:g} s",
             )

@@ -23,7 +23,8 @@ def sentences(records: Mapping[str, Record]) -> tuple[list[str], list[str]]:
     for host, record in records.items():
         if record["proved"]:
             lines += [
-                f"{host}: the database {record['stanza']} was restored from {record['backup']} ({mib(record['bytes'])}) and proved.",
+                f"{host}: the database {record['stanza']} was restored from {record['backup']} ({mib(record['bytes'])}) "
+                f"and proved.",
                 f"  RPO {record['rpo_s']:g} s: the repository had a commit after {record['exposure_s']:g} s, and the loss of the "
                 f"database would have cost {span(record['lost_s'])} of commits",
                 "  " + proof("last state", record["latest"]),

@@ -13,8 +13,8 @@ from ..fleet.inputs import mapping, number, numbers
 from ..fleet.model import Host
 from ..fleet.units import MIB
 
-# Seconds after which PostgreSQL closes a WAL segment that is not full, so the most that a lost host takes with it, plus the time of
-# the upload. A segment without work compresses to 16 KiB: 15 s costs the repository at most 94 MB per day; 60 s costs 24 MB.
+# Seconds after which PostgreSQL closes a WAL segment that is not full, so the most that a lost host takes with it, plus the time
+# of the upload. A segment without work compresses to 16 KiB: 15 s costs the repository at most 94 MB per day; 60 s costs 24 MB.
 ARCHIVE_TIMEOUT = 15
 # PostgreSQL writes WAL in segments of this size, also for one that archive_timeout closed.
 SEGMENT = 16 * MIB
@@ -93,8 +93,8 @@ def _sides(inputs: Mapping[str, Any]) -> Iterator[str]:
             yield f"{name} has {len(hosts)} hosts ({', '.join(map(str, hosts))}), but takes one. Keep one of them."
     if not NAME.fullmatch(str(inputs.get("stanza"))):
         yield (
-            f"pgbackrest_stanza is '{inputs.get('stanza')}', but may hold small letters, digits, '_' and '-' only, and begins with "
-            f"a letter. Correct it."
+            f"pgbackrest_stanza is '{inputs.get('stanza')}', but may hold small letters, digits, '_' and '-' only, and begins "
+            f"with a letter. Correct it."
         )
 
 
@@ -109,7 +109,9 @@ def _schedule(inputs: Mapping[str, Any]) -> Iterator[str]:
     if not TIME.fullmatch(str(time)):
         yield f"pgbackrest_backup_time is '{time}', which is not a time from 00:00 to 23:59. Write it in quotes, e.g. \"01:00\"."
     if isinstance(hours, int) and 0 < hours < 25 and 24 % hours:
-        yield f"pgbackrest_incremental_hours is {hours}, which does not divide a day. Use 1, 2, 3, 4, 6, 8, 12 or 24, or 0 for none."
+        yield (
+            f"pgbackrest_incremental_hours is {hours}, which does not divide a day. Use 1, 2, 3, 4, 6, 8, 12 or 24; 0 for none."
+        )
 
 
 def _secret(inputs: Mapping[str, Any]) -> Iterator[str]:

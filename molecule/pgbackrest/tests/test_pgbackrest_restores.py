@@ -1,0 +1,138 @@
+"""A restore gives back what was there: in a drill beside the repository, and in place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from backup_client import backups, sql, wait_archived
+from deadline import until
+from playbook_runner import play
+
+testinfra_hosts = ["ansible://pgbackrest"]
+pytestmark = [pytest.mark.scenario, pytest.mark.disruptive, pytest.mark.once]
+
+RECORDS = "/var/lib/grunnfjell/pgbackrest"
+database_only = pytest.mark.only_on(lambda variables: bool(variables.get("pgbackrest_repository_hosts")))
+# A measured bound for these hosts, which share two cores with each other and with more.
+UPLOAD_S = 20
+
+
+@pytest.fixture
+def rows(host):
+    """A table with rows, in an application's database."""
+    psql = "runuser -u postgres -- psql -XqAtw -v ON_ERROR_STOP=1 -d news -c"
+
+    def ask(statement: str) -> str:
+        return host.check_output(f'{psql} "{statement}"')
+
+    ask("DROP TABLE IF EXISTS articles")
+    ask("CREATE TABLE articles AS SELECT number, md5(number::text) AS body FROM generate_series(1, 20000) AS number")
+    yield ask
+    ask("DROP TABLE IF EXISTS articles")
+
+
+def record_of(repository) -> dict:
+    return json.loads(repository.file(f"{RECORDS}/last.json").content_string)
+
+
+@database_only
+def test_a_drill_proves_the_last_state_and_a_moment_and_leaves_nothing_behind(
+    host, peer, inputs, inventory, pair, rows, first_backup
+):
+    dated = set(peer.run(f"ls {RECORDS}/drills").stdout.split())
+    run = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)
+    assert run.returncode == 0 and not run.changed, run.output
+    record = record_of(peer)
+    assert record["proved"] and record["problems"] == [] and record["bytes"] > 0
+    for kind in ("latest", "point"):
+        assert record[kind]["rows"] >= 20000 and record[kind]["tables"] >= 1 and record[kind]["rto_s"] > 0, record
+    assert record["rpo_s"] <= inputs["postgresql_parameters"]["archive_timeout"] + UPLOAD_S, record
+    with open("build/restore.json", encoding="utf-8") as file:
+        assert record in json.load(file)["repositories"].values()
+    assert len(set(peer.run(f"ls {RECORDS}/drills").stdout.split()) - dated) == 1
+    assert peer.run("pgrep -x postgres").rc != 0
+    for directory in ("/var/lib/pgbackrest/grunnfjell-drill", "/run/grunnfjell-pgbackrest/drill"):
+        assert not peer.file(directory).exists, directory
+
+
+@database_only
+def test_a_drill_under_load_loses_no_more_than_promised(host, peer, inputs, inventory, pair, rows, first_backup):
+    """Every commit has a row, and the loss is measured against commits that go on."""
+    loop = (
+        "while [ -e /run/grunnfjell-test-load ]; do "
+        "runuser -u postgres -- psql -Xqw -d news -c 'INSERT INTO articles VALUES (0, clock_timestamp()::text)'; done"
+    )
+    host.check_output(f'touch /run/grunnfjell-test-load; (setsid sh -c "{loop}" >/dev/null 2>&1 &)')
+    try:
+        until("the load runs", lambda: int(rows("SELECT count(*) FROM articles WHERE number = 0")) > 20)
+        run = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)
+    finally:
+        host.check_output("rm -f /run/grunnfjell-test-load")
+    assert run.returncode == 0, run.output
+    record = record_of(peer)
+    assert record["proved"], record
+    assert 0 < record["rpo_s"] <= inputs["postgresql_parameters"]["archive_timeout"] + UPLOAD_S, record
+
+
+@database_only
+def test_a_drill_finds_a_table_that_lost_a_row(host, peer, inventory, pair, rows, first_backup):
+    """The restored server has what the WAL says; a live table that has more than its WAL is what an unlogged change would be."""
+    rows("ALTER TABLE articles SET UNLOGGED")
+    rows("DELETE FROM articles WHERE number = 1")
+    # The catalogue claims that the table is logged, so the counts expect its rows, which no WAL holds.
+    rows("SET allow_system_table_mods = on; UPDATE pg_class SET relpersistence = 'p' WHERE oid = 'articles'::regclass")
+    run = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)
+    run.assert_failed("the restore of main is not proved", "table public.articles of the database news")
+    assert not record_of(peer)["proved"]
+
+
+@database_only
+def test_a_restore_names_its_database_twice_and_a_moment_that_exists(inventory, pair, hostname, first_backup):
+    for variables, sentence in (
+        ({"restore_to": "latest", "restore_database": hostname}, "name its host in both"),
+        ({"restore_to": "latest", "restore_database": "nobody", "restore_over": "nobody"}, "name its host in both"),
+        ({"restore_to": "yesterday"}, "is 'yesterday', which is neither latest nor a time with its offset"),
+        ({"restore_to": "2026-11-29 10:00:00"}, "which is neither latest nor a time with its offset"),
+        ({"restore_to": "2099-01-01 00:00:00+00:00"}, "Name a moment that has passed, or latest."),
+        ({"restore_to": "2020-01-01 00:00:00+00:00"}, "but the oldest backup ended at"),
+    ):
+        twice = {"restore_database": hostname, "restore_over": hostname} if len(variables) == 1 else {}
+        run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables={**variables, **twice})
+        run.assert_refused("Nothing was changed.", sentence)
+
+
+@database_only
+def test_a_delete_is_undone_in_place_and_the_old_data_is_kept(host, peer, inventory, pair, hostname, rows, first_backup):
+    wait_archived(host)
+    before = rows("SELECT clock_timestamp()")
+    rows("DELETE FROM articles")
+    assert rows("SELECT count(*) FROM articles") == "0"
+    held = len(backups(peer))
+    variables = {"restore_to": before, "restore_database": hostname, "restore_over": hostname}
+    run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables=variables)
+    assert run.returncode == 0, run.output
+    assert rows("SELECT count(*), max(number) FROM articles") == "20000|20000"
+    assert sql(host, "SELECT pg_is_in_recovery()") == "f"
+    kept = host.check_output("ls -d /var/lib/postgresql/*/main.before-restore-*").split()
+    assert len(kept) == 1 and host.file(f"{kept[0]}/PG_VERSION").exists
+    assert len(backups(peer)) > held, "no backup of the new timeline"
+    # It goes on: WAL of the new timeline arrives, and can be restored as well.
+    assert wait_archived(host).startswith("00000002")
+    again = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)
+    assert again.returncode == 0 and record_of(peer)["proved"], again.output
+
+
+@database_only
+def test_a_restore_that_fails_puts_the_old_data_back(host, peer, inventory, pair, hostname, rows, first_backup):
+    """The repository host is asked first, so it goes away only once the restore has begun."""
+    peer.check_output("cp -a /var/lib/pgbackrest/backup /var/lib/pgbackrest-kept")
+    try:
+        peer.check_output("find /var/lib/pgbackrest/backup/main -path '*bundle*' -type f -delete")
+        variables = {"restore_to": "latest", "restore_database": hostname, "restore_over": hostname}
+        run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables=variables)
+        run.assert_failed("The restore failed", "The data from before is in place and PostgreSQL was started with it.")
+    finally:
+        peer.check_output("rm -r /var/lib/pgbackrest/backup && mv /var/lib/pgbackrest-kept /var/lib/pgbackrest/backup")
+    until("PostgreSQL answers", lambda: host.run("runuser -u postgres -- psql -XAtc 'SELECT 1'").stdout.strip() == "1")
+    assert rows("SELECT count(*) FROM articles") == "20000"
