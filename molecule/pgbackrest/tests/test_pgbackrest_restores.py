@@ -124,6 +124,20 @@ def test_a_delete_is_undone_in_place_and_the_old_data_is_kept(host, peer, invent
 
 
 @database_only
+def test_a_lost_data_directory_is_restored_with_what_the_repository_has(host, inventory, pair, hostname, rows, first_backup):
+    """Power is cut and the disk is gone: what PostgreSQL would archive in an orderly stop is not there."""
+    wait_archived(host)
+    data = sql(host, "SHOW data_directory")
+    unit = f"postgresql@{data.split('/')[-2]}-main"
+    host.check_output(f"systemctl kill --signal=KILL {unit}; systemctl stop {unit}; rm -rf {data}")
+    variables = {"restore_to": "latest", "restore_database": hostname, "restore_over": hostname}
+    run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables=variables)
+    assert run.returncode == 0, run.output
+    assert rows("SELECT count(*) FROM articles") == "20000"
+    wait_archived(host)
+
+
+@database_only
 def test_a_restore_that_fails_puts_the_old_data_back(host, peer, inventory, pair, hostname, rows, first_backup):
     """The repository host is asked first, so it goes away only once the restore has begun."""
     peer.check_output("cp -a /var/lib/pgbackrest/backup /var/lib/pgbackrest-kept")
