@@ -15,15 +15,8 @@ PKI = "/etc/grunnfjell/pki/pgbackrest"
 CONFIGURATION = "/etc/pgbackrest/pgbackrest.conf"
 
 
-def is_repository(variables) -> bool:
-    return bool(variables.get("pgbackrest_database_hosts"))
-
-
-def is_database(variables) -> bool:
-    return bool(variables.get("pgbackrest_repository_hosts"))
-
-
-repository_only, database_only = pytest.mark.only_on(is_repository), pytest.mark.only_on(is_database)
+repository_only = pytest.mark.only_on(lambda variables: bool(variables.get("pgbackrest_database_hosts")))
+database_only = pytest.mark.only_on(lambda variables: bool(variables.get("pgbackrest_repository_hosts")))
 
 
 def test_the_server_runs_and_comes_back_at_boot_and_after_a_crash(host):
