@@ -33,8 +33,9 @@ def run(*arguments: str, timeout: float = 60) -> str:
     """The standard output of a command, run as pgBackRest's account; raises PgbackrestError."""
     try:
         done = bounded.run(
-            ["pgbackrest", *QUIET, *arguments], timeout, cwd="/", env=ENVIRONMENT, user=ACCOUNT, group=ACCOUNT, extra_groups=[]
-        )
+            ["pgbackrest", *QUIET, *arguments], timeout, cwd="/", env=ENVIRONMENT, user=ACCOUNT, group=ACCOUNT, extra_groups=[],
+            errors="replace",  # with a wrong passphrase, messages quote what was not decrypted
+        )  # fmt: skip
     except FileNotFoundError as error:
         raise PgbackrestError("pgBackRest is not installed on this host") from error
     except KeyError as error:
