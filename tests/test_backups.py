@@ -53,6 +53,16 @@ def test_an_error_of_pgbackrest_is_one_line_with_its_code() -> None:
     assert str(pgbackrest.failure("", 7)) == "pgbackrest ended with 7"
 
 
+def test_an_answer_with_undecrypted_bytes_is_read() -> None:
+    """As with a wrong passphrase. Every run measures the repository, also the one that mends it."""
+    status = {"code": 99, "message": "bad \x07\ufffdfile\nnext"}
+    output = json.dumps([{"status": status, "repo": [{"status": status}]}]).replace("\\u0007", "\x07")
+    assert pgbackrest.problem_of(pgbackrest.parsed(output)) == "bad \ufffdfile"
+    assert pgbackrest.problem_of(pgbackrest.parsed("[]")) == ""
+    with pytest.raises(pgbackrest.PgbackrestError, match="printed no valid JSON"):
+        pgbackrest.parsed("[")
+
+
 def test_a_stanza_that_the_repository_lacks_is_named() -> None:
     assert pgbackrest_stanza.missing({}) == ["stanza", "backup"]
     assert pgbackrest_stanza.missing({"db": [{}], "backup": [backup(error=True)]}) == ["backup"]
@@ -271,11 +281,6 @@ def test_sound_backups_need_no_attention_and_have_their_lines() -> None:
 def test_each_fault_of_backups_is_named(archive: dict[str, Any], held: dict[str, Any], sentence: str) -> None:
     (line,) = attention(archive, held)
     assert sentence in line
-
-
-def test_a_repository_s_error_names_no_bytes_that_could_not_be_decrypted() -> None:
-    held = {"status": {"code": 99, "message": "other"}, "repo": [{"status": {"code": 99, "message": "bad \x07\x00file\nnext"}}]}
-    assert pgbackrest.problem_of(held) == "bad file"
 
 
 RECORD = {

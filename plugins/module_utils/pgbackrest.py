@@ -59,7 +59,15 @@ def failure(output: str, status: int) -> PgbackrestError:
 
 def info(stanza: str, timeout: float = 60, *options: str) -> dict[str, Any]:
     """What the repository holds of the stanza: upstream's JSON of `info`; its status is a code and a message."""
-    answer = json.loads(run(f"--stanza={stanza}", "--output=json", *options, "info", timeout=timeout))
+    return parsed(run(f"--stanza={stanza}", "--output=json", *options, "info", timeout=timeout))
+
+
+def parsed(output: str) -> dict[str, Any]:
+    """The stanza in the output of info."""
+    try:
+        answer = json.loads(output, strict=False)  # a message may hold control characters
+    except ValueError as error:
+        raise PgbackrestError("`pgbackrest info` printed no valid JSON") from error
     return answer[0] if answer else {"status": {"code": 1, "message": "missing stanza path"}, "backup": [], "archive": []}
 
 
