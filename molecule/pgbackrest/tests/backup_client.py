@@ -36,6 +36,7 @@ def archived(database: Host) -> str:
 
 def wait_archived(database: Host, seconds: float = 60) -> str:
     """Close the segment of what was written until now, and wait until the repository has it."""
-    segment = sql(database, "SELECT pg_walfile_name(pg_current_wal_insert_lsn())")
+    # An empty segment would not be closed.
+    segment = sql(database, "SELECT pg_walfile_name(pg_logical_emit_message(true, 'grunnfjell', 'a commit'))")
     sql(database, "SELECT pg_switch_wal()")
     return until(f"{segment} archived", lambda: (newest := archived(database)) >= segment and newest, seconds)
