@@ -21,7 +21,7 @@ SEGMENT = 16 * MIB
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-# Measured on Debian 12 and 13 by proportional set size, 6 and 9 MiB: the server, and one process of a backup with zst and TLS. Its
+# Measured on Debian 12 and 13 by proportional set size, 6 and 9 MiB: the server, and one process of a backup. Its
 # list of files grows with the database.
 SERVER = 8 * MIB
 PROCESS = 24 * MIB
