@@ -72,6 +72,16 @@ def test_wal_waits_for_a_repository_host_that_is_away_and_follows(host, hostname
 
 
 @database_only
+def test_wal_is_archived_in_time_after_a_restart_as_well(host, inputs, first_backup):
+    """PostgreSQL's checkpointer would sleep for five minutes after a clean start, and close no segment."""
+    (unit,) = host.check_output("systemctl list-units --plain --no-legend 'postgresql@*' | awk '{print $1}'").split()
+    host.check_output(f"systemctl restart {unit}")
+    segment = sql(host, "SELECT pg_walfile_name(pg_logical_emit_message(true, 'grunnfjell', 'a commit'))")
+    limit = inputs["postgresql_parameters"]["archive_timeout"] + 15
+    until(f"{segment} archived", lambda: archived(host) >= segment, limit)
+
+
+@database_only
 def test_wal_beyond_its_limit_is_dropped_and_status_names_the_gap_until_a_backup(host, peer, pair, inventory, first_backup):
     """A full disk would stop PostgreSQL, which is worse than a gap in its history."""
     wait_archived(host)
