@@ -54,6 +54,9 @@ status: setup  ## Can INVENTORY accept a 202 now, how long is the queue, what ne
 residency: setup  ## Where INVENTORY's data rests and passes, and what was seen that contradicts it (build/residency-*.html)
 	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/residency.yml
 
+restore-drill: setup  ## Restore every backup of INVENTORY into a temporary directory and prove it (build/restore.json)
+	@$(PLAY) playbooks/restore_drill.yml
+
 dead-letters: setup  ## List the jobs of INVENTORY that failed too often, with their reason
 	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/dead_letters.yml
 

@@ -149,7 +149,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     if report.failed and runner is not None:
         for service in services_of(runner.get_variables(host.backend.get_hostname())):
             for command in log_commands(service):
-                report.sections.append((f"{service.role}: {command}", host.run(f"{command} 2>/dev/null").stdout))
+                # A log may quote bytes that are no text.
+                lines = host.run(f"{command} 2>/dev/null").stdout_bytes.decode(errors="replace")
+                report.sections.append((f"{service.role}: {command}", lines))
     return report
 
 

@@ -237,3 +237,13 @@ def test_each_entry_of_a_list_may_name_endpoints_to_listen_on_and_connect_to(mon
         ("balancer", "web2", "fd00::2", "tcp", 8008),
     }
     assert {flow.user for flow in outgoing if flow.port == 8008} == {"balancer"}
+
+
+def test_a_database_and_its_repository_host_reach_each_other_and_nobody_else_does() -> None:
+    """WAL goes one way and backups the other, both as PostgreSQL's account."""
+    port = {"pgbackrest_tls_server_port": 8432}
+    database = make_host("db1", "10.0.0.2", "postgresql", "pgbackrest", pgbackrest_repository_hosts=["store1"], **port)
+    store = make_host("store1", "10.0.0.9", "pgbackrest", pgbackrest_database_hosts=["db1"], **port)
+    declared = [flow for flow in flows(fleet(db1=database, store1=store)) if flow.purpose == "pgbackrest"]
+    assert fields(declared) == {("pgbackrest", "db1", "store1", "tcp", 8432), ("pgbackrest", "store1", "db1", "tcp", 8432)}
+    assert {flow.user for flow in declared} == {"postgres"}

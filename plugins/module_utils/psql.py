@@ -49,14 +49,16 @@ class PsqlError(Exception):
         self.stderr = stderr
 
 
-def superuser(sql: str, port: int, timeout: float = 60, major: int = 0) -> str:
+def superuser(sql: str, port: int, timeout: float = 60, major: int = 0, directory: str = "") -> str:
     r"""The output of a script run as PostgreSQL's superuser; `\connect` changes the database and keeps the settings.
 
     major: the server's version if it is known; required for `\connect` to an application's database.
+    directory: of the server's socket, empty for Debian's.
     """
     pinned = PINNED | {key: value for since, more in PINNED_SINCE.items() if major >= since for key, value in more.items()}
     options = " ".join(f"-c {key}={value}" for key, value in pinned.items())
-    return _run(["-At", "-p", str(port), "-d", "postgres"], sql, timeout, {"PGOPTIONS": options}, **_as_account())
+    where = [*(["-h", directory] if directory else []), "-p", str(port), "-d", "postgres"]
+    return _run(["-At", *where], sql, timeout, {"PGOPTIONS": options}, **_as_account())
 
 
 def console(command: str, directory: str, port: int | str, timeout: float = 60) -> list[dict[str, str]]:

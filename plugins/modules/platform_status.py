@@ -13,7 +13,7 @@ options:
   sections:
     description: >-
       Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall), C(version).
+      C(certificates), C(firewall), C(archive), C(backup), C(version).
     type: dict
     required: true
 author: maintainers
@@ -45,7 +45,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import bounded, firewall_program, kit_version, pki_files, psql, publish_probe, rabbitmq_cli
+from ..module_utils import backup_status, bounded, firewall_program, kit_version, pki_files, psql, publish_probe, rabbitmq_cli
 from ..module_utils.listening import deaf_addresses
 from ..module_utils.rabbitmq_status import BROKER
 from ..module_utils.supervisord import SOCKET, connect
@@ -223,6 +223,14 @@ def version(_: dict[str, Any]) -> dict[str, Any]:
     return {"version": kit_version.recorded()}
 
 
+def archive(wanted: dict[str, Any]) -> dict[str, Any]:
+    return backup_status.archive(wanted, TIMEOUT_S)
+
+
+def backup(wanted: dict[str, Any]) -> dict[str, Any]:
+    return backup_status.backup(wanted, TIMEOUT_S)
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "broker": broker,
     "database": database,
@@ -232,6 +240,8 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "producer": producer,
     "certificates": certificates,
     "firewall": firewall,
+    "archive": archive,
+    "backup": backup,
     "version": version,
 }
 

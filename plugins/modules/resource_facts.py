@@ -51,7 +51,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import base_chains, kit_version, outside, pki_files, sockets
+from ..module_utils import base_chains, kit_version, outside, pgbackrest_repository, pki_files, sockets
 
 CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
@@ -204,6 +204,7 @@ def main() -> None:
         "ssh_port": ssh_port,
         "accounts": {name: account_exists(name) for name in module.params["accounts"]},
         "version": kit_version.recorded(),
+        "backups": pgbackrest_repository.measured(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
     }
     unsettled = {"cloud_init": cloud_init_works(), "dpkg": dpkg_interrupted(listing)}

@@ -9,6 +9,7 @@ from ..fleet.model import Fleet, Host
 from .clients import LOOPBACK, database_address
 from .connections import connection_lines
 from .descriptors import descriptor_lines
+from .disks import disk_lines
 from .line import Line
 from .memory import memory_lines
 
@@ -43,7 +44,7 @@ class Room:
 
 
 def lines(fleet: Fleet) -> list[Line]:
-    return [*connection_lines(fleet), *memory_lines(fleet), *descriptor_lines(fleet)]
+    return [*connection_lines(fleet), *memory_lines(fleet), *descriptor_lines(fleet), *disk_lines(fleet)]
 
 
 def does_not_fit(fleet: Fleet) -> Iterator[str]:

@@ -10,6 +10,7 @@ from ..fleet.model import Fleet
 from . import (
     applications,
     authorities,
+    backups,
     connections,
     firewall,
     groups,
@@ -78,5 +79,9 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         other_firewalls.other_firewalls,
         other_firewalls.unexplained_firewall_waivers,
         firewall.malformed_flows,
+        backups.unpaired_backups,
+        backups.repositories_beside_databases,
+        backups.unarchived_databases,
+        backups.queues_beyond_the_disk,
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule(fleet)))

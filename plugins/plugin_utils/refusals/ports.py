@@ -108,11 +108,21 @@ def is_ipv6(text: Any) -> bool:
     return address is not None and address.version == 6
 
 
+# Inputs that hold the address or the name of a server, or a list of them.
+SERVERS = (
+    "application_broker_hosts",
+    "application_database_host",
+    "postgresql_listen_addresses",
+    "pgbackrest_repository_hosts",
+    "pgbackrest_database_hosts",
+)
+
+
 def names_used(host: Host) -> Iterator[tuple[str, str]]:
     """Input and address, or name, of each server that a host connects to."""
     if host.address:
         yield "topology_address", host.address
-    for source in ("application_broker_hosts", "application_database_host", "postgresql_listen_addresses"):
+    for source in SERVERS:
         named = host.inputs.get(source)
         for address in named if isinstance(named, list) else [named] if named else []:
             yield source, str(address)

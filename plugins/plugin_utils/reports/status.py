@@ -88,6 +88,8 @@ class StatusReport:
             "releases": self.releases(),
             "certificates": self.section("certificates"),
             "firewalls": self.section("firewall"),
+            "archives": {host: answer for host, answer in self.section("archive").items() if answer},
+            "backups": {host: answer for host, answer in self.section("backup").items() if answer},
             "versions": {host: answer["version"] for host, answer in self.answered("version").items()},
             "counters": counted(brokers),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .backups import backups_attention
 from .dead_letters import lossy
 from .status_text import by_release, by_version, listed
 from .work_rates import span
@@ -26,8 +27,8 @@ def attention(status: StatusReport, report: Report) -> Iterator[str]:
         if not state["reachable"]:
             yield f"{host} did not answer: {state['error']}"
     names = {"broker": "the broker", "database": "PostgreSQL", "bouncer": "PgBouncer", "programs": "supervisord"}
-    names |= {"certificates": "its certificates", "firewall": "its firewall"}
-    for section in ("broker", "database", "bouncer", "programs", "application", "certificates", "firewall"):
+    names |= {"certificates": "its certificates", "firewall": "its firewall", "archive": "its archive", "backup": "its backups"}
+    for section in ("broker", "database", "bouncer", "programs", "application", "certificates", "firewall", "archive", "backup"):
         for host, answer in status.section(section).items():
             if "error" in answer:
                 yield f"{host}: {names.get(section, 'the application')}: {answer['error']}"
@@ -93,6 +94,7 @@ def hosts_attention(status: StatusReport, report: Report) -> Iterator[str]:
         if deaf := database["not_listening"]:
             yield f"{host}: PostgreSQL does not listen on {listed(deaf)}: run site.yml, which restarts it"
     yield from expiring_certificates(status)
+    yield from backups_attention(report)
     for host, state in status.answered("firewall").items():
         if not state["in_force"]:
             yield (

@@ -1,0 +1,163 @@
+"""A restore gives back what was there: in a drill beside the repository, and in place."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from backup_client import backups, sql, wait_archived
+from deadline import until
+from playbook_runner import play
+
+testinfra_hosts = ["ansible://pgbackrest"]
+pytestmark = [pytest.mark.scenario, pytest.mark.disruptive, pytest.mark.once]
+
+RECORDS = "/var/lib/grunnfjell/pgbackrest"
+database_only = pytest.mark.only_on(lambda variables: bool(variables.get("pgbackrest_repository_hosts")))
+# A measured bound for these hosts, which share two cores with each other and with more.
+UPLOAD_S = 20
+
+
+@pytest.fixture
+def rows(host):
+    """A table with rows, in an application's database."""
+    psql = "runuser -u postgres -- psql -XqAtw -v ON_ERROR_STOP=1 -d news -c"
+
+    def ask(statement: str) -> str:
+        return host.check_output(f'{psql} "{statement}"')
+
+    ask("DROP TABLE IF EXISTS articles")
+    ask("CREATE TABLE articles AS SELECT number, md5(number::text) AS body FROM generate_series(1, 20000) AS number")
+    yield ask
+    ask("DROP TABLE IF EXISTS articles")
+
+
+def kept(host) -> list[str]:
+    """The data directories that restores have replaced."""
+    return host.run("ls -d /var/lib/postgresql/*/main.before-restore-*").stdout.split()
+
+
+def record_of(repository) -> dict:
+    return json.loads(repository.file(f"{RECORDS}/last.json").content_string)
+
+
+@database_only
+def test_a_drill_proves_the_last_state_and_a_moment_and_leaves_nothing_behind(
+    host, peer, inputs, inventory, pair, rows, first_backup
+):
+    dated = set(peer.run(f"ls {RECORDS}/drills").stdout.split())
+    run = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)
+    assert run.returncode == 0 and not run.changed, run.output
+    record = record_of(peer)
+    assert record["proved"] and record["problems"] == [] and record["bytes"] > 0
+    for kind in ("latest", "point"):
+        assert record[kind]["rows"] >= 20000 and record[kind]["tables"] >= 1 and record[kind]["rto_s"] > 0, record
+    assert record["rpo_s"] <= inputs["postgresql_parameters"]["archive_timeout"] + UPLOAD_S, record
+    with open("build/restore.json", encoding="utf-8") as file:
+        assert record in json.load(file)["repositories"].values()
+    assert len(set(peer.run(f"ls {RECORDS}/drills").stdout.split()) - dated) == 1
+    assert peer.run("pgrep -x postgres").rc != 0
+    for directory in ("/var/lib/pgbackrest/grunnfjell-drill", "/run/grunnfjell-pgbackrest/drill"):
+        assert not peer.file(directory).exists, directory
+
+
+@database_only
+def test_a_drill_under_load_loses_no_more_than_promised(host, peer, inputs, inventory, pair, rows, first_backup):
+    """Every commit has a row, and the loss is measured against commits that go on."""
+    loop = (
+        "while [ -e /run/grunnfjell-test-load ]; do "
+        "runuser -u postgres -- psql -Xqw -d news -c 'INSERT INTO articles VALUES (0, clock_timestamp()::text)'; done"
+    )
+    host.check_output(f'touch /run/grunnfjell-test-load; (setsid sh -c "{loop}" >/dev/null 2>&1 &)')
+    try:
+        until("the load runs", lambda: int(rows("SELECT count(*) FROM articles WHERE number = 0")) > 20)
+        run = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)
+    finally:
+        host.check_output("rm -f /run/grunnfjell-test-load")
+    assert run.returncode == 0, run.output
+    record = record_of(peer)
+    assert record["proved"], record
+    assert 0 < record["rpo_s"] <= inputs["postgresql_parameters"]["archive_timeout"] + UPLOAD_S, record
+
+
+@database_only
+def test_a_drill_finds_a_table_that_lost_a_row(host, peer, rows, first_backup):
+    """The real drill, with a mark that claims one row more than the table ever had."""
+    mark = host.ansible("grunnfjell.platform.pgbackrest_mark", "port=5432", check=False)["mark"]
+    for counts in ("before", "after", "at_loss"):
+        (claimed,) = [row for row in mark[counts] if row[2] == "articles"]
+        claimed[3] += 1
+    records = "/run/grunnfjell-pgbackrest/test-records"
+    peer.check_output(f"mkdir -p {records}")
+    arguments = {
+        "stanza": "main",
+        "mark": mark,
+        "path": "/var/lib/pgbackrest/grunnfjell-drill",
+        "sockets": "/run/grunnfjell-pgbackrest/drill",
+        "records": records,
+    }
+    record = peer.ansible("grunnfjell.platform.pgbackrest_drill", json.dumps(arguments), check=False)["record"]
+    peer.check_output(f"rm -r {records}")
+    lost = "the table public.articles of the database news has 20000 rows, but the live database had 20001"
+    assert not record["proved"] and record["problems"] == [f"latest: {lost}", f"point: {lost}"]
+
+
+@database_only
+def test_a_restore_names_its_database_twice_and_a_moment_that_exists(inventory, pair, hostname, first_backup):
+    for variables, sentence in (
+        ({"restore_to": "latest", "restore_database": hostname}, "name its host in both"),
+        ({"restore_to": "2026-11-29 10:00:00"}, "which is neither latest nor a time with its offset"),
+    ):
+        twice = {"restore_database": hostname, "restore_over": hostname} if len(variables) == 1 else {}
+        run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables={**variables, **twice})
+        run.assert_refused("Nothing was changed.", sentence)
+
+
+@database_only
+def test_a_delete_is_undone_in_place_and_the_old_data_is_kept(host, peer, inventory, pair, hostname, rows, first_backup):
+    timeline, old = wait_archived(host)[:8], set(kept(host))
+    before = rows("SELECT clock_timestamp()")
+    rows("DELETE FROM articles")
+    assert rows("SELECT count(*) FROM articles") == "0"
+    count = len(backups(peer))
+    variables = {"restore_to": before, "restore_database": hostname, "restore_over": hostname}
+    run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables=variables)
+    assert run.returncode == 0, run.output
+    assert rows("SELECT count(*), max(number) FROM articles") == "20000|20000"
+    assert sql(host, "SELECT pg_is_in_recovery()") == "f"
+    (directory,) = set(kept(host)) - old
+    assert host.file(f"{directory}/PG_VERSION").exists
+    assert len(backups(peer)) > count, "no backup of the new timeline"
+    # It goes on: WAL of the new timeline arrives, and can be restored as well.
+    assert wait_archived(host)[:8] > timeline
+    again = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)
+    assert again.returncode == 0 and record_of(peer)["proved"], again.output
+
+
+@database_only
+def test_a_lost_data_directory_is_restored_with_what_the_repository_has(host, inventory, pair, hostname, rows, first_backup):
+    """Power is cut and the disk is gone: what PostgreSQL would archive in an orderly stop is not there."""
+    wait_archived(host)
+    data = sql(host, "SHOW data_directory")
+    unit = f"postgresql@{data.split('/')[-2]}-main"
+    host.check_output(f"systemctl kill --signal=KILL {unit}; systemctl stop {unit}; rm -rf {data}")
+    variables = {"restore_to": "latest", "restore_database": hostname, "restore_over": hostname}
+    run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables=variables)
+    assert run.returncode == 0, run.output
+    assert rows("SELECT count(*) FROM articles") == "20000"
+    wait_archived(host)
+
+
+@database_only
+def test_a_restore_that_fails_puts_the_old_data_back(host, peer, inventory, pair, hostname, rows, first_backup):
+    """The repository host is asked first, so it goes away only once the restore has begun."""
+    peer.check_output("cp -a /var/lib/pgbackrest/backup /var/lib/pgbackrest-kept")
+    try:
+        peer.check_output("find /var/lib/pgbackrest/backup/main -path '*bundle*' -type f -delete")
+        variables = {"restore_to": "latest", "restore_database": hostname, "restore_over": hostname}
+        run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables=variables)
+        run.assert_failed("The restore failed", "The data from before is in place and PostgreSQL was started with it.")
+    finally:
+        peer.check_output("rm -r /var/lib/pgbackrest/backup && mv /var/lib/pgbackrest-kept /var/lib/pgbackrest/backup")
+    until("PostgreSQL answers", lambda: host.run("runuser -u postgres -- psql -XAtc 'SELECT 1'").stdout.strip() == "1")
+    assert rows("SELECT count(*) FROM articles") == "20000"

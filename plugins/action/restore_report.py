@@ -1,0 +1,47 @@
+"""Prints the result of a restore drill and writes it as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ..plugin_utils.reports.restore import sentences
+
+DOCUMENTATION = r"""
+module: restore_report
+short_description: Report a restore drill
+description:
+  - Takes what M(pgbackrest_drill) registered as C(__pgbackrest_drill) on each repository host, prints it, and writes it as JSON.
+    Fails when a database was not proved, and when no database was drilled. Changes nothing on a host.
+options:
+  path: {description: Where the report goes on the control machine., type: path, required: true}
+author: maintainers
+"""
+
+
+class ActionModule(ActionBase):
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        path = Path(self._task.args["path"]).resolve()
+        records = {
+            name: held["record"]
+            for name in variables["ansible_play_hosts_all"]
+            if "record" in (held := variables["hostvars"][name].get("__pgbackrest_drill") or {})
+        }
+        report = {"inventory": str(variables.get("inventory_dir", "")), "repositories": records}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        lines, problems = sentences(records)
+        Display().display("\n".join(lines))
+        result |= {"changed": False, "problems": problems}
+        if problems:
+            result |= {"failed": True, "msg": " ".join(problems)}
+        return result

@@ -1,0 +1,97 @@
+"""The state of WAL archiving on a database, and of backups on a repository host."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from . import pgbackrest, psql
+
+ARCHIVE_SQL = """
+SELECT json_build_object(
+  'archive_mode', current_setting('archive_mode'),
+  'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
+  'segment_bytes', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
+  'archived_s', extract(epoch FROM now() - last_archived_time)::int,
+  'failing', coalesce(last_failed_time > last_archived_time, last_failed_time IS NOT NULL))
+FROM pg_stat_archiver;
+"""
+# Segments of 16 MiB in one file of 4 GiB, the unit of a segment's name.
+SEGMENTS_PER_FILE = 256
+
+
+def archive(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Of a database: how much WAL waits for its repository host. Empty on a host that archives nothing."""
+    if not wanted["repository"]:
+        return {}
+    answer = json.loads(psql.superuser(ARCHIVE_SQL, wanted["port"], timeout))
+    waiting = answer["waiting"] * answer.pop("segment_bytes")
+    return {**answer, "waiting_bytes": waiting, "queue_max": wanted["queue_max"], "repository": wanted["repository"][0]}
+
+
+def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Of a repository host: its last backup and restore drill, and whether WAL is missing since. Empty on other hosts."""
+    if not wanted["databases"]:
+        return {}
+    stanza, path, now = wanted["stanza"], Path(wanted["path"]), time.time()
+    held = pgbackrest.info(stanza, timeout)
+    backups = pgbackrest.complete(held.get("backup") or [])
+    disk = shutil.disk_usage(path)
+    last = backups[-1] if backups else None
+    segments = sorted(names(path / "archive" / stanza, last["archive"]["start"])) if last else []
+    return {
+        "database": wanted["databases"][0],
+        "problem": pgbackrest.problem_of(held),
+        "label": last and last["label"],
+        "age_s": last and round(now - last["timestamp"]["stop"]),
+        "bytes": last and last["info"]["repository"]["size"],
+        "backups": len(backups),
+        "missing": gaps(segments),
+        "newest_wal": segments[-1] if segments else None,
+        "disk_used": round(1 - disk.free / disk.total, 3),
+        "drill": drill(now),
+        "age_max_s": wanted["backup_age_max"] * 3600,
+        "drill_age_max_s": wanted["drill_age_max"] * 86400,
+    }
+
+
+def names(archive_of_stanza: Path, first: str) -> Iterable[str]:
+    """The segments in the repository from the one in which the last backup began, which recovery needs all."""
+    for directory in archive_of_stanza.glob("*/*"):
+        if directory.name >= first[:16]:
+            yield from (path.name[:24] for path in directory.iterdir() if path.name[24:25] == "-" and path.name[:24] >= first)
+
+
+def number(segment: str) -> int:
+    """The place of a segment in its timeline.
+
+    >>> number("000000010000000100000000") - number("0000000100000000000000FF")
+    1
+    """
+    return int(segment[8:16], 16) * SEGMENTS_PER_FILE + int(segment[16:24], 16)
+
+
+def gaps(segments: list[str]) -> list[str]:
+    """Sorted segments after which some of the same timeline are missing.
+
+    >>> gaps(["000000010000000000000001", "000000010000000000000002", "000000010000000000000005"])
+    ['000000010000000000000002']
+    """
+    return [one for one, other in pairwise(segments) if one[:8] == other[:8] and number(other) > number(one) + 1]
+
+
+def drill(now: float, path: Path = Path("/var/lib/grunnfjell/pgbackrest/last.json")) -> dict[str, Any] | None:
+    """The last restore drill: its age, whether it proved the restore, and its figures. None if there was none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    age = round(now - datetime.fromisoformat(record["at"]).timestamp())
+    rto = record["latest"]["rto_s"] if record["proved"] else None
+    return {"age_s": age, "rto_s": rto, "rpo_s": record.get("rpo_s")} | {key: record[key] for key in ("proved", "problems")}

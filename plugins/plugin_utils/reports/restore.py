@@ -1,0 +1,40 @@
+"""The result of a restore drill as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..fleet.units import mib
+from .work_rates import span
+
+Record = Mapping[str, Any]
+
+
+def proof(name: str, restore: Record) -> str:
+    """One line about one restore. Times are in seconds."""
+    skipped = f", {len(restore['uncounted'])} tables too large to count" if restore["uncounted"] else ""
+    return f"{name}: in service after {restore['rto_s']:g} s, {restore['rows']} rows in {restore['tables']} tables{skipped}"
+
+
+def sentences(records: Mapping[str, Record]) -> tuple[list[str], list[str]]:
+    """Lines for the terminal, and a sentence for each database that is not proved."""
+    lines, problems = [], []
+    for host, record in records.items():
+        if record["proved"]:
+            lines += [
+                f"{host}: the database {record['stanza']} was restored from {record['backup']} ({mib(record['bytes'])}) "
+                f"and proved.",
+                f"  RPO {record['rpo_s']:g} s: the repository had a commit after {record['exposure_s']:g} s, and the loss of the "
+                f"database would have cost {span(record['lost_s'])} of commits",
+                "  " + proof("last state", record["latest"]),
+                "  " + proof("point in time", record["point"]),
+            ]
+        else:
+            problems += [f"{host}: the restore of {record['stanza']} is not proved: {problem}." for problem in record["problems"]]
+    if not records:
+        problems.append(
+            "No database was restored: no repository host answered, or topology_roles gives no host the role pgbackrest "
+            "(docs/backups.md)."
+        )
+    return lines, problems
