@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -27,9 +28,10 @@ def git(*arguments: str) -> str:
 
 
 def last_line(output: str) -> str:
-    """What a target says at its end; make's own line about a failure comes after it."""
+    """A target's last count, or else its last line. Lines of make and of the removal of hosts may follow."""
     lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("make")]
-    return lines[-1] if lines else "no output"
+    counts = [line for line in lines if re.fullmatch(r"\d+ passed, \d+ failed", line)]
+    return (counts or lines or ["no output"])[-1]
 
 
 def run(target: str) -> dict[str, Any]:

@@ -35,6 +35,7 @@ def test_a_target_without_a_run_and_one_that_failed_show_as_such() -> None:
         ("demo\n\n8 passed, 1 failed\nmake: *** [Makefile:115: test] Error 1\n", "8 passed, 1 failed"),
         ("27 rows, lost 0\n", "27 rows, lost 0"),
         ("", "no output"),
+        ("1 passed, 1 failed\n17 passed, 2 failed\n\nTIME ***\n   12 s  Remove the inventory's hosts\n", "17 passed, 2 failed"),
     ],
 )
 def test_what_a_target_says_last_is_its_result(output: str, line: str) -> None:
