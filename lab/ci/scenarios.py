@@ -23,7 +23,7 @@ NOT_IN_THE_LAB = "12"
 
 def scenarios() -> list[str]:
     """The longest first: the last one should not run alone for long."""
-    longest = ["rabbitmq", "producer", "celery_worker", "postgresql", "pgbouncer"]
+    longest = ["rabbitmq", "pgbackrest", "producer", "celery_worker", "postgresql", "pgbouncer"]
     names = [path.parent.name for path in (REPOSITORY / "molecule").glob("*/molecule.yml")]
     return sorted(names, key=lambda name: (longest.index(name) if name in longest else len(longest), name))
 
