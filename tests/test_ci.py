@@ -10,7 +10,7 @@ from lab.ci import __main__ as ci
 from lab.ci import counts as ci_counts
 from lab.ci import scenarios, steps
 from lab.ci.counts import Count
-from lab.ci.runner import LAST_LINES, Step, excerpt
+from lab.ci.runner import LAST_LINES, Step, environment, excerpt
 
 
 def make_step(name: str, part: str, code: str = "", **more) -> Step:
@@ -99,6 +99,8 @@ def test_a_scenario_without_tests_counts_as_failed(monkeypatch, tmp_path):
 def test_verify_collects_its_tests_where_no_group_is_called_newsroom():
     """One parameter set without hosts ended `make verify` of any other application before its first test."""
     command = steps.testinfra("inventories/drill")
-    collected = subprocess.run([command[0], "--collect-only", *command[1:]], capture_output=True, text=True, check=False)
+    collected = subprocess.run(
+        [command[0], "--collect-only", *command[1:]], env=environment(), capture_output=True, text=True, check=False
+    )
     assert collected.returncode == 0, collected.stdout[-2000:]
     assert "test_celery_knows_every_setting_of_its_file[ansible://drill-worker1]" in collected.stdout

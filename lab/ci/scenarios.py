@@ -17,7 +17,7 @@ from lab.machine import BIN, BUILD, REPOSITORY
 PARALLEL = 2
 # Alongside `verify`, which runs the same tests on Debian 13 in the lab, a scenario needs only its other host. These need both:
 # their tests compare two hosts, or the lab does not have the role.
-BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "pki", "producer", "residency", "topology")
+BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "pgbackrest", "pki", "producer", "residency", "topology")
 NOT_IN_THE_LAB = "12"
 
 
