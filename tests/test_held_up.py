@@ -122,7 +122,12 @@ class Broker:
     def ask(self, expression: str) -> dict:
         ready = len(self.letters.read_text().split())
         queue = {"vhost": "shop", "ready": ready, "delivery_limit": None, "ttl": None, "letters": []}
-        return {"letters": [queue], "listeners": [{"protocol": "amqp", "address": "127.0.0.1", "port": 5672}], "tls": {}}
+        return {
+            "letters": [queue],
+            "without": [],
+            "listeners": [{"protocol": "amqp", "address": "127.0.0.1", "port": 5672}],
+            "tls": {},
+        }
 
     def load(self, definitions: dict) -> None:
         self.step()

@@ -179,9 +179,12 @@ def test_the_producer_waits_for_the_broker_s_confirms(host, inputs):
     run = f"/opt/{inputs['application_name']}/current/run"
     module = inputs["producer_wsgi_app"].partition(":")[0]
     command = f"{run} python -m grunnfjell_account clients {inputs['application_celery_app']} {module}"
-    applications = json.loads(host.check_output(f"runuser -u {inputs['application_user']} -- {command}").splitlines()[-1])["conf"]
+    applications = json.loads(host.check_output(f"runuser -u {inputs['application_user']} -- {command}").splitlines()[-1])[
+        "clients"
+    ]
     assert applications
-    for name, conf in applications:
+    for name, client in applications:
+        conf = client["conf"]
         options, waivers = conf["broker_transport_options"], inputs["application_waivers"]
         assert options["confirm_publish"] or "broker_transport_options" in waivers, name
         assert not conf["task_always_eager"] or "task_always_eager" in waivers, name
