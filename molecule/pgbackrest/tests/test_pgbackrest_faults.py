@@ -7,6 +7,7 @@ import json
 import shlex
 
 import pytest
+from authority import REPOSITORY
 from backup_client import archived, backups, held, pgbackrest, sql, wait_archived
 from deadline import until
 from playbook_runner import play
@@ -43,8 +44,7 @@ def status(inventory, pattern) -> dict:
     """The report of `make status` for these hosts. Without a producer in the scenario the playbook ends with a failure."""
     run = play(inventory, "playbooks/status.yml", "--limit", pattern)
     assert "the inventory has no producer" in run.text, run.output
-    with open("build/status.json", encoding="utf-8") as file:
-        return json.load(file)
+    return json.loads((REPOSITORY / "build/status.json").read_text(encoding="utf-8"))
 
 
 @database_only

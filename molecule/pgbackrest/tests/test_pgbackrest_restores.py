@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from authority import REPOSITORY
 from backup_client import backups, sql, wait_archived
 from deadline import until
 from playbook_runner import play
