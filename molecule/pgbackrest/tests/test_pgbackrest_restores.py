@@ -54,8 +54,8 @@ def test_a_drill_proves_the_last_state_and_a_moment_and_leaves_nothing_behind(
     for kind in ("latest", "point"):
         assert record[kind]["rows"] >= 20000 and record[kind]["tables"] >= 1 and record[kind]["rto_s"] > 0, record
     assert record["rpo_s"] <= inputs["postgresql_parameters"]["archive_timeout"] + UPLOAD_S, record
-    with open("build/restore.json", encoding="utf-8") as file:
-        assert record in json.load(file)["repositories"].values()
+    report = json.loads((REPOSITORY / "build/restore.json").read_text(encoding="utf-8"))
+    assert record in report["repositories"].values()
     assert len(set(peer.run(f"ls {RECORDS}/drills").stdout.split()) - dated) == 1
     assert peer.run("pgrep -x postgres").rc != 0
     for directory in ("/var/lib/pgbackrest/grunnfjell-drill", "/run/grunnfjell-pgbackrest/drill"):
