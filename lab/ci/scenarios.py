@@ -16,7 +16,7 @@ from lab.machine import BIN, BUILD, REPOSITORY
 # Each keeps about one core busy.
 PARALLEL = 2
 # Alongside `verify`, which runs the same tests on Debian 13 in the lab, a scenario needs only its other host. These need both:
-# their tests compare two hosts, the lab does not have the role, or one host was not tried.
+# their tests compare two hosts, the lab does not have the role, or nobody has tried the scenario with one host.
 BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "host", "pki", "producer", "residency", "supervisor", "topology")
 NOT_IN_THE_LAB = "12"
 # Real backups and restores of two pairs of hosts take a quarter of an hour: the other release is for `molecule test` by hand.
