@@ -168,10 +168,8 @@ def test_a_worker_is_judged_by_the_settings_that_its_celery_has(version: str, un
     if version != "5.4.0":
         assert sentences == []
         return
-    assert sentences[0].startswith(
-        "w@1: Celery 5.4.0 lacks task_default_queue_type, which the promise needs. Lock Celery 5.5 to 5.7"
-    )
-    assert len(sentences) == 1
+    lacking = "w@1: Celery 5.4.0 lacks task_default_queue_type, which the promise needs. Lock Celery 5.5 to 5.7"
+    assert [sentence[: len(lacking)] for sentence in sentences] == [lacking]
     waivers = {"task_default_queue_type": "a broker of another team"}
     assert refused(promises, promises, waivers, celery={"version": version, "settings": known}) == []
 
