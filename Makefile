@@ -80,7 +80,7 @@ drill-herd: setup  ## Wake 240 workers upon 20,000 jobs, with PgBouncer and past
 	@$(SUDO) $(BIN)/python -m lab.herd $(HERD); status=$$?; \
 	  [ -n "$(KEEP)" ] || $(SUDO) $(BIN)/ansible-playbook -i inventories/herd lab/remove.yml || status=1; exit $$status
 
-test: setup  ## Everything: lint, unit, each role by Molecule, then the lab: demo and verify
+test: setup  ## Lint, unit, half of the roles by Molecule, then the lab: demo, verify and a short drill
 	@$(BIN)/python -m lab.ci --inventory $(INVENTORY)
 
 lint: setup  ## ansible-lint, yamllint, ruff
@@ -89,7 +89,7 @@ lint: setup  ## ansible-lint, yamllint, ruff
 unit: setup  ## pytest, without a host
 	@$(BIN)/python -m lab.ci unit
 
-molecule: setup  ## Each role on a Debian 13 and a Debian 12 host (one: `.venv/bin/molecule test -s ROLE`)
+molecule: setup  ## Every role on a Debian 13 and a Debian 12 host (one: `.venv/bin/molecule test -s ROLE`)
 	@$(SUDO) $(BIN)/python -m lab.ci molecule
 
 verify: setup  ## Ask the running services of INVENTORY whether they keep their promises

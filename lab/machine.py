@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BUILD = REPOSITORY / "build"
@@ -113,3 +113,8 @@ def write_whole(path: Path, text: str) -> None:
 
 def git(*arguments: str, repository: Path = REPOSITORY) -> str:
     return subprocess.run(["git", *arguments], cwd=repository, capture_output=True, text=True, check=True).stdout
+
+
+def in_turn(every: list[Any], commit: str, share: int) -> list[Any]:
+    """One in `share` of the items, different ones for other commits, and all over `share` consecutive numbers."""
+    return every[int(commit, 16) % share :: share]

@@ -53,6 +53,23 @@ def test_without_scenarios_no_step_runs_in_parallel(ci_run, tmp_path):
     assert not (tmp_path / "molecule").exists()
 
 
+VERIFY = make_step("verify", "verify", parallel=True)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "commit", "due"),
+    [
+        ((MOLECULE, VERIFY), "c0", {"molecule one", "molecule three", "verify"}),
+        ((MOLECULE, VERIFY), "c1", {"molecule two", "verify"}),
+        ((MOLECULE,), "c1", {"molecule one", "molecule two", "molecule three"}),
+    ],
+)
+def test_consecutive_commits_take_turns_with_the_scenarios_unless_these_run_alone(ci_run, monkeypatch, chosen, commit, due):
+    monkeypatch.setattr(scenarios, "scenarios", lambda: ["one", "two", "three"])
+    monkeypatch.setattr(scenarios, "git", lambda *_: f"{commit}\n")
+    assert set(ci_run(*chosen)[0]) == due
+
+
 @pytest.mark.parametrize("with_scenarios", [(MOLECULE,), ()])
 def test_a_step_that_needs_a_failed_one_is_left_out_and_counts_as_failed(ci_run, with_scenarios):
     failing = make_step("demo", "demo", "raise SystemExit(1)", parallel=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.machine import in_turn
 from lab.mutants import __main__ as program
 from lab.mutants import faults, scratch
 from lab.mutants.answers import Answer, answer
@@ -234,9 +235,9 @@ def test_the_record_has_the_commit_the_date_and_the_figures_of_each_role(tmp_pat
 
 def test_every_fault_belongs_to_one_share():
     unit_faults = faults.faults_of(faults.UNIT)
-    shares = [program.in_turn(unit_faults, f"{number:x}", 8) for number in range(8)]
+    shares = [in_turn(unit_faults, f"{number:x}", 8) for number in range(8)]
     assert sorted(fault.fault for share in shares for fault in share) == sorted(fault.fault for fault in unit_faults)
-    assert program.in_turn(unit_faults, "c0ffee", 1) == unit_faults
+    assert in_turn(unit_faults, "c0ffee", 1) == unit_faults
 
 
 def test_every_role_occurs_in_the_rotation():

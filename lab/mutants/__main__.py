@@ -9,9 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lab.machine import BUILD, git
+from lab.machine import BUILD, git, in_turn
 from lab.mutants import faults
-from lab.mutants.faults import Fault
 from lab.mutants.trial import Verdict, try_role
 
 PARALLEL = 2
@@ -47,11 +46,6 @@ def keep(role: str, entry: dict[str, Any], path: Path = BUILD / "mutants.json") 
 def in_rotation(roles: list[str], commit: str) -> str:
     """The role for a commit, always the same."""
     return roles[int(commit, 16) % len(roles)]
-
-
-def in_turn(every: list[Fault], commit: str, share: int) -> list[Fault]:
-    """One in `share` of the faults, different ones for other commits, and all over `share` consecutive numbers."""
-    return every[int(commit, 16) % share :: share]
 
 
 def main() -> None:
