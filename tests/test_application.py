@@ -1,11 +1,14 @@
 """The settings that reach an application, its programs, and the releases on a host."""
 
 import ast
+import os
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Build, releases_to_remove
+from ansible_collections.grunnfjell.platform.plugins.module_utils.releases import releases_to_remove
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Build, prepare
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url, fingerprint, python_literal
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.supervisor import (
     beat_program,
@@ -124,33 +127,73 @@ def build_in(home: Path, **params: object) -> Build:
     return Build(SimpleNamespace(params={"timeout": 10} | params, fail_json=fail_json), home / "abc")
 
 
-def test_a_migration_that_hangs_is_ended(tmp_path: Path) -> None:
+def test_a_step_of_a_build_that_hangs_is_ended(tmp_path: Path) -> None:
     """Review finding 39."""
     build = build_in(tmp_path, timeout=0.2)
-    with pytest.raises(RuntimeError, match=r"Release abc: its migration did not end within 0.2 s \(application_build_timeout\)"):
-        build.command("its migration", ["sh", "-c", "sleep 600 & wait"])
-    with pytest.raises(RuntimeError, match="its migration failed") as failed:
-        build.command("its migration", ["sh", "-c", "echo why >&2; exit 3"])
+    with pytest.raises(RuntimeError, match=r"Release abc: its wheel did not end within 0.2 s \(application_build_timeout\)"):
+        build.command("its wheel", ["sh", "-c", "sleep 600 & wait"])
+    with pytest.raises(RuntimeError, match="its wheel failed") as failed:
+        build.command("its wheel", ["sh", "-c", "echo why >&2; exit 3"])
     assert "why" in str(failed.value)
-    build.command("its migration", ["true"])
+    build.command("its wheel", ["true"])
 
 
-def test_a_migration_is_repeated_when_the_pooler_answers_from_memory(tmp_path: Path) -> None:
-    """The first client after the database was away gets PgBouncer's cached error; the migration has not begun then."""
-    script = tmp_path / "migrate"
-    script.write_text(
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Runs shell scripts as the commands of release abc, as this account; a refusal is a RuntimeError."""
+    release, tools = tmp_path / "abc", tmp_path / "tools"
+    for file in (release / "run", tools / "runuser"):
+        file.parent.mkdir()
+        file.write_text("#!/bin/sh\n" + ("shift 3\n" if file.name == "runuser" else "") + 'exec "$@"\n')
+        file.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+
+    def fail_json(msg: str, output: list[str]) -> None:
+        raise RuntimeError("\n".join([msg, "printed before:", *output]))
+
+    def run(*scripts: str, timeout: float = 10) -> list[str]:
+        params = {
+            "commands": [["sh", "-c", script] for script in scripts],
+            "timeout": timeout,
+            "user": "www-data",
+            "service": "shop.session",
+        }
+        return prepare(SimpleNamespace(params=params, fail_json=fail_json), release)
+
+    return run
+
+
+def test_the_commands_of_a_release_run_in_order_and_their_output_is_returned(prepared) -> None:
+    assert prepared("echo one; echo two >&2", "echo three") == [
+        "$ sh -c echo one; echo two >&2", "one", "two", "$ sh -c echo three", "three"
+    ]  # fmt: skip
+
+
+def test_a_command_of_a_release_finds_its_database(prepared) -> None:
+    assert prepared("echo $PGSERVICE")[1:] == ["shop.session"]
+
+
+def test_a_command_of_a_release_that_hangs_is_ended(prepared) -> None:
+    """Review finding 39."""
+    limit = r"Release abc: application_release_commands\[1\] \(sh -c sleep 600 & wait\) did not end within 0.5 s"
+    with pytest.raises(RuntimeError, match=limit) as failed:
+        prepared("true", "sleep 600 & wait", "echo never", timeout=0.5)
+    assert "never" not in str(failed.value) and "No program was changed." in str(failed.value)
+
+
+def test_a_command_of_a_release_is_repeated_when_the_pooler_answers_from_memory(prepared, tmp_path: Path) -> None:
+    """The first client after the database was down gets PgBouncer's cached error; the command has not begun then."""
+    output = prepared(
         f'[ -e {tmp_path}/asked ] && exit 0; touch {tmp_path}/asked; echo "FATAL:  server login has been failing, '
-        'cached error: connect failed (server_login_retry)" >&2; exit 1\n'
+        'cached error: connect failed (server_login_retry)" >&2; exit 1'
     )
-    build_in(tmp_path).command("its migration", ["sh", str(script)])
+    assert len(output) == 1
 
 
-def test_a_migration_that_fails_is_not_repeated(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="its migration failed"):
-        build_in(tmp_path).command(
-            "its migration", ["sh", "-c", f"echo once >> {tmp_path}/log; echo 'column exists' >&2; exit 1"]
-        )
-    assert (tmp_path / "log").read_text() == "once\n"
+def test_a_command_of_a_release_that_fails_is_not_repeated_and_stops_the_next_one(prepared, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"application_release_commands\[0\] .* ended with status 3") as failed:
+        prepared(f"echo once >> {tmp_path}/log; echo 'column exists' >&2; exit 3", f"echo twice >> {tmp_path}/log")
+    assert "column exists" in str(failed.value) and (tmp_path / "log").read_text() == "once\n"
 
 
 def test_a_build_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:

@@ -98,6 +98,13 @@ def test_an_undeclared_database_leads_nowhere_and_has_no_auth_user():
     assert lines == {"*": "host=/nonexistent", "a": "auth_user=asker host=10.0.0.2"}
 
 
+def test_a_database_s_sessions_have_a_pool_of_their_size():
+    databases = {"*": {"host": "10.0.0.1"}, "a": {"host": "10.0.0.2", "pool_size": 9}}
+    lines = pgbouncer.pgbouncer_database_lines(databases, "asker", sessions=3, queries=2)
+    assert set(lines) == {"*", "a", "a.session"}
+    assert lines["a.session"] == "auth_user=asker dbname=a host=10.0.0.2 max_db_connections=5 pool_mode=session pool_size=3"
+
+
 CONFIG = """key,value,default,changeable
 listen_port,6432,6432,no
 unix_socket_mode,511,0777,no

@@ -6,7 +6,7 @@ import shlex
 from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
-from ansible_collections.grunnfjell.platform.plugins.modules.application_release import releases_to_remove
+from ansible_collections.grunnfjell.platform.plugins.module_utils.releases import releases_to_remove
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.timers import TASK_TIMERS, timers_out_of_order
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.contract import out_of_range, unknown_inputs
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host

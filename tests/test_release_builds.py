@@ -16,19 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded
+from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded, releases
+from ansible_collections.grunnfjell.platform.plugins.module_utils.releases import Releases
 from ansible_collections.grunnfjell.platform.plugins.modules import application_release
-from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import rollback_target
 from module_calls import call
 
 # Each command of a build, by a word that no other one has.
-STEPS = {"environment": "venv", "requirements": "--require-hashes", "wheel": "--no-deps", "migration": "runuser"}
+STEPS = {"environment": "venv", "requirements": "--require-hashes", "wheel": "--no-deps"}
 REASONS = {
     "environment": "creating the environment",
     "requirements": "installing the requirements",
     "wheel": "installing the wheel",
-    "migration": "the migration",
 }
 
 
@@ -61,18 +60,26 @@ class Host:
 
     def run(self, argv: list[str], timeout: float, **options: object) -> subprocess.CompletedProcess[str]:
         """In place of each command of a build; what an environment has is made."""
-        step = next(name for name, word in STEPS.items() if word in argv)
+        step = next(name for name, word in (STEPS | {"command": "runuser"}).items() if word in argv)
         if self.trouble and self.trouble[0] == step:
             return self.trouble[1]()
         if step == "environment":
             (Path(argv[-1]) / "lib/python3.11/site-packages").mkdir(parents=True)
         return subprocess.CompletedProcess(argv, 0, "", "")
 
-    def build(self, name: str, state: str = "built") -> dict:
+    def call(self, name: str, state: str) -> dict:
         return call(
             application_release, root=str(self.root), state=state, release=name, source={"directory": "/"},
-            artifact=str(self.artifact), settings="/nonexistent", version="1", user="app", migrate=["migrate"],
+            artifact=str(self.artifact), settings="/nonexistent", version="1", user="app", commands=[["migrate"]],
         )  # fmt: skip
+
+    def build(self, name: str, state: str = "built") -> dict:
+        """As the role does: a new release is built, then its command runs, then it is ready."""
+        result = self.call(name, state)
+        for state in ("prepared", "ready"):
+            if not result.get("failed") and not result["ready"]:
+                result = self.call(name, state)
+        return result
 
     def build_and_die(self, name: str, state: str = "built") -> None:
         child = multiprocessing.get_context("fork").Process(target=self.build, args=(name, state))
@@ -93,7 +100,7 @@ class Host:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     fake = Host(tmp_path)
     monkeypatch.setattr(bounded, "run", fake.run)
-    monkeypatch.setattr(application_release, "USES", ())  # no program of this machine is one of the test's
+    monkeypatch.setattr(releases, "USES", ())  # no program of this machine is one of the test's
     assert not fake.build("a").get("failed") and fake.releases.current == "a"
     return fake
 
@@ -149,9 +156,40 @@ def test_a_switch_that_is_killed_between_its_two_files_is_consistent(
 def test_what_a_build_wrote_reaches_the_disk_before_it_counts_as_whole(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a power cut, a file that was not on the disk yet may be there and empty."""
     synced = []
-    monkeypatch.setattr(os, "sync", lambda: synced.append(host.releases.is_ready("b")))
+    monkeypatch.setattr(os, "sync", lambda: synced.append(host.releases.is_built("b")))
     host.build("b")
-    assert synced == [False] and host.releases.is_ready("b")
+    assert synced == [False] and host.releases.is_built("b")
+
+
+@pytest.mark.parametrize("how", [failed, killed], ids=["fails", "is killed"])
+def test_a_command_that_does_not_succeed_keeps_the_release_from_programs_and_is_repeated_without_a_build(
+    host: Host, how: Callable
+) -> None:
+    host.trouble = "command", how
+    if how is failed:
+        result = host.build("b")
+        assert "application_release_commands[0] (migrate) ended with status 1. No program was changed." in result["msg"]
+    else:
+        host.build_and_die("b")
+    assert not host.releases.is_ready("b") and host.releases.current == "a" and host.releases.history == ["a"]
+    kept = host.root / "releases/b/kept"
+    kept.touch()
+    host.trouble = None
+    assert host.build("b")["changed"] and host.releases.current == "b" and kept.exists()
+
+
+def test_a_build_removes_the_unfinished_ones_before_it(host: Host) -> None:
+    host.trouble = "command", failed
+    host.build("b")
+    (host.root / "releases/half").mkdir()
+    host.build("c")
+    assert host.directories == {"a", "c"}
+
+
+def test_commands_run_once_per_release(host: Host) -> None:
+    host.trouble = "command", failed
+    result = host.call("a", "prepared")
+    assert not result.get("failed") and not result["changed"] and "output" not in result
 
 
 def wheel() -> bytes:

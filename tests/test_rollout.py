@@ -1,12 +1,13 @@
 """Batches that keep an application working, and rollbacks to the previous release."""
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Releases, history_ending_at
+from ansible_collections.grunnfjell.platform.plugins.module_utils.releases import Releases, history_ending_at
 from ansible_collections.grunnfjell.platform.plugins.modules.supervisor_programs import leaving
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import (
     NOBODY,
     batch_sizes,
     cut,
+    release_leader,
     restart_batches,
     rollback_target,
     waiting_hosts,
@@ -66,6 +67,19 @@ def test_a_rollback_finds_the_previous_release(histories: list[list[str]], targe
 def test_an_ambiguous_rollback_is_refused(histories: list[list[str]]) -> None:
     with pytest.raises(ValueError, match="release=ID"):
         rollback_target(histories)
+
+
+@pytest.mark.parametrize(
+    ("ready", "leader"),
+    [({}, "a1"), ({"a1": False, "a2": False}, "a1"), ({"a2": True}, ""), ({"b1": True}, "a1")],
+)
+def test_one_host_of_an_application_runs_its_release_s_commands_unless_they_have_succeeded(ready: dict, leader: str) -> None:
+    hosts = {
+        name: {"application_name": application, "__application_release": {"ready": ready.get(name, False)}}
+        for name, application in (("b1", "b"), ("a1", "a"), ("a2", "a"), ("db1", None))
+    }
+    assert release_leader("a", list(hosts), hosts) == leader
+    assert release_leader("c", list(hosts), hosts) == ""
 
 
 def test_an_abandoned_release_is_never_the_previous_one() -> None:

@@ -66,7 +66,7 @@ def test_a_release_is_readable_by_the_account_of_the_application(tmp_path, monke
         archive.addfile(entry, io.BytesIO(b"x\n"))
     environment = lambda self, source: (self.directory / "venv/bin").mkdir(parents=True)  # noqa: E731
     monkeypatch.setattr(application_release.Build, "environment", environment)
-    module = SimpleNamespace(params={"artifact": str(tmp_path / "artifact"), "settings": "/settings", "migrate": []})
+    module = SimpleNamespace(params={"artifact": str(tmp_path / "artifact"), "settings": "/settings"})
     before = os.umask(0o077)
     try:
         application_release.usual_umask()

@@ -50,6 +50,7 @@ class FilterModule:
             "login_secrets": logins.login_secrets,
             "program_sections": supervisor.program_sections,
             "python_literal": celery.python_literal,
+            "release_leader": rollout.release_leader,
             "release_wanted": rollout.release_wanted,
             "renewal_due": rotation.renews,
             "restart_batches": rollout.restart_batches,

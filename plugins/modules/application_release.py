@@ -5,8 +5,8 @@ DOCUMENTATION = r"""
 module: application_release
 short_description: Build a release of an application beside the previous one
 description:
-  - A release is in I(root)/releases/I(release), with its source in C(src) and its environment in C(venv). It is ready only once
-    everything, the migration included, has succeeded; a half-built one is built again from scratch.
+  - A release is in I(root)/releases/I(release), with its source in C(src) and its environment in C(venv). A half-built one is
+    built again from scratch. Programs run it once it is ready, which the caller declares after the release's commands.
   - Its script C(run) runs a program of the release with the application's environment.
   - The link C(current) names the release that the host's programs run. While a program runs the previous one, only
     I(state=current) moves it.
@@ -15,8 +15,9 @@ description:
 options:
   root: {description: Home of the application's releases., type: path, required: true}
   state:
-    description: C(built) builds; C(current) moves the link; C(listed) only reports.
-    choices: [built, current, listed]
+    description: C(built) builds; C(prepared) runs I(commands), if the release is not ready; C(ready) lets programs run it, and
+      moves the link if no program runs; C(current) moves the link; C(listed) only reports.
+    choices: [built, prepared, ready, current, listed]
     type: str
     default: built
   source: {description: "As application_source of the role; read on the control machine.", type: dict}
@@ -24,9 +25,10 @@ options:
   requirements: {description: The locked requirements in the source., type: str, default: requirements.txt}
   settings: {description: Directory of the application's newest settings; C(versions) in it holds every version., type: path}
   version: {description: The version of the settings that the host changes to., type: str}
-  migrate: {description: Command that prepares the database for the release., type: list, elements: str, default: []}
-  user: {description: Account that runs the migration and the programs., type: str}
-  timeout: {description: "Seconds for each step of a build: environment, requirements, migration.", type: int, default: 1800}
+  commands: {description: "Commands that prepare the release, in this order.", type: list, elements: list, default: []}
+  service: {description: Value of C(PGSERVICE) for the commands., type: str, default: ""}
+  user: {description: Account that runs the commands and the programs., type: str}
+  timeout: {description: Seconds for each step of a build and for each command., type: int, default: 1800}
   keep: {description: Number of releases that stay on the host., type: int, default: 3}
   release: {description: A release that the host has; by default the identity of I(source)., type: str}
   artifact: {description: Set by the action plugin., type: path}
@@ -47,6 +49,8 @@ release: {description: Identity of the release by its content., type: str, retur
 previous: {description: The release that was current before the call., type: str, returned: always}
 history: {description: "Releases that were current, the last one at the end.", type: list, elements: str, returned: always}
 directory: {description: Directory of the release., type: str, returned: always}
+ready: {description: Whether programs may run it., type: bool, returned: "unless C(listed)"}
+output: {description: The last lines of each command., type: list, elements: str, returned: C(prepared)}
 """
 
 import json
@@ -54,18 +58,14 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import bounded
+from ..module_utils.releases import BUILT, READY, Releases, prune_settings
 from ..module_utils.whole_files import usual_umask
 
-READY = ".ready"
-# Files that name a release in use: processes, their supervisord sections, and the scripts that these call.
-USES = ("proc/[0-9]*/cmdline", "etc/supervisor/conf.d/*.conf", "etc/supervisor/programs/*")
 RUN = """\
 #!/bin/sh
 # Runs a program of this release in the application's environment, e.g. `run celery status`. supervisord's programs name the
@@ -81,86 +81,7 @@ exec "$@"
 """
 
 
-def releases_to_remove(ready: list[tuple[Any, str]], current: str, keep: int, used: set[str]) -> list[str]:
-    """Of (age, release), the oldest beyond ``keep``; never the current one, nor one in use."""
-    others = [release for _, release in sorted(ready, reverse=True) if release != current]
-    return [release for release in others[max(keep - 1, 0) :] if release not in used]
-
-
-def history_ending_at(history: list[str], release: str) -> list[str]:
-    """The history once the release is current: later releases were rolled back, and are left out."""
-    return history[: history.index(release) + 1] if release in history else [*history, release]
-
-
-class Releases:
-    """The releases of an application on its host."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.link = root / "current"
-        self.list = root / "history"
-
-    @property
-    def current(self) -> str:
-        return Path(os.readlink(self.link)).name if self.link.is_symlink() else ""
-
-    @property
-    def history(self) -> list[str]:
-        """Without pruned releases, and with a current one that is older than this file."""
-        listed = self.list.read_text().split() if self.list.exists() else []
-        ready = [name for name in listed if self.is_ready(name)]
-        return history_ending_at(ready, self.current) if self.current else ready
-
-    def is_ready(self, name: str) -> bool:
-        return (self.root / "releases" / name / READY).exists()
-
-    def switch(self, name: str) -> None:
-        history = history_ending_at(self.history, name)
-        self.replace(self.list, lambda path: path.write_text("\n".join(history) + "\n"))
-        self.replace(self.link, lambda path: path.symlink_to(self.root / "releases" / name))
-
-    @staticmethod
-    def replace(path: Path, make: Callable[[Path], object]) -> None:
-        new = path.with_name(f".{path.name}")
-        new.unlink(missing_ok=True)
-        make(new)
-        new.replace(path)
-
-    def prune(self, keep: int) -> None:
-        built = {file.parent.name: file.stat().st_mtime for file in self.root.glob(f"releases/*/{READY}")}
-        history = self.history
-        # Releases that were never current, or were rolled back, are removed before those that a rollback may need.
-        ready = [((history.index(name) if name in history else -1, time), name) for name, time in built.items()]
-        for name in releases_to_remove(ready, self.current, keep, self.used()):
-            shutil.rmtree(self.root / "releases" / name)
-
-    def used(self) -> set[str]:
-        """Releases that a program runs, or would run after a restart."""
-        names = [file.parent.name for file in self.root.glob(f"releases/*/{READY}")]
-        return named(self.root / "releases", names)
-
-
-def prune_settings(directory: Path, version: str) -> None:
-    """Keeps only the new version and those in use, since they hold secrets."""
-    names = [path.name for path in (directory / "versions").glob("*") if path.name != version]
-    for name in set(names) - named(directory / "versions", names):
-        shutil.rmtree(directory / "versions" / name)
-
-
-def named(directory: Path, names: list[str]) -> set[str]:
-    """The names whose path is in a process's command line or in a program's configuration."""
-    texts = []
-    for file in (file for pattern in USES for file in Path("/").glob(pattern)):
-        try:
-            texts.append(file.read_bytes())
-        except OSError:  # the process has ended
-            continue
-    return {name for name in names if any(bytes(directory / name) in text for text in texts)}
-
-
-# PgBouncer's answer to the first client after the database was down, however long ago; only then does it reconnect. The migration
-# has not begun.
-CACHED_FAILURE = "server login has been failing, cached error"
+LAST_LINES = 30
 
 
 class Build:
@@ -180,15 +101,13 @@ class Build:
         seconds = self.module.params["timeout"]
         try:
             done = bounded.run(argv, seconds, cwd="/")
-            if CACHED_FAILURE in done.stdout + done.stderr:
-                done = bounded.run(argv, seconds, cwd="/")
         except subprocess.TimeoutExpired:
             self.fail(
                 f"{what} did not end within {seconds} s (application_build_timeout), and was killed "
                 f"({' '.join(argv[:4])} ...). The previous release still runs."
             )
         if done.returncode:
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-30:])
+            tail = "\n".join((done.stdout + done.stderr).splitlines()[-LAST_LINES:])
             self.fail(f"{what} failed ({' '.join(argv[:4])} ...). The previous release still runs.\n{tail}")
 
     def build(self) -> None:
@@ -209,11 +128,8 @@ class Build:
         run = self.directory / "run"
         run.write_text(RUN.format(settings=self.module.params["settings"], directory=self.directory))
         run.chmod(0o755)
-        if self.module.params["migrate"]:
-            as_user = ["runuser", "-u", self.module.params["user"], "--"]
-            self.command("the migration", [*as_user, str(run), *self.module.params["migrate"]])
         os.sync()  # else a power cut may leave the mark on the disk, and files of the release empty
-        (self.directory / READY).write_text(json.dumps({"release": self.name}) + "\n")
+        (self.directory / BUILT).touch()
 
     def environment(self, source: Path) -> None:
         requirements = source / self.module.params["requirements"]
@@ -234,24 +150,58 @@ class Build:
         path_file.write_text(f"{source}\n")
 
 
+# PgBouncer's answer to the first client after the database was down, however long ago; only then does it reconnect. The command
+# has not begun.
+CACHED_FAILURE = "server login has been failing, cached error"
+
+
+def prepare(module: AnsibleModule, directory: Path) -> list[str]:
+    """Runs the release's commands and returns what they printed. A failed one can be repeated without another build."""
+    asked, output = module.params, []
+    for number, command in enumerate(asked["commands"]):
+        shown = " ".join(map(str, command))
+        # `run` sets PGSERVICE to that of the programs.
+        argv = ["runuser", "-u", asked["user"], "--", str(directory / "run"), "env", f"PGSERVICE={asked['service']}"]
+        argv += map(str, command)
+        try:
+            done = bounded.run(argv, asked["timeout"], cwd="/")
+            if CACHED_FAILURE in done.stdout + done.stderr:
+                done = bounded.run(argv, asked["timeout"], cwd="/")
+            problem = done.returncode and f"ended with status {done.returncode}"
+            lines = (done.stdout + done.stderr).splitlines()[-LAST_LINES:]
+        except subprocess.TimeoutExpired:
+            problem, lines = f"did not end within {asked['timeout']} s (application_release_timeout), and was killed", []
+        if problem:
+            reason = f"application_release_commands[{number}] ({shown}) {problem}. No program was changed."
+            module.fail_json(msg="\n".join([f"Release {directory.name}: {reason}", *lines]), output=output)
+        output += [f"$ {shown}", *lines]
+    return output
+
+
 def main() -> None:
     usual_umask()
     module = AnsibleModule(
         argument_spec={
             "root": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["built", "current", "listed"], "default": "built"},
+            "state": {"type": "str", "choices": ["built", "prepared", "ready", "current", "listed"], "default": "built"},
             "source": {"type": "dict"},
             "requirements": {"type": "str", "default": "requirements.txt"},
             "settings": {"type": "path"},
             "version": {"type": "str"},
-            "migrate": {"type": "list", "elements": "str", "default": []},
+            "commands": {"type": "list", "elements": "list", "default": []},
+            "service": {"type": "str", "default": ""},
             "user": {"type": "str"},
             "keep": {"type": "int", "default": 3},
             "timeout": {"type": "int", "default": 1800},
             "release": {"type": "str"},
             "artifact": {"type": "path"},
         },
-        required_if=[("state", "built", ["release", "settings", "version", "user"]), ("state", "current", ["release"])],
+        required_if=[
+            ("state", "built", ["release", "settings", "version"]),
+            ("state", "prepared", ["release", "user"]),
+            ("state", "ready", ["release"]),
+            ("state", "current", ["release"]),
+        ],
         supports_check_mode=True,
     )
     asked = module.params
@@ -261,18 +211,29 @@ def main() -> None:
     result = {"release": name or before, "directory": str(directory), "previous": before, "changed": False}
     if asked["state"] == "listed":
         module.exit_json(history=releases.history, **result)
-    if not releases.is_ready(name):
+    result["ready"] = releases.is_ready(name)
+    predicted = module.check_mode and asked["state"] in ("prepared", "ready")
+    if not (result["ready"] or asked["source"] or releases.is_built(name) or predicted):
+        module.fail_json(
+            msg=f"There is no release {name} here, only {', '.join(releases.history) or 'none'}. To build it, name it in "
+            "application_source; to go on without this host, --limit the run to the others."
+        )
+    if asked["state"] == "built" and not result["ready"] and not releases.is_built(name):
         result["changed"] = True
-        if not asked["source"]:
-            module.fail_json(
-                msg=f"There is no release {name} here, only {', '.join(releases.history) or 'none'}. To build it, name it in "
-                "application_source; to go on without this host, --limit the run to the others."
-            )
-        if module.check_mode:
-            module.exit_json(history=releases.history, **result)
-        if not asked["artifact"]:
-            module.exit_json(needs_artifact=True, **result)
-        Build(module, directory).build()
+        if not module.check_mode:
+            if not asked["artifact"]:
+                module.exit_json(needs_artifact=True, **result)
+            releases.remove_unfinished()
+            Build(module, directory).build()
+    if asked["state"] == "prepared" and not result["ready"]:
+        result["changed"] = True
+        result["output"] = [] if module.check_mode else prepare(module, directory)
+    if asked["state"] == "ready" and not result["ready"]:
+        result["changed"] = result["ready"] = True
+        if not module.check_mode:
+            (directory / READY).write_text(json.dumps({"release": name}) + "\n")
+    if not result["ready"]:
+        module.exit_json(history=releases.history, **result)
     # The link must not name a release before it has passed its checks.
     if before != name and (asked["state"] == "current" or before not in releases.used()):
         result["changed"] = True

@@ -1,4 +1,4 @@
-"""`python -m ledger.migrate`: create what this release needs in the database. Safe to repeat, and on several hosts at once."""
+"""`python -m ledger.migrate`: create what this release needs in the database. Safe to repeat."""
 
 from importlib import resources
 

@@ -1,4 +1,4 @@
-"""`python -m newsroom.migrate`: create what this release needs in the database. Safe to repeat, and on several hosts at once."""
+"""`python -m newsroom.migrate`: create what this release needs in the database. Safe to repeat."""
 
 from importlib import resources
 

@@ -36,6 +36,13 @@ def test_the_current_release_is_complete(host, root):
     assert host.run(f"{current}/venv/bin/python -c 'import celery'").rc == 0
 
 
+@pytest.mark.scenario
+@pytest.mark.one_host
+def test_a_release_s_commands_ran_once_on_one_host(fleet, inputs):
+    lines = {name: host.run("cat /var/lib/newsroom/released").stdout.split() for name, host in fleet.items()}
+    assert sum(lines.values(), []) == [f"{inputs['application_name']}.session"], lines
+
+
 def test_no_more_releases_are_kept_than_promised(host, root, inputs):
     assert len(host.check_output(f"ls {root}/releases").split()) <= inputs["application_releases_kept"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import secrets
 
 import pytest
 from pgbouncer_client import PASSFILE
@@ -54,6 +55,8 @@ def test_the_running_configuration_is_that_of_the_inventory(config, inputs):
 
 def test_only_the_declared_databases_exist(console, inputs):
     declared = {name: database.get("dbname", name) for name, database in inputs["pgbouncer_databases"].items()}
+    if inputs["pgbouncer_session_pool_size"]:
+        declared |= {f"{name}.session": database for name, database in declared.items()}
     # PgBouncer lists requested but undeclared databases for a while, with a host that does not exist.
     rows = [row for row in console("SHOW DATABASES") if row["name"] != "pgbouncer" and row["host"] != "/nonexistent"]
     assert {row["name"]: row["database"] for row in rows} == declared
@@ -71,6 +74,17 @@ def test_a_database_is_pooled_by_transactions(console, login, database):
     assert login("SELECT 1").stdout.strip() == "1"
     (row,) = [row for row in console("SHOW DATABASES") if row["name"] == database["name"]]
     assert row["database"] == database["name"] and row["pool_mode"] in ("", "transaction")
+
+
+@pytest.mark.disruptive
+@pytest.mark.once
+def test_a_session_keeps_its_connection_and_gives_its_locks_back(login, database):
+    """A migration that ends without unlocking would keep the next one waiting."""
+    key = secrets.randbelow(2**31)
+    locked = f"SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = {key}"
+    session = login(f"SELECT pg_advisory_lock({key}); {locked}", name=f"{database['name']}.session")
+    assert session.stdout.split() == ["1"], session.stderr
+    assert login(locked).stdout.split() == ["0"]
 
 
 @pytest.mark.disruptive

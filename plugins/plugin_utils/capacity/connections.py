@@ -65,6 +65,7 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
     direct = [client for client in clients(fleet) if goes_direct(fleet, client, server)]
     used = (
         *(Part(f"pools, {account_of(bouncer)}", connections_of(bouncer), bouncer.name) for bouncer in bouncers),
+        *_sessions(fleet, bouncers),
         *(Part("tasks and web threads, without PgBouncer", database_connections(client), client.name) for client in direct),
     )
     who = [f"{len(bouncers)} PgBouncers"] * bool(bouncers) + [f"{_hosts(len(direct))} without PgBouncer"] * bool(direct)
@@ -79,6 +80,17 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
         f"{granted - reserved} (postgresql_max_connections {granted} less {reserved} reserved). "
         f"Raise postgresql_max_connections{most}, or lower pgbouncer_default_pool_size.",
     )
+
+
+def _sessions(fleet: Fleet, bouncers: list[Host]) -> Iterator[Part]:
+    """Connections of the commands of each application's release, which run on one host at a time."""
+    served = {
+        name for bouncer in bouncers for client in clients(fleet) if uses_bouncer(client, bouncer) for name in client.applications
+    }
+    each = [number(bouncer, "pgbouncer_session_pool_size") or 0 for bouncer in bouncers]
+    queries = [number(bouncer, "pgbouncer_auth_max_user_connections") or 0 for bouncer in bouncers]
+    if most := max(each, default=0):
+        yield Part("a release's commands", len(served) * (most + max(queries)), f"{len(served)} applications")
 
 
 def _without_clients(fleet: Fleet, bouncer: Host) -> bool:

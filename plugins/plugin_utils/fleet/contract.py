@@ -57,6 +57,13 @@ def bent_types(host: str, options: dict[str, Any], inputs: dict[str, Any]) -> It
                 f"{host}: {name} is {value!r}, but must be a list. "
                 f"Write each item of {name} on a separate line that begins with '- ', or all of them in [brackets]."
             )
+        elif wanted == "list" and option.get("elements") == "list" and isinstance(value, list):
+            yield from (
+                f"{host}: {name}[{number}] is {item!r}, but must be a list of texts that is not empty. "
+                f"Write the command's words as items, e.g. [python, -m, shop.migrate]."
+                for number, item in enumerate(value)
+                if not (isinstance(item, list) and item and all(isinstance(word, str | int | float) for word in item))
+            )
         elif wanted == "dict" and isinstance(value, str):
             yield f"{host}: {name} is text, but must be a mapping. Write it as lines of 'key: value' under {name}."
         elif wanted in NUMBERS and isinstance(value, bool):

@@ -102,6 +102,20 @@ def release_wanted(release: str, name: str, hosts: list[str], hostvars: Mapping[
     """The release that ``application_release`` names; empty for that of the source."""
     if release != "previous":
         return release
-    mates = [hostvars[host] for host in hosts if hostvars[host].get("application_name") == name]
-    listed = [mate.get("__application_listed") or {} for mate in mates]
+    listed = [hostvars[mate].get("__application_listed") or {} for mate in mates(name, hosts, hostvars)]
     return rollback_target([result["history"] for result in listed if "history" in result])
+
+
+def mates(name: str, hosts: list[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """The hosts of the application."""
+    return [host for host in hosts if hostvars[host].get("application_name") == name]
+
+
+def release_leader(name: str, hosts: list[str], hostvars: Mapping[str, Any]) -> str:
+    """The host that runs the commands of the application's release for all others; empty if they have succeeded before.
+
+    A run that was killed after them has declared the release ready on some hosts only.
+    """
+    its = mates(name, hosts, hostvars)
+    done = any((hostvars[host].get("__application_release") or {}).get("ready") for host in its)
+    return "" if done or not its else its[0]

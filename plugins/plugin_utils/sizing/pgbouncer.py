@@ -141,8 +141,12 @@ def pgbouncer_settings(own: Mapping[str, Any], parameters: Mapping[str, Any], un
     return {str(key): pgbouncer_value(settings[key]) for key in sorted(settings)}
 
 
-def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]], auth_user: str) -> dict[str, str]:
+def pgbouncer_database_lines(
+    databases: Mapping[str, Mapping[str, Any]], auth_user: str, sessions: int = 0, queries: int = 0
+) -> dict[str, str]:
     """The lines of section [databases]: a connection string for each name; * for every other name.
+
+    sessions: connections of `<name>.session`, each for one client until it ends. queries: those of auth_user besides.
 
     auth_user is in each of them and not in [pgbouncer]: as a global setting it would also apply to the console's database, where
         an unknown user crashes PgBouncer 1.18 (pgbouncer issue 568, "found existing elem").
@@ -153,8 +157,15 @@ def pgbouncer_database_lines(databases: Mapping[str, Mapping[str, Any]], auth_us
     lines = {} if "*" in databases else {"*": f"host={NOWHERE}"}
     for name in sorted(databases):
         pairs = {"auth_user": auth_user, **databases[name]}
-        lines[str(name)] = " ".join(f"{key}={_quoted(pairs[key])}" for key in sorted(pairs))
+        lines[str(name)] = _line(pairs)
+        if sessions and name != "*":
+            own = {"pool_mode": "session", "pool_size": sessions, "max_db_connections": sessions + queries}
+            lines[f"{name}.session"] = _line({"dbname": name} | pairs | own)
     return lines
+
+
+def _line(pairs: Mapping[str, Any]) -> str:
+    return " ".join(f"{key}={_quoted(pairs[key])}" for key in sorted(pairs))
 
 
 def _quoted(value: Any) -> str:
