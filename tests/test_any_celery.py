@@ -127,6 +127,42 @@ def test_an_application_of_another_broker_is_left_alone(write: Callable[..., Pat
     assert {queue["type"] for queue in run(folder, version, QUEUES).values()} == {None}
 
 
+@versions
+def test_the_environment_does_not_lead_to_another_broker(write: Callable[..., Path], version: str):
+    names = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+    program = f"""
+import json, os
+os.environ.update(dict.fromkeys({names!r}, "memory://elsewhere"))
+from celery import Celery
+from shop.celery import app
+partner = Celery("partner", changes={{"broker_elsewhere": True}})
+print(json.dumps([
+    *(getattr(app.conf, name) for name in ("broker_url", "broker_read_url", "broker_write_url")),
+    app.connection_for_write().hostname, partner.conf.broker_url,
+]))
+"""
+    app = "from celery import Celery\napp = Celery('shop')\n"
+    answer = run(write_project(write, {"celery": app}), version, program)
+    assert answer == ["memory://platform"] * 3 + ["platform", "memory://elsewhere"]
+
+
+@versions
+def test_the_promise_check_learns_where_a_function_routes_a_task(write: Callable[..., Path], version: str):
+    app = """
+from celery import Celery
+app = Celery("shop")
+def route(name, args, kwargs, options, task=None, **more):
+    return {"queue": "far"} if name.endswith("far") else {"queue": args[0]} if name.endswith("argument") else None
+app.conf.task_routes = (route,)
+def task(): pass
+for name in ("near", "far", "by_argument"):
+    app.task(task, name=f"shop.{name}")
+"""
+    program = "import json\nfrom grunnfjell_account import destinations\nfrom shop.celery import app\n"
+    program += "print(json.dumps(destinations(app)))"
+    assert run(write_project(write, {"celery": app}), version, program) == {"shop.near": "shop", "shop.far": "far"}
+
+
 def test_a_sitecustomize_that_this_one_hides_still_runs(write: Callable[..., Path]):
     folder = write_project(write, {"celery": "from celery import Celery\napp = Celery('shop')\n"})
     write("sitecustomize.py", "import builtins\nbuiltins.hidden = 'ran'\n")

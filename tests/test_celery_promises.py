@@ -147,6 +147,9 @@ def test_a_route_to_a_queue_without_consumers_is_refused(routes: object) -> None
     assert "task_default_queue sends jobs to the queue celery" in sentence
     (sentence,) = unconsumed_jobs("w@1", {"conf": {"task_default_queue": "shop"}, "tasks": ["a [queue=big]"]}, ["shop"], {})
     assert "the queue big" in sentence
+    state = {"conf": {"task_default_queue": "shop", "task_routes": ["<function route at 0x1>"]}}
+    (sentence,) = unconsumed_jobs("w@1", {**state, "destinations": {"a": "shop", "b": "far"}}, ["shop"], {})
+    assert "task_routes sends jobs to the queue far" in sentence
 
 
 KNOWN = [*ALL, "task_acks_on_failure_or_timeout"]

@@ -166,6 +166,7 @@ def unconsumed_jobs(node: str, answer: dict, queues: list, waivers: dict) -> lis
     """Sentences for queues that the process sends jobs to and no worker of the application consumes."""
     conf = answer["conf"]
     sent = {"task_default_queue": {str(conf.get("task_default_queue"))}, "task_routes": routed(conf.get("task_routes"))}
+    sent["task_routes"] |= set(answer.get("destinations", {}).values()) - sent["task_default_queue"]
     sent["task_routes"] |= {own["queue"] for _, own in map(task_settings, answer.get("tasks", [])) if "queue" in own}
     return [
         f"{node}: {setting} sends jobs to the queue {queue}, which no program of its workers consumes. Add it to the "

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import celery
@@ -31,9 +32,22 @@ def version():
     return {"version": celery.__version__, "settings": sorted(DEFAULTS)}
 
 
+def destinations(app):
+    """Queue of each task of the application, by its own routes. A route may be a function, which only this process can ask."""
+    queues = {}
+    for name, task in app.tasks.items():
+        if not name.startswith("celery."):
+            # A function that needs the job's arguments cannot be asked without them.
+            with suppress(Exception):
+                queues[name] = app.amqp.router.route({}, name, args=(), kwargs={}, task_type=task)["queue"].name
+    return queues
+
+
 def workers(name, attributes, *nodes):
     """Each kind of answer by node; nodes that do not answer are missing."""
-    inspect = find_app(name).control.inspect(destination=nodes, timeout=3, limit=len(nodes))
+    app = find_app(name)
+    app.loader.import_default_modules()
+    inspect = app.control.inspect(destination=nodes, timeout=3, limit=len(nodes))
     stats, leaks = inspect.stats() or {}, inspect._request("grunnfjell_leaks") or {}
     return {
         "conf": inspect.conf(with_defaults=True) or {},
@@ -42,6 +56,7 @@ def workers(name, attributes, *nodes):
         "pools": {node: answer["pool"] for node, answer in stats.items()},
         "fingerprints": {node: started_for(answer["pid"]) for node, answer in stats.items()},
         "celery": {node: version() for node in stats},
+        "destinations": {node: destinations(app) for node in stats},
         "leaks": {node: answer.get("leaks", [str(answer)]) for node, answer in leaks.items()},
     }
 
@@ -57,7 +72,7 @@ def clients(name, module=""):
 
 def client(app):
     queues = [queue.as_dict(recurse=True) for queue in app.amqp.queues.values()]
-    return {"conf": app.conf.table(with_defaults=True), "queues": queues, "celery": version()}
+    return {"conf": app.conf.table(with_defaults=True), "queues": queues, "celery": version(), "destinations": destinations(app)}
 
 
 def main():

@@ -16,7 +16,7 @@ from functools import wraps
 
 import grunnfjell_settings
 from celery.app.amqp import AMQP
-from celery.app.utils import detect_settings
+from celery.app.utils import Settings, detect_settings
 from kombu import Exchange, Queue
 
 # A setting of a Celery application whose jobs another broker holds.
@@ -56,6 +56,14 @@ def over(settings):
         elif name not in left:
             values[name] = value
     return values
+
+
+def without_environment(name):
+    """The platform's broker, where Celery would prefer CELERY_BROKER_URL and the like in the environment."""
+    theirs = getattr(Settings, name).fget
+    return property(
+        lambda settings: theirs(settings) if settings.get(ELSEWHERE) else settings.get(name) or settings.get("broker_url")
+    )
 
 
 def with_prefix(values, prefix):
@@ -137,4 +145,6 @@ def install(celery):
             self.queues_cls = queues_class(type(self).queues_cls)
         return make(self, *args, **kwargs)
 
+    for name in ("broker_url", "broker_read_url", "broker_write_url"):
+        setattr(Settings, name, without_environment(name))
     celery.prepare_config, celery.config_from_object, AMQP.Queues = prepare_config, config_from_object, queues
