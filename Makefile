@@ -57,6 +57,10 @@ residency: setup  ## Where INVENTORY's data rests and passes, and what was seen 
 restore-drill: setup  ## Restore every backup of INVENTORY into a temporary directory and prove it (build/restore.json)
 	@$(PLAY) playbooks/restore_drill.yml
 
+run: export RUN_COMMAND := $(CMD)
+run: setup  ## Run CMD="python manage.py …" on a host of the application, in its environment (APP=name, if there are several)
+	@$(PLAY) playbooks/run.yml $(if $(APP),-e run_application=$(APP))
+
 dead-letters: setup  ## List the jobs of INVENTORY that failed too often, with their reason
 	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/dead_letters.yml
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playbook_runner import play
 
 testinfra_hosts = ["ansible://application"]
 
@@ -41,6 +42,26 @@ def test_the_current_release_is_complete(host, root):
 def test_a_release_s_commands_ran_once_on_one_host(fleet, inputs):
     lines = [(name, line) for name, host in fleet.items() for line in host.run("cat /var/lib/newsroom/released").stdout.split()]
     assert [line for _, line in lines] == [f"{inputs['application_name']}.session"], lines
+
+
+@pytest.mark.once
+@pytest.mark.one_host
+def test_one_command_runs_in_the_release_s_environment(inventory, inputs):
+    name = inputs["application_name"]
+    program = "python -c 'import os, celery; print(os.environ[\"PGSERVICE\"], os.getuid() != 0)'"
+    ran = play(inventory, "playbooks/run.yml", variables={"run_command": program})
+    assert ran.returncode == 0 and f"{name} True" in ran.text, ran.output
+    failed = play(inventory, "playbooks/run.yml", variables={"run_command": "python -c 'exit(3)'", "run_application": name})
+    assert failed.returncode != 0 and "non-zero return code" in failed.text, failed.output
+
+
+@pytest.mark.once
+@pytest.mark.one_host
+@pytest.mark.parametrize("wrong", [{}, {"run_command": " "}, {"run_command": "true", "run_application": "another"}])
+def test_a_run_without_a_command_or_with_an_unknown_application_runs_nothing(inventory, inputs, wrong):
+    refused = play(inventory, "playbooks/run.yml", variables=wrong)
+    assert refused.returncode != 0 and "Nothing was run." in refused.text, refused.output
+    assert f"one of the applications {inputs['application_name']}" in refused.text, refused.output
 
 
 def test_no_more_releases_are_kept_than_promised(host, root, inputs):
