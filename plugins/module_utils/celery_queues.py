@@ -11,7 +11,13 @@ QUEUE_PROMISES = {
     "auto_delete": (QUEUE_TYPE, "the queue is deleted with its last worker, and its jobs with it"),
     "exclusive": (QUEUE_TYPE, "the queue is deleted with its connection, and its jobs with it"),
     "expires": (QUEUE_TYPE, "the queue is deleted when it is unused, and its jobs with it"),
+    "message_ttl": (QUEUE_TYPE, "a job that waits longer is not run"),
+    "max_length": (QUEUE_TYPE, "a job is not run when more of them wait"),
+    "max_length_bytes": (QUEUE_TYPE, "a job is not run when more of them wait"),
+    "dead_letter_exchange": (QUEUE_TYPE, "a job that fails does not reach the dead letters"),
 }
+# The length of a queue that refuses further jobs, so their client learns it.
+REFUSES = "reject-publish"
 
 
 def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
@@ -33,11 +39,13 @@ def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
                 f"those count deliveries and keep dead letters. Let the code declare it durable and without x-queue-type, and "
                 f"under an unused name if the broker has it, or waive {QUEUE_TYPE} with a reason in application_waivers."
             )
-        sentences += [
-            f"{node}: the queue {name} sets {key}={queue[key]}, but the promise needs {setting}: {harm}. {REMEDY}"
-            for key, (setting, harm) in QUEUE_PROMISES.items()
-            if setting in promises and queue.get(key)
-        ]
+        for key, (setting, harm) in QUEUE_PROMISES.items():
+            value = queue.get(key) or arguments.get(f"x-{key.replace('_', '-')}")
+            kept = key.startswith("max_length") and arguments.get("x-overflow") == REFUSES
+            if setting in promises and value and not kept:
+                sentences.append(
+                    f"{node}: the queue {name} sets {key}={value}, but the promise needs {setting}: {harm}. {REMEDY}"
+                )
     return sentences
 
 
