@@ -118,6 +118,7 @@ def test_transport_options_without_confirms_are_refused(options: object) -> None
         ({"queue_arguments": None, "max_priority": 9}, "the queue mail declares 9 priorities"),
         ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": True}, "sets no_ack=True, but the promise needs"),
         ({"queue_arguments": {"x-queue-type": "quorum"}, "expires": 60.0}, "sets expires=60.0"),
+        ({"queue_arguments": {"x-queue-type": "quorum"}, "message_ttl": 60.0}, "sets message_ttl=60.0"),
     ],
 )
 def test_a_queue_that_may_lose_jobs_is_refused_by_its_name(queue: dict, sentence: str) -> None:
