@@ -239,4 +239,4 @@ def test_the_playbook_prints_the_plan_of_a_fleet_that_does_not_fit(tmp_path) -> 
     assert "THIS FLEET DOES NOT FIT" in run.output and "connections to PostgreSQL" in run.output, run.output
     assert "changed=0" in run.output and "changed=1" not in run.output
     data = json.loads(report.read_text())
-    assert data["workers_that_fit"] == 0 and "may open 81 connections to db1, which grants 57" in data["stopped_by"]
+    assert data["workers_that_fit"] == 0 and "may open 85 connections to db1, which grants 57" in data["stopped_by"]

@@ -67,8 +67,8 @@ app.conf.task_queues = [Queue("shop"), Queue("mail", queue_arguments={"x-max-len
 
 @pytest.mark.parametrize("wrong", APPLICATIONS, ids=lambda wrong: wrong["fault"])
 def test_a_wrong_application_is_refused_with_its_sentence(sentences, wrong: dict[str, str]) -> None:
-    said = sentences(wrong["code"], wrong.get("celery", VERSIONS[-1]))
-    assert [sentence for sentence in said if wrong["says"] in sentence], json.dumps(said, indent=1)
+    refusals = sentences(wrong["code"], wrong.get("celery", VERSIONS[-1]))
+    assert [sentence for sentence in refusals if wrong["says"] in sentence], json.dumps(refusals, indent=1)
 
 
 def test_each_fault_is_listed_once() -> None:

@@ -87,10 +87,11 @@ def _sessions(fleet: Fleet, bouncers: list[Host]) -> Iterator[Part]:
     served = {
         name for bouncer in bouncers for client in clients(fleet) if uses_bouncer(client, bouncer) for name in client.applications
     }
-    each = [number(bouncer, "pgbouncer_session_pool_size") or 0 for bouncer in bouncers]
-    queries = [number(bouncer, "pgbouncer_auth_max_user_connections") or 0 for bouncer in bouncers]
-    if most := max(each, default=0):
-        yield Part("a release's commands", len(served) * (most + max(queries)), f"{len(served)} applications")
+    sessions = max((number(bouncer, "pgbouncer_session_pool_size") or 0 for bouncer in bouncers), default=0)
+    queries = max((number(bouncer, "pgbouncer_auth_max_user_connections") or 0 for bouncer in bouncers), default=0)
+    if sessions:
+        account = f"commands of a release, {len(served)} × ({sessions} + {queries} for password queries)"
+        yield Part(account, len(served) * (sessions + queries))
 
 
 def _without_clients(fleet: Fleet, bouncer: Host) -> bool:

@@ -116,6 +116,6 @@ def release_leader(name: str, hosts: list[str], hostvars: Mapping[str, Any]) -> 
 
     A run that was killed after them has declared the release ready on some hosts only.
     """
-    its = mates(name, hosts, hostvars)
-    done = any((hostvars[host].get("__application_release") or {}).get("ready") for host in its)
-    return "" if done or not its else its[0]
+    carriers = mates(name, hosts, hostvars)
+    ready = any((hostvars[host].get("__application_release") or {}).get("ready") for host in carriers)
+    return "" if ready or not carriers else carriers[0]
