@@ -18,5 +18,10 @@ def test_sites_that_are_declared_by_their_former_name_are_warned_about() -> None
     assert sentence.startswith("topology_places is now topology_sites.")
 
 
+def test_the_former_command_of_a_release_is_warned_about() -> None:
+    (sentence,) = warned(application_migrate_command=["migrate"])
+    assert sentence.startswith("application_migrate_command is now application_release_commands (a list of commands). Rename it")
+
+
 def test_the_present_name_is_not_warned_about() -> None:
     assert warned(rabbitmq_require_native_code=False) == []

@@ -8,7 +8,7 @@ from .model import Fleet
 
 # Former name: (name, the release in which the former name is removed).
 RENAMED = {
-    "application_migrate_command": ("application_release_commands, a list of commands,", "2.0"),
+    "application_migrate_command": ("application_release_commands (a list of commands)", "2.0"),
     "rabbitmq_hipe_compile": ("rabbitmq_require_native_code", "2.0"),
     "topology_places": ("topology_sites", "2.0"),
 }
