@@ -117,6 +117,17 @@ def test_a_member_that_moved_to_another_address_is_named() -> None:
     assert sentence.startswith("db1 is a member as https://10.9.9.9:2380, but etcd_members has 10.0.0.21.")
 
 
+def test_data_of_a_removed_member_is_recognised() -> None:
+    url = CLUSTER.peer_url("db3")
+    assert not etcd_steps.was_removed("db3", url, ALL, ALL)
+    assert not etcd_steps.was_removed("db3", url, ALL, [])
+    assert etcd_steps.was_removed("db3", url, ALL[:2], [])
+    # Another machine has taken its place under the same name.
+    assert etcd_steps.was_removed("db3", url, [*ALL[:2], member("db3", "new")], ALL)
+    added = member("", "new", started=False, address="10.0.0.23")
+    assert not etcd_steps.was_removed("db3", url, [*ALL[:2], added], [])
+
+
 def test_only_one_host_reports_the_removal_of_strangers() -> None:
     assert etcd_steps.first_act(MEMBERS, dict.fromkeys(MEMBERS, FILLED)) == "db1"
     assert etcd_steps.first_act(MEMBERS, {**dict.fromkeys(MEMBERS, FILLED), "db3": BLANK}) == "db3"

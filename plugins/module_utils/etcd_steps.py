@@ -78,6 +78,13 @@ def moved(members: Mapping[str, str], seen: Sequence[Member], peer_url: Mapping[
     return ""
 
 
+def was_removed(name: str, peer_url: str, seen: Sequence[Member], own: Sequence[Member]) -> bool:
+    """Whether a member with data is none of the cluster. own: the members as it knows them, empty if it does not answer."""
+    ids = {entry.id for entry in seen if entry.name == name or peer_url in entry.peer_urls}
+    former = {entry.id for entry in own if entry.name == name}
+    return not ids or bool(former and not ids & former)
+
+
 def first_act(members: Mapping[str, str], reports: Reports) -> str:
     """The member that removes strangers: the first that joins, or else the first of all, so only one host reports it."""
     blank = sorted(set(reports) - set(with_data(reports)))

@@ -42,7 +42,6 @@ report: {description: 'Of step report: data, running, and restart_for, the setti
 did: {description: What was done., returned: success, type: list, elements: str}
 """
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -57,9 +56,6 @@ from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_
 UNIT = "etcd.service"
 SETTINGS = Path("/etc/etcd/grunnfjell.env")
 BOOTSTRAP = "/etc/etcd/grunnfjell-bootstrap.env"
-
-# Seconds after which a unit that should have started is not just waiting for systemd.
-ENDED_S = 5
 
 
 class Step:
@@ -131,15 +127,28 @@ class Step:
             return  # step start has predicted a new cluster
         if self.name == etcd_steps.first_act(self.cluster.members, self.reports):
             self.remove_strangers()
+        seen = self.seen()
         if own["data"] or own["running"]:
+            self.refuse_removed(seen)
             self.wait_healthy()
             return
-        seen = self.seen()
         for former in seen:
             if former.name == self.name and self.do(f"removed the lost member {former.id}"):
                 self.change("member", "remove", former.id)
         if self.do("joined"):
             self.admit(seen)
+
+    def refuse_removed(self, seen: list[Member]) -> None:
+        """Refuses data of a member that the others have removed: its etcd waits for them forever."""
+        try:
+            own = self.cluster.seen_by(self.name)
+        except EtcdError:
+            own = []
+        if etcd_steps.was_removed(self.name, self.cluster.peer_url(self.name), seen, own):
+            raise EtcdError(
+                f"{self.name} has data of a member that was removed from the cluster, so it came back after another host took "
+                f"its place. If its data is not needed: systemctl stop etcd, remove {etcd.DATA.parents[1]}, and run again"
+            )
 
     def admit(self, seen: list[Member]) -> None:
         """Adds this host, unless a run that was cut off has, and starts it."""
@@ -242,26 +251,11 @@ class Step:
             raise EtcdError("; ".join(found))
 
     def wait_healthy(self) -> None:
-        if self.module.check_mode:
+        if self.module.check_mode or self.until(lambda: not self.cluster.trouble(self.name)):
             return
-        began = time.monotonic()
-
-        def ended() -> bool:
-            """It has ended without an error, as a member does that was removed."""
-            return time.monotonic() > began + ENDED_S and self.property("ActiveState") == "inactive"
-
-        self.until(lambda: not self.cluster.trouble(self.name) or ended())
-        if not self.cluster.trouble(self.name):
-            return
-        lines = journal(self.module, UNIT)
-        if re.search("permanently removed|member .* has been removed|mismatch member id", lines):
-            raise EtcdError(
-                f"{self.name} has data of a member that was removed from the cluster, so it came back after another host took "
-                f"its place. If its data is not needed: systemctl stop etcd, remove {etcd.DATA.parents[1]}, and run again"
-            )
         raise EtcdError(
             f"{self.name} is not healthy after {self.module.params['timeout']} s: {self.cluster.trouble(self.name)}. "
-            f"The end of its journal:\n{lines}"
+            f"The end of its journal:\n{journal(self.module, UNIT)}"
         )
 
     def systemctl(self, *arguments: str) -> None:

@@ -6,6 +6,8 @@ import json
 import shlex
 from typing import Any
 
+from deadline import until
+
 IDENTITY = ("/etc/grunnfjell/pki/etcd/certificate.pem", "/etc/grunnfjell/pki/etcd/key.pem")
 AUTHORITIES = "/etc/grunnfjell/pki/authorities.pem"
 DATA = "/var/lib/etcd/grunnfjell"
@@ -38,7 +40,8 @@ def healthy(host, inputs: dict[str, Any]) -> bool:
 
 
 def put(host, inputs: dict[str, Any], key: str, value: str) -> None:
-    host.check_output(command(own_endpoint(inputs), "put", key, value))
+    """Puts a value. Just after the loss of the leader a try may end without an answer."""
+    until(f"{key} is taken", lambda: host.run(command(own_endpoint(inputs), "put", key, value)).rc == 0)
 
 
 def value(host, inputs: dict[str, Any], key: str) -> str:
