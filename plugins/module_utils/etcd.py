@@ -69,8 +69,8 @@ class Cluster:
 
     def get(self, url: str) -> Any:
         """The answer of an HTTPS endpoint, also with an error status."""
-        context = ssl.create_default_context(cafile=str(AUTHORITIES))
         try:
+            context = ssl.create_default_context(cafile=str(AUTHORITIES))
             context.load_cert_chain(self._file("certificate.pem"), self._file("key.pem"))
             verified = urllib.request.HTTPSHandler(context=context)
             with urllib.request.build_opener(urllib.request.ProxyHandler({}), verified).open(url, timeout=TIMEOUT_S) as answer:

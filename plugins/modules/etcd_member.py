@@ -57,6 +57,9 @@ UNIT = "etcd.service"
 SETTINGS = Path("/etc/etcd/grunnfjell.env")
 BOOTSTRAP = "/etc/etcd/grunnfjell-bootstrap.env"
 
+# What etcd logs before it ends for this reason.
+REMOVED = "permanently removed from the cluster"
+
 
 class Step:
     def __init__(self, module: AnsibleModule) -> None:
@@ -139,16 +142,20 @@ class Step:
             self.admit(seen)
 
     def refuse_removed(self, seen: list[Member]) -> None:
-        """Refuses data of a member that the others have removed: its etcd waits for them forever."""
-        try:
-            own = self.cluster.seen_by(self.name)
-        except EtcdError:
-            own = []
-        if etcd_steps.was_removed(self.name, self.cluster.peer_url(self.name), seen, own):
+        """Refuses data of a member that the others have removed: its etcd waits for them forever, or ends by itself."""
+        seen_by_itself = self.until(self.own_view, 15) or []
+        removed = etcd_steps.was_removed(self.name, self.cluster.peer_url(self.name), seen, seen_by_itself)
+        if removed or (not seen_by_itself and REMOVED in journal(self.module, UNIT)):
             raise EtcdError(
                 f"{self.name} has data of a member that was removed from the cluster, so it came back after another host took "
                 f"its place. If its data is not needed: systemctl stop etcd, remove {etcd.DATA.parents[1]}, and run again"
             )
+
+    def own_view(self) -> list[Member]:
+        try:
+            return self.cluster.seen_by(self.name)
+        except EtcdError:
+            return []
 
     def admit(self, seen: list[Member]) -> None:
         """Adds this host, unless a run that was cut off has, and starts it."""
