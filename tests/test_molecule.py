@@ -33,7 +33,9 @@ def test_every_role_has_a_scenario_and_every_scenario_a_role():
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_scenario_runs_on_both_systems(scenario):
-    assert {entry.get("lab_release", "13") for entry in hosts(scenario)["hosts"].values()} == {"12", "13"}
+    """The hosts of one cluster have one release: where none names it, LAB_RELEASE gives all the same (lay_out.py)."""
+    releases = [entry.get("lab_release") for entry in hosts(scenario)["hosts"].values()]
+    assert {release or "13" for release in releases} == {"12", "13"} or (scenario in scenarios.ONE_PAIR and not any(releases))
 
 
 def laid_out(scenario: str, release: str, home: Path) -> dict:

@@ -51,8 +51,14 @@ lab_host:
 
 
 def only(release: str, inventory: dict[str, Any]) -> dict[str, Any]:
-    """The inventory without the hosts of other releases. The hosts that stay take over a group that would lose its last one."""
+    """The inventory without the hosts of other releases. The hosts that stay take over a group that would lose its last one.
+
+    Where no host names a release, the scenario needs all of them together, as a cluster does: all get the release.
+    """
     hosts = inventory["all"]["hosts"]
+    if not any((values or {}).get("lab_release") for values in hosts.values()):
+        inventory["all"]["hosts"] = {name: {**(values or {}), "lab_release": release} for name, values in hosts.items()}
+        return inventory
     staying = {name: values for name, values in hosts.items() if (values or {}).get("lab_release", "13") == release}
     if not staying:
         raise SystemExit(f"LAB_RELEASE={release}: the scenario has no host with this release.")

@@ -13,7 +13,7 @@ options:
   sections:
     description: >-
       Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall), C(archive), C(backup), C(version).
+      C(certificates), C(firewall), C(archive), C(backup), C(etcd), C(version).
     type: dict
     required: true
 author: maintainers
@@ -45,7 +45,17 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import backup_status, bounded, firewall_program, kit_version, pki_files, psql, publish_probe, rabbitmq_cli
+from ..module_utils import (
+    backup_status,
+    bounded,
+    etcd_status,
+    firewall_program,
+    kit_version,
+    pki_files,
+    psql,
+    publish_probe,
+    rabbitmq_cli,
+)
 from ..module_utils.listening import deaf_addresses
 from ..module_utils.rabbitmq_status import BROKER
 from ..module_utils.supervisord import SOCKET, connect
@@ -231,6 +241,10 @@ def backup(wanted: dict[str, Any]) -> dict[str, Any]:
     return backup_status.backup(wanted, TIMEOUT_S)
 
 
+def etcd(wanted: dict[str, Any]) -> dict[str, Any]:
+    return etcd_status.member(wanted)
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "broker": broker,
     "database": database,
@@ -242,6 +256,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "firewall": firewall,
     "archive": archive,
     "backup": backup,
+    "etcd": etcd,
     "version": version,
 }
 

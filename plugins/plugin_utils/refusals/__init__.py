@@ -12,6 +12,7 @@ from . import (
     authorities,
     backups,
     connections,
+    etcd,
     firewall,
     groups,
     machines,
@@ -83,5 +84,8 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         backups.repositories_beside_databases,
         backups.unarchived_databases,
         backups.queues_beyond_the_disk,
+        etcd.split_clusters,
+        etcd.unequal_members,
+        etcd.members_elsewhere,
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule(fleet)))

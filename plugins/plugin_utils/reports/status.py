@@ -90,6 +90,7 @@ class StatusReport:
             "firewalls": self.section("firewall"),
             "archives": {host: answer for host, answer in self.section("archive").items() if answer},
             "backups": {host: answer for host, answer in self.section("backup").items() if answer},
+            "etcd": self.section("etcd"),
             "versions": {host: answer["version"] for host, answer in self.answered("version").items()},
             "counters": counted(brokers),
         }

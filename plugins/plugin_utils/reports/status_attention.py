@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backups import backups_attention
 from .dead_letters import lossy
+from .etcd import etcd_attention
 from .status_text import by_release, by_version, listed
 from .work_rates import span
 
@@ -28,7 +29,9 @@ def attention(status: StatusReport, report: Report) -> Iterator[str]:
             yield f"{host} did not answer: {state['error']}"
     names = {"broker": "the broker", "database": "PostgreSQL", "bouncer": "PgBouncer", "programs": "supervisord"}
     names |= {"certificates": "its certificates", "firewall": "its firewall", "archive": "its archive", "backup": "its backups"}
-    for section in ("broker", "database", "bouncer", "programs", "application", "certificates", "firewall", "archive", "backup"):
+    names["etcd"] = "etcd"
+    asked = ("broker", "database", "etcd", "bouncer", "programs", "application", "certificates", "firewall", "archive", "backup")
+    for section in asked:
         for host, answer in status.section(section).items():
             if "error" in answer:
                 yield f"{host}: {names.get(section, 'the application')}: {answer['error']}"
@@ -95,6 +98,7 @@ def hosts_attention(status: StatusReport, report: Report) -> Iterator[str]:
             yield f"{host}: PostgreSQL does not listen on {listed(deaf)}: run site.yml, which restarts it"
     yield from expiring_certificates(status)
     yield from backups_attention(report)
+    yield from etcd_attention(report)
     for host, state in status.answered("firewall").items():
         if not state["in_force"]:
             yield (

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .backups import backup_rows
+from .etcd import etcd_rows
 from .work_rates import span
 
 Report = dict[str, Any]
@@ -85,6 +86,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
             states = ", ".join(f"{name} {program['state']} {span(program['for_s'])}" for name, program in programs.items())
             yield "programs", f"{host}: {states or 'none'}"
     yield from backup_rows(report)
+    yield from etcd_rows(report)
     for application, hosts in report["releases"].items():
         for release, names in by_release(hosts).items():
             yield "release", f"{application} {release} on {listed(names)}"
