@@ -21,13 +21,14 @@ BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "host", "pki", "produce
 NOT_IN_THE_LAB = "12"
 # CI runs every second scenario, by the commit: all of them need an hour on two cores. `make molecule` runs all.
 SHARE = 2
-# Real backups and restores of two pairs of hosts take a quarter of an hour: the other release is for `molecule test` by hand.
-ONE_PAIR = {"pgbackrest": "13"}
+# Real backups and restores of two pairs of hosts take a quarter of an hour, and so do the losses of two clusters. The other
+# release is for `molecule test` by hand.
+ONE_PAIR = {"pgbackrest": "13", "rabbitmq_cluster": "13"}
 
 
 def scenarios() -> list[str]:
     """The longest first: the last one should not run alone for long."""
-    longest = ["rabbitmq", "pgbackrest", "producer", "celery_worker", "postgresql", "pgbouncer"]
+    longest = ["rabbitmq_cluster", "rabbitmq", "pgbackrest", "producer", "celery_worker", "postgresql", "pgbouncer"]
     names = [path.parent.name for path in (REPOSITORY / "molecule").glob("*/molecule.yml")]
     return sorted(names, key=lambda name: (longest.index(name) if name in longest else len(longest), name))
 
