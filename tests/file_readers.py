@@ -123,6 +123,12 @@ def erlang_terms(text: str) -> None:
     assert all(text.count(left) == text.count(right) for left, right in ("{}", "[]"))
 
 
+def erlang_term(text: str) -> None:
+    """One term over several lines."""
+    assert "".join(lines_of(text)).endswith("].") and text.count("].") == 1
+    assert all(text.count(left) == text.count(right) for left, right in ("{}", "[]"))
+
+
 def erlang_atoms(text: str) -> None:
     (line,) = lines_of(text)
     assert re.fullmatch(r"\[([a-z][a-z0-9_]*(, [a-z][a-z0-9_]*)*)?\]\.", line)
@@ -168,6 +174,7 @@ PARSERS: tuple[tuple[str, Callable[[str], Any]], ...] = (
     (r"/etc/rabbitmq/rabbitmq\.conf", lines(r"(?P<key>[a-z0-9_.]+) = \S+")),
     (r"/etc/rabbitmq/rabbitmq-env\.conf", shell),
     (r"/etc/rabbitmq/inetrc", erlang_terms),
+    (r"/etc/rabbitmq/inter_node_tls\.config", erlang_term),
     (r"/etc/rabbitmq/enabled_plugins", erlang_atoms),
     (r"/etc/pgbouncer/pgbouncer\.ini", pgbouncer),
     (r"/etc/pgbouncer/userlist\.txt", userlist),

@@ -21,14 +21,14 @@ BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "host", "pki", "produce
 NOT_IN_THE_LAB = "12"
 # CI runs every second scenario, by the commit: all of them need an hour on two cores. `make molecule` runs all.
 SHARE = 2
-# Real backups and restores of two pairs of hosts take a quarter of an hour, and a cluster has one release: the other
-# one is for `LAB_RELEASE=12 molecule test` by hand.
-ONE_PAIR = {"etcd": "13", "pgbackrest": "13"}
+# Real restores of two pairs of hosts, and the losses of hosts of a cluster, take a quarter of an hour. The other release is for
+# `LAB_RELEASE=12 molecule test` by hand.
+ONE_PAIR = {"etcd": "13", "pgbackrest": "13", "rabbitmq_cluster": "13"}
 
 
 def scenarios() -> list[str]:
     """The longest first: the last one should not run alone for long."""
-    longest = ["rabbitmq", "pgbackrest", "etcd", "producer", "celery_worker", "postgresql", "pgbouncer"]
+    longest = ["rabbitmq_cluster", "rabbitmq", "pgbackrest", "etcd", "producer", "celery_worker", "postgresql", "pgbouncer"]
     names = [path.parent.name for path in (REPOSITORY / "molecule").glob("*/molecule.yml")]
     return sorted(names, key=lambda name: (longest.index(name) if name in longest else len(longest), name))
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from . import bounded
 
-CLI = "/usr/lib/rabbitmq/bin/rabbitmqctl"
+TOOLS = "/usr/lib/rabbitmq/bin"
+CLI = f"{TOOLS}/rabbitmqctl"
 ACCOUNT = "rabbitmq"
 
 
@@ -39,13 +40,13 @@ class CliError(Exception):
     """rabbitmqctl's error."""
 
 
-def call(*arguments: str, timeout: float = 120) -> str:
-    """The output of a command."""
+def call(*arguments: str, timeout: float = 120, node: str = "", tool: str = "rabbitmqctl") -> str:
+    """The output of a command.  node: the node to ask, this host's if empty.  tool: another of RabbitMQ's tools."""
     try:
         account = pwd.getpwnam(ACCOUNT)
         # Debian's wrapper in /usr/sbin passes the arguments through a shell; this is the program behind it.
         done = bounded.run(
-            [CLI, "--quiet", *arguments],
+            [f"{TOOLS}/{tool}", "--quiet", *(["--node", node] if node else []), *arguments],
             timeout,
             cwd=account.pw_dir,
             env={"HOME": account.pw_dir, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
@@ -56,20 +57,22 @@ def call(*arguments: str, timeout: float = 120) -> str:
     except (KeyError, FileNotFoundError) as error:
         raise CliError(f"there is no broker on this host ({CLI} is missing)") from error
     except subprocess.TimeoutExpired as error:
-        raise CliError(f"the broker's rabbitmqctl {arguments[0]} gave no answer within {timeout:g} s") from error
+        raise CliError(f"the broker's {tool} {arguments[0]} gave no answer within {timeout:g} s") from error
     if done.returncode:
         lines = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise CliError(f"rabbitmqctl {arguments[0]} failed: {' '.join(lines)[:500]}")
+        raise CliError(f"{tool} {arguments[0]} failed: {' '.join(lines)[:500]}")
     return done.stdout
 
 
-def ask(expression: str, timeout: float = 120) -> Any:
+def ask(expression: str, timeout: float = 120, node: str = "") -> Any:
     """The value of an Erlang expression of maps, lists, binaries and numbers.
 
     A call takes most of a second, so one expression should answer everything. The result is base64, because rabbitmqctl prints
     strings with Erlang's quoting, in pieces.
     """
-    output = call("eval", f"base64:encode(iolist_to_binary(rabbit_json:encode(begin {expression} end))).", timeout=timeout)
+    output = call(
+        "eval", f"base64:encode(iolist_to_binary(rabbit_json:encode(begin {expression} end))).", timeout=timeout, node=node
+    )
     # The result is the last binary; log output of the expression comes before it.
     return json.loads(base64.b64decode(re.sub(r"[^A-Za-z0-9+/=]", "", output[output.rfind("<<") :])))
 

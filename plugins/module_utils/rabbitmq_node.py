@@ -11,6 +11,8 @@ from pathlib import Path
 SERVICE = "rabbitmq-server.service"
 UNITS = (SERVICE, "epmd.socket")
 
+DATA_DIR = Path("/var/lib/rabbitmq")
+
 # The broker and its tools read the node's name from this file.
 ENVIRONMENT = Path("/etc/rabbitmq/rabbitmq-env.conf")
 
@@ -95,6 +97,27 @@ def node_of(data_dir: Path, wanted: str) -> str:
         )
     written = recorded()
     return resolve(data_dir, wanted, written, running(data_dir) or written or f"rabbit@{host_name()}")
+
+
+def members(data_dir: Path, node: str) -> list[str]:
+    """The members of the node's cluster by its own data; empty for a node that has never finished a start.
+
+    A node that waits for its first peers already lists itself, but has no virtual host.
+    """
+    if not virtual_hosts(data_dir, node):
+        return []
+    try:
+        text = (data_dir / "mnesia" / node / "cluster_nodes.config").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return [node]
+    # Erlang's term {AllMembers, DiskMembers}.
+    return sorted(set(NODENAME.findall(text))) or [node]
+
+
+def measured(data_dir: Path = DATA_DIR) -> dict[str, list[str]]:
+    """Each node whose data is on this host to the members of its cluster."""
+    known = {node: members(data_dir, node) for node in nodes_with_data(data_dir)}
+    return {node: peers for node, peers in known.items() if peers}
 
 
 def virtual_hosts(data_dir: Path, node: str) -> set[str]:

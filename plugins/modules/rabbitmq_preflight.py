@@ -49,6 +49,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 installed: {description: Whether the package is installed., returned: success, type: bool}
+members: {description: The members of its cluster by its data; empty without data., returned: success, type: list, elements: str}
 cookie_differs: {description: Whether the host has a broker with another cookie., returned: success, type: bool}
 nodename: {description: 'The node whose data the host has, else I(nodename).', returned: success, type: str}
 restart_due: {description: Whether the broker runs and C(files) have changed since., returned: success, type: bool}
@@ -128,6 +129,7 @@ def main() -> None:
     module.exit_json(
         installed=installed,
         nodename=node,
+        members=rabbitmq_node.members(data_dir, node),
         cookie_differs=installed and cookie_differs(data_dir, given["erlang_cookie"]),
         restart_due=installed and rabbitmq_node.restart_due(given["files"]),
     )

@@ -33,7 +33,8 @@ ansible_facts:
     C(hook), C(policy), C(rules), C(closes)), C(clock_offset_seconds) (float, above 0 when the host is ahead),
     C(controller) (source address of this run's SSH connection; null without SSH), C(ssh_port) (int, sshd's port of that
     connection), C(accounts) (each of I(accounts) → whether it exists, with a group of the same name), C(version) (of the
-    kit that last ran on the host; null before 1.0) and C(firewall) (whether the kit's firewall is on the host);
+    kit that last ran on the host; null before 1.0), C(broker_nodes) (RabbitMQ nodes whose data is on the host, each to the
+    members of its cluster by that data) and C(firewall) (whether the kit's firewall is on the host);
     C(installed_packages), names of Debian packages; C(unsettled), with C(cloud_init) (whether it still configures this
     boot) and C(dpkg) (whether it was interrupted, so apt refuses to work).
   returned: always
@@ -51,7 +52,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import base_chains, kit_version, outside, pgbackrest_repository, pki_files, sockets
+from ..module_utils import base_chains, kit_version, outside, pgbackrest_repository, pki_files, rabbitmq_node, sockets
 
 CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
@@ -205,6 +206,7 @@ def main() -> None:
         "accounts": {name: account_exists(name) for name in module.params["accounts"]},
         "version": kit_version.recorded(),
         "backups": pgbackrest_repository.measured(),
+        "broker_nodes": rabbitmq_node.measured(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
     }
     unsettled = {"cloud_init": cloud_init_works(), "dpkg": dpkg_interrupted(listing)}

@@ -27,7 +27,9 @@ class CallbackModule(CallbackBase):
     CALLBACK_NEEDS_ENABLED = True
 
     def v2_playbook_on_start(self, playbook) -> None:
-        self._recorded = Path(playbook._file_name).stem == os.environ.get("MOLECULE_SCENARIO_NAME")
+        # A role's second scenario has a word more in its name.
+        scenario = os.environ.get("MOLECULE_SCENARIO_NAME", "")
+        self._recorded = Path(playbook._file_name).stem in (scenario, scenario.rpartition("_")[0])
         self._began = time.time()
         self._check = False
         self._changed: dict[str, list[str]] = {}

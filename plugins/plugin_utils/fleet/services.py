@@ -44,7 +44,8 @@ class Dials:
     """Where a service connects to.
 
     each: as for Listens.  endpoints: input with ``address:port``, a list of them, or a mapping whose values are.
-    hosts, port: inputs with the address or addresses, and the port; of an endpoint the address counts.
+    hosts, port: inputs with the address or addresses, and the port; of an endpoint the address counts.  ports: fixed ones.
+    purpose: the name of the flow, instead of that of the service there.
     databases: input of connection strings by database.
     services: services that may be there; the flow is named after the first one that listens there, else after the last. Empty
         for every service; the flow is then named after the one that listens there, else after the service that dials.
@@ -58,6 +59,8 @@ class Dials:
     account: str = ""
     endpoints: str = ""
     each: str = ""
+    ports: tuple[int, ...] = ()
+    purpose: str = ""
 
 
 @dataclass(frozen=True)

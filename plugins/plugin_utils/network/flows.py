@@ -93,7 +93,7 @@ def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
             for address, port in dialled(host, entry):
                 if not is_loopback(address):
                     server = fleet.at(address, host)
-                    purpose = purpose_of(entry, server, port) or service.role
+                    purpose = entry.purpose or purpose_of(entry, server, port) or service.role
                     yield Flow(end_of(host), other_end(fleet, host, address), purpose, "tcp", port, user=entry.account)
 
 
@@ -103,7 +103,8 @@ def dialled(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:
         yield from ((address, port) for _, address, port in targets_of(host, entry.databases))
     for read in readers(host, entry):
         yield from filter(None, map(split_place, listed(read(entry.endpoints))))
-        if port := whole(read(entry.port)):
+        single = whole(read(entry.port))
+        for port in entry.ports or ((single,) if single else ()):
             for text in listed(read(entry.hosts)):
                 yield (place[0] if (place := split_place(text)) and ip(text) is None else text), port
 

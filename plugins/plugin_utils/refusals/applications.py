@@ -157,23 +157,33 @@ def unexplained_waivers(fleet: Fleet) -> Iterator[str]:
 
 
 def scattered_brokers(fleet: Fleet) -> Iterator[str]:
-    """Hosts of the role rabbitmq are separate brokers, not a cluster: a job exists only on the broker that it was sent to."""
+    """A job exists only on the broker, or in the cluster, that it was sent to. An application uses one, through one address."""
     for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):
-        if len(brokers := brokers_of(fleet, host)) > 1:
+        if len(brokers := brokers_of(fleet, host)) > 1 and all(map(clustered, brokers)):
             yield (
-                f"{host.name}: application_broker_hosts names {len(brokers)} brokers ({names_of(brokers)}). The role does not "
-                f"build a cluster of them: each would hold jobs that the others do not know, and some jobs would never run. "
-                f"Leave one host in the group {fleet.groups_of('rabbitmq')}, or bind application_broker_hosts to one."
+                f"{host.name}: application_broker_hosts names {len(brokers)} members of a cluster ({names_of(brokers)}). With "
+                f"one of them down, Celery tries it again and again before it takes any job. Bind application_broker_hosts to "
+                f"one address: 127.0.0.1 with role haproxy (docs/three-brokers.md)."
+            )
+        elif len(brokers) > 1:
+            yield (
+                f"{host.name}: application_broker_hosts names {len(brokers)} brokers ({names_of(brokers)}) that are not a "
+                f"cluster: each would hold jobs that the others do not know, and some jobs would never run. Leave one host in "
+                f"the group {fleet.groups_of('rabbitmq')}, or make three or five a cluster (rabbitmq_cluster_nodes)."
             )
     for name in fleet.applications:
         served = {broker.name for host in fleet.of_application(name, "celery_worker") for broker in brokers_of(fleet, host)}
         for host in fleet.of_application(name, "producer"):
             for broker in brokers_of(fleet, host):
-                if served and broker.name not in served:
+                if served and broker.name not in served and not clustered(broker):
                     yield (
                         f"{host.name}: application_broker_hosts sends jobs to {broker.name}, but no worker of '{name}' consumes "
                         f"from it. Bind application_broker_hosts of a worker to {broker.name} too."
                     )
+
+
+def clustered(broker: Host) -> bool:
+    return bool(broker.inputs.get("rabbitmq_cluster_nodes"))
 
 
 def brokers_of(fleet: Fleet, host: Host) -> list[Host]:

@@ -16,8 +16,8 @@ def unreachable_brokers(fleet: Fleet) -> Iterator[str]:
             yield f"{host.name}: application_broker_hosts is empty, so no job finds a broker. Name the broker's address."
         for address in named if isinstance(named, list) else []:
             server = fleet.at(str(address), host)
-            if server is None or port is None:
-                continue
+            if server is None or port is None or accepts(host, "haproxy", str(address), int(port)):
+                continue  # outside the fleet, or through HAProxy, whose servers broker_clusters.cluster_clients checks
             if "rabbitmq" not in server.roles:
                 yield (
                     f"{host.name}: application_broker_hosts names {address}, which is {server.name}, but runs no broker. "

@@ -38,12 +38,25 @@ def attention(status: StatusReport, report: Report) -> Iterator[str]:
     for host, broker in report["brokers"].items():
         for alarm in broker.get("alarms", []):
             yield f"{host}: {alarm['what']} alarm of {alarm['node']}"
+    yield from split_views(report)
     yield from queues_attention(status, report)
     for consumer in report["strangers"]:
         known = consumer["who"] in status.hosts
         role = "is not an active worker of the inventory" if known else "is not in the inventory"
         yield f"{consumer['who']} consumes {consumer['vhost']}/{consumer['queue']} and {role}"
     yield from hosts_attention(status, report)
+
+
+def split_views(report: Report) -> Iterator[str]:
+    """Members of a cluster that do not agree on who runs: a partition, which a healthy queue can hide for days."""
+    running = {broker["node"]: sorted(broker["running"]) for broker in report["brokers"].values() if "running" in broker}
+    for node, view in sorted(running.items()):
+        for other in sorted(set(view) & set(running) - {node}):
+            if node < other and running[other] != view:
+                yield (
+                    f"{node} sees {listed(view)} running, but {other} sees {listed(running[other])}: restart the one that sees "
+                    f"fewer (docs/three-brokers.md)"
+                )
 
 
 def queues_attention(status: StatusReport, report: Report) -> Iterator[str]:
