@@ -27,10 +27,10 @@ def test_every_quorum_queue_has_a_replica_on_every_member(brokers: list[Broker],
         assert sorted(queue["members"]) == nodes, queue
 
 
-def test_members_talk_tls_notice_a_lost_one_soon_and_stop_in_a_minority(brokers: list[Broker]) -> None:
+def test_members_talk_tls_notice_a_lost_one_soon_and_stop_in_a_minority(brokers: list[Broker], fleet_inputs) -> None:
     for broker in brokers:
         asked = broker.tool("eval", "{init:get_argument(proto_dist), net_kernel:get_net_ticktime()}.")
-        assert asked == '{{ok,[["inet_tls"]]},10}', asked
+        assert asked == f'{{{{ok,[["inet_tls"]]}},{fleet_inputs[broker.name]["rabbitmq_net_ticktime"]}}}', asked
         assert broker.tool("eval", "application:get_env(rabbit, cluster_partition_handling).") == "{ok,pause_minority}"
 
 
@@ -93,5 +93,6 @@ def test_a_changed_setting_restarts_one_member_after_the_other_under_load(broker
         assert back.returncode == 0, back.output
     starts = [broker.host.check_output("systemctl show -P ActiveEnterTimestampMonotonic rabbitmq-server") for broker in brokers]
     assert len(set(starts)) == len(brokers)
+    check_none_lost(publisher, connect, brokers[0])
     assert brokers[0].view()["running"] == nodes
     check_none_lost(publisher, connect, brokers[0])
