@@ -59,13 +59,14 @@ VERIFY = make_step("verify", "verify", parallel=True)
 @pytest.mark.parametrize(
     ("chosen", "commit", "due"),
     [
-        ((MOLECULE, VERIFY), "c0", {"molecule one", "molecule three", "verify"}),
+        ((MOLECULE, VERIFY), "c0", {"molecule one", "molecule four", "verify"}),
         ((MOLECULE, VERIFY), "c1", {"molecule two", "verify"}),
-        ((MOLECULE,), "c1", {"molecule one", "molecule two", "molecule three"}),
+        ((MOLECULE, VERIFY), "c2", {"molecule three", "verify"}),
+        ((MOLECULE,), "c1", {"molecule one", "molecule two", "molecule three", "molecule four"}),
     ],
 )
 def test_consecutive_commits_take_turns_with_the_scenarios_unless_these_run_alone(ci_run, monkeypatch, chosen, commit, due):
-    monkeypatch.setattr(scenarios, "scenarios", lambda: ["one", "two", "three"])
+    monkeypatch.setattr(scenarios, "scenarios", lambda: ["one", "two", "three", "four"])
     monkeypatch.setattr(scenarios, "git", lambda *_: f"{commit}\n")
     assert set(ci_run(*chosen)[0]) == due
 
