@@ -40,7 +40,9 @@ def test_every_role_has_a_scenario_and_every_scenario_a_role():
 def test_a_scenario_runs_on_both_systems(scenario):
     """The hosts of one cluster have one release: where none names it, LAB_RELEASE gives all the same (lay_out.py)."""
     releases = [entry.get("lab_release") for entry in hosts(scenario)["hosts"].values()]
-    assert {release or "13" for release in releases} == {"12", "13"} or (scenario in scenarios.ONE_PAIR and not any(releases))
+    assert {release or "13" for release in releases} == {"12", "13"} or (
+        scenario in (*scenarios.ONE_PAIR, *scenarios.CLUSTERS) and not any(releases)
+    )
 
 
 def laid_out(scenario: str, release: str, home: Path) -> dict:
@@ -65,7 +67,9 @@ def test_a_scenario_on_one_release_keeps_every_group(scenario, release, tmp_path
         )
 
 
-@pytest.mark.parametrize("scenario", sorted(set(SCENARIOS) - {*scenarios.BOTH_RELEASES, *scenarios.ONE_PAIR, *SECOND}))
+@pytest.mark.parametrize(
+    "scenario", sorted(set(SCENARIOS) - {*scenarios.BOTH_RELEASES, *scenarios.ONE_PAIR, *scenarios.CLUSTERS})
+)
 def test_what_a_scenario_leaves_out_in_ci_is_verified_on_the_lab(scenario):
     topology = yaml.safe_load((ROOT / "inventories/lab/group_vars/all/topology.yml").read_text())
     carriers = topology["topology_roles"][scenario]

@@ -45,6 +45,7 @@ def test_a_release_s_commands_ran_once_on_one_host(fleet, inputs):
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 @pytest.mark.one_host
 def test_one_command_runs_in_the_release_s_environment(inventory, inputs):
     name = inputs["application_name"]
@@ -56,6 +57,7 @@ def test_one_command_runs_in_the_release_s_environment(inventory, inputs):
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 @pytest.mark.one_host
 @pytest.mark.parametrize("wrong", [{}, {"run_command": " "}, {"run_command": "true", "run_application": "another"}])
 def test_a_run_without_a_command_or_with_an_unknown_application_runs_nothing(inventory, inputs, wrong):

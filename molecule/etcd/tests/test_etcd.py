@@ -90,6 +90,7 @@ def test_the_running_member_has_read_its_file(host):
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 def test_a_client_without_a_valid_certificate_is_refused(host, inputs, on_host, invalid_identity):
     identity = on_host(invalid_identity) if invalid_identity else None
     assert host.run(command(own_endpoint(inputs), "member", "list", identity=identity)).rc != 0
@@ -97,6 +98,7 @@ def test_a_client_without_a_valid_certificate_is_refused(host, inputs, on_host, 
 
 
 @pytest.mark.once
+@pytest.mark.disruptive
 def test_only_members_speak_on_the_port_of_the_members(host, hostname, inputs, on_host, authority):
     """The certificate of another service of the same host is not one of a member."""
     url = f"https://{inputs['etcd_listen_address']}:{inputs['etcd_peer_port']}/members"

@@ -32,6 +32,8 @@ NAMED = {
     "consumer_timeout": "rabbitmq_consumer_timeout",
     "heartbeat": "rabbitmq_heartbeat",
     "auth_mechanisms": "",
+    "cluster_formation": "rabbitmq_cluster_nodes",
+    "cluster_partition_handling": "",
     "load_definitions": "",
     "definitions": "",
 }
