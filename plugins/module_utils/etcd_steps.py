@@ -68,7 +68,7 @@ def strangers(members: Mapping[str, str], seen: Sequence[Member], peer_urls: Seq
 
 
 def moved(members: Mapping[str, str], seen: Sequence[Member], peer_url: Mapping[str, str]) -> str:
-    """The sentence about a member whose address in the inventory is not its address in the cluster; empty if there is none."""
+    """The sentence about a member whose address in the inventory is not its address in the cluster, or an empty text."""
     for entry in seen:
         if entry.name in members and peer_url[entry.name] not in entry.peer_urls:
             return (
@@ -79,7 +79,7 @@ def moved(members: Mapping[str, str], seen: Sequence[Member], peer_url: Mapping[
 
 
 def was_removed(name: str, peer_url: str, seen: Sequence[Member], own: Sequence[Member]) -> bool:
-    """Whether a member with data is none of the cluster. own: the members as it knows them, empty if it does not answer."""
+    """Whether a member with data does not belong to the cluster. own: the members as it knows them, empty if it does not answer."""
     ids = {entry.id for entry in seen if entry.name == name or peer_url in entry.peer_urls}
     former = {entry.id for entry in own if entry.name == name}
     return not ids or bool(former and not ids & former)

@@ -60,7 +60,7 @@ def until(condition: Callable[[], Any], seconds: float, pause: float = 1) -> Any
     """The first true result; the last one after the deadline."""
     deadline = time.monotonic() + seconds
     while not (result := condition()) and time.monotonic() < deadline:
-        time.sleep(pause)
+        time.sleep(pause)  # between two looks; the deadline ends them
     return result
 
 

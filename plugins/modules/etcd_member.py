@@ -83,7 +83,7 @@ class Step:
         """The first true result, or the last one at the deadline."""
         deadline = time.monotonic() + (self.module.params["timeout"] if seconds is None else seconds)
         while not (result := look()) and time.monotonic() < deadline:
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two looks; the deadline ends them
         return result
 
     def restart_for(self) -> list[str]:

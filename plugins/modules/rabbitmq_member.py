@@ -8,7 +8,7 @@ module: rabbitmq_member
 short_description: Make this host's broker a member of its cluster
 description:
   - C(joined) starts a broker that does not run. One without data waits until a member answers (which proves that names, ports,
-    cookie and certificates fit), makes the cluster forget a lost member of its own name, and joins. If no member has data
+    cookie and certificates fit), makes the cluster forget a lost member with the same name, and joins. If no member has data
     (I(forming)), all start at the same moment and find each other. A running single broker that has read older files restarts.
   - C(restarted) restarts a member that has read older files, once every queue keeps its majority without it; its queues' leaders
     move away before. Run it on one member at a time.
