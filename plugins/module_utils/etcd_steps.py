@@ -79,7 +79,7 @@ def moved(members: Mapping[str, str], seen: Sequence[Member], peer_url: Mapping[
 
 
 def was_removed(name: str, peer_url: str, seen: Sequence[Member], own: Sequence[Member]) -> bool:
-    """Whether a member with data does not belong to the cluster. own: the members as it knows them, empty if it does not answer."""
+    """Whether a member with data does not belong to the cluster. own: the members as it knows them, none if it is silent."""
     ids = {entry.id for entry in seen if entry.name == name or peer_url in entry.peer_urls}
     former = {entry.id for entry in own if entry.name == name}
     return not ids or bool(former and not ids & former)
