@@ -19,6 +19,10 @@ options:
   cluster: {description: Name of the cluster., type: str, default: main}
   settings: {description: Content of C(conf.d/grunnfjell.conf)., type: str, required: true}
   hba: {description: Content of C(grunnfjell_hba.conf)., type: str, required: true}
+  patroni:
+    description: Whether Patroni starts and restarts the server. It is then neither started nor restarted here.
+    type: bool
+    default: false
   timeout: {description: Seconds until the server must accept connections., type: int, default: 60}
 author: [Grunnfjell maintainers]
 attributes:
@@ -55,6 +59,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import psql
 from ..module_utils.listening import deaf_addresses
+from ..module_utils.postgresql_values import predict_restart
 from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
 
 LINE = re.compile(r"^\s*([A-Za-z_][\w.]*)\s*=\s*'((?:[^'\\]|''|\\.)*)'\s*$")
@@ -75,8 +80,6 @@ SELECT json_build_object(
 # Files that the server reads only when it reads its settings.
 TLS_FILES = ("ssl_cert_file", "ssl_key_file", "ssl_ca_file")
 
-UNITS = {"": 1, "B": 1, "kB": 1024, "MB": 1024**2, "GB": 1024**3, "TB": 1024**4}
-
 
 def parse_settings(text):
     """Keys and values of a conf.d file written by the role (every value quoted)."""
@@ -86,39 +89,6 @@ def parse_settings(text):
         if match:
             settings[match[1].lower()] = match[2].replace("''", "'").replace("\\\\", "\\")
     return settings
-
-
-def in_bytes(value, default_unit):
-    """Bytes of '256MB', or of '32768' in a unit such as '8kB'; None if it is not a size."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?\s*", value)
-    base = re.fullmatch(r"(\d*)(B|kB|MB|GB|TB)?", default_unit)
-    if not match or not base:
-        return None
-    if match[2]:
-        return float(match[1]) * UNITS[match[2]]
-    return float(match[1]) * int(base[1] or 1) * UNITS[base[2] or ""]
-
-
-def same_value(kind, unit, running, wanted):
-    """Whether the running value equals the wanted one, whatever their units and spelling."""
-    if kind == "bool":
-        truth = {"on": True, "true": True, "yes": True, "1": True}
-        return truth.get(running.lower(), False) == truth.get(wanted.lower(), False)
-    if kind in ("integer", "real"):
-        left, right = in_bytes(running, unit), in_bytes(wanted, unit)
-        if left is not None and right is not None:
-            return int(left) == int(right)
-    return running == wanted
-
-
-def predict_restart(wanted, postmaster):
-    """Names of changed settings that the server reads only when it starts."""
-    return sorted(
-        name
-        for name, value in wanted.items()
-        if name in postmaster
-        and not same_value(postmaster[name]["type"], postmaster[name]["unit"], postmaster[name]["value"], value)
-    )
 
 
 def refusal(answer, restored):
@@ -193,6 +163,17 @@ class Cluster:
         if rc:
             self.module.fail_json(msg=f"systemctl {verb} {self.unit} failed: {err.strip()}\n{self.log()}")
 
+    def under_patroni(self):
+        """Whether Patroni runs the server; before its adoption systemd does."""
+        unit = f"patroni@{self.version}-{self.name}.service"
+        return self.module.params["patroni"] and self.module.run_command(["systemctl", "is-active", "--quiet", unit])[0] == 0
+
+    def reload(self):
+        if self.under_patroni():
+            psql.superuser("SELECT pg_reload_conf()", self.running_port())
+        else:
+            self.systemctl("reload")
+
     def refuse_wrong_settings(self, settings):
         """Lets PostgreSQL's parser read the vendor's file, conf.d and then the candidate, beside the running server."""
         directory = tempfile.mkdtemp(prefix="grunnfjell-")
@@ -225,6 +206,7 @@ def main():
             "cluster": {"type": "str", "default": "main"},
             "settings": {"type": "str", "required": True},
             "hba": {"type": "str", "required": True},
+            "patroni": {"type": "bool", "default": False},
             "timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -253,13 +235,15 @@ def main():
         if not module.check_mode:
             module.run_command(["systemctl", "enable", "postgresql.service"], check_rc=True)
 
-    if state is None:
+    if state is None and module.params["patroni"]:
+        pass  # role patroni starts it, or copies another one
+    elif state is None:
         result.update(changed=True, action="start")
         if not module.check_mode:
             cluster.systemctl("start")
             state = cluster.wait(lambda now: True)
     elif module.check_mode:
-        deaf = deaf_addresses(state["listen_addresses"], state["port"])
+        deaf = [] if cluster.under_patroni() else deaf_addresses(state["listen_addresses"], state["port"])
         result["restart_for"] = sorted({*predict_restart(wanted, state["postmaster"]), *(["listen_addresses"] if deaf else [])})
         if deaf or written.changed:
             result.update(changed=True, action="restart" if result["restart_for"] else "reload")
@@ -271,11 +255,11 @@ def main():
                 written.restore(files)
                 module.fail_json(msg=refusal(answer, bool(written.previous)))
             loaded = state["loaded"]
-            cluster.systemctl("reload")
+            cluster.reload()
             state = cluster.wait(lambda now: now["loaded"] != loaded)
             result.update(changed=True, action="reload")
         deaf = deaf_addresses(state["listen_addresses"], state["port"])
-        if state["pending"] or deaf:
+        if (state["pending"] or deaf) and not cluster.under_patroni():
             result.update(changed=True, action="restart", restart_for=state["pending"] or ["listen_addresses"])
             cluster.systemctl("restart")
             state = cluster.wait(lambda now: not now["pending"])

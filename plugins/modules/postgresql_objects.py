@@ -43,6 +43,11 @@ options:
   passwords: {description: Password of each role., type: dict, required: true}
   auth_query_role: {description: The role that PgBouncer reads verifiers as; empty for none., type: str, default: ""}
   databases_removed: {description: Databases to drop with all their data., type: list, elements: str, default: []}
+  patroni: {description: Whether to change nothing on a standby, or where no server runs., type: bool, default: false}
+  expected:
+    description: With O(patroni), whether a run would make this server the primary, for a prediction.
+    type: bool
+    default: false
 author: [Grunnfjell maintainers]
 attributes:
   check_mode: {support: full, description: On a blank host it predicts everything declared.}
@@ -102,6 +107,10 @@ class Server:
     def answers(self):
         return shutil.which("psql") and os.path.exists(f"/run/postgresql/.s.PGSQL.{self.module.params['port']}")
 
+    def is_primary(self):
+        """Whether the server runs and takes writes. A standby gets its objects from the primary."""
+        return self.answers() and self.read("SELECT to_json(NOT pg_is_in_recovery())") == [True]
+
     def auth_state(self, names, major):
         if not names:
             return {}
@@ -139,11 +148,15 @@ def main():
             "passwords": {"type": "dict", "required": True, "no_log": True},
             "auth_query_role": {"type": "str", "default": ""},
             "databases_removed": {"type": "list", "elements": "str", "default": []},
+            "patroni": {"type": "bool", "default": False},
+            "expected": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     server = Server(module)
     wanted = module.params
+    if wanted["patroni"] and not server.is_primary() and not (module.check_mode and wanted["expected"]):
+        module.exit_json(changed=False, changes=[])
     if module.check_mode and not server.answers():
         state, auth = {"roles": [], "databases": []}, {}
     else:

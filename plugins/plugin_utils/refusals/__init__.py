@@ -19,6 +19,7 @@ from . import (
     machines,
     other_firewalls,
     outside,
+    patroni,
     ports,
     programs,
     scaling,
@@ -97,5 +98,8 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         etcd.split_clusters,
         etcd.unequal_members,
         etcd.members_elsewhere,
+        patroni.unequal_databases,
+        patroni.unbound_databases,
+        patroni.databases_without_etcd,
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule(fleet)))

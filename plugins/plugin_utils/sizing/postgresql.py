@@ -171,6 +171,20 @@ def postgresql_hba_rules(
     return rules
 
 
+def postgresql_replication_rules(addresses: Iterable[str]) -> list[str]:
+    """Lines for the members of a Patroni cluster: role and certificate are paired by the map of role patroni.
+
+    >>> postgresql_replication_rules(["10.0.0.21"])[1]
+    'hostssl replication replicator 10.0.0.21/32 cert map=patroni'
+    """
+    lines = [
+        f"hostssl {database} {role} {network} cert map=patroni"
+        for network in _networks(addresses)
+        for database, role in (("replication", "replicator"), ("postgres", "rewind"))
+    ]
+    return ["local replication replicator peer map=patroni", *lines] if lines else []
+
+
 def _name_problem(kind: str, name: str, reserved: set[str]) -> list[str]:
     if not NAME.fullmatch(name):
         return [f"the {kind} {name!r} is no plain name: small letters, digits and _, at most 63, no digit first"]
