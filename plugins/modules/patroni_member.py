@@ -51,7 +51,6 @@ report:
 did: {description: What was done., returned: success, type: list, elements: str}
 """
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -60,24 +59,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import patroni, psql
+from ..module_utils import patroni, patroni_roles, psql
 from ..module_utils.patroni import Api, PatroniError, leader_of
 from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
 
 # Directories of the databases in a cluster that nobody has used: template1, template0 and postgres.
 OF_A_NEW_CLUSTER = {"1", "4", "5"}
-ROLES = """
-SELECT json_build_object('recovery', pg_is_in_recovery(), 'roles',
-  (SELECT coalesce(json_agg(rolname), '[]') FROM pg_roles WHERE rolname IN ('replicator', 'rewind')),
-  'pending', (SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM pg_settings WHERE pending_restart))
-"""
-# pg_rewind needs no superuser: these four functions, as its manual says.
-CREATE = {
-    "replicator": "CREATE ROLE replicator LOGIN REPLICATION;",
-    "rewind": "CREATE ROLE rewind LOGIN; GRANT EXECUTE ON FUNCTION pg_catalog.pg_ls_dir(text, boolean, boolean), "
-    "pg_catalog.pg_stat_file(text, boolean), pg_catalog.pg_read_binary_file(text), "
-    "pg_catalog.pg_read_binary_file(text, bigint, bigint, boolean) TO rewind;",
-}
 
 
 class Step:
@@ -119,14 +106,11 @@ class Step:
             raise PatroniError(f"PostgreSQL could not be queried: {error}") from error
 
     def server(self) -> dict[str, Any] | None:
-        """Roles and pending settings of the running server; None if it does not answer."""
-        try:
-            return json.loads(psql.superuser(ROLES, self.module.params["postgresql_port"]))
-        except psql.PsqlError:
-            return None
+        return patroni_roles.state(self.module.params["postgresql_port"])
 
     def own(self) -> dict[str, Any]:
-        managed = (self.data / "patroni.dynamic.json").exists() or self.runs(self.unit)
+        # hand_over enables the unit, so a host whose disk or machine is new is none of the cluster's.
+        managed = (self.data / "PG_VERSION").exists() and self.systemctl("is-enabled", self.unit) == "enabled"
         base = self.data / "base"
         databases = {entry.name for entry in base.iterdir() if entry.name.isdigit()} if base.is_dir() else set()
         return {"managed": managed, "filled": bool(databases), "databases": bool(databases - OF_A_NEW_CLUSTER)}
@@ -145,6 +129,17 @@ class Step:
                 self.systemctl("stop", self.single)
             self.hand_over()
             self.wait_for("leader", lambda: leader_of(self.api.cluster([self.name])) == self.name)
+            self.begin_settled()
+
+    def begin_settled(self) -> None:
+        """Before the first copy: a lowered max_connections would else need every member to restart twice."""
+        dynamic = self.module.params["dynamic"]
+        # Until the new leader has written its first configuration, Patroni answers 503.
+        self.wait_for("leader", lambda: self.api.ask(self.name, "/config", "PATCH", dynamic)[0] == 200)
+        wanted = dynamic["postgresql"]["parameters"]["max_connections"]
+        if self.sql("SHOW max_connections").strip() != str(wanted):
+            self.wait_for("leader", lambda: (self.api.member(self.name) or {}).get("pending_restart"))
+            self.restart_here(note=False)
 
     def make_roles(self) -> None:
         """The roles of replication and pg_rewind, before standbys need them."""
@@ -153,8 +148,8 @@ class Step:
         state = self.until(self.server)
         if not state:
             raise PatroniError(f"{self.single} does not answer. Look at its log in /var/log/postgresql")
-        if missing := [name for name in CREATE if name not in state["roles"]]:
-            self.sql("".join(CREATE[name] for name in missing))
+        for name in patroni_roles.missing(state):
+            self.sql(patroni_roles.CREATE[name])
 
     def hand_over(self) -> None:
         """From systemd's unit of a single server to Patroni's, also at boot."""
@@ -206,10 +201,9 @@ class Step:
             return
         change = patroni.differences(self.module.params["dynamic"], self.api.config(self.name))
         self.patch(change)
-        state = self.server() or {"roles": list(CREATE)}
-        for name in CREATE:
-            if name not in state["roles"] and self.do(f"created the role {name}"):
-                self.sql(CREATE[name])
+        for name in patroni_roles.missing(self.server() or {"roles": list(patroni_roles.CREATE)}):
+            if self.do(f"created the role {name}"):
+                self.sql(patroni_roles.CREATE[name])
         if not self.api.config(self.name).get("synchronous_mode_strict"):
             # Before a standby is synchronous, strict mode would stop every write.
             synchronous = self.module.check_mode or self.until(self.synchronous, 60)
@@ -220,9 +214,12 @@ class Step:
         cluster = self.api.cluster([self.name])
         return cluster if leader_of(cluster) else None
 
-    def synchronous(self) -> bool:
-        parts = (self.api.cluster([self.name]) or {}).values()
-        return any(part.get("role") == "sync_standby" for part in parts)
+    def synchronous(self) -> list[str]:
+        """The synchronous standbys that stream."""
+        parts = self.api.cluster([self.name]) or {}
+        return [
+            name for name, part in parts.items() if (part["role"], part["state"] in patroni.STREAMING) == ("sync_standby", True)
+        ]
 
     def patch(self, change: dict[str, Any]) -> None:
         if change and self.do(f"set {', '.join(patroni.keys_of(change))}"):
@@ -241,16 +238,16 @@ class Step:
             self.restart_here()
 
     def restart_primary(self) -> None:
-        cluster = self.api.cluster([self.name])
-        if leader_of(cluster) != self.name or not (reasons := self.restart_for()):
+        if leader_of(self.api.cluster([self.name])) != self.name or not (reasons := self.restart_for()):
             return
-        candidates = [name for name, part in (cluster or {}).items() if part.get("role") == "sync_standby"]
-        if not candidates:
+        # A standby that was just restarted becomes synchronous again within a loop.
+        candidates = [] if self.module.check_mode else self.until(self.synchronous, 60)
+        if not candidates and not self.module.check_mode:
             raise PatroniError(
                 f"{self.name} is the primary and has to be restarted for {', '.join(reasons)}, but no standby is synchronous, so "
                 f"writes would stop. Start the standbys, and run again"
             )
-        if not self.do(f"switched over to {candidates[0]} and restarted for {', '.join(reasons)}"):
+        if not self.do(f"switched over and restarted for {', '.join(reasons)}"):
             return
         self.switch_over(candidates[0])
         self.restart_here(note=False)
@@ -269,7 +266,8 @@ class Step:
         status, answer = self.api.ask(self.name, "/restart", "POST", {}, timeout=self.module.params["timeout"])
         if status != 200:
             raise PatroniError(f"{self.name} could not be restarted: {answer}")
-        self.wait_for("standby", lambda: self.in_place() and not self.restart_for())
+        # A standby keeps a larger max_connections until the primary has the smaller one: a second pass restarts it again.
+        self.wait_for("member", self.in_place)
 
     def check(self) -> None:
         if self.module.check_mode and not self.own()["managed"]:
