@@ -35,10 +35,10 @@ class Api:
     def ask(self, name: str, path: str, method: str = "GET", body: Any = None, timeout: float = TIMEOUT_S) -> tuple[int, Any]:
         """Status and answer of a member, parsed if it is JSON."""
         url = f"https://{bracketed(self.members[name])}:{self.port}{path}"
-        context = ssl.create_default_context(cafile=str(AUTHORITIES))
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data=data, method=method, headers={"Content-Type": "application/json"})
         try:
+            context = ssl.create_default_context(cafile=str(AUTHORITIES))
             context.load_cert_chain(PKI / "patroni/certificate.pem", PKI / "patroni/key.pem")
             opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
             with opener.open(request, timeout=timeout) as answer:
