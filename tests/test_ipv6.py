@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import jinja2
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host, same_address
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.endpoints import accepts, split_place
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.reach import split_place
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.endpoints import accepts
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.machines import duplicate_machines, public_addresses
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url
 

@@ -2,8 +2,9 @@
 
 Rows about one role may be in its scenario, molecule/<role>/wrong_inventories.yml.
 
-A row spoils a copy of inventories/example. The facts come from a cache, the measurements from the row, and the connection is
-local: only the checks run, which change no host. Checks that need a host are tested in molecule/*/tests.
+A row spoils a copy of inventories/example, or of the example that it names. The facts come from a cache, the measurements from
+the row, and the connection is local: only the checks run, which change no host. Checks that need a host are tested in
+molecule/*/tests.
 """
 
 import copy
@@ -26,9 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLES = [ROOT / "tests/wrong_inventories.yml", *sorted(ROOT.glob("molecule/*/wrong_inventories.yml"))]
 ROWS = [row for table in TABLES for row in yaml.safe_load(table.read_text())]
 TABLE = {row["fault"]: row for row in ROWS}
-THE_EXAMPLE, ON_IPV6 = "the example as it is", "the example without an address of IPv4"
+THE_EXAMPLE, ON_IPV6, COMPACT = "the example as it is", "the example without an address of IPv4", "the compact example"
 HOSTS = ("broker1", "db1", "worker1", "worker2", "web1")
-KEYS = {"fault", "says", "vars", "groups", "facts", "measured", "vault", "files", "command", "play"}
+KEYS = {"fault", "says", "example", "vars", "groups", "facts", "measured", "vault", "files", "command", "play"}
 SITES = {"operations": "administrators", "newsdesk": "clients", "resolver": "resolver", "packages": "package_mirror"}
 IPV6 = {
     "vars": {host: {"ansible_host": f"fd00::{number}"} for number, host in enumerate(HOSTS, 11)}
@@ -81,9 +82,15 @@ def encrypted(secrets: dict) -> bytes:
     return VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(PASSWORD.encode()))]).encrypt(yaml.safe_dump(secrets))
 
 
+def hosts_of(row: dict) -> list[str]:
+    """The hosts of the example that the row spoils."""
+    groups = yaml.safe_load((ROOT / "inventories" / row.get("example", "example") / "hosts.yml").read_text())["all"]["children"]
+    return [host for group in groups.values() for host in group.get("hosts", {})]
+
+
 def write_inventory(home: Path, row: dict) -> None:
-    """A copy of inventories/example, spoiled as the row says."""
-    shutil.copytree(ROOT / "inventories/example", home)
+    """A copy of the example, spoiled as the row says."""
+    shutil.copytree(ROOT / "inventories" / row.get("example", "example"), home)
     if row.get("vault") != "gone":
         (home / "group_vars/all/vault.yml").write_bytes(encrypted(merge(copy.deepcopy(SECRETS), row.get("vault", {}))))
     source = {"application_source": {"directory": str(ROOT / "examples/newsroom")}}
@@ -91,7 +98,7 @@ def write_inventory(home: Path, row: dict) -> None:
     fleet = yaml.safe_load((home / "hosts.yml").read_text())
     fleet["all"]["children"] = merge(fleet["all"]["children"], row.get("groups", {}))
     (home / "hosts.yml").write_text(yaml.safe_dump(fleet))
-    for host in HOSTS:
+    for host in hosts_of(row):
         measured = merge(copy.deepcopy(MEASURED), row.get("measured", {}).get(host, {}))
         (home / "host_vars").mkdir(exist_ok=True)
         (home / f"host_vars/{host}.yml").write_text(yaml.safe_dump({"measured": measured}))
@@ -106,7 +113,7 @@ def write_inventory(home: Path, row: dict) -> None:
         )
     )
     for owner, values in row.get("vars", {}).items():
-        folder = "host_vars" if owner in HOSTS else "group_vars"
+        folder = "host_vars" if owner in hosts_of(row) else "group_vars"
         (home / folder / owner).with_suffix("").mkdir(parents=True, exist_ok=True)
         if folder == "host_vars":
             (home / f"host_vars/{owner}.yml").rename(home / f"host_vars/{owner}/measured.yml")
@@ -119,7 +126,7 @@ def write_inventory(home: Path, row: dict) -> None:
 def write_facts(home: Path, row: dict) -> None:
     """As the cache plugin jsonfile writes them, so no host is asked."""
     home.mkdir()
-    for number, host in enumerate(HOSTS):
+    for number, host in enumerate(hosts_of(row)):
         facts = FACTS | {"machine_id": f"{number:032x}"} | row.get("facts", {}).get(host, {})
         payload = {f"ansible_{key}": value for key, value in facts.items()} | {"_ansible_facts_gathered": True}
         (home / f"s1_{host}").write_text(json.dumps({"__payload__": json.dumps(payload)}))
@@ -165,7 +172,8 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     """The runs of all chosen rows and of the example."""
     calls = [getattr(item, "callspec", None) for item in request.session.items if item.path == request.path]
     chosen = {call.params["fault"] for call in calls if call and "fault" in call.params}
-    rows = {THE_EXAMPLE: {}, ON_IPV6: IPV6} | {fault: row for fault, row in TABLE.items() if fault in chosen}
+    rows: dict[str, dict] = {THE_EXAMPLE: {}, ON_IPV6: IPV6, COMPACT: {"example": "example-compact"}}
+    rows |= {fault: row for fault, row in TABLE.items() if fault in chosen}
     return run_rows(rows, tmp_path_factory.mktemp("wrong"))
 
 
@@ -187,7 +195,7 @@ def test_a_wrong_inventory_is_refused_by_its_sentence(runs: dict[str, Run], faul
         assert words(TABLE[fault]["says"]) in words(recap), recap
 
 
-@pytest.mark.parametrize("example", [THE_EXAMPLE, ON_IPV6])
+@pytest.mark.parametrize("example", [THE_EXAMPLE, ON_IPV6, COMPACT])
 def test_the_example_itself_is_not_refused(runs: dict[str, Run], example: str) -> None:
     output = runs[example].output
     # The checks of the fleet pass; the preflight of the roles then finds that this machine is not broker1.

@@ -30,6 +30,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         return of_roles() | {
             "acceptance_problems": acceptance.problems,
+            "addresses": rollout.addresses,
             "application_broker_users": logins.application_broker_users,
             "application_database_roles": logins.application_database_roles,
             "application_databases": logins.application_databases,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..fleet.inputs import mapping, mappings, number, whole
 from ..fleet.model import Fleet, Host
+from ..fleet.reach import reached
 from ..sizing.celery_worker import worker_programs
 from ..sizing.producer import web_processes
 
@@ -62,8 +63,16 @@ def goes_direct(fleet: Fleet, client: Host, server: Host) -> bool:
 
 
 def leads_to(fleet: Fleet, bouncer: Host, server: Host) -> bool:
-    """Whether this PgBouncer may open connections to this PostgreSQL. With no known server it may open them to any."""
-    addresses = [entry["host"] for entry in mappings(bouncer, "pgbouncer_databases") if "host" in entry]
+    """Whether this PgBouncer may open connections to this PostgreSQL. With no known server it may open them to any.
+
+    Through HAProxy it may open them to each server behind it: any of them may be the primary.
+    """
     servers = list(fleet.with_role("postgresql"))
-    known = [candidate for candidate in servers if any(goes_to(bouncer, candidate, address) for address in addresses)]
+    entries = [entry for entry in mappings(bouncer, "pgbouncer_databases") if "host" in entry]
+    known = [
+        candidate
+        for entry in entries
+        for candidate, _, _ in reached(fleet, bouncer, str(entry["host"]), whole(entry.get("port")) or 5432)
+        if candidate in servers
+    ]
     return server in (known or servers)

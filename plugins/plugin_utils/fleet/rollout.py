@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .model import bracketed
+
 NOBODY = ["all:!all"]  # a pattern that matches no host, without a warning
 
 
@@ -24,6 +26,18 @@ def hosts_with(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], *ro
     placed = [(table or {}).get(role, []) for role in roles]
     carrying = {group for at in placed for group in ([at] if isinstance(at, str) else at)}
     return [host for host in everybody if any(host in groups.get(group, []) for group in carrying)] or NOBODY
+
+
+def addresses(hosts: list[str], hostvars: Mapping[str, Any], port: int | None = None) -> dict[str, str]:
+    """Host to its topology_address, with a port if one is given: for inputs that name the members of a group.
+
+    >>> addresses(["db1"], {"db1": {"topology_address": "fd00::21"}})
+    {'db1': 'fd00::21'}
+    >>> addresses(["db1"], {"db1": {"topology_address": "fd00::21"}}, 5432)
+    {'db1': '[fd00::21]:5432'}
+    """
+    found = {host: str(of(host, hostvars)["topology_address"]) for host in hosts}
+    return found if port is None else {host: f"{bracketed(address)}:{port}" for host, address in found.items()}
 
 
 def waiting_hosts(hosts: list[str], hostvars: Mapping[str, Any], *plans: str) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..fleet.inputs import mappings, whole
 from ..fleet.model import Host, is_every_address, is_loopback, same_address
+from ..fleet.reach import listed, split_place
 from ..fleet.services import Dials, Listens, services
 
 
@@ -32,20 +33,6 @@ def meeting(wanted: str, occupied: str) -> bool:
         return True
     both_loopback = is_loopback(wanted) and is_loopback(occupied)
     return same_address(wanted, occupied) or (both_loopback and "localhost" in (wanted, occupied))
-
-
-def split_place(text: object) -> tuple[str, int] | None:
-    """Address and port of C(address:port); None if it is not that."""
-    address, _, port = str(text).rpartition(":")
-    valid = address and port.isdigit() and 0 < int(port) < 65536
-    return (address.removeprefix("[").removesuffix("]"), int(port)) if valid else None
-
-
-def listed(value: object) -> list[str]:
-    """The entries of a list, the values of a mapping, or the parts of a text separated by commas."""
-    value = list(value.values()) if isinstance(value, dict) else value
-    entries = value if isinstance(value, list) else str(value or "").split(",")
-    return [text for entry in entries if (text := str(entry).strip())]
 
 
 def readers(host: Host, entry: Listens | Dials) -> Iterator[Callable[[str], Any]]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from ..fleet.inputs import mappings, whole
 from ..fleet.model import Fleet, Host, ip, is_loopback
+from ..fleet.reach import listed, resolved, split_place
 from ..fleet.services import Dials, services
-from .endpoints import listed, places, readers, split_place, targets_of
+from .endpoints import places, readers, targets_of
 from .extra_flows import ends_named, extra_faults
 from .sites import Site, sites_of
 
@@ -91,7 +92,7 @@ def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
     for service in services().values():
         for entry in service.dials if service.role in host.roles else ():
             for address, port in dialled(host, entry):
-                if not is_loopback(address):
+                if not is_loopback(resolved(host, address)):
                     server = fleet.at(address, host)
                     purpose = entry.purpose or purpose_of(entry, server, port) or service.role
                     yield Flow(end_of(host), other_end(fleet, host, address), purpose, "tcp", port, user=entry.account)

@@ -101,5 +101,6 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         patroni.unequal_databases,
         patroni.unbound_databases,
         patroni.databases_without_etcd,
+        patroni.writers_astray,
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule(fleet)))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ..fleet.inputs import mapping, mappings
+from ..fleet.inputs import mapping, whole
 from ..fleet.model import Fleet, Host, ip, is_loopback, names_of
-from ..network.endpoints import listed, split_place
+from ..fleet.reach import reached
 
 NODES = "rabbitmq_cluster_nodes"
 GROUP = "Bind rabbitmq_cluster_nodes as inventories/example/group_vars/rabbitmq/rabbitmq.yml does."
@@ -21,16 +21,10 @@ WHY_NOT = {
 
 def members_of(fleet: Fleet, host: Host) -> list[Host]:
     """The members of clusters that the host's application reaches, directly or through HAProxy on its host."""
-    port = host.inputs.get("application_broker_port")
-    named = host.inputs.get("application_broker_hosts")
-    places = [(str(address), port) for address in named] if isinstance(named, list) else []
-    behind = [
-        str(server).rpartition(":")[0]
-        for listener in (mappings(host, "haproxy_listeners") if "haproxy" in host.roles else ())
-        if split_place(listener.get("bind")) in places
-        for server in listed(listener.get("servers"))
-    ]
-    servers = [fleet.at(address, host) for address in (*(address for address, _ in places), *behind)]
+    port, named = whole(host.inputs.get("application_broker_port")), host.inputs.get("application_broker_hosts")
+    if port is None or not isinstance(named, list):
+        return []
+    servers = [server for address in named for server, _, _ in reached(fleet, host, str(address), port)]
     return [server for server in servers if server and "rabbitmq" in server.roles and mapping(server, NODES)]
 
 

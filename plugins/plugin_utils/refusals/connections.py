@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Iterator
 
 from ..fleet.model import Fleet, Host, bracketed, ip, is_loopback, names_of
+from ..fleet.reach import reached
 from ..network.endpoints import accepts, targets_of
 
 
@@ -72,41 +73,61 @@ def unreachable_databases(fleet: Fleet) -> Iterator[str]:
 
 
 def unreachable_servers(fleet: Fleet) -> Iterator[str]:
-    """From a PgBouncer to PostgreSQL: the host, the port, and the access rules."""
+    """From a PgBouncer to PostgreSQL, through HAProxy too: the host, the port, the certificate's name, and the access rules."""
     for bouncer in fleet.with_role("pgbouncer"):
-        for database, address, port in targets_of(bouncer):
-            server = fleet.at(address, bouncer)
-            if server is None:
-                continue
-            entry = f"{bouncer.name}: pgbouncer_databases['{database}']"
-            if "postgresql" not in server.roles:
-                yield (
-                    f"{entry} names {address}, which is {server.name}, but runs no PostgreSQL. "
-                    f"Name a host of the group {fleet.groups_of('postgresql')}."
-                )
-            elif not accepts(server, "postgresql", address, port):
-                yield (
-                    f"{entry} is {address}:{port}, but {server.name} listens on "
-                    f"{listed(server.inputs.get('postgresql_listen_addresses'))}, port {server.inputs.get('postgresql_port')}. "
-                    f"Add {address} to postgresql_listen_addresses, or correct the host and the port."
-                )
-            elif not is_loopback(address) and not lets_in(server, bouncer.address):
-                yield (
-                    f"{bouncer.name} connects from {bouncer.address} to {server.name}, whose postgresql_client_addresses are "
-                    f"{listed(server.inputs.get('postgresql_client_addresses'))}. Add {bouncer.address} there."
-                )
+        for database, named, named_port in targets_of(bouncer):
+            for server, address, port in reached(fleet, bouncer, named, named_port):
+                if server is not None:
+                    source = f"pgbouncer_databases['{database}']"
+                    yield from unreachable_server(fleet, bouncer, source, named, server, address, port)
+
+
+def unreachable_server(
+    fleet: Fleet, bouncer: Host, source: str, named: str, server: Host, address: str, port: int
+) -> Iterator[str]:
+    """named: the place in the input.  address, port: where the connection arrives at the server."""
+    entry = f"{bouncer.name}: {source}"
+    names = (server.name, server.address, *(server.inputs.get("postgresql_names") or []))
+    if "postgresql" not in server.roles:
+        yield (
+            f"{entry} names {address}, which is {server.name}, but runs no PostgreSQL. "
+            f"Name a host of the group {fleet.groups_of('postgresql')}."
+        )
+    elif not accepts(server, "postgresql", address, port):
+        yield (
+            f"{entry} is {address}:{port}, but {server.name} listens on "
+            f"{listed(server.inputs.get('postgresql_listen_addresses'))}, port {server.inputs.get('postgresql_port')}. "
+            f"Add {address} to postgresql_listen_addresses, or correct the host and the port."
+        )
+    elif not is_loopback(address) and not lets_in(server, bouncer.address):
+        yield (
+            f"{bouncer.name} connects from {bouncer.address} to {server.name}, whose postgresql_client_addresses are "
+            f"{listed(server.inputs.get('postgresql_client_addresses'))}. Add {bouncer.address} there."
+        )
+    elif named != address and named not in names:
+        yield (
+            f"{entry} reaches {server.name} through HAProxy by the name {named}, which is not in its certificate, so PgBouncer "
+            f"would refuse it. Add the name to postgresql_names of all servers behind HAProxy, e.g. postgresql.fleet, and to "
+            f"host_names of {bouncer.name} with 127.0.0.1."
+        )
 
 
 def unused_databases(fleet: Fleet) -> Iterator[str]:
-    """Hosts of the role postgresql are separate servers: a second one is not a standby of the first."""
+    """Without Patroni, hosts of the role postgresql are separate servers: a second one is not a standby of the first."""
     servers, bouncers = list(fleet.with_role("postgresql")), list(fleet.with_role("pgbouncer"))
-    used = {server.name for b in bouncers for _, address, _ in targets_of(b) if (server := fleet.at(address, b))}
-    idle = [server for server in servers if server.name not in used]
+    used = {
+        server.name
+        for bouncer in bouncers
+        for _, named, port in targets_of(bouncer)
+        for server, _, _ in reached(fleet, bouncer, named, port)
+        if server
+    }
+    idle = [server for server in servers if server.name not in used and "patroni" not in server.roles]
     if len(servers) > 1 and idle and bouncers:
         yield (
             f"The group {fleet.groups_of('postgresql')} has {len(servers)} hosts, but no pgbouncer_databases names "
             f"{names_of(idle)}. The role does not build a standby: it would stay empty. Take {names_of(idle)} out of the group, "
-            f"or name it in pgbouncer_databases."
+            f"name it in pgbouncer_databases, or make it a standby (docs/patroni.md)."
         )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..fleet.model import Fleet, Host, same_address
-from ..network.endpoints import split_place
+from ..fleet.inputs import mappings
+from ..fleet.model import Fleet, Host, names_of, same_address
+from ..fleet.reach import listed, reached, split_place
+from ..network.endpoints import targets_of
 
 # What must be the same on every member.
 COMMON = ("patroni_scope", "patroni_restapi_port", "patroni_port", "patroni_ttl", "patroni_loop_wait", "patroni_retry_timeout")
@@ -80,4 +82,32 @@ def databases_without_etcd(fleet: Fleet) -> Iterator[str]:
                 yield (
                     f"{host.name}: patroni_etcd_hosts names {text}, but {server.name} does not carry etcd. Add it to the group "
                     f"{fleet.groups_of('etcd')}, or correct the address."
+                )
+
+
+def writers_astray(fleet: Fleet) -> Iterator[str]:
+    """A client reaches whichever member is the primary, and no standby."""
+    for bouncer in fleet.with_role("pgbouncer"):
+        for database, address, port in targets_of(bouncer):
+            servers = list(reached(fleet, bouncer, address, port))
+            if len(servers) == 1 and (server := servers[0][0]) and "patroni" in server.roles:
+                yield (
+                    f"{bouncer.name}: pgbouncer_databases['{database}'] names {address}, which is only {server.name}: when "
+                    f"another member becomes the primary, every write fails. Name a listener of HAProxy on this host "
+                    f"(docs/patroni.md)."
+                )
+    for host in fleet.with_role("haproxy"):
+        for listener in mappings(host, "haproxy_listeners"):
+            members = [
+                server
+                for at, port in filter(None, map(split_place, listed(listener.get("servers"))))
+                if (server := fleet.at(at, host)) and "patroni" in server.roles and server.inputs.get("patroni_port") == port
+            ]
+            check = listener.get("check")
+            asks = listener.get("exclusive") is True and isinstance(check, dict) and check.get("path") == "/primary"
+            if members and not asks:
+                yield (
+                    f"{host.name}: the listener {listener.get('name')} of haproxy_listeners leads to members of a Patroni "
+                    f"cluster ({names_of(members)}) and does not ask which one is the primary: writes would fail on a standby. "
+                    f"Set exclusive: true and check: {{path: /primary, port: {members[0].inputs.get('patroni_restapi_port')}, ...}}."
                 )

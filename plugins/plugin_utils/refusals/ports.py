@@ -8,8 +8,9 @@ from itertools import combinations
 from typing import Any
 
 from ..fleet.model import Fleet, Host, bracketed, ip, is_every_address, is_loopback
+from ..fleet.reach import split_place
 from ..fleet.services import services
-from ..network.endpoints import places, split_place
+from ..network.endpoints import places
 
 FIRST_UNPRIVILEGED = 1024
 
