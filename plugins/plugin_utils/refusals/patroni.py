@@ -109,5 +109,5 @@ def writers_astray(fleet: Fleet) -> Iterator[str]:
                 yield (
                     f"{host.name}: the listener {listener.get('name')} of haproxy_listeners leads to members of a Patroni "
                     f"cluster ({names_of(members)}) and does not ask which one is the primary: writes would fail on a standby. "
-                    f"Set exclusive: true and check: {{path: /primary, port: {members[0].inputs.get('patroni_restapi_port')}, ...}}."
+                    f"Set exclusive: true, and path: /primary in check (docs/patroni.md)."
                 )
