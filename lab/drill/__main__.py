@@ -9,7 +9,7 @@ import time
 
 from lab.demo import fleet as fleets
 from lab.drill import proof, report
-from lab.drill.faults import FAULTS, SHORT, Fault
+from lab.drill.faults import FAULTS, MEMBERS, SHORT, Fault
 from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
@@ -25,21 +25,27 @@ ROW_S = 40.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.drill", description=__doc__)
+    every = {fault.name: fault for fault in (*FAULTS, *MEMBERS)}
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--inventory", default="inventories/drill")
     parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")
     parser.add_argument("--short", action="store_true", help=f"a few minutes: {', '.join(SHORT)}")
-    parser.add_argument("--fault", action="append", default=[], choices=names, metavar="NAME", help="this row; may be repeated")
+    parser.add_argument("--members", action="store_true", help="the rows of a fleet with three core hosts")
+    parser.add_argument(
+        "--fault", action="append", default=[], choices=list(every), metavar="NAME", help="this row; may be repeated"
+    )
     parser.add_argument("--rate", type=float, default=RATE, help="jobs per second (default: %(default)g)")
     parser.add_argument(
         "--row-seconds", type=float, help=f"minimum seconds of load in each row (default: {ROW_S:g}, or 0 for selected rows)"
     )
     arguments = parser.parse_args()
+    if arguments.members:
+        names = [fault.name for fault in MEMBERS]
     wanted = arguments.fault or (SHORT if arguments.short else names)
     if arguments.row_seconds is None:
         arguments.row_seconds = ROW_S if wanted is names else 0.0
     with refusals_shown():
-        data = drill(arguments, [fault for fault in FAULTS if fault.name in wanted])
+        data = drill(arguments, [every[name] for name in wanted])
     sys.exit(0 if data["kept"] else 1)
 
 

@@ -34,11 +34,29 @@ def machine_shell(host: Host, script: str) -> None:
 
 
 def broker(fleet: Fleet) -> Host:
-    return fleet.group("rabbitmq")[0]
+    """A broker that runs; of a cluster, any answers for all."""
+    return first("rabbitmq", fleet, "rabbitmqctl -q ping")
 
 
 def database(fleet: Fleet) -> Host:
-    return fleet.group("postgresql")[0]
+    """The server that takes writes."""
+    return first("postgresql", fleet, "runuser -u postgres -- psql -XAtc 'SELECT pg_is_in_recovery()' | grep -qx f")
+
+
+def first(group: str, fleet: Fleet, script: str) -> Host:
+    """The only host of the group, or the first one where the script succeeds."""
+    members = fleet.group(group)
+    if len(members) == 1:
+        return members[0]
+    reasons = []
+    for host in members:
+        try:
+            shell(host, script)
+        except Refusal as refusal:
+            reasons.append(str(refusal))
+        else:
+            return host
+    raise Refusal("\n".join(reasons))
 
 
 def worker(fleet: Fleet) -> Host:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from lab.drill.ledger import Accepted
 from lab.drill.load import CLIENTS, PERSISTENCE_S
@@ -46,6 +47,9 @@ class Row:
     given_up_limit: int
     unpromised: int
     slowest_answer_s: float
+    # The longest time in which no job was accepted, and in which none was done.
+    accept_gap_s: float
+    work_gap_s: float
     # What shows that the fault struck, and what should show it but does not.
     evidence: Mapping[str, str]
     unseen: tuple[str, ...] = ()
@@ -83,6 +87,16 @@ def backlog_s(accepted: Iterable[Accepted], done: Iterable[Done], ended: float) 
     if any(key not in moments for key in before):
         return None
     return round(max([0.0, *(moments[key] - ended for key in before)]), 2)
+
+
+def longest_gap_s(moments: Iterable[float], began: float, ended: float) -> float:
+    """The longest time between two of the moments, or from the beginning or to the end.
+
+    >>> longest_gap_s([2.0, 3.5, 9.0], 1.0, 10.0)
+    5.5
+    """
+    within = sorted(moment for moment in moments if began <= moment <= ended)
+    return round(max(later - earlier for earlier, later in pairwise([began, *within, ended])), 2)
 
 
 def expected(rate: float, load_s: float, outage_s: float) -> int:

@@ -117,6 +117,8 @@ def settle(fault: Fault, scene: Scene, course: Course, rate: float) -> tuple[row
         given_up_limit=rows.given_up_limit(deaf_s, WITHIN_S[fault.kind]),
         unpromised=len({run.key for run in done} & {job.key for job in ledger.given_up}),
         slowest_answer_s=round(max(ledger.answers, default=0.0), 2),
+        accept_gap_s=rows.longest_gap_s((entry.at for entry in accepted), course.began, course.began + course.load_s),
+        work_gap_s=rows.longest_gap_s((run.at for run in done), course.began, course.began + course.load_s),
         evidence=shown,
         unseen=tuple(unseen),
         failures=tuple(course.failures),

@@ -2,6 +2,7 @@
 
 from lab.drill.faults.disks import DISKS
 from lab.drill.faults.fault import WITHIN_S, Fault
+from lab.drill.faults.members import MEMBERS
 from lab.drill.faults.network import CUTS
 from lab.drill.faults.operations import OPERATIONS
 from lab.drill.faults.processes import BROKER_ROWS, DATABASE, POISONED, PRODUCER, WORKER
@@ -12,4 +13,4 @@ FAULTS: tuple[Fault, ...] = (*WORKER, *BROKER_ROWS, *DATABASE, *PRODUCER, *CUTS,
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
 
-__all__ = ["FAULTS", "SHORT", "WITHIN_S", "Fault"]
+__all__ = ["FAULTS", "MEMBERS", "SHORT", "WITHIN_S", "Fault"]
