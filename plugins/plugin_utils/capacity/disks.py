@@ -1,16 +1,22 @@
-"""Disks of repository hosts: what the backups of the whole retention will take."""
+"""Disks: the backups of the whole retention, and the WAL that a primary keeps for a standby that is away."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from ..fleet.model import Fleet
-from ..fleet.units import mib
+from ..fleet.units import MIB, mib
 from ..sizing.pgbackrest import repository_parts
+from ..sizing.postgresql import postgresql_bytes
 from .line import BYTES, Line, parts
 
 
 def disk_lines(fleet: Fleet) -> Iterator[Line]:
+    yield from _repositories(fleet)
+    yield from _wal_for_standbys(fleet)
+
+
+def _repositories(fleet: Fleet) -> Iterator[Line]:
     for host in fleet.with_role("pgbackrest"):
         counted, measured = repository_parts(host), host.measured.get("backups") or {}
         if counted is None:
@@ -27,3 +33,21 @@ def disk_lines(fleet: Fleet) -> Iterator[Line]:
             f"{mib(size)}. Give it a larger disk, or lower pgbackrest_repo_retention_full.",
             BYTES,
         )
+
+
+def _wal_for_standbys(fleet: Fleet) -> Iterator[Line]:
+    """What is free now must hold it: any member may be the primary, and a full disk stops every write."""
+    for host in fleet.with_role("patroni"):
+        kept = postgresql_bytes(host.inputs.get("patroni_max_slot_wal_keep_size"), MIB)
+        free = (host.measured.get("disk_free_bytes") or {}).get("/var")
+        if kept is not None and free is not None:
+            yield Line(
+                host.name,
+                "disk for WAL of standbys",
+                free,
+                parts([("WAL kept for a standby that is away", kept)]),
+                f"{host.name}: as the primary it would keep {mib(kept)} of WAL for a standby that is away "
+                f"(patroni_max_slot_wal_keep_size), but /var has {mib(free)} free: a full disk stops every write. Give it a larger "
+                f"disk, or lower patroni_max_slot_wal_keep_size; a standby that is away for longer is then copied again.",
+                BYTES,
+            )
