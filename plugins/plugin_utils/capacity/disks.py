@@ -47,7 +47,7 @@ def _wal_for_standbys(fleet: Fleet) -> Iterator[Line]:
                 free,
                 parts([("WAL kept for a standby that is away", kept)]),
                 f"{host.name}: as the primary it would keep {mib(kept)} of WAL for a standby that is away "
-                f"(patroni_max_slot_wal_keep_size), but /var has {mib(free)} free: a full disk stops every write. Give it a larger "
-                f"disk, or lower patroni_max_slot_wal_keep_size; a standby that is away for longer is then copied again.",
+                f"(patroni_max_slot_wal_keep_size), but /var has {mib(free)} free: a full disk stops every write. Give it a "
+                f"larger disk, or lower patroni_max_slot_wal_keep_size; a standby that is away for longer is then copied again.",
                 BYTES,
             )
