@@ -11,7 +11,7 @@ def member(wanted: dict[str, Any]) -> dict[str, Any]:
     """What the member at an address says of itself and of the cluster.
 
     name: of the member.  state: of its server.  pending_restart: whether the server has to restart for a changed setting.
-    paused: whether Patroni decides nothing.  members: name to role, state, timeline and lag (in bytes; None of the primary or where
+    paused: whether Patroni decides nothing.  members: name to role, state, timeline and lag (in bytes; None of the primary, or if
     it is unknown).  problems: sentences about members that are missing, not streaming, or on another timeline.
     """
     api = Api(wanted["members"], wanted["port"])

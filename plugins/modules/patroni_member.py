@@ -65,6 +65,8 @@ from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_
 
 # Directories of the databases in a cluster that nobody has used: template1, template0 and postgres.
 OF_A_NEW_CLUSTER = {"1", "4", "5"}
+# Seconds for which a copy may fail to start, as while the primary does not let it in yet.
+FAILING_S = 60.0
 
 
 class Step:
@@ -77,6 +79,7 @@ class Step:
         self.etc = Path(f"/etc/postgresql/{version}/main")
         self.unit, self.single = f"patroni@{version}-main.service", f"postgresql@{version}-main.service"
         self.did: list[str] = []
+        self.failing_since: float | None = None
 
     def do(self, what: str) -> bool:
         """Notes a change; returns whether to make it."""
@@ -116,6 +119,11 @@ class Step:
         return {"managed": managed, "filled": bool(databases), "databases": bool(databases - OF_A_NEW_CLUSTER)}
 
     def report(self) -> dict[str, Any]:
+        rules = self.etc / "grunnfjell_hba.conf"
+        if not rules.exists() and not self.module.check_mode:
+            raise PatroniError(
+                f"{self.name} has no {rules}, which role postgresql writes. Run site.yml or playbooks/postgresql.yml"
+            )
         return self.own()
 
     def adopt(self) -> None:
@@ -178,7 +186,17 @@ class Step:
                 # Debian's package made it, and no database was ever created in it.
                 shutil.rmtree(self.data)
             self.hand_over()
-            self.wait_for("copy", self.in_place, 900)
+            self.wait_for("copy", self.copied, 900)
+
+    def copied(self) -> bool:
+        """Whether the copy streams. A server that does not start is tried again and again by Patroni: no reason to wait for long."""
+        state = (self.api.member(self.name) or {}).get("state")
+        self.failing_since = (self.failing_since or time.monotonic()) if state == "start failed" else None
+        if self.failing_since and time.monotonic() - self.failing_since > FAILING_S:
+            raise PatroniError(
+                f"{self.name} has copied the primary and does not start. Its journal:\n{journal(self.module, self.unit)}"
+            )
+        return self.in_place()
 
     def in_place(self) -> bool:
         part = (self.api.cluster([self.name]) or {}).get(self.name, {})

@@ -118,8 +118,13 @@ class Writer:
     def errors(self) -> int:
         return int(self.host.run(f"wc -l < {HOME}/errors").stdout or 0)
 
-    def finish(self, what: str, longest: float) -> None:
-        """Prints what the fault cost, and fails if an acknowledged row is lost or writes stood still for longer, in seconds."""
+    def finish(self, what: str, longest: float, stop: bool = False) -> None:
+        """Prints what the fault cost, and fails if an acknowledged row is lost or writes stood still for longer, in seconds.
+
+        stop: end the writer now, instead of after its time.
+        """
+        if stop:
+            self.host.check_output(f"touch {HOME}/stop")
         until("the writer has ended", lambda: self.host.run("systemctl is-active writer").rc != 0, 600)
         noted = self.acknowledged()
         kept = {int(line) for line in sql(self.host, "SELECT number FROM acknowledged", "news").splitlines()}

@@ -43,10 +43,10 @@ def test_a_single_server_with_data_becomes_three_without_a_dump(inventory, clust
     host = cluster.hosts[single]
     identifier = sql(host, IDENTIFIER)
     client = Writer(host, cluster.inputs[single])
-    client.start(150)
-    run = play(inventory, "playbooks/patroni.yml")
+    client.start(900)
+    run = play(inventory, "site.yml")
     assert run.returncode == 0, run.output
-    client.finish("a single server adopted, and copied twice", longest=30)
+    client.finish("a single server adopted, and copied twice", longest=30, stop=True)
     assert cluster.primary() == single
     cluster.wait_in_place()
     for member in cluster.hosts.values():

@@ -58,10 +58,10 @@ def test_a_changed_setting_restarts_the_standbys_first_and_no_acknowledged_row_i
     """The primary follows after a switchover. The client connects through HAProxy."""
     former = cluster.primary()
     client = writer(cluster.standbys()[-1])
-    client.start(150, through_haproxy=True)
+    client.start(900, through_haproxy=True)
     run = play(inventory, PLAYBOOK, variables={"postgresql_max_connections": 70})
     assert run.returncode == 0, run.output
-    client.finish("max_connections changed by a run", longest=20)
+    client.finish("max_connections changed by a run", longest=20, stop=True)
     assert cluster.primary() != former
     assert {sql(host, "SHOW max_connections") for host in cluster.hosts.values()} == {"70"}
     cluster.wait_in_place()

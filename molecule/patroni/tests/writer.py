@@ -1,7 +1,7 @@
 """A client on a host of the scenario that commits one row after another, and notes each that was acknowledged.
 
 writer.py DIRECTORY SECONDS reads libpq's connection string from the file dsn. A line of notes is a row's number and the time of
-its acknowledgement, a line of errors is an error. After one it connects again.
+its acknowledgement, a line of errors is an error. After one it connects again. A file named stop ends it early.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def write(directory: Path, seconds: float) -> None:
     connection_string = (directory / "dsn").read_text(encoding="utf-8")
     until, number, connection = time.monotonic() + seconds, 0, None
     with (directory / "notes").open("w", buffering=1) as acknowledged, (directory / "errors").open("w", buffering=1) as errors:
-        while time.monotonic() < until:
+        while time.monotonic() < until and not (directory / "stop").exists():
             number += 1
             try:
                 if connection is None:

@@ -100,6 +100,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         etcd.members_elsewhere,
         patroni.unequal_databases,
         patroni.unbound_databases,
+        patroni.databases_beside_the_cluster,
         patroni.databases_without_etcd,
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule(fleet)))

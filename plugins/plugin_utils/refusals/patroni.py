@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..fleet.inputs import mappings
 from ..fleet.model import Fleet, Host, same_address
 from ..network.endpoints import split_place
 
@@ -68,6 +69,24 @@ def unbound_databases(fleet: Fleet) -> Iterator[str]:
                         f"{host.name}: postgresql_replication_addresses lacks {address} ({name}), so that member could not copy "
                         f"this server. Bind it to the addresses of patroni_members."
                     )
+
+
+def databases_beside_the_cluster(fleet: Fleet) -> Iterator[str]:
+    """A single server with a database of the cluster: clients of either would miss the rows of the other."""
+    members = members_of(fleet)
+    names = {name for host in members for name in _databases(host)}
+    for host in sorted(fleet.with_role("postgresql"), key=lambda host: host.name):
+        if "patroni" not in host.roles and (twice := sorted(names & _databases(host))):
+            yield (
+                f"{host.name} has the database {', '.join(twice)} like the cluster of "
+                f"{' and '.join(member.name for member in members)}, but does not carry patroni, so it would be a second one "
+                f"with other rows. Add it to the group {fleet.groups_of('patroni')} and to patroni_members, or take it out of "
+                f"{fleet.groups_of('postgresql')}."
+            )
+
+
+def _databases(host: Host) -> set[str]:
+    return {str(entry.get("name")) for entry in mappings(host, "postgresql_databases")}
 
 
 def databases_without_etcd(fleet: Fleet) -> Iterator[str]:
