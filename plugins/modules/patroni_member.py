@@ -189,12 +189,16 @@ class Step:
             self.wait_for("copy", self.copied, 900)
 
     def copied(self) -> bool:
-        """Whether the copy streams. A server that does not start is tried again and again by Patroni: no reason to wait for long."""
+        """Whether the copy streams. Patroni tries again and again to start a server that cannot."""
         state = (self.api.member(self.name) or {}).get("state")
         self.failing_since = (self.failing_since or time.monotonic()) if state == "start failed" else None
         if self.failing_since and time.monotonic() - self.failing_since > FAILING_S:
+            log = journal(self.module, self.unit)
+            # Patroni lets a copy that does not start recover alone (`postgres --single`), which gives it a history that no other has.
+            self.systemctl("disable", "--now", self.unit)
+            shutil.rmtree(self.data)
             raise PatroniError(
-                f"{self.name} has copied the primary and does not start. Its journal:\n{journal(self.module, self.unit)}"
+                f"{self.name} has copied the primary, and the copy does not start, so it was removed. Its journal:\n{log}"
             )
         return self.in_place()
 
