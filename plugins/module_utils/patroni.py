@@ -154,8 +154,8 @@ def disagreements(members: Mapping[str, str], cluster: Mapping[str, Mapping[str,
     ]
     if len(leaders) == 1 and (timeline := cluster[leaders[0]].get("timeline")):
         problems += [
-            f"{name} is on timeline {part['timeline']}, and {leaders[0]}, the primary, on {timeline}. If it does not follow within "
-            f"a minute, its history has forked: patronictl reinit copies it again"
+            f"{name} is on timeline {part['timeline']}, and {leaders[0]}, the primary, on {timeline}. If it does not follow "
+            f"within a minute, its history has forked: patronictl reinit copies it again"
             for name, part in cluster.items()
             if part.get("timeline") not in (None, timeline)
         ]
