@@ -13,6 +13,7 @@ from . import (
     backups,
     broker_clusters,
     connections,
+    database_clients,
     etcd,
     firewall,
     groups,
@@ -102,5 +103,6 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         patroni.unbound_databases,
         patroni.databases_beside_the_cluster,
         patroni.databases_without_etcd,
+        database_clients.database_clients,
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule(fleet)))

@@ -98,15 +98,15 @@ def unreachable_servers(fleet: Fleet) -> Iterator[str]:
 
 
 def unused_databases(fleet: Fleet) -> Iterator[str]:
-    """Hosts of the role postgresql are separate servers: a second one is not a standby of the first."""
+    """Hosts of the role postgresql are separate servers unless they carry patroni: a second one is not a standby of the first."""
     servers, bouncers = list(fleet.with_role("postgresql")), list(fleet.with_role("pgbouncer"))
     used = {server.name for b in bouncers for _, address, _ in targets_of(b) if (server := fleet.at(address, b))}
-    idle = [server for server in servers if server.name not in used]
+    idle = [server for server in servers if server.name not in used and "patroni" not in server.roles]
     if len(servers) > 1 and idle and bouncers:
         yield (
             f"The group {fleet.groups_of('postgresql')} has {len(servers)} hosts, but no pgbouncer_databases names "
-            f"{names_of(idle)}. The role does not build a standby: it would stay empty. Take {names_of(idle)} out of the group, "
-            f"or name it in pgbouncer_databases."
+            f"{names_of(idle)}. Only role patroni builds standbys: it would stay empty. Take {names_of(idle)} out of the "
+            f"group, or name it in pgbouncer_databases."
         )
 
 
