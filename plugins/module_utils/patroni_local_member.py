@@ -80,10 +80,12 @@ class LocalMember:
             self.sql(patroni_roles.CREATE[name])
 
     def hand_over(self) -> None:
-        """From systemd's unit of a single server to Patroni's, also at boot."""
+        """From systemd's unit of a single server to Patroni's, also at boot. While neither runs, every client waits."""
         start = ManagedFile(str(self.etc / "start.conf"), "manual\n", "postgres", "postgres", 0o644)
         write_files([start], check_mode=False)
         self.systemctl("daemon-reload")
+        if self.runs(self.single):
+            self.systemctl("stop", self.single)
         self.systemctl("enable", "--now", self.unit)
 
     def in_place(self) -> bool:

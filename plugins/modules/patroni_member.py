@@ -80,8 +80,6 @@ class Step(LocalMember):
                 self.hand_over()
         elif patroni.first_primary(self.members, self.reports) == self.name and self.do("adopted its server"):
             self.make_roles()
-            if self.runs(self.single):
-                self.systemctl("stop", self.single)
             self.hand_over()
             self.wait_for("leader", lambda: leader_of(self.api.cluster([self.name])) == self.name)
             self.begin_settled()
