@@ -108,6 +108,11 @@ def test_programs_that_bypass_pgbouncer_count_against_the_server() -> None:
     assert line_of("db1", "connections to PostgreSQL", worker1=direct).used == 3 * 27 + 4
 
 
+def test_patroni_keeps_connections_of_its_server() -> None:
+    member = replace(HOSTS["db1"], roles=HOSTS["db1"].roles | {"patroni"})
+    assert line_of("db1", "connections to PostgreSQL", db1=member).used == 3 * 27 + 3
+
+
 def test_a_bouncer_beyond_loopback_needs_memory_for_the_tls_of_its_clients() -> None:
     with_tls, without = (
         line_of("worker1", "memory", worker1={"pgbouncer_client_tls_sslmode": mode}).used for mode in ("verify-ca", "disable")

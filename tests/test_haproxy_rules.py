@@ -41,6 +41,11 @@ def test_a_check_over_https_asks_for_its_path_and_verifies_each_server_by_name()
     ]
 
 
+def test_a_check_asks_with_its_method() -> None:
+    asked = DATABASE | {"check": DATABASE["check"] | {"method": "OPTIONS"}}
+    assert "http-check send meth OPTIONS uri /primary" in haproxy.haproxy_listen_sections([asked], "/crt")["database"]
+
+
 def test_a_check_without_a_path_is_a_handshake_and_no_check_is_a_connection() -> None:
     (*_, server) = haproxy.haproxy_listen_sections([BROKER], "/crt")["broker"]
     assert server == f"server mq1 10.0.0.11:5671 check-ssl verify required verifyhost mq1 ca-file {AUTHORITIES} crt /crt"
@@ -111,6 +116,7 @@ def test_valid_listeners_are_not_refused() -> None:
         ({"check": {"ca_file": AUTHORITIES, "path": "primary"}}, "has the path 'primary', which is not a URL's path"),
         ({"check": {"ca_file": AUTHORITIES, "path": "/a b"}}, "has the path '/a b', which is not a URL's path"),
         ({"check": {"ca_file": AUTHORITIES, "status": 200}}, "expects status 200, but has no path"),
+        ({"check": {"ca_file": AUTHORITIES, "method": "OPTIONS"}}, "has a method, but no path to ask for. Add path, or drop"),
         ({"check": {"ca_file": AUTHORITIES, "path": "/", "status": 20}}, "expects status 20, which HTTP does not have"),
         ({"check": {"ca_file": AUTHORITIES, "port": 0}}, "the check of 'database' has port 0"),
     ],

@@ -24,7 +24,7 @@ SHARE = 3
 # Real backups and restores of two pairs of hosts take a quarter of an hour: the other release is for `molecule test` by hand.
 ONE_PAIR = {"pgbackrest": "13"}
 # They lose and replace hosts for twenty minutes each: `make test-clusters` runs them.
-CLUSTERS = ("etcd", "rabbitmq_cluster")
+CLUSTERS = ("etcd", "patroni", "rabbitmq_cluster")
 
 
 def scenarios() -> list[str]:

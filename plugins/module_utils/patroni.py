@@ -152,9 +152,13 @@ def disagreements(members: Mapping[str, str], cluster: Mapping[str, Mapping[str,
         for name, part in cluster.items()
         if part.get("state") not in STREAMING and name in members
     ]
-    timelines = {str(part.get("timeline")) for part in cluster.values() if part.get("timeline")}
-    if len(timelines) > 1 and not problems:
-        problems.append(f"the members are on different timelines ({', '.join(sorted(timelines))})")
+    if len(leaders) == 1 and (timeline := cluster[leaders[0]].get("timeline")):
+        problems += [
+            f"{name} is on timeline {part['timeline']}, and {leaders[0]}, the primary, on {timeline}. If it does not follow "
+            f"within a minute, its history has forked: patronictl reinit copies it again"
+            for name, part in cluster.items()
+            if part.get("timeline") not in (None, timeline)
+        ]
     if len(members) > 1 and not any(part.get("role") in ("sync_standby", "quorum_standby") for part in cluster.values()):
         problems.append("no standby is synchronous")
     return problems

@@ -52,70 +52,25 @@ did: {description: What was done., returned: success, type: list, elements: str}
 """
 
 import shutil
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import patroni, patroni_roles, psql
-from ..module_utils.patroni import Api, PatroniError, leader_of
-from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
-
-# Directories of the databases in a cluster that nobody has used: template1, template0 and postgres.
-OF_A_NEW_CLUSTER = {"1", "4", "5"}
+from ..module_utils import patroni, patroni_roles
+from ..module_utils.patroni import PatroniError, leader_of
+from ..module_utils.patroni_local_member import LocalMember
+from ..module_utils.whole_files import usual_umask
 
 
-class Step:
-    def __init__(self, module: AnsibleModule) -> None:
-        params = module.params
-        self.module, self.name, self.reports = module, params["name"], params["reports"]
-        self.members, self.api = params["members"], Api(params["members"], params["port"])
-        version = params["version"]
-        self.data = Path(f"/var/lib/postgresql/{version}/main")
-        self.etc = Path(f"/etc/postgresql/{version}/main")
-        self.unit, self.single = f"patroni@{version}-main.service", f"postgresql@{version}-main.service"
-        self.did: list[str] = []
-
-    def do(self, what: str) -> bool:
-        """Notes a change; returns whether to make it."""
-        self.did.append(what)
-        return not self.module.check_mode
-
-    def until(self, look: Callable[[], Any], seconds: float | None = None) -> Any:
-        """The first true result, or the last one at the deadline."""
-        deadline = time.monotonic() + (self.module.params["timeout"] if seconds is None else seconds)
-        while not (result := look()) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        return result
-
-    def systemctl(self, *arguments: str) -> str:
-        rc, out, err = self.module.run_command(["systemctl", *arguments])
-        if rc and arguments[0] not in ("is-active", "is-enabled"):
-            raise PatroniError(f"systemctl {' '.join(arguments)} failed: {err.strip()}")
-        return out.strip()
-
-    def runs(self, unit: str) -> bool:
-        return self.systemctl("is-active", unit) in ("active", "activating", "reloading")
-
-    def sql(self, script: str) -> str:
-        try:
-            return psql.superuser(script, self.module.params["postgresql_port"])
-        except psql.PsqlError as error:
-            raise PatroniError(f"PostgreSQL could not be queried: {error}") from error
-
-    def server(self) -> dict[str, Any] | None:
-        return patroni_roles.state(self.module.params["postgresql_port"])
-
-    def own(self) -> dict[str, Any]:
-        # hand_over enables the unit, so a host whose disk or machine is new is none of the cluster's.
-        managed = (self.data / "PG_VERSION").exists() and self.systemctl("is-enabled", self.unit) == "enabled"
-        base = self.data / "base"
-        databases = {entry.name for entry in base.iterdir() if entry.name.isdigit()} if base.is_dir() else set()
-        return {"managed": managed, "filled": bool(databases), "databases": bool(databases - OF_A_NEW_CLUSTER)}
+class Step(LocalMember):
+    """The steps of a run, by their names."""
 
     def report(self) -> dict[str, Any]:
+        rules = self.etc / "grunnfjell_hba.conf"
+        if not rules.exists() and not self.module.check_mode:
+            raise PatroniError(
+                f"{self.name} has no {rules}, which role postgresql writes. Run site.yml or playbooks/postgresql.yml"
+            )
         return self.own()
 
     def adopt(self) -> None:
@@ -125,8 +80,6 @@ class Step:
                 self.hand_over()
         elif patroni.first_primary(self.members, self.reports) == self.name and self.do("adopted its server"):
             self.make_roles()
-            if self.runs(self.single):
-                self.systemctl("stop", self.single)
             self.hand_over()
             self.wait_for("leader", lambda: leader_of(self.api.cluster([self.name])) == self.name)
             self.begin_settled()
@@ -140,23 +93,6 @@ class Step:
         if self.sql("SHOW max_connections").strip() != str(wanted):
             self.wait_for("leader", lambda: (self.api.member(self.name) or {}).get("pending_restart"))
             self.restart_here(note=False)
-
-    def make_roles(self) -> None:
-        """The roles of replication and pg_rewind, before standbys need them."""
-        if not self.runs(self.single):
-            self.systemctl("start", self.single)
-        state = self.until(self.server)
-        if not state:
-            raise PatroniError(f"{self.single} does not answer. Look at its log in /var/log/postgresql")
-        for name in patroni_roles.missing(state):
-            self.sql(patroni_roles.CREATE[name])
-
-    def hand_over(self) -> None:
-        """From systemd's unit of a single server to Patroni's, also at boot."""
-        start = ManagedFile(str(self.etc / "start.conf"), "manual\n", "postgres", "postgres", 0o644)
-        write_files([start], check_mode=False)
-        self.systemctl("daemon-reload")
-        self.systemctl("enable", "--now", self.unit)
 
     def copy(self) -> None:
         own = self.own()
@@ -178,18 +114,7 @@ class Step:
                 # Debian's package made it, and no database was ever created in it.
                 shutil.rmtree(self.data)
             self.hand_over()
-            self.wait_for("copy", self.in_place, 900)
-
-    def in_place(self) -> bool:
-        part = (self.api.cluster([self.name]) or {}).get(self.name, {})
-        return part.get("state") in patroni.STREAMING
-
-    def wait_for(self, what: str, look: Callable[[], Any], seconds: float | None = None) -> None:
-        if not self.until(look, seconds):
-            raise PatroniError(
-                f"{self.name} is not in its place as {what} after {seconds or self.module.params['timeout']} s. The end of its "
-                f"journal:\n{journal(self.module, self.unit)}"
-            )
+            self.wait_for("copy", self.copied, 900)
 
     def settle(self) -> None:
         """On the leader alone, so one host reports the change."""
@@ -210,29 +135,6 @@ class Step:
             if synchronous:
                 self.patch({"synchronous_mode_strict": True})
 
-    def leading(self) -> dict[str, dict[str, Any]] | None:
-        cluster = self.api.cluster([self.name])
-        return cluster if leader_of(cluster) else None
-
-    def synchronous(self) -> list[str]:
-        """The synchronous standbys that stream."""
-        parts = self.api.cluster([self.name]) or {}
-        return [
-            name for name, part in parts.items() if (part["role"], part["state"] in patroni.STREAMING) == ("sync_standby", True)
-        ]
-
-    def patch(self, change: dict[str, Any]) -> None:
-        if change and self.do(f"set {', '.join(patroni.keys_of(change))}"):
-            status, answer = self.api.ask(self.name, "/config", "PATCH", change)
-            if status != 200:
-                raise PatroniError(f"Patroni refuses the dynamic configuration with {status}: {answer}. Edit patroni_parameters")
-
-    def restart_for(self) -> list[str]:
-        """What the running server has to be restarted for."""
-        state = self.server() or {"pending": []}
-        part = self.api.member(self.name) or {}
-        return state["pending"] or (["a setting of Patroni"] if part.get("pending_restart") else [])
-
     def restart_standby(self) -> None:
         if leader_of(self.api.cluster([self.name])) != self.name:
             self.restart_here()
@@ -251,23 +153,6 @@ class Step:
             return
         self.switch_over(candidates[0])
         self.restart_here(note=False)
-
-    def switch_over(self, candidate: str) -> None:
-        body = {"leader": self.name, "candidate": candidate}
-        status, answer = self.api.ask(self.name, "/switchover", "POST", body, timeout=self.module.params["timeout"])
-        if status not in (200, 202):
-            raise PatroniError(f"{self.name} could not switch over to {candidate}: {answer}")
-        self.wait_for("standby", lambda: leader_of(self.api.cluster([candidate])) == candidate and self.in_place())
-
-    def restart_here(self, note: bool = True) -> None:
-        reasons = self.restart_for()
-        if not reasons or (note and not self.do(f"restarted for {', '.join(reasons)}")):
-            return
-        status, answer = self.api.ask(self.name, "/restart", "POST", {}, timeout=self.module.params["timeout"])
-        if status != 200:
-            raise PatroniError(f"{self.name} could not be restarted: {answer}")
-        # A standby keeps a larger max_connections until the primary has the smaller one: a second pass restarts it again.
-        self.wait_for("member", self.in_place)
 
     def check(self) -> None:
         if self.module.check_mode and not self.own()["managed"]:

@@ -13,7 +13,7 @@ options:
   sections:
     description: >-
       Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall), C(archive), C(backup), C(etcd), C(version).
+      C(certificates), C(firewall), C(archive), C(backup), C(etcd), C(patroni), C(version).
     type: dict
     required: true
 author: maintainers
@@ -51,6 +51,7 @@ from ..module_utils import (
     etcd_status,
     firewall_program,
     kit_version,
+    patroni_status,
     pki_files,
     psql,
     publish_probe,
@@ -245,6 +246,10 @@ def etcd(wanted: dict[str, Any]) -> dict[str, Any]:
     return etcd_status.member(wanted)
 
 
+def patroni(wanted: dict[str, Any]) -> dict[str, Any]:
+    return patroni_status.member(wanted)
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "broker": broker,
     "database": database,
@@ -257,6 +262,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "archive": archive,
     "backup": backup,
     "etcd": etcd,
+    "patroni": patroni,
     "version": version,
 }
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 
 import pytest
-from database_client import PKI, in_place, parts, primary, sql
-from deadline import until
+from database_client import PKI, Cluster, sql
 
 testinfra_hosts = ["ansible://patroni"]
 
 
 @pytest.fixture
-def leading(host, fleet):
+def members(fleet, fleet_inputs) -> Cluster:
+    names = [name for name, inputs in fleet_inputs.items() if "patroni_members" in inputs]
+    return Cluster({name: fleet[name] for name in names}, fleet_inputs)
+
+
+@pytest.fixture
+def leading(members):
     """The host of the primary."""
-    return fleet[until("there is a primary", lambda: primary(host))]
+    return members.hosts[members.primary()]
 
 
 @pytest.fixture
@@ -31,9 +36,9 @@ def test_the_member_runs_and_comes_back_at_boot_and_after_a_crash(host, unit):
     assert host.check_output("cat /etc/postgresql/*/main/start.conf") == "manual"
 
 
-def test_there_is_one_primary_and_every_other_member_streams_from_it(host, inputs):
-    until("all members are in their place", lambda: in_place(host, len(inputs["patroni_members"])))
-    assert set(parts(host)) == set(inputs["patroni_members"])
+def test_there_is_one_primary_and_every_other_member_streams_from_it(members, inputs):
+    members.wait_in_place()
+    assert set(members.parts()) == set(inputs["patroni_members"])
 
 
 def test_every_member_replicates_over_tls_with_the_certificate_of_patroni(leading, inputs):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..fleet.inputs import mapping, mappings, number, numbers, whole
 from ..fleet.model import Fleet, Host
+from ..sizing.patroni import CONNECTIONS as OF_PATRONI
 from ..sizing.postgresql import connections_that_fit
 from .clients import broker_connections, clients, database_connections, goes_direct, leads_to, uses_bouncer
 from .descriptors import broker_sockets
@@ -67,8 +68,14 @@ def _connections_to(fleet: Fleet, server: Host) -> Iterator[Line]:
         *(Part(f"pools, {account_of(bouncer)}", connections_of(bouncer), bouncer.name) for bouncer in bouncers),
         *_sessions(fleet, bouncers),
         *(Part("tasks and web threads, without PgBouncer", database_connections(client), client.name) for client in direct),
+        # Standbys use the slots of max_wal_senders, which are not counted here.
+        *([Part("Patroni", OF_PATRONI, server.name)] if "patroni" in server.roles else []),
     )
-    who = [f"{len(bouncers)} PgBouncers"] * bool(bouncers) + [f"{_hosts(len(direct))} without PgBouncer"] * bool(direct)
+    who = (
+        ["Patroni"] * ("patroni" in server.roles)
+        + [f"{len(bouncers)} PgBouncers"] * bool(bouncers)
+        + [f"{_hosts(len(direct))} without PgBouncer"] * bool(direct)
+    )
     memory = server.measured.get("memory_bytes")
     most = f" (its memory is enough for {connections_that_fit(memory)})" if memory else ""
     yield Line(

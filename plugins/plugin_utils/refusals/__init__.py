@@ -13,6 +13,7 @@ from . import (
     backups,
     broker_clusters,
     connections,
+    database_clients,
     etcd,
     firewall,
     groups,
@@ -100,7 +101,9 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         etcd.members_elsewhere,
         patroni.unequal_databases,
         patroni.unbound_databases,
+        patroni.databases_beside_the_cluster,
         patroni.databases_without_etcd,
-        patroni.writers_astray,
+        database_clients.clients_of_one_member,
+        database_clients.listeners_of_members,
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule(fleet)))

@@ -126,8 +126,8 @@ def unused_databases(fleet: Fleet) -> Iterator[str]:
     if len(servers) > 1 and idle and bouncers:
         yield (
             f"The group {fleet.groups_of('postgresql')} has {len(servers)} hosts, but no pgbouncer_databases names "
-            f"{names_of(idle)}. The role does not build a standby: it would stay empty. Take {names_of(idle)} out of the group, "
-            f"name it in pgbouncer_databases, or make it a standby (docs/patroni.md)."
+            f"{names_of(idle)}. Only role patroni builds standbys: it would stay empty. Take {names_of(idle)} out of the "
+            f"group, or name it in pgbouncer_databases."
         )
 
 

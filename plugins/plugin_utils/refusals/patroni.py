@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..fleet.inputs import mappings
-from ..fleet.model import Fleet, Host, names_of, same_address
-from ..fleet.reach import listed, reached, split_place
-from ..network.endpoints import targets_of
+from ..fleet.model import Fleet, Host, same_address
+from ..fleet.reach import split_place
 
 # What must be the same on every member.
 COMMON = ("patroni_scope", "patroni_restapi_port", "patroni_port", "patroni_ttl", "patroni_loop_wait", "patroni_retry_timeout")
@@ -72,6 +71,24 @@ def unbound_databases(fleet: Fleet) -> Iterator[str]:
                     )
 
 
+def databases_beside_the_cluster(fleet: Fleet) -> Iterator[str]:
+    """A single server with a database of the cluster: clients of either would miss the rows of the other."""
+    members = members_of(fleet)
+    names = {name for host in members for name in _databases(host)}
+    for host in sorted(fleet.with_role("postgresql"), key=lambda host: host.name):
+        if "patroni" not in host.roles and (twice := sorted(names & _databases(host))):
+            yield (
+                f"{host.name} has the database {', '.join(twice)} like the cluster of "
+                f"{' and '.join(member.name for member in members)}, but does not carry patroni, so it would be a second one "
+                f"with other rows. Add it to the group {fleet.groups_of('patroni')} and to patroni_members, or take it out of "
+                f"{fleet.groups_of('postgresql')}."
+            )
+
+
+def _databases(host: Host) -> set[str]:
+    return {str(entry.get("name")) for entry in mappings(host, "postgresql_databases")}
+
+
 def databases_without_etcd(fleet: Fleet) -> Iterator[str]:
     """Patroni asks members of etcd that the fleet has."""
     for host in members_of(fleet):
@@ -82,32 +99,4 @@ def databases_without_etcd(fleet: Fleet) -> Iterator[str]:
                 yield (
                     f"{host.name}: patroni_etcd_hosts names {text}, but {server.name} does not carry etcd. Add it to the group "
                     f"{fleet.groups_of('etcd')}, or correct the address."
-                )
-
-
-def writers_astray(fleet: Fleet) -> Iterator[str]:
-    """A client reaches whichever member is the primary, and no standby."""
-    for bouncer in fleet.with_role("pgbouncer"):
-        for database, address, port in targets_of(bouncer):
-            servers = list(reached(fleet, bouncer, address, port))
-            if len(servers) == 1 and (server := servers[0][0]) and "patroni" in server.roles:
-                yield (
-                    f"{bouncer.name}: pgbouncer_databases['{database}'] names {address}, which is only {server.name}: when "
-                    f"another member becomes the primary, every write fails. Name a listener of HAProxy on this host "
-                    f"(docs/patroni.md)."
-                )
-    for host in fleet.with_role("haproxy"):
-        for listener in mappings(host, "haproxy_listeners"):
-            members = [
-                server
-                for at, port in filter(None, map(split_place, listed(listener.get("servers"))))
-                if (server := fleet.at(at, host)) and "patroni" in server.roles and server.inputs.get("patroni_port") == port
-            ]
-            check = listener.get("check")
-            asks = listener.get("exclusive") is True and isinstance(check, dict) and check.get("path") == "/primary"
-            if members and not asks:
-                yield (
-                    f"{host.name}: the listener {listener.get('name')} of haproxy_listeners leads to members of a Patroni "
-                    f"cluster ({names_of(members)}) and does not ask which one is the primary: writes would fail on a standby. "
-                    f"Set exclusive: true, and path: /primary in check (docs/patroni.md)."
                 )

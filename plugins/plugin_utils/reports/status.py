@@ -91,6 +91,7 @@ class StatusReport:
             "archives": {host: answer for host, answer in self.section("archive").items() if answer},
             "backups": {host: answer for host, answer in self.section("backup").items() if answer},
             "etcd": self.section("etcd"),
+            "patroni": self.section("patroni"),
             "versions": {host: answer["version"] for host, answer in self.answered("version").items()},
             "counters": counted(brokers),
         }

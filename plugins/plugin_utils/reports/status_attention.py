@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .backups import backups_attention
 from .dead_letters import lossy
 from .etcd import etcd_attention
+from .patroni import patroni_attention, standbys
 from .status_text import by_release, by_version, listed
 from .work_rates import span
 
@@ -29,8 +30,9 @@ def attention(status: StatusReport, report: Report) -> Iterator[str]:
             yield f"{host} did not answer: {state['error']}"
     names = {"broker": "the broker", "database": "PostgreSQL", "bouncer": "PgBouncer", "programs": "supervisord"}
     names |= {"certificates": "its certificates", "firewall": "its firewall", "archive": "its archive", "backup": "its backups"}
-    names["etcd"] = "etcd"
-    asked = ("broker", "database", "etcd", "bouncer", "programs", "application", "certificates", "firewall", "archive", "backup")
+    names |= {"etcd": "etcd", "patroni": "its Patroni"}
+    asked = ("broker", "database", "etcd", "patroni", "bouncer", "programs", "application", "certificates", "firewall")
+    asked += ("archive", "backup")
     for section in asked:
         for host, answer in status.section(section).items():
             if "error" in answer:
@@ -101,17 +103,19 @@ def hosts_attention(status: StatusReport, report: Report) -> Iterator[str]:
                     f"{host}: {pool['clients_waiting']} clients of {pool['database']} wait for PgBouncer, "
                     f"the longest for {span(pool['longest_wait_s'])}"
                 )
+    copies = standbys(report)
     for host, database in status.answered("database").items():
         usable = database["max_connections"] - database["reserved"]
         if database["backends"] >= BACKENDS_FULL * usable:
             yield f"{host}: PostgreSQL has {database['backends']} of {usable} backends"
-        if not database["accepts_writes"]:
+        if not database["accepts_writes"] and host not in copies:
             yield f"{host}: PostgreSQL is in recovery and takes no writes"
         if deaf := database["not_listening"]:
             yield f"{host}: PostgreSQL does not listen on {listed(deaf)}: run site.yml, which restarts it"
     yield from expiring_certificates(status)
     yield from backups_attention(report)
     yield from etcd_attention(report)
+    yield from patroni_attention(report)
     for host, state in status.answered("firewall").items():
         if not state["in_force"]:
             yield (

@@ -16,6 +16,7 @@ from ..fleet.units import MIB
 # Defaults of a listener; the same as in the role's argument specs.
 MAXCONN = 1000
 STATUS = 200
+METHOD = "GET"
 # Texts that HAProxy's configuration accepts without quotes.
 NAME = re.compile(r"[A-Za-z0-9_.-]+")
 URL_PATH = re.compile(r"/[A-Za-z0-9_.~/?&=%:+-]*")
@@ -64,7 +65,7 @@ def haproxy_listen_sections(listeners: list[Listener], certificate: str) -> dict
         if listener.get("exclusive"):
             lines.append(f"tcp-request connection reject if {{ nbsrv({listener['name']}) gt 1 }}")
         if "path" in check:
-            lines += ["option httpchk", f"http-check send meth GET uri {check['path']}"]
+            lines += ["option httpchk", f"http-check send meth {check.get('method', METHOD)} uri {check['path']}"]
             lines.append(f"http-check expect status {check.get('status', STATUS)}")
         for name, endpoint in listener["servers"].items():
             words = [f"server {name} {endpoint}", *([f"port {check['port']}"] if "port" in check else [])]
@@ -130,6 +131,8 @@ def _checks(listener: Listener) -> Iterator[str]:
         yield f"haproxy_listeners: the check of '{name}' has the ca_file '{file}', which is not an absolute path. Correct it."
     if path is not None and not URL_PATH.fullmatch(str(path)):
         yield f"haproxy_listeners: the check of '{name}' has the path '{path}', which is not a URL's path. Begin it with '/'."
+    if check.get("method") is not None and path is None:
+        yield f"haproxy_listeners: the check of '{name}' has a method, but no path to ask for. Add path, or drop method."
     if status is not None and path is None:
         yield f"haproxy_listeners: the check of '{name}' expects status {status}, but has no path. Add path, or drop status."
     elif status is not None and not 100 <= (whole(status) or 0) <= 599:

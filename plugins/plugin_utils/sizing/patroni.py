@@ -17,6 +17,8 @@ SIZES = (2, 3)
 ENDPOINT = re.compile(r"(\d+(\.\d+){3}|\[[0-9a-fA-F:.]+\]):\d{1,5}")
 # Measured: 45 MiB resident.
 PATRONI = 64 * MIB
+# Connections to its server that it keeps open, one to watch it and one for the REST API, and one of a member that runs pg_rewind.
+CONNECTIONS = 3
 
 
 def patroni_dynamic(own: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
