@@ -156,12 +156,20 @@ class Member:
         if not cluster.active():
             raise ClusterError(f"{self.node} does not run. See journalctl -u rabbitmq-server, and run again.")
         wait = self.params["wait_seconds"]
+        silent = ""
 
         def whole() -> bool:
-            self.seen = cluster.view()
+            nonlocal silent
+            try:
+                self.seen = cluster.view()
+            except rabbitmq_cli.CliError as error:  # it has just joined, and is busy
+                silent = str(error)
+                return False
             return self.seen.members == self.nodes and self.seen.running >= self.nodes
 
         cluster.until(whole, min(wait, 60))
+        if self.seen is None:
+            raise ClusterError(f"{self.node} runs, but does not say who the members are: {silent}. Run again.")
         if self.seen.members != self.nodes:
             raise ClusterError(
                 f"{self.node} believes that the members are {', '.join(sorted(self.seen.members))}, but the inventory lists "
