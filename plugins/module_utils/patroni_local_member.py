@@ -18,6 +18,8 @@ from .whole_files import ManagedFile, journal, write_files
 OF_A_NEW_CLUSTER = {"1", "4", "5"}
 # Seconds for which a copy may fail to start, as while the primary does not let it in yet.
 FAILING_S = 60.0
+# Seconds for which etcd may be away, as while its members restart one at a time.
+WITHOUT_ETCD_S = 30.0
 
 
 class LocalMember:
@@ -87,6 +89,14 @@ class LocalMember:
         if self.runs(self.single):
             self.systemctl("stop", self.single)
         self.systemctl("enable", "--now", self.unit)
+
+    def require_etcd(self) -> None:
+        """Before anything changes: without etcd no member takes over from another one that restarts."""
+        if self.api.member(self.name) and not self.until(lambda: self.api.cluster([self.name]), WITHOUT_ETCD_S):
+            raise PatroniError(
+                f"{self.name} does not reach etcd, so nothing is changed: nobody could become the primary. Start etcd's members, and "
+                f"run again"
+            )
 
     def in_place(self) -> bool:
         part = (self.api.cluster([self.name]) or {}).get(self.name, {})

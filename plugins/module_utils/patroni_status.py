@@ -18,10 +18,13 @@ def member(wanted: dict[str, Any]) -> dict[str, Any]:
     name = next(name for name, address in api.members.items() if address == wanted["address"])
     own = api.member(name)
     if own is None:
-        raise PatroniError(f"Patroni does not answer. On {name}: journalctl -u 'patroni@*'")
-    status, answer = api.ask(name, "/cluster")
+        raise PatroniError(f"it does not answer. On {name}: journalctl -u 'patroni@*'")
+    try:
+        status, answer = api.ask(name, "/cluster")
+    except PatroniError:  # without etcd it ends the connection
+        status, answer = 0, None
     if status != 200 or not isinstance(answer, dict):
-        raise PatroniError("Patroni cannot read etcd, so no other member can become the primary. Look at etcd")
+        raise PatroniError("it does not reach etcd, so nobody can become the primary. Start etcd's members (docs/etcd.md)")
     parts = {entry["name"]: entry for entry in answer["members"]}
     return {
         "name": name,

@@ -76,7 +76,9 @@ class Step(LocalMember):
     def adopt(self) -> None:
         own = self.own()
         if own["managed"]:
-            if not self.runs(self.unit) and self.do("started"):
+            if self.runs(self.unit):
+                self.require_etcd()
+            elif self.do("started"):
                 self.hand_over()
         elif patroni.first_primary(self.members, self.reports) == self.name and self.do("adopted its server"):
             self.make_roles()
