@@ -94,8 +94,8 @@ class LocalMember:
         """Before anything changes: without etcd no member takes over from another one that restarts."""
         if self.api.member(self.name) and not self.until(lambda: self.api.cluster([self.name]), WITHOUT_ETCD_S):
             raise PatroniError(
-                f"{self.name} does not reach etcd, so nothing is changed: nobody could become the primary. Start etcd's members, and "
-                f"run again"
+                f"{self.name} does not reach etcd, so nothing is changed: nobody could become the primary. Start etcd's "
+                f"members, and run again"
             )
 
     def in_place(self) -> bool:
