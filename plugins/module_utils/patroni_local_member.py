@@ -92,7 +92,12 @@ class LocalMember:
 
     def require_etcd(self) -> None:
         """Before anything changes: without etcd no member takes over from another one that restarts."""
-        if self.api.member(self.name) and not self.until(lambda: self.api.cluster([self.name]), WITHOUT_ETCD_S):
+
+        def reached() -> bool:
+            own = self.api.member(self.name)
+            return own is None or (not patroni.without_etcd(own) and self.api.cluster([self.name]) is not None)
+
+        if not self.until(reached, WITHOUT_ETCD_S):
             raise PatroniError(
                 f"{self.name} does not reach etcd, so nothing is changed: nobody could become the primary. Start etcd's "
                 f"members, and run again"
