@@ -149,6 +149,18 @@ class LocalMember:
         part = self.api.member(self.name) or {}
         return state["pending"] or (["a setting of Patroni"] if part.get("pending_restart") else [])
 
+    def lowers_connections(self) -> bool:
+        """Whether the server is to have fewer connections than now. A standby may never have fewer than the primary."""
+        wanted = self.module.params["dynamic"]["postgresql"]["parameters"]["max_connections"]
+        return int(wanted) < int(self.sql("SHOW max_connections"))
+
+    def primary_has_more(self) -> bool:
+        """Whether the primary, as its log shows to this standby, still has more connections than wanted."""
+        program = f"/usr/lib/postgresql/{self.module.params['version']}/bin/pg_controldata"
+        _, out, _ = self.module.run_command([program, str(self.data)], environ_update={"LC_ALL": "C"}, check_rc=True)
+        seen = next(line.split(":")[1] for line in out.splitlines() if line.startswith("max_connections setting"))
+        return int(seen) > int(self.module.params["dynamic"]["postgresql"]["parameters"]["max_connections"])
+
     def switch_over(self, candidate: str) -> None:
         body = {"leader": self.name, "candidate": candidate}
         status, answer = self.api.ask(self.name, "/switchover", "POST", body, timeout=self.module.params["timeout"])

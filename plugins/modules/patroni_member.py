@@ -138,11 +138,19 @@ class Step(LocalMember):
                 self.patch({"synchronous_mode_strict": True})
 
     def restart_standby(self) -> None:
-        if leader_of(self.api.cluster([self.name])) != self.name:
+        if leader_of(self.api.cluster([self.name])) == self.name or not self.restart_for():
+            return
+        # Restarted before the primary, it would start with the primary's number again.
+        if (self.server() or {}).get("pending") or not (self.lowers_connections() and self.primary_has_more()):
             self.restart_here()
 
     def restart_primary(self) -> None:
         if leader_of(self.api.cluster([self.name])) != self.name or not (reasons := self.restart_for()):
+            return
+        if self.lowers_connections():
+            # No standby has fewer, so none could take over with them: writes stand still as long as for a switchover.
+            if self.do(f"restarted in its place for {', '.join(reasons)}"):
+                self.restart_here(note=False)
             return
         # A standby that was just restarted becomes synchronous again within a loop.
         candidates = [] if self.module.check_mode else self.until(self.synchronous, 60)
