@@ -10,15 +10,15 @@ description:
   - One step of a run, on every member. C(report) answers which data the host has. C(adopt) hands the single server with data, or
     the first of blank ones, over to Patroni, and starts members that were stopped. C(copy) lets a host without databases copy the
     primary. C(settle) changes keys of the dynamic configuration that differ, and turns strict mode on once a standby is
-    synchronous. C(restart_standby) and C(restart_primary) restart a member whose server waits for it, the primary after a
-    switchover. C(check) fails unless there is one leader, and all members stream.
+    synchronous. C(restart_standby), C(restart_primary) and C(restart_follower) restart a member whose server waits for
+    it, the primary after a switchover, and a standby that had to wait for the primary. C(check) fails unless there is one leader, and all members stream.
   - Everything is asked of the running services, so the next run completes an interrupted one.
 options:
   step:
     description: What to do.
     type: str
     required: true
-    choices: [report, adopt, copy, settle, restart_standby, restart_primary, check]
+    choices: [report, adopt, copy, settle, restart_standby, restart_primary, restart_follower, check]
   name: {description: Name of this host's member., type: str, required: true}
   members: {description: Name of each member to its address., type: dict, required: true}
   port: {description: TCP port of the REST API., type: int, required: true}
@@ -140,8 +140,17 @@ class Step(LocalMember):
     def restart_standby(self) -> None:
         if leader_of(self.api.cluster([self.name])) == self.name or not self.restart_for():
             return
+        others = set((self.server() or {}).get("pending", [])) - {"max_connections"}
         # Restarted before the primary, it would start with the primary's number again.
-        if (self.server() or {}).get("pending") or not (self.lowers_connections() and self.primary_has_more()):
+        if others or not (self.lowers_connections() and self.primary_has_more()):
+            self.restart_here()
+
+    def restart_follower(self) -> None:
+        """After the primary: a standby that had to wait for its smaller number of connections."""
+        if leader_of(self.api.cluster([self.name])) == self.name or not self.restart_for():
+            return
+        # It learns of the primary's number by replication.
+        if not self.lowers_connections() or self.module.check_mode or self.until(lambda: not self.primary_has_more(), 60):
             self.restart_here()
 
     def restart_primary(self) -> None:
@@ -184,7 +193,16 @@ def main() -> None:
             "step": {
                 "type": "str",
                 "required": True,
-                "choices": ["report", "adopt", "copy", "settle", "restart_standby", "restart_primary", "check"],
+                "choices": [
+                    "report",
+                    "adopt",
+                    "copy",
+                    "settle",
+                    "restart_standby",
+                    "restart_primary",
+                    "restart_follower",
+                    "check",
+                ],
             },
             "name": {"type": "str", "required": True},
             "members": {"type": "dict", "required": True},
