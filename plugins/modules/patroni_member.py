@@ -10,8 +10,9 @@ description:
   - One step of a run, on every member. C(report) answers which data the host has. C(adopt) hands the single server with data, or
     the first of blank ones, over to Patroni, and starts members that were stopped. C(copy) lets a host without databases copy the
     primary. C(settle) changes keys of the dynamic configuration that differ, and turns strict mode on once a standby is
-    synchronous. C(restart_standby), C(restart_primary) and C(restart_follower) restart a member whose server waits for
-    it, the primary after a switchover, and a standby that had to wait for the primary. C(check) fails unless there is one leader, and all members stream.
+    synchronous. C(restart_standby), C(restart_primary) and C(restart_follower) restart a member whose server waits for it, the
+    primary after a switchover, and a standby that had to wait for the primary. C(check) fails unless there is one leader, and all
+    members stream.
   - Everything is asked of the running services, so the next run completes an interrupted one.
 options:
   step:
@@ -60,6 +61,9 @@ from ..module_utils import patroni, patroni_roles
 from ..module_utils.patroni import PatroniError, leader_of
 from ..module_utils.patroni_local_member import LocalMember
 from ..module_utils.whole_files import usual_umask
+
+
+STEPS = ["report", "adopt", "copy", "settle", "restart_standby", "restart_primary", "restart_follower", "check"]
 
 
 class Step(LocalMember):
