@@ -62,7 +62,6 @@ from ..module_utils.patroni import PatroniError, leader_of
 from ..module_utils.patroni_local_member import LocalMember
 from ..module_utils.whole_files import usual_umask
 
-
 STEPS = ["report", "adopt", "copy", "settle", "restart_standby", "restart_primary", "restart_follower", "check"]
 
 
