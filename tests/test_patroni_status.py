@@ -66,5 +66,5 @@ def test_standbys_are_not_reported_as_servers_that_take_no_writes() -> None:
 
 def test_a_member_that_does_not_answer_is_named_with_its_reason() -> None:
     answers = fleet()
-    answers["db1"]["sections"]["patroni"] = {"error": "Patroni does not answer. On db1: journalctl -u 'patroni@*'"}
-    assert report_of(answers)["attention"] == ["db1: its Patroni: Patroni does not answer. On db1: journalctl -u 'patroni@*'"]
+    answers["db1"]["sections"]["patroni"] = {"error": "it does not answer. On db1: journalctl -u 'patroni@*'"}
+    assert report_of(answers)["attention"] == ["db1: its Patroni: it does not answer. On db1: journalctl -u 'patroni@*'"]

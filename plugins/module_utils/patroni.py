@@ -82,6 +82,11 @@ def parsed(text: bytes) -> Any:
         return text.decode(errors="replace").strip()
 
 
+def without_etcd(own: Mapping[str, Any]) -> bool:
+    """Whether a member goes on without etcd. It still answers with the members that it saw there last."""
+    return bool(own.get("failsafe_mode_is_active"))
+
+
 def leader_of(cluster: Mapping[str, Mapping[str, Any]] | None) -> str | None:
     """The member that holds the leader's key and runs."""
     names = [name for name, part in (cluster or {}).items() if part.get("role") in LEADER and part.get("state") in STREAMING]

@@ -18,6 +18,8 @@ from .whole_files import ManagedFile, journal, write_files
 OF_A_NEW_CLUSTER = {"1", "4", "5"}
 # Seconds for which a copy may fail to start, as while the primary does not let it in yet.
 FAILING_S = 60.0
+# Seconds for which etcd may be away, as while its members restart one at a time.
+WITHOUT_ETCD_S = 30.0
 
 
 class LocalMember:
@@ -88,6 +90,19 @@ class LocalMember:
             self.systemctl("stop", self.single)
         self.systemctl("enable", "--now", self.unit)
 
+    def require_etcd(self) -> None:
+        """Before anything changes: without etcd no member takes over from another one that restarts."""
+
+        def reached() -> bool:
+            own = self.api.member(self.name)
+            return own is None or (not patroni.without_etcd(own) and self.api.cluster([self.name]) is not None)
+
+        if not self.until(reached, WITHOUT_ETCD_S):
+            raise PatroniError(
+                f"{self.name} does not reach etcd, so nothing is changed: nobody could become the primary. Start etcd's "
+                f"members, and run again"
+            )
+
     def in_place(self) -> bool:
         part = (self.api.cluster([self.name]) or {}).get(self.name, {})
         return part.get("state") in patroni.STREAMING
@@ -133,6 +148,18 @@ class LocalMember:
         state = self.server() or {"pending": []}
         part = self.api.member(self.name) or {}
         return state["pending"] or (["a setting of Patroni"] if part.get("pending_restart") else [])
+
+    def lowers_connections(self) -> bool:
+        """Whether the server is to have fewer connections than now. A standby may never have fewer than the primary."""
+        wanted = self.module.params["dynamic"]["postgresql"]["parameters"]["max_connections"]
+        return int(wanted) < int(self.sql("SHOW max_connections"))
+
+    def primary_has_more(self) -> bool:
+        """Whether the primary, as its log shows to this standby, still has more connections than wanted."""
+        program = f"/usr/lib/postgresql/{self.module.params['version']}/bin/pg_controldata"
+        _, out, _ = self.module.run_command([program, str(self.data)], environ_update={"LC_ALL": "C"}, check_rc=True)
+        seen = next(line.split(":")[1] for line in out.splitlines() if line.startswith("max_connections setting"))
+        return int(seen) > int(self.module.params["dynamic"]["postgresql"]["parameters"]["max_connections"])
 
     def switch_over(self, candidate: str) -> None:
         body = {"leader": self.name, "candidate": candidate}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .patroni import Api, PatroniError, disagreements
+from .patroni import Api, PatroniError, disagreements, without_etcd
+
+WITHOUT_ETCD = "it does not reach etcd, so nobody can become the primary. Start etcd's members (docs/etcd.md)"
 
 
 def member(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -18,10 +20,15 @@ def member(wanted: dict[str, Any]) -> dict[str, Any]:
     name = next(name for name, address in api.members.items() if address == wanted["address"])
     own = api.member(name)
     if own is None:
-        raise PatroniError(f"Patroni does not answer. On {name}: journalctl -u 'patroni@*'")
-    status, answer = api.ask(name, "/cluster")
+        raise PatroniError(f"it does not answer. On {name}: journalctl -u 'patroni@*'")
+    if without_etcd(own):
+        raise PatroniError(WITHOUT_ETCD)
+    try:
+        status, answer = api.ask(name, "/cluster")
+    except PatroniError:  # without etcd it ends the connection
+        status, answer = 0, None
     if status != 200 or not isinstance(answer, dict):
-        raise PatroniError("Patroni cannot read etcd, so no other member can become the primary. Look at etcd")
+        raise PatroniError(WITHOUT_ETCD)
     parts = {entry["name"]: entry for entry in answer["members"]}
     return {
         "name": name,

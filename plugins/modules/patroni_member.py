@@ -10,15 +10,16 @@ description:
   - One step of a run, on every member. C(report) answers which data the host has. C(adopt) hands the single server with data, or
     the first of blank ones, over to Patroni, and starts members that were stopped. C(copy) lets a host without databases copy the
     primary. C(settle) changes keys of the dynamic configuration that differ, and turns strict mode on once a standby is
-    synchronous. C(restart_standby) and C(restart_primary) restart a member whose server waits for it, the primary after a
-    switchover. C(check) fails unless there is one leader, and all members stream.
+    synchronous. C(restart_standby), C(restart_primary) and C(restart_follower) restart a member whose server waits for it, the
+    primary after a switchover, and a standby that had to wait for the primary. C(check) fails unless there is one leader, and all
+    members stream.
   - Everything is asked of the running services, so the next run completes an interrupted one.
 options:
   step:
     description: What to do.
     type: str
     required: true
-    choices: [report, adopt, copy, settle, restart_standby, restart_primary, check]
+    choices: [report, adopt, copy, settle, restart_standby, restart_primary, restart_follower, check]
   name: {description: Name of this host's member., type: str, required: true}
   members: {description: Name of each member to its address., type: dict, required: true}
   port: {description: TCP port of the REST API., type: int, required: true}
@@ -61,6 +62,8 @@ from ..module_utils.patroni import PatroniError, leader_of
 from ..module_utils.patroni_local_member import LocalMember
 from ..module_utils.whole_files import usual_umask
 
+STEPS = ["report", "adopt", "copy", "settle", "restart_standby", "restart_primary", "restart_follower", "check"]
+
 
 class Step(LocalMember):
     """The steps of a run, by their names."""
@@ -76,7 +79,9 @@ class Step(LocalMember):
     def adopt(self) -> None:
         own = self.own()
         if own["managed"]:
-            if not self.runs(self.unit) and self.do("started"):
+            if self.runs(self.unit):
+                self.require_etcd()
+            elif self.do("started"):
                 self.hand_over()
         elif patroni.first_primary(self.members, self.reports) == self.name and self.do("adopted its server"):
             self.make_roles()
@@ -136,11 +141,28 @@ class Step(LocalMember):
                 self.patch({"synchronous_mode_strict": True})
 
     def restart_standby(self) -> None:
-        if leader_of(self.api.cluster([self.name])) != self.name:
+        if leader_of(self.api.cluster([self.name])) == self.name or not self.restart_for():
+            return
+        others = set((self.server() or {}).get("pending", [])) - {"max_connections"}
+        # Restarted before the primary, it would start with the primary's number again.
+        if others or not (self.lowers_connections() and self.primary_has_more()):
+            self.restart_here()
+
+    def restart_follower(self) -> None:
+        """After the primary: a standby that had to wait for its smaller number of connections."""
+        if leader_of(self.api.cluster([self.name])) == self.name or not self.restart_for():
+            return
+        # It learns of the primary's number by replication.
+        if not self.lowers_connections() or self.module.check_mode or self.until(lambda: not self.primary_has_more(), 60):
             self.restart_here()
 
     def restart_primary(self) -> None:
         if leader_of(self.api.cluster([self.name])) != self.name or not (reasons := self.restart_for()):
+            return
+        if self.lowers_connections():
+            # No standby has fewer, so none could take over with them: writes stand still as long as for a switchover.
+            if self.do(f"restarted in its place for {', '.join(reasons)}"):
+                self.restart_here(note=False)
             return
         # A standby that was just restarted becomes synchronous again within a loop.
         candidates = [] if self.module.check_mode else self.until(self.synchronous, 60)
@@ -174,7 +196,16 @@ def main() -> None:
             "step": {
                 "type": "str",
                 "required": True,
-                "choices": ["report", "adopt", "copy", "settle", "restart_standby", "restart_primary", "check"],
+                "choices": [
+                    "report",
+                    "adopt",
+                    "copy",
+                    "settle",
+                    "restart_standby",
+                    "restart_primary",
+                    "restart_follower",
+                    "check",
+                ],
             },
             "name": {"type": "str", "required": True},
             "members": {"type": "dict", "required": True},
