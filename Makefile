@@ -73,7 +73,10 @@ rotate: setup  ## Change every secret of INVENTORY at work, without a lost job (
 	@$(PLAY) playbooks/rotate.yml $(if $(SECRET),-e rotate=$(SECRET)) $(if $(APPLICATION),-e rotate_application=$(APPLICATION))
 
 #: Judge it
-# DRILL_INVENTORY=inventories/drill-cloud hurts a fleet of cloud images.
+# DRILL_INVENTORY=inventories/drill-cloud hurts a fleet of cloud images. Their sudo asks for a password, which `make lab` generates.
+ifneq ($(findstring cloud,$(DRILL_INVENTORY)),)
+drill: export ANSIBLE_BECOME_PASSWORD_FILE := $(CURDIR)/build/lab/become-password
+endif
 drill: setup  ## Hurt a fleet of its own at work in every way, prove that it lost nothing (build/drill.html)
 	@$(MAKE) --no-print-directory lab secrets INVENTORY=$(DRILL_INVENTORY)
 	@$(SUDO) $(BIN)/python -m lab.drill --inventory $(DRILL_INVENTORY) $(DRILL)
