@@ -76,7 +76,7 @@ def unbound_databases(fleet: Fleet) -> Iterator[str]:
                 )
         if idle := sorted(OF_PATRONI & set(mapping(host, "postgresql_parameters"))):
             yield (
-                f"{host.name}: postgresql_parameters names {', '.join(idle)}, which Patroni sets on the server's command line, so "
+                f"{host.name}: postgresql_parameters names {', '.join(idle)}, which Patroni sets on the command line, so "
                 f"it would have no effect. Take it out."
             )
         members, allowed = host.inputs.get("patroni_members"), host.inputs.get("postgresql_replication_addresses")
