@@ -172,8 +172,18 @@ class LocalMember:
         reasons = self.restart_for()
         if not reasons or (note and not self.do(f"restarted for {', '.join(reasons)}")):
             return
-        status, answer = self.api.ask(self.name, "/restart", "POST", {}, timeout=self.module.params["timeout"])
-        if status != 200:
+        answer: Any = None
+
+        def restarted() -> bool:
+            """Patroni refuses while it starts the server by itself, as after a moment without etcd. That may be enough."""
+            nonlocal answer
+            try:
+                status, answer = self.api.ask(self.name, "/restart", "POST", {}, timeout=self.module.params["timeout"])
+            except PatroniError as error:
+                status, answer = 0, error
+            return status == 200 or (self.server() is not None and not self.restart_for())
+
+        if not self.until(restarted):
             raise PatroniError(f"{self.name} could not be restarted: {answer}")
         # A standby keeps a larger max_connections until the primary has the smaller one: a second pass restarts it again.
         self.wait_for("member", self.in_place)

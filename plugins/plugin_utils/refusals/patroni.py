@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..fleet.inputs import mappings
+from ..fleet.inputs import mapping, mappings
 from ..fleet.model import Fleet, Host, same_address
 from ..fleet.reach import split_place
 
@@ -16,6 +16,19 @@ BOUND = (
     ("patroni_max_connections", "postgresql_max_connections"),
     ("patroni_listen_addresses", "postgresql_listen_addresses"),
 )
+# Settings that Patroni passes on the server's command line, with the same value for all members.
+OF_PATRONI = {
+    "cluster_name",
+    "hot_standby",
+    "max_locks_per_transaction",
+    "max_prepared_transactions",
+    "max_replication_slots",
+    "max_wal_senders",
+    "max_worker_processes",
+    "track_commit_timestamp",
+    "wal_level",
+    "wal_log_hints",
+}
 
 
 def members_of(fleet: Fleet) -> list[Host]:
@@ -61,6 +74,11 @@ def unbound_databases(fleet: Fleet) -> Iterator[str]:
                     f"{host.name}: {own} is {host.inputs.get(own)}, but {other} is {host.inputs.get(other)}. Bind {own} to the "
                     f"value of {other}."
                 )
+        if idle := sorted(OF_PATRONI & set(mapping(host, "postgresql_parameters"))):
+            yield (
+                f"{host.name}: postgresql_parameters names {', '.join(idle)}, which Patroni sets on the command line, so "
+                f"it would have no effect. Take it out."
+            )
         members, allowed = host.inputs.get("patroni_members"), host.inputs.get("postgresql_replication_addresses")
         if isinstance(members, dict) and isinstance(allowed, list):
             for name, address in members.items():

@@ -50,4 +50,5 @@ def patroni_rows(report: Report) -> Iterator[tuple[str, str]]:
     for name, part in sorted(view.items(), key=lambda item: (item[1]["role"] not in LEADER, item[0])):
         what = "primary" if part["role"] in LEADER else "synchronous standby" if part["role"] in SYNCHRONOUS else "standby"
         lag = "" if part["lag"] is None else f", {mib(part['lag'])} behind"
-        yield "postgresql", f"{name}: {what}, {part['state']}, timeline {part['timeline']}{lag}"
+        timeline = f", timeline {part['timeline']}" if part["timeline"] else ""
+        yield "postgresql", f"{name}: {what}, {part['state']}{timeline}{lag}"
