@@ -81,8 +81,9 @@ drill: setup  ## Hurt a fleet of its own at work in every way, prove that it los
 	@$(MAKE) --no-print-directory lab secrets INVENTORY=$(DRILL_INVENTORY)
 	@$(SUDO) $(BIN)/python -m lab.drill --inventory $(DRILL_INVENTORY) $(DRILL)
 
-drill-ha: setup  ## Hurt three core hosts with broker, database and etcd: leaders, majorities, a host for ever (build/drill.html)
-	@$(MAKE) --no-print-directory drill DRILL_INVENTORY=inventories/drill-compact DRILL="--members $(DRILL)"
+drill-ha: DRILL_INVENTORY := inventories/drill-compact
+drill-ha: override DRILL += --members
+drill-ha: drill  ## Hurt three core hosts with broker, database and etcd: leaders, majorities, a host for ever (build/drill.html)
 
 # KEEP=1 leaves its hosts standing.
 drill-herd: setup  ## Wake 240 workers upon 20,000 jobs, with PgBouncer and past it (build/herd.html)
