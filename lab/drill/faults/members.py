@@ -24,7 +24,7 @@ from lab.machine import Refusal, podman
 PATRONI = "patroni@$(pg_lsclusters -h | awk '{print $1 \"-\" $2}')"
 ETCD = "etcd"
 POSTMASTER = "head -n 1 /var/lib/postgresql/*/main/postmaster.pid"
-SWITCHOVER = "cd / && patronictl -c /etc/patroni/*-main.yml switchover main --force"
+SWITCHOVER = "cd / && patronictl -c /etc/patroni/*-main.yml switchover main --force >&2"
 PEERS = "ss -Htn state established '( sport = :2380 or dport = :2380 )' | wc -l"
 STANDBYS = "runuser -u postgres -- psql -XAtc 'SELECT count(*) FROM pg_stat_replication'"
 SYNCHRONOUS = "SELECT application_name FROM pg_stat_replication WHERE sync_state = 'sync' LIMIT 1"
