@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +25,8 @@ PATRONI = "patroni@$(pg_lsclusters -h | awk '{print $1 \"-\" $2}')"
 ETCD = "etcd"
 POSTMASTER = "head -n 1 /var/lib/postgresql/*/main/postmaster.pid"
 SWITCHOVER = "cd / && patronictl -c /etc/patroni/*-main.yml switchover main --force >&2"
+LEADERS = """rabbitmqctl -q eval '[element(2, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(<<"%s">>),
+    amqqueue:get_type(Q) =:= rabbit_quorum_queue].'"""
 PEERS = "ss -Htn state established '( sport = :2380 or dport = :2380 )' | wc -l"
 STANDBYS = "runuser -u postgres -- psql -XAtc 'SELECT count(*) FROM pg_stat_replication'"
 SYNCHRONOUS = "SELECT application_name FROM pg_stat_replication WHERE sync_state = 'sync' LIMIT 1"
@@ -51,9 +53,9 @@ class Member:
 
 def leader(fleet: Fleet) -> Host:
     """The host whose broker leads most queues of the application."""
-    vhost = fleet.group("celery_workers")[0].application
-    listed = shell(hosts.broker(fleet), f"rabbitmqctl -q --formatter=json list_queues -p {vhost} name leader")
-    node = Counter(queue["leader"] for queue in json.loads(listed) if queue.get("leader")).most_common(1)[0][0]
+    # Not list_queues: one queue that does not answer within a minute, such as a worker's on a lost member, fails the whole list.
+    nodes = re.findall(r"rabbit@[\w-]+", shell(hosts.broker(fleet), LEADERS % fleet.group("celery_workers")[0].application))
+    node = Counter(nodes).most_common(1)[0][0]
     return next(host for host in fleet.group("rabbitmq") if node.endswith(f"@{host.name}"))
 
 
