@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from database_client import Cluster, Writer
+from database_client import DisturbedCluster, Writer
 
 
 @pytest.fixture
-def cluster(fleet, fleet_inputs) -> Cluster:
+def cluster(fleet, fleet_inputs) -> DisturbedCluster:
     """All members are in their place."""
-    members = Cluster(fleet, fleet_inputs)
+    members = DisturbedCluster(fleet, fleet_inputs)
     members.wait_in_place()
     return members
 

@@ -74,6 +74,10 @@ class Cluster:
     def unit(self, name: str) -> str:
         return f"patroni@{version(self.hosts[name])}-main.service"
 
+
+class DisturbedCluster(Cluster):
+    """For tests that change data or end processes; those that only read take Cluster."""
+
     def kill_server(self, name: str) -> None:
         self.hosts[name].check_output("kill -9 $(head -1 /var/lib/postgresql/*/main/postmaster.pid)")
 
