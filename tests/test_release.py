@@ -90,7 +90,11 @@ def test_the_artifact_does_not_depend_on_time_user_or_order() -> None:
 
 def test_the_artifact_contains_only_the_product(entries: dict[str, tarfile.TarInfo]) -> None:
     assert {name.split("/")[0] for name in entries} == PRODUCT
-    assert {name.split("/")[1] for name in entries if name.startswith("inventories/")} == {"example", "example-compact", "example-spread"}
+    assert {name.split("/")[1] for name in entries if name.startswith("inventories/")} == {
+        "example",
+        "example-compact",
+        "example-spread",
+    }
     assert {"examples/newsroom", "examples/ledger", "playbooks/site.yml", "playbooks/templates"} <= entries.keys()
 
 
