@@ -43,7 +43,7 @@ class LocalMember:
         """The first true result, or the last one at the deadline."""
         deadline = time.monotonic() + (self.module.params["timeout"] if seconds is None else seconds)
         while not (result := look()) and time.monotonic() < deadline:
-            time.sleep(0.2)
+            time.sleep(0.2)  # between two looks; the deadline ends them
         return result
 
     def systemctl(self, *arguments: str) -> str:
@@ -65,7 +65,7 @@ class LocalMember:
         return patroni_roles.state(self.module.params["postgresql_port"])
 
     def own(self) -> dict[str, Any]:
-        # hand_over enables the unit, so a host whose disk or machine is new is none of the cluster's.
+        # hand_over enables the unit, so a host with a new disk or a new system does not count as a member.
         managed = (self.data / "PG_VERSION").exists() and self.systemctl("is-enabled", self.unit) == "enabled"
         base = self.data / "base"
         databases = {entry.name for entry in base.iterdir() if entry.name.isdigit()} if base.is_dir() else set()
