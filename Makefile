@@ -57,6 +57,9 @@ residency: setup  ## Where INVENTORY's data rests and passes, and what was seen 
 restore-drill: setup  ## Restore every backup of INVENTORY into a temporary directory and prove it (build/restore.json)
 	@$(PLAY) playbooks/restore_drill.yml
 
+update: setup  ## Install updates that INVENTORY's services wait for, and reboot hosts that must: one host after another (docs/updates.md)
+	@$(PLAY) playbooks/update.yml
+
 run: export RUN_COMMAND := $(CMD)
 run: setup  ## Run CMD="python manage.py …" on a host of the application, in its environment (APP=name, if there are several)
 	@$(PLAY) playbooks/run.yml $(if $(APP),-e run_application=$(APP))

@@ -11,6 +11,7 @@ import json
 import shlex
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lab import cloud
@@ -239,8 +240,9 @@ def main() -> None:
     STATE.mkdir(parents=True, exist_ok=True)
     with refusals_shown(STATE):
         install_packages()
-        for release in arguments.releases or ["13"]:
-            build(release, arguments.force)
+        # Each keeps one core busy, mostly with unpacking.
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda release: build(release, arguments.force), arguments.releases or ["13"]))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils.fleet.services import ROLES, carried, services
+from ..plugin_utils.fleet.services import ROLES, carried, of_roles, services
 
 
 class ActionModule(ActionBase):
@@ -30,8 +30,9 @@ class ActionModule(ActionBase):
         return self._templar.template(defaults[name]) if name in defaults else None
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
-        """The ``status`` of each service of the host, without services that were removed from it."""
-        return {
+        """The ``status`` of each service of the host, without services that were removed from it, and the host's updates."""
+        packages = of_roles(roles, "packages")
+        return ({"updates": {"packages": packages}} if packages else {}) | {
             section: {key: self._input(name) for key, name in wanted.items()}
             for role, service in services().items()
             if role in roles and (not service.status or self._input(f"{role}_state") != "absent")

@@ -10,11 +10,11 @@ description:
   - One step of a run, on every member. C(report) answers whether the host has data of a member, and whether the process runs
     with other settings than its file has. C(start) starts a member with data, or all of a new cluster. C(join) removes members
     that are not in O(members), and admits this host if it is blank. C(restart) restarts this member if its settings differ and
-    all others are healthy. C(check) asks every member, and fails unless all are healthy and know the same members.
+    all others are healthy. C(leave) fails unless all others are healthy, so this member may stop for an update. C(check) asks every member, and fails unless all are healthy and know the same members.
   - Membership, health and the settings in force are asked of the running processes. Nothing is remembered, so the next run
     completes an interrupted one.
 options:
-  step: {description: What to do., type: str, required: true, choices: [report, start, join, restart, check]}
+  step: {description: What to do., type: str, required: true, choices: [report, start, join, restart, leave, check]}
   name: {description: Name of this host's member., type: str, required: true}
   members: {description: Name of each member to its address., type: dict, required: true}
   client_port: {description: TCP port of the clients., type: int, required: true}
@@ -220,6 +220,15 @@ class Step:
             return
         if not self.do(f"restarted for {', '.join(reasons)}"):
             return
+        self.require_others(f"runs with other settings than {SETTINGS} ({', '.join(reasons)}), but is not restarted")
+        self.systemctl("restart", "--no-block")
+        self.wait_healthy()
+
+    def leave(self) -> None:
+        self.require_others("is not stopped")
+
+    def require_others(self, consequence: str) -> None:
+        """Fails unless all other members are healthy."""
         troubles: dict[str, str] = {}
 
         def others_are_healthy() -> bool:
@@ -229,11 +238,9 @@ class Step:
         if not self.until(others_are_healthy, 30):
             why = "; ".join(f"{name}: {trouble}" for name, trouble in troubles.items() if trouble)
             raise EtcdError(
-                f"{self.name} runs with other settings than {SETTINGS} ({', '.join(reasons)}), but is not restarted while "
-                f"another member is down, since the rest may be no majority ({why}). Start that member, or replace its host"
+                f"{self.name} {consequence} while another member is down, since the rest may be no majority ({why}). Start that "
+                f"member, or replace its host"
             )
-        self.systemctl("restart", "--no-block")
-        self.wait_healthy()
 
     def check(self) -> None:
         if self.module.check_mode and not self.report()["running"]:
@@ -275,7 +282,7 @@ def main() -> None:
     usual_umask()
     module = AnsibleModule(
         argument_spec={
-            "step": {"type": "str", "required": True, "choices": ["report", "start", "join", "restart", "check"]},
+            "step": {"type": "str", "required": True, "choices": ["report", "start", "join", "restart", "leave", "check"]},
             "name": {"type": "str", "required": True},
             "members": {"type": "dict", "required": True},
             "client_port": {"type": "int", "required": True},

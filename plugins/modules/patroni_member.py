@@ -11,7 +11,8 @@ description:
     the first of blank ones, over to Patroni, and starts members that were stopped. C(copy) lets a host without databases copy the
     primary. C(settle) changes keys of the dynamic configuration that differ, and turns strict mode on once a standby is
     synchronous. C(restart_standby), C(restart_primary) and C(restart_follower) restart a member whose server waits for it, the
-    primary after a switchover, and a standby that had to wait for the primary. C(check) fails unless there is one leader, and all
+    primary after a switchover, and a standby that had to wait for the primary. C(leave) makes this member ready to stop for an
+    update: it fails unless all members stream, and a primary switches over. C(check) fails unless there is one leader, and all
     members stream.
   - Everything is asked of the running services, so the next run completes an interrupted one.
 options:
@@ -19,7 +20,7 @@ options:
     description: What to do.
     type: str
     required: true
-    choices: [report, adopt, copy, settle, restart_standby, restart_primary, restart_follower, check]
+    choices: [report, adopt, copy, settle, restart_standby, restart_primary, restart_follower, leave, check]
   name: {description: Name of this host's member., type: str, required: true}
   members: {description: Name of each member to its address., type: dict, required: true}
   port: {description: TCP port of the REST API., type: int, required: true}
@@ -46,7 +47,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 report:
-  description: 'Of step report: managed (by Patroni), databases (whether it has any besides those of a new cluster), restart_for.'
+  description: 'Of step report: managed (by Patroni), databases (whether it has any besides those of a new cluster), leads.'
   type: dict
   returned: success
 did: {description: What was done., returned: success, type: list, elements: str}
@@ -62,7 +63,7 @@ from ..module_utils.patroni import PatroniError, leader_of
 from ..module_utils.patroni_local_member import LocalMember
 from ..module_utils.whole_files import usual_umask
 
-STEPS = ["report", "adopt", "copy", "settle", "restart_standby", "restart_primary", "restart_follower", "check"]
+STEPS = ["report", "adopt", "copy", "settle", "restart_standby", "restart_primary", "restart_follower", "leave", "check"]
 
 
 class Step(LocalMember):
@@ -74,7 +75,7 @@ class Step(LocalMember):
             raise PatroniError(
                 f"{self.name} has no {rules}, which role postgresql writes. Run site.yml or playbooks/postgresql.yml"
             )
-        return self.own()
+        return {**self.own(), "leads": leader_of(self.api.cluster([self.name])) == self.name}
 
     def adopt(self) -> None:
         own = self.own()
@@ -176,9 +177,24 @@ class Step(LocalMember):
         self.switch_over(candidates[0])
         self.restart_here(note=False)
 
+    def leave(self) -> None:
+        self.require_sound(f"{self.name} is not stopped: ")
+        if leader_of(self.api.cluster([self.name])) != self.name:
+            return
+        candidates = self.until(self.synchronous, 60)
+        if not candidates:
+            raise PatroniError(f"{self.name} is the primary and no standby is synchronous. Start the standbys, and run again")
+        if self.do("switched over"):
+            self.switch_over(candidates[0])
+            self.wait_for("standby", lambda: self.in_place() and leader_of(self.api.cluster([self.name])) != self.name)
+
     def check(self) -> None:
         if self.module.check_mode and not self.own()["managed"]:
             return  # predicted
+        self.require_sound()
+
+    def require_sound(self, consequence: str = "") -> None:
+        """Fails unless there is one leader, and all members stream."""
         problems: list[str] = []
 
         def sound() -> bool:
@@ -186,7 +202,7 @@ class Step(LocalMember):
             return not problems
 
         if not self.until(sound, 60):
-            raise PatroniError("; ".join(problems))
+            raise PatroniError(consequence + "; ".join(problems))
 
 
 def main() -> None:
@@ -196,16 +212,7 @@ def main() -> None:
             "step": {
                 "type": "str",
                 "required": True,
-                "choices": [
-                    "report",
-                    "adopt",
-                    "copy",
-                    "settle",
-                    "restart_standby",
-                    "restart_primary",
-                    "restart_follower",
-                    "check",
-                ],
+                "choices": STEPS,
             },
             "name": {"type": "str", "required": True},
             "members": {"type": "dict", "required": True},

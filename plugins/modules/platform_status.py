@@ -13,7 +13,7 @@ options:
   sections:
     description: >-
       Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall), C(archive), C(backup), C(etcd), C(patroni), C(version).
+      C(certificates), C(firewall), C(archive), C(backup), C(etcd), C(patroni), C(updates), C(version).
     type: dict
     required: true
 author: maintainers
@@ -51,6 +51,7 @@ from ..module_utils import (
     etcd_status,
     firewall_program,
     kit_version,
+    packages,
     patroni_status,
     pki_files,
     psql,
@@ -250,6 +251,11 @@ def patroni(wanted: dict[str, Any]) -> dict[str, Any]:
     return patroni_status.member(wanted)
 
 
+def updates(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What the host waits for: newer packages of its services, and a reboot."""
+    return {"updates": packages.pending(wanted["packages"]), "reboot_since": packages.reboot_due_since()}
+
+
 SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "broker": broker,
     "database": database,
@@ -263,6 +269,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "backup": backup,
     "etcd": etcd,
     "patroni": patroni,
+    "updates": updates,
     "version": version,
 }
 

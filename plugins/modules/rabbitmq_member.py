@@ -12,10 +12,12 @@ description:
     (I(forming)), all start at the same moment and find each other. A running single broker that has read older files restarts.
   - C(restarted) restarts a member that has read older files, once every queue keeps its majority without it; its queues' leaders
     move away before. Run it on one member at a time.
+  - C(stopped) stops a broker for an update. A member of a cluster moves its leaders away, once every queue keeps its majority
+    without it.
   - C(complete) fails unless this node believes that exactly I(nodes) are members. It gives each quorum queue a replica on every
     running member, and spreads the leaders if one node leads more than its share.
 options:
-  state: {description: What to reach., type: str, choices: [joined, restarted, complete], required: true}
+  state: {description: What to reach., type: str, choices: [joined, restarted, stopped, complete], required: true}
   node: {description: This host's node., type: str, required: true}
   nodes: {description: 'All members, this node included.', type: list, elements: str, required: true}
   forming: {description: Whether no member has data., type: bool, default: false}
@@ -134,6 +136,15 @@ class Member:
         if not self.check_mode:
             rabbitmq_cli.call("await_startup", timeout=self.params["start_seconds"])
 
+    def stopped(self) -> None:
+        if not cluster.active():
+            return
+        self.did.append(f"stopped {self.node}")
+        if not self.check_mode:
+            if len(self.known()) > 1:
+                self.drain()
+            cluster.stop(self.params["stop_seconds"])
+
     def drain(self) -> None:
         """Returns once the cluster can do without this node."""
         wait = self.params["wait_seconds"]
@@ -146,7 +157,7 @@ class Member:
         except rabbitmq_cli.CliError as error:
             down = ", ".join(sorted(seen.members - seen.running)) or "no member"
             raise ClusterError(
-                f"{self.node} was not restarted: without it, queues would lose their majority ({down} is down). Start that "
+                f"{self.node} was not stopped: without it, queues would lose their majority ({down} is down). Start that "
                 f"member, or replace its host, then run again. {error}"
             ) from error
 
@@ -189,7 +200,7 @@ class Member:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["joined", "restarted", "complete"], "required": True},
+            "state": {"type": "str", "choices": ["joined", "restarted", "stopped", "complete"], "required": True},
             "node": {"type": "str", "required": True},
             "nodes": {"type": "list", "elements": "str", "required": True},
             "forming": {"type": "bool", "default": False},

@@ -14,9 +14,11 @@ from lab import playbooks
 from lab.deadlines import until
 from lab.demo.fleet import Fleet, Host
 from lab.drill import hosts
-from lab.drill.faults.fault import NOW, Fault, Moment, Reading, amid_work, on, playbook
+from lab.drill.faults.fault import NOW, Fault, Moment, Reading, amid_work, now, on, playbook
 from lab.drill.faults.network import cut_off, dropped, reconnect
+from lab.drill.faults.operations import current, deploy, roll_back
 from lab.drill.faults.processes import BROKER, active_again, kill_main_process, process_of
+from lab.drill.faults.secrets import SECRETS
 from lab.drill.hosts import shell
 from lab.drill.scene import Scene
 from lab.machine import Refusal, podman
@@ -30,6 +32,12 @@ LEADERS = """rabbitmqctl -q eval '[element(2, amqqueue:get_pid(Q)) || Q <- rabbi
 PEERS = "ss -Htn state established '( sport = :2380 or dport = :2380 )' | wc -l"
 STANDBYS = "runuser -u postgres -- psql -XAtc 'SELECT count(*) FROM pg_stat_replication'"
 SYNCHRONOUS = "SELECT application_name FROM pg_stat_replication WHERE sync_state = 'sync' LIMIT 1"
+MEMORY = "rabbitmqctl -q set_vm_memory_high_watermark"
+# dpkg believes that it has installed an earlier version; apt then finds an update, and installs it like any other.
+UPDATED = ("etcd-server", "patroni", "postgresql-17", "rabbitmq-server")
+OLDER = "\n".join(
+    f"sed -i '/^Package: {name}$/,/^$/ s/^Version: .*[^r]$/&~earlier/' /var/lib/dpkg/status" for name in UPDATED
+)
 # Longer than it takes the others to notice the silence of a broker (10 s) and of a primary (20 s).
 CUT_S = 60.0
 
@@ -97,6 +105,45 @@ def primary_again(scene: Scene) -> float:
     return time.time()
 
 
+def standbys_again(scene: Scene) -> float:
+    """Every standby streams."""
+    count = len(scene.fleet.group("postgresql")) - 1
+    until("the standbys", lambda: shell(hosts.database(scene.fleet), STANDBYS).strip() == str(count), 90)
+    return time.time()
+
+
+def start_patroni(places: Callable[[Fleet], list[Host]]) -> Moment:
+    """Until all standbys stream again."""
+
+    def moment(scene: Scene) -> float:
+        on_each(places, f"systemctl start {PATRONI}")(scene)
+        return standbys_again(scene)
+
+    return moment
+
+
+def alone(member: Member) -> Callable[[Fleet], list[Host]]:
+    return lambda fleet: [member(fleet)]
+
+
+def update(scene: Scene) -> float:
+    """The operator's playbook, on core hosts whose packages seem older than those of the archive."""
+    for host in scene.fleet.group("rabbitmq"):
+        shell(host, OLDER)
+    return playbook(scene, "playbooks/update.yml")
+
+
+def deploy_without_a_broker(scene: Scene) -> float:
+    began = on_each(alone(LEADER), f"systemctl stop {BROKER}")(scene)
+    deploy(scene)
+    return began
+
+
+def broker_and_release_back(scene: Scene) -> float:
+    on_each(alone(LEADER), f"systemctl start {BROKER}")(scene)
+    return roll_back(scene)
+
+
 def burn(scene: Scene) -> float:
     """The host is gone for ever, with its disks."""
     began = time.time()
@@ -158,18 +205,35 @@ MEMBERS = (
     ),
     Fault(
         "synchronous standby stopped", "process", amid_work(on(STANDBY, f"systemctl stop {PATRONI}")),
-        on(STANDBY, f"systemctl start {PATRONI}"), hold_s=20, ends_within_s=60, stage=STANDBY.chosen,
+        start_patroni(alone(STANDBY)), hold_s=20, ends_within_s=60, stage=STANDBY.chosen,
         readings=(postmaster(STANDBY),),
     ),
     Fault(
         "both standbys stopped", "process", amid_work(on_each(others("postgresql", PRIMARY), f"systemctl stop {PATRONI}")),
-        on_each(others("postgresql", PRIMARY), f"systemctl start {PATRONI}"), hold_s=15, ends_within_s=60,
+        start_patroni(others("postgresql", PRIMARY)), hold_s=15, ends_within_s=60,
         stage=PRIMARY.chosen, readings=(Reading("standbys", PRIMARY, STANDBYS),),
     ),
     Fault(
         "etcd without a majority", "process", amid_work(on_each(others("etcd", PRIMARY), f"systemctl stop {ETCD}")),
         on_each(others("etcd", PRIMARY), f"systemctl start {ETCD}"), hold_s=40, ends_within_s=100, stage=PRIMARY.chosen,
         readings=(Reading("connections to other members of etcd", PRIMARY, PEERS),),
+    ),
+    Fault(
+        "primary cut off from its peers", "host", amid_work(cut_off(PRIMARY, others("postgresql", PRIMARY))), reconnect(PRIMARY),
+        hold_s=CUT_S, ends_within_s=CUT_S + 15, stage=PRIMARY.chosen, readings=(dropped(PRIMARY),),
+    ),
+    Fault(
+        "memory alarm on one broker", "process", amid_work(on(LEADER, f"{MEMORY} absolute 1M")), on(LEADER, f"{MEMORY} 0.4"),
+        hold_s=15, ends_within_s=40, accepts=True, stage=LEADER.chosen, shows=("repeated",),
+    ),
+    Fault(
+        "deploy while a broker is stopped", "process", amid_work(deploy_without_a_broker), broker_and_release_back,
+        ends_within_s=900, accepts=True, stage=LEADER.chosen, readings=(current(hosts.worker), current(hosts.producer)),
+    ),
+    SECRETS[0],
+    Fault(
+        "every core host updated", "process", amid_work(update), now, ends_within_s=900, accepts=True, stage=PRIMARY.chosen,
+        readings=(process_of(PRIMARY, BROKER), process_of(PRIMARY, ETCD), postmaster(PRIMARY)),
     ),
     Fault(
         "core host lost for ever and replaced", "host", amid_work(burn), replace, ends_within_s=1500, accepts=True,

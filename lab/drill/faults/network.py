@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
+from lab.demo.fleet import Fleet, Host
 from lab.drill import hosts
 from lab.drill.faults.fault import Fault, Moment, Place, Reading, amid_work, on
 from lab.drill.hosts import shell
@@ -15,20 +17,24 @@ CUT_S = 50.0
 BOUND_S = 300
 
 RULES = """
-table inet drill_cut {
-  chain in { type filter hook input priority -300; iifname != "lo" counter drop; }
-  chain out { type filter hook output priority -300; oifname != "lo" counter drop; }
-}
+table inet drill_cut {{
+  chain in {{ type filter hook input priority -300; {incoming} counter drop; }}
+  chain out {{ type filter hook output priority -300; {outgoing} counter drop; }}
+}}
 """
 REMOVE = "nft delete table inet drill_cut"
 
 
-def cut_off(place: Place) -> Moment:
-    """In the host's packet filter, both ways, silently; loopback goes on."""
+def cut_off(place: Place, peers: Callable[[Fleet], list[Host]] | None = None) -> Moment:
+    """In the host's packet filter, both ways, silently: from these hosts, or from everything but loopback."""
 
     def cut(scene: Scene) -> float:
+        incoming, outgoing = 'iifname != "lo"', 'oifname != "lo"'
+        if peers:
+            addresses = f"{{ {', '.join(host.address for host in peers(scene.fleet))} }}"
+            incoming, outgoing = f"ip saddr {addresses}", f"ip daddr {addresses}"
         bound = f"systemd-run --quiet --collect --unit=drill-cut --on-active={BOUND_S} {REMOVE}"
-        shell(place(scene.fleet), f"{bound}\nnft -f -", stdin=RULES)
+        shell(place(scene.fleet), f"{bound}\nnft -f -", stdin=RULES.format(incoming=incoming, outgoing=outgoing))
         return time.time()
 
     return cut

@@ -46,6 +46,23 @@ def waiting_hosts(hosts: list[str], hostvars: Mapping[str, Any], *plans: str) ->
     return waiting or NOBODY
 
 
+def update_order(hosts: list[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """The hosts that wait for an update, a host with the primary database last; a host pattern.
+
+    Each primary before the last host would have to switch over once more.
+
+    >>> waits = {"__update": {"pending": True}}
+    >>> update_order(["db1", "db2", "w1"], {"db1": {**waits, "__patroni_member": {"report": {"leads": True}}}, "db2": waits})
+    ['db2', 'db1']
+    """
+    waiting = [host for host in hosts if (of(host, hostvars).get("__update") or {}).get("pending")]
+
+    def leads(host: str) -> bool:
+        return bool(((of(host, hostvars).get("__patroni_member") or {}).get("report") or {}).get("leads"))
+
+    return sorted(waiting, key=leads) or NOBODY
+
+
 def drained_hosts(hosts: list[str], hostvars: Mapping[str, Any]) -> list[str]:
     """The drained hosts; a host pattern."""
     return [host for host in hosts if of(host, hostvars).get("celery_worker_state") == "drained"] or NOBODY

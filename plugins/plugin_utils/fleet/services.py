@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -173,6 +174,39 @@ def declared(key: str, roles: Path = ROLES) -> list[str]:
     True
     """
     return list(dict.fromkeys(value for service in services(roles).values() for value in getattr(service, key)))
+
+
+def of_roles(roles: Iterable[str], key: str) -> list[str]:
+    """The values of a key of the services of these roles, in the order in which a host plays them.
+
+    >>> of_roles(["rabbitmq", "pgbouncer", "host"], "packages")
+    ['pgbouncer', 'rabbitmq-server', 'erlang-']
+    """
+    own = set(roles)
+    return list(dict.fromkeys(value for role, service in services().items() if role in own for value in getattr(service, key)))
+
+
+def running_units(roles: Iterable[str], states: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The running units of the roles' services that have packages of their own, in the order in which they start.
+
+    states: unit to its entry of ansible.builtin.service_facts.
+
+    >>> running_units(["rabbitmq", "pki"], {"rabbitmq-server.service": {"state": "running"}, "cron.service": {"state": "running"}})
+    ['rabbitmq-server.service']
+    """
+    running = sorted(unit for unit, entry in states.items() if entry.get("state") == "running")
+    patterns = of_roles((role for role in roles if services()[role].packages), "units")
+    return [unit for pattern in patterns for unit in running if fnmatchcase(unit, pattern)]
+
+
+def with_tasks(roles: Iterable[str], name: str, home: Path = ROLES) -> list[str]:
+    """The roles that have tasks/<name>.yml, in the order in which a host plays them.
+
+    >>> with_tasks(["patroni", "rabbitmq", "etcd", "pki"], "leave")
+    ['etcd', 'patroni', 'rabbitmq']
+    """
+    own = set(roles)
+    return [role for role in services() if role in own and (home / role / "tasks" / f"{name}.yml").exists()]
 
 
 def played(
