@@ -5,7 +5,7 @@ import gzip
 import os
 import time
 
-from ansible_collections.grunnfjell.platform.plugins.module_utils import packages
+from ansible_collections.grunnfjell.platform.plugins.module_utils import packages, waiting
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import rollout, services
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import NOBODY, update_order
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.updates import updates_attention
@@ -29,7 +29,7 @@ def at(text: str) -> float:
 
 
 def test_the_examples_hold():
-    for module in (packages, rollout, services):
+    for module in (packages, waiting, rollout, services):
         assert doctest.testmod(module).attempted and doctest.testmod(module).failed == 0
 
 

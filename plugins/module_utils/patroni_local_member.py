@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from . import patroni, patroni_roles, psql
 from .patroni import Api, PatroniError, leader_of
+from .waiting import until
 from .whole_files import ManagedFile, journal, write_files
 
 # Directories of the databases in a cluster that nobody has used: template1, template0 and postgres.
@@ -40,11 +41,8 @@ class LocalMember:
         return not self.module.check_mode
 
     def until(self, look: Callable[[], Any], seconds: float | None = None) -> Any:
-        """The first true result, or the last one at the deadline."""
-        deadline = time.monotonic() + (self.module.params["timeout"] if seconds is None else seconds)
-        while not (result := look()) and time.monotonic() < deadline:
-            time.sleep(0.2)  # between two looks; the deadline ends them
-        return result
+        """The first true result, or the last one after I(timeout) or these seconds."""
+        return until(look, self.module.params["timeout"] if seconds is None else seconds)
 
     def systemctl(self, *arguments: str) -> str:
         rc, out, err = self.module.run_command(["systemctl", *arguments])

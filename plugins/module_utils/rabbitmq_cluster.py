@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from . import bounded, rabbitmq_cli, rabbitmq_node
+from .waiting import until
+
+# Between two looks at a broker: each starts a process.
+PAUSE_S = 1.0
 
 # What a node believes. rabbit_nodes has other names for it since 3.12, and a queue's nodes are a map since 4.1.
 VIEW = """
@@ -54,14 +56,6 @@ def view(node: str = "", timeout: float = 20) -> View:
     answer = rabbitmq_cli.ask(VIEW, timeout, node)
     members, running = frozenset(answer["members"]), frozenset(answer["running"])
     return View(answer["node"], members, running, tuple(answer["queues"]))
-
-
-def until(condition: Callable[[], Any], seconds: float, pause: float = 1) -> Any:
-    """The first true result; the last one after the deadline."""
-    deadline = time.monotonic() + seconds
-    while not (result := condition()) and time.monotonic() < deadline:
-        time.sleep(pause)  # between two looks; the deadline ends them
-    return result
 
 
 def member_view(peers: list[str]) -> tuple[View | None, str]:
@@ -124,7 +118,7 @@ def grow(current: View, nodes: frozenset[str], seconds: float) -> list[str]:
         if short := current.short_queues(frozenset({node})):
             rabbitmq_cli.call("grow", node, "all", tool="rabbitmq-queues", timeout=seconds)
             did.append(f"{len(short)} queue(s) got a replica on {node}")
-    if did and not until(lambda: not view().short_queues(nodes), seconds):
+    if did and not until(lambda: not view().short_queues(nodes), seconds, PAUSE_S):
         names = ", ".join(f"{queue['vhost']}/{queue['name']}" for queue in view().short_queues(nodes)[:5])
         raise ClusterError(f"After {seconds:g} s these queues still lack a replica: {names}. Run again once all members run.")
     return did

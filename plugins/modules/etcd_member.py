@@ -42,7 +42,6 @@ report: {description: 'Of step report: data, running, and restart_for, the setti
 did: {description: What was done., returned: success, type: list, elements: str}
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +50,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import etcd, etcd_steps
 from ..module_utils.etcd import Cluster, EtcdError, Member
+from ..module_utils.waiting import until
 from ..module_utils.whole_files import ManagedFile, journal, usual_umask, write_files
 
 UNIT = "etcd.service"
@@ -80,11 +80,8 @@ class Step:
         ].strip()
 
     def until(self, look: Callable[[], Any], seconds: float | None = None) -> Any:
-        """The first true result, or the last one at the deadline."""
-        deadline = time.monotonic() + (self.module.params["timeout"] if seconds is None else seconds)
-        while not (result := look()) and time.monotonic() < deadline:
-            time.sleep(0.2)  # between two looks; the deadline ends them
-        return result
+        """The first true result, or the last one after I(timeout) or these seconds."""
+        return until(look, self.module.params["timeout"] if seconds is None else seconds)
 
     def restart_for(self) -> list[str]:
         """Settings, or files, that the running process has not read; empty if it does not run."""

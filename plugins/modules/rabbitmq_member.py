@@ -53,7 +53,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import rabbitmq_cli, rabbitmq_node
 from ..module_utils import rabbitmq_cluster as cluster
-from ..module_utils.rabbitmq_cluster import ClusterError
+from ..module_utils.rabbitmq_cluster import PAUSE_S, ClusterError
+from ..module_utils.waiting import until
 
 
 class Member:
@@ -102,14 +103,14 @@ class Member:
             seen, reasons[0] = cluster.member_view(self.peers)
             return seen
 
-        seen = cluster.until(peer, self.params["wait_seconds"])
+        seen = until(peer, self.params["wait_seconds"], PAUSE_S)
         if seen is None:
             raise ClusterError(
                 f"{self.node} has no data and found no member to join within {self.params['wait_seconds']} s, and alone it would "
                 f"be a second cluster. Start {' or '.join(self.peers)} first. The last error: {reasons[0][:300]}"
             )
         # The members notice a lost one within net_ticktime.
-        if self.node in seen.running and not cluster.until(lambda: self.node not in cluster.view(seen.node).running, 60):
+        if self.node in seen.running and not until(lambda: self.node not in cluster.view(seen.node).running, 60, PAUSE_S):
             raise ClusterError(
                 f"{seen.node} is connected to another {self.node}: two machines have this name. Switch the old one off, then run "
                 f"again."
@@ -119,7 +120,7 @@ class Member:
             self.did.insert(0, f"made the cluster forget the lost {self.node}")
 
     def has_joined(self) -> bool:
-        return bool(cluster.until(lambda: len(cluster.view().members) > 1, 30))
+        return bool(until(lambda: len(cluster.view().members) > 1, 30, PAUSE_S))
 
     def restart(self) -> None:
         self.did.append(f"restarted {self.node}, which had read older files")
@@ -178,7 +179,7 @@ class Member:
                 return False
             return self.seen.members == self.nodes and self.seen.running >= self.nodes
 
-        cluster.until(whole, min(wait, 60))
+        until(whole, min(wait, 60), PAUSE_S)
         if self.seen is None:
             raise ClusterError(f"{self.node} runs, but does not say who the members are: {silent}. Run again.")
         if self.seen.members != self.nodes:
@@ -193,7 +194,7 @@ class Member:
             self.seen = cluster.view()
         if not down and not self.seen.balanced:
             rabbitmq_cli.call("rebalance", "quorum", tool="rabbitmq-queues", timeout=wait)
-            cluster.until(lambda: cluster.view().balanced, 30)
+            until(lambda: cluster.view().balanced, 30, PAUSE_S)
             self.did.append("spread the queues' leaders")
 
 
