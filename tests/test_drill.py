@@ -106,6 +106,15 @@ def test_an_operation_interrupts_no_job_and_refuses_none():
     assert rows.problems(replace(GOOD, seamless=True, cut=0, repeated=0)) == []
 
 
+@pytest.mark.parametrize("gap", ["accept_gap", "work_gap"])
+def test_a_longer_gap_than_the_row_allows_is_a_problem(gap):
+    long = replace(GOOD, **{f"{gap}_s": 12.5})
+    assert rows.problems(long) == [], "without a limit"
+    assert rows.problems(replace(long, **{f"{gap}_limit_s": 12.5})) == []
+    (problem,) = rows.problems(replace(long, **{f"{gap}_limit_s": 10.0}))
+    assert "12.5 s, and 10 s are promised" in problem
+
+
 def test_half_of_the_jobs_at_the_configured_rate_must_be_accepted():
     assert rows.expected(20.0, load_s=30.0, outage_s=0.0) == 300
     assert rows.expected(20.0, load_s=30.0, outage_s=10.0) == 200

@@ -56,6 +56,9 @@ class Row:
     # Why the row ended early, or a client died.
     failures: tuple[str, ...] = ()
     seamless: bool = False
+    # The most that the gaps may be; 0: no limit.
+    accept_gap_limit_s: float = 0.0
+    work_gap_limit_s: float = 0.0
     problems: tuple[str, ...] = ()
 
     @property
@@ -148,6 +151,10 @@ def delays(row: Row) -> list[str]:
         sentences.append(f"no work again within {row.resume_limit_s:g} s of the fault's end, or long after")
     elif row.resumed_s > row.resume_limit_s:
         sentences.append(f"work again {row.resumed_s:g} s after the fault's end, and {row.resume_limit_s:g} s are promised")
+    if 0 < row.accept_gap_limit_s < row.accept_gap_s:
+        sentences.append(f"no job was accepted for {row.accept_gap_s:g} s, and {row.accept_gap_limit_s:g} s are promised")
+    if 0 < row.work_gap_limit_s < row.work_gap_s:
+        sentences.append(f"no job was done for {row.work_gap_s:g} s, and {row.work_gap_limit_s:g} s are promised")
     return sentences
 
 

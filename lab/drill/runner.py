@@ -119,6 +119,8 @@ def settle(fault: Fault, scene: Scene, course: Course, rate: float) -> tuple[row
         slowest_answer_s=round(max(ledger.answers, default=0.0), 2),
         accept_gap_s=rows.longest_gap_s((entry.at for entry in accepted), course.began, course.began + course.load_s),
         work_gap_s=rows.longest_gap_s((run.at for run in done), course.began, course.began + course.load_s),
+        accept_gap_limit_s=fault.accept_gap_s,
+        work_gap_limit_s=fault.work_gap_s,
         evidence=shown,
         unseen=tuple(unseen),
         failures=tuple(course.failures),

@@ -59,6 +59,9 @@ class Fault:
     hold_s: float = 0.0
     # From its start to its end, `hold_s` included.
     ends_within_s: float = 0.0
+    # The longest time in which no job may be accepted, and in which none may be done; 0: no limit.
+    accept_gap_s: float = 0.0
+    work_gap_s: float = 0.0
     # The host whose work must resume; None: any.
     affects: Place | None = None
     # The fault affects who answers 202: work has resumed with a job accepted after the end.

@@ -176,10 +176,12 @@ MEMBERS = (
     Fault(
         "leading broker killed", "process", amid_work(kill_main_process(LEADER, BROKER)), active_again(LEADER, BROKER),
         ends_within_s=60, accepts=True, stage=LEADER.chosen, readings=(process_of(LEADER, BROKER),),
+        accept_gap_s=2,
     ),
     Fault(
         "leading broker's host cut off", "host", amid_work(cut_off(LEADER)), reconnect(LEADER), hold_s=CUT_S,
         ends_within_s=CUT_S + 15, accepts=True, stage=LEADER.chosen, readings=(dropped(LEADER),),
+        accept_gap_s=20,
     ),
     Fault(
         "two of three brokers stopped", "process",
@@ -190,18 +192,22 @@ MEMBERS = (
     Fault(
         "brokers restarted one after another", "process", amid_work(restart_brokers), restart_brokers_again,
         ends_within_s=900, accepts=True, readings=(process_of(hosts.broker, BROKER),),
+        accept_gap_s=10,
     ),
     Fault(
         "primary killed", "process", amid_work(on(PRIMARY, f"kill -9 $({POSTMASTER})")), primary_again, ends_within_s=60,
         stage=PRIMARY.chosen, readings=(postmaster(PRIMARY),),
+        work_gap_s=35,
     ),
     Fault(
         "primary's host cut off", "host", amid_work(cut_off(PRIMARY)), reconnect(PRIMARY), hold_s=CUT_S,
         ends_within_s=CUT_S + 15, stage=PRIMARY.chosen, readings=(dropped(PRIMARY),),
+        work_gap_s=35,
     ),
     Fault(
         "planned switchover", "process", amid_work(on(PRIMARY, "", SWITCHOVER)), primary_again, ends_within_s=60,
         stage=PRIMARY.chosen, readings=(postmaster(PRIMARY),),
+        work_gap_s=10,
     ),
     Fault(
         "synchronous standby stopped", "process", amid_work(on(STANDBY, f"systemctl stop {PATRONI}")),
@@ -221,6 +227,7 @@ MEMBERS = (
     Fault(
         "primary cut off from its peers", "host", amid_work(cut_off(PRIMARY, others("postgresql", PRIMARY))), reconnect(PRIMARY),
         hold_s=CUT_S, ends_within_s=CUT_S + 15, stage=PRIMARY.chosen, readings=(dropped(PRIMARY),),
+        work_gap_s=35,
     ),
     Fault(
         "memory alarm on one broker", "process", amid_work(on(LEADER, f"{MEMORY} absolute 1M")), on(LEADER, f"{MEMORY} 0.4"),
@@ -234,6 +241,7 @@ MEMBERS = (
     Fault(
         "every core host updated", "process", amid_work(update), now, ends_within_s=900, accepts=True, stage=PRIMARY.chosen,
         readings=(process_of(PRIMARY, BROKER), process_of(PRIMARY, ETCD), postmaster(PRIMARY)),
+        accept_gap_s=10, work_gap_s=10,
     ),
     Fault(
         "core host lost for ever and replaced", "host", amid_work(burn), replace, ends_within_s=1500, accepts=True,
