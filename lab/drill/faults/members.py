@@ -32,7 +32,8 @@ LEADERS = """rabbitmqctl -q eval '[element(2, amqqueue:get_pid(Q)) || Q <- rabbi
 PEERS = "ss -Htn state established '( sport = :2380 or dport = :2380 )' | wc -l"
 STANDBYS = "runuser -u postgres -- psql -XAtc 'SELECT count(*) FROM pg_stat_replication'"
 SYNCHRONOUS = "SELECT application_name FROM pg_stat_replication WHERE sync_state = 'sync' LIMIT 1"
-MEMORY = "rabbitmqctl -q set_vm_memory_high_watermark"
+MEMORY = "rabbitmqctl -q set_vm_memory_high_watermark absolute"
+CONFIGURED = "$(sed -n 's/^vm_memory_high_watermark.absolute = //p' /etc/rabbitmq/rabbitmq.conf)"
 # dpkg believes that it has installed an earlier version; apt then finds an update, and installs it like any other.
 UPDATED = ("etcd-server", "patroni", "postgresql-17", "rabbitmq-server")
 OLDER = "\n".join(
@@ -230,7 +231,7 @@ MEMBERS = (
         work_gap_s=35,
     ),
     Fault(
-        "memory alarm on one broker", "process", amid_work(on(LEADER, f"{MEMORY} absolute 1M")), on(LEADER, f"{MEMORY} 0.4"),
+        "memory alarm on one broker", "process", amid_work(on(LEADER, f"{MEMORY} 1M")), on(LEADER, f"{MEMORY} {CONFIGURED}"),
         hold_s=15, ends_within_s=40, accepts=True, stage=LEADER.chosen, shows=("repeated",),
     ),
     Fault(
