@@ -61,3 +61,9 @@ def enter(db: psycopg.Connection, key: str, number: int, worker: str) -> None:
 def is_done(key: str) -> bool:
     with connect() as db:
         return db.execute("SELECT 1 FROM done WHERE key = %s", (key,)).fetchone() is not None
+
+
+def done_of(keys: list[str]) -> set[str]:
+    """Those of the keys that are done."""
+    with connect() as db:
+        return {str(key) for (key,) in db.execute("SELECT key FROM done WHERE key = ANY(%s::uuid[])", (keys,))}

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 from flask import Flask, request
 
-from ledger import book
+from ledger import book, journal
 from ledger.tasks import app as celery
 from ledger.tasks import enter
 
@@ -28,6 +28,7 @@ def accept() -> tuple[dict[str, Any], int]:
         return {"error": f"seconds is {seconds:g}; it must be between 0 and {LONGEST_S}."}, 400
     try:
         publish(key, number, seconds, poison)
+        journal.write(key, number, seconds, poison)
     except Exception as error:
         app.logger.warning("%s was not confirmed by the broker: %s: %s", key, type(error).__name__, error)
         return {"error": "The job could not be queued. Please send it again.", "key": key}, 503

@@ -30,6 +30,10 @@ class Store:
             raise FileNotFoundError(f"{key}/{name}")
         return self.jobs / key / name
 
+    def uploads(self) -> list[str]:
+        """The keys of all uploads, the oldest first."""
+        return sorted(path.parent.name for path in self.jobs.glob(f"*/{UPLOAD}") if is_key(path.parent.name))
+
     @contextmanager
     def receive(self) -> Iterator[Path]:
         """An empty file for an upload; it is removed at the end."""

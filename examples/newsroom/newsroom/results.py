@@ -49,6 +49,13 @@ def find(key: str) -> dict[str, Any] | None:
     return _one("SELECT * FROM videos WHERE key = %s", (key,))
 
 
+def ended(keys: list[str]) -> set[str]:
+    """Those of the keys whose job is done or failed."""
+    query = "SELECT key FROM videos WHERE key = ANY(%s::uuid[]) AND state <> 'running'"
+    with psycopg.connect("", autocommit=True, prepare_threshold=None, connect_timeout=5) as connection:
+        return {str(key) for (key,) in connection.execute(query, (keys,))}
+
+
 def _one(query: str, parameters: Any) -> dict[str, Any] | None:
     # No prepared statements: with transaction pooling the next query may use another server connection.
     with psycopg.connect("", autocommit=True, prepare_threshold=None, connect_timeout=5, row_factory=dict_row) as connection:
