@@ -6,9 +6,12 @@ from lab.drill.faults.members import MEMBERS
 from lab.drill.faults.network import CUTS
 from lab.drill.faults.operations import OPERATIONS
 from lab.drill.faults.processes import BROKER_ROWS, DATABASE, POISONED, PRODUCER, WORKER
+from lab.drill.faults.restores import RESTORES
 from lab.drill.faults.secrets import SECRETS
 
-FAULTS: tuple[Fault, ...] = (*WORKER, *BROKER_ROWS, *DATABASE, *PRODUCER, *CUTS, *DISKS, *OPERATIONS, *SECRETS, *POISONED)
+FAULTS: tuple[Fault, ...] = (
+    *WORKER, *BROKER_ROWS, *DATABASE, *PRODUCER, *CUTS, *DISKS, *OPERATIONS, *SECRETS, *RESTORES, *POISONED,
+)  # fmt: skip
 
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
