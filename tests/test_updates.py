@@ -70,7 +70,7 @@ def test_units_start_in_the_order_of_their_roles_and_only_those_that_ran():
     states |= {"postgresql@17-main.service": "inactive", "etcd.service": "running", "ssh.service": "running"}
     facts = {name: {"state": state} for name, state in states.items()}
     units = services.running_units(["host", "rabbitmq", "patroni", "postgresql", "etcd"], facts)
-    assert units == ["etcd.service", "patroni@17-main.service", "rabbitmq-server.service"]
+    assert units == ["etcd.service", "rabbitmq-server.service", "patroni@17-main.service"]
 
 
 def test_each_update_is_one_sentence_with_its_hosts_and_each_reboot_too():

@@ -58,7 +58,7 @@ def log_lines() -> list[str]:
 def waiting_since(lines: Iterable[str], name: str, after: float) -> float | None:
     """The first time after that moment at which unattended-upgrades kept the package back.
 
-    >>> log = ["2026-11-20 06:10:00,1 INFO Packages with upgradable origin but kept back:", " Debian trixie-security:", "  etcd-server"]
+    >>> log = [f"2026-11-20 06:10:00,1 INFO {HELD_BACK}:", " Debian trixie-security:", "  etcd-server"]
     >>> waiting_since(log, "etcd-server", 0) == time.mktime((2026, 11, 20, 6, 10, 0, 0, 0, -1))
     True
     >>> waiting_since(log, "haproxy", 0) is None

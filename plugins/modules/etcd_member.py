@@ -8,9 +8,10 @@ module: etcd_member
 short_description: Keep a host a member of an etcd cluster
 description:
   - One step of a run, on every member. C(report) answers whether the host has data of a member, and whether the process runs
-    with other settings than its file has. C(start) starts a member with data, or all of a new cluster. C(join) removes members
-    that are not in O(members), and admits this host if it is blank. C(restart) restarts this member if its settings differ and
-    all others are healthy. C(leave) fails unless all others are healthy, so this member may stop for an update. C(check) asks every member, and fails unless all are healthy and know the same members.
+    with other settings than its file has. C(start) starts a member with data, or all of a new cluster. C(join) removes
+    members that are not in O(members), and admits this host if it is blank. C(restart) restarts this member if its settings
+    differ and all others are healthy. C(leave) fails unless all others are healthy, so this member may stop for an update.
+    C(check) asks every member, and fails unless all are healthy and know the same members.
   - Membership, health and the settings in force are asked of the running processes. Nothing is remembered, so the next run
     completes an interrupted one.
 options:

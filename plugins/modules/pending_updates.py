@@ -21,7 +21,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-updates: {description: "Each package with name, installed, candidate and since (Unix time or null).", returned: success, type: list, elements: dict}
+updates:
+  description: Each package with name, installed, candidate and since (Unix time or null).
+  returned: success
+  type: list
+  elements: dict
 reboot_since: {description: When a reboot became due (Unix time); null if none is., returned: success, type: float}
 pending: {description: Whether anything waits., returned: success, type: bool}
 """

@@ -21,7 +21,9 @@ def main() -> None:
             publish(*job)
     for job in left[:LISTED]:
         print(f"{job[0]} number {job[1]}")
-    print(f"{len(left)} of {len(accepted)} accepted jobs are not done{', and were published again' if republish and left else ''}.")
+    print(
+        f"{len(left)} of {len(accepted)} accepted jobs are not done{', and were published again' if republish and left else ''}."
+    )
 
 
 if __name__ == "__main__":

@@ -37,7 +37,9 @@ def main() -> None:
             try:
                 publish(key, f"{conf.internal_url}/internal/videos/{key}/{files.UPLOAD}")
             except NotConfirmed as error:
-                sys.exit(f"{key} was not confirmed by the broker, so it and later ones were not published: {error}. Run it again.")
+                sys.exit(
+                    f"{key} was not confirmed by the broker, so it and later ones were not published: {error}. Run it again."
+                )
     print(f"{len(left)} uploads have not ended{', and were published again' if republish and left else ''}.")
 
 

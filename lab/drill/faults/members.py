@@ -36,9 +36,7 @@ MEMORY = "rabbitmqctl -q set_vm_memory_high_watermark absolute"
 CONFIGURED = "$(sed -n 's/^vm_memory_high_watermark.absolute = //p' /etc/rabbitmq/rabbitmq.conf)"
 # dpkg believes that it has installed an earlier version; apt then finds an update, and installs it like any other.
 UPDATED = ("etcd-server", "patroni", "postgresql-17", "rabbitmq-server")
-OLDER = "\n".join(
-    f"sed -i '/^Package: {name}$/,/^$/ s/^Version: .*[^r]$/&~earlier/' /var/lib/dpkg/status" for name in UPDATED
-)
+OLDER = "\n".join(f"sed -i '/^Package: {name}$/,/^$/ s/^Version: .*[^r]$/&~earlier/' /var/lib/dpkg/status" for name in UPDATED)
 # Longer than it takes the others to notice the silence of a broker (10 s) and of a primary (20 s).
 CUT_S = 60.0
 

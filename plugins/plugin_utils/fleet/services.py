@@ -180,7 +180,7 @@ def of_roles(roles: Iterable[str], key: str) -> list[str]:
     """The values of a key of the services of these roles, in the order in which a host plays them.
 
     >>> of_roles(["rabbitmq", "pgbouncer", "host"], "packages")
-    ['pgbouncer', 'rabbitmq-server', 'erlang-']
+    ['rabbitmq-server', 'erlang-', 'pgbouncer']
     """
     own = set(roles)
     return list(dict.fromkeys(value for role, service in services().items() if role in own for value in getattr(service, key)))
@@ -191,7 +191,8 @@ def running_units(roles: Iterable[str], states: Mapping[str, Mapping[str, str]])
 
     states: unit to its entry of ansible.builtin.service_facts.
 
-    >>> running_units(["rabbitmq", "pki"], {"rabbitmq-server.service": {"state": "running"}, "cron.service": {"state": "running"}})
+    >>> states = {"rabbitmq-server.service": {"state": "running"}, "cron.service": {"state": "running"}}
+    >>> running_units(["rabbitmq", "pki"], states)
     ['rabbitmq-server.service']
     """
     running = sorted(unit for unit, entry in states.items() if entry.get("state") == "running")
@@ -203,7 +204,7 @@ def with_tasks(roles: Iterable[str], name: str, home: Path = ROLES) -> list[str]
     """The roles that have tasks/<name>.yml, in the order in which a host plays them.
 
     >>> with_tasks(["patroni", "rabbitmq", "etcd", "pki"], "leave")
-    ['etcd', 'patroni', 'rabbitmq']
+    ['etcd', 'rabbitmq', 'patroni']
     """
     own = set(roles)
     return [role for role in services() if role in own and (home / role / "tasks" / f"{name}.yml").exists()]
