@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lab.machine import REPOSITORY
@@ -46,15 +46,22 @@ class Server:
         return sorted(str(path.relative_to(self.data)) for path in self.data.rglob("*") if path.is_file())
 
 
-def serve(environment: Path, folder: Path, broker: str) -> Iterator[Server]:
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def serve(
+    environment: Path, folder: Path, broker: str, port: int = 0, peers: tuple[int, ...] = (), workers: int = 1
+) -> Iterator[Server]:
+    """peers: the ports of the other producers. workers: web processes."""
+    port = port or free_port()
     (folder / "grunnfjell_settings.py").write_text(
         f"broker_url = {broker!r}\nbroker_connection_timeout = 1\n"
         "broker_transport_options = {'max_retries': 1, 'interval_start': 0, 'interval_max': 0.2}\n"
         "task_publish_retry_policy = {'max_retries': 1, 'interval_start': 0, 'interval_max': 0.2}\n"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     variables = {
         "PYTHONPATH": f"{APPLICATION}:{folder}",
         "CELERY_CONFIG_MODULE": "grunnfjell_settings",
@@ -62,12 +69,14 @@ def serve(environment: Path, folder: Path, broker: str) -> Iterator[Server]:
         "NEWSROOM_DATA_DIR": str(folder / "data"),
         "NEWSROOM_MAX_UPLOAD_BYTES": str(LIMIT),
         "NEWSROOM_INTERNAL_URL": f"http://127.0.0.1:{port}",
+        "NEWSROOM_PEER_URLS": ",".join(f"http://127.0.0.1:{peer}" for peer in peers),
         "PGHOST": "127.0.0.1",
         "PGPORT": "1",
     }
-    command = [environment / "bin/gunicorn", "--threads=4", "--no-control-socket", f"--bind=127.0.0.1:{port}", "newsroom.web:app"]
+    options = [f"--workers={workers}", "--threads=4", "--no-control-socket", "--access-logfile=-", f"--bind=127.0.0.1:{port}"]
+    command = [environment / "bin/gunicorn", *options, "newsroom.web:app"]
     log = folder / "log"
-    with log.open("w") as out:
+    with log.open("a") as out:
         process = subprocess.Popen(command, env=os.environ | variables, stdout=out, stderr=out, cwd=folder)
     try:
         server = Server(port, folder / "data")
@@ -78,8 +87,15 @@ def serve(environment: Path, folder: Path, broker: str) -> Iterator[Server]:
         process.wait(20)
 
 
+def until(condition: Callable[[], object], what: object = "") -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
 def wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         try:
             assert server.ask("GET", "/healthz")[0] == 200

@@ -117,6 +117,12 @@ def test_the_environment_decides():
     )
     assert (conf.max_upload_bytes, conf.internal_url) == (10, "http://10.0.0.1:8000")
     assert conf.data_dir == Path("/var/lib/newsroom")
+    assert conf.peer_urls == ()
+
+
+def test_peers_are_urls_separated_by_commas():
+    peers = settings.load({"NEWSROOM_TOKEN": TOKEN, "NEWSROOM_PEER_URLS": "https://a:1/, https://b:1,,https://a:1"}).peer_urls
+    assert peers == ("https://a:1", "https://b:1")
 
 
 @pytest.mark.parametrize(
@@ -126,6 +132,7 @@ def test_the_environment_decides():
         ({"NEWSROOM_TOKEN": "short"}, "NEWSROOM_TOKEN"),
         ({"NEWSROOM_TOKEN": TOKEN, "NEWSROOM_MAX_UPLOAD_BYTES": "200 MiB"}, "NEWSROOM_MAX_UPLOAD_BYTES"),
         ({"NEWSROOM_TOKEN": TOKEN, "NEWSROOM_FFMPEG_THREADS": "0"}, "NEWSROOM_FFMPEG_THREADS"),
+        ({"NEWSROOM_TOKEN": TOKEN, "NEWSROOM_PEER_URLS": "https://a:1,b:1"}, "NEWSROOM_PEER_URLS"),
     ],
 )
 def test_an_invalid_setting_is_refused_by_name(environment, named):

@@ -12,6 +12,7 @@ from newsroom.keys import is_key
 
 UPLOAD, VIDEO, POSTER = "upload", "video.mp4", "poster.jpg"
 RESULTS = {VIDEO: "video/mp4", POSTER: "image/jpeg"}
+NAMES = (UPLOAD, *RESULTS)
 CHUNK = 256 * 1024
 
 
@@ -26,7 +27,7 @@ class Store:
 
     def path(self, key: str, name: str) -> Path:
         # Both come from outside: anything but a key and a known name could lead out of the folder.
-        if not is_key(key) or name not in (UPLOAD, VIDEO, POSTER):
+        if not is_key(key) or name not in NAMES:
             raise FileNotFoundError(f"{key}/{name}")
         return self.jobs / key / name
 

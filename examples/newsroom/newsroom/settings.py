@@ -20,6 +20,7 @@ class Settings:
     max_upload_bytes: int
     ffmpeg_threads: int
     internal_url: str
+    peer_urls: tuple[str, ...]
     public_url: str
     ca_file: str
 
@@ -43,9 +44,17 @@ def load(environ: Mapping[str, str]) -> Settings:
         max_upload_bytes=_positive(environ, "NEWSROOM_MAX_UPLOAD_BYTES", 200 * MIB),
         ffmpeg_threads=_positive(environ, "NEWSROOM_FFMPEG_THREADS", 1),
         internal_url=environ.get("NEWSROOM_INTERNAL_URL", "").rstrip("/"),
+        peer_urls=_peers(environ),
         public_url=environ.get("NEWSROOM_PUBLIC_URL", "").rstrip("/"),
         ca_file=environ.get("NEWSROOM_CA_FILE", ""),
     )
+
+
+def _peers(environ: Mapping[str, str]) -> tuple[str, ...]:
+    urls = [url.strip().rstrip("/") for url in environ.get("NEWSROOM_PEER_URLS", "").split(",") if url.strip()]
+    if wrong := [url for url in urls if not url.startswith(("http://", "https://"))]:
+        raise SettingsError(f"NEWSROOM_PEER_URLS must hold URLs, e.g. https://10.0.0.5:8000; it has {wrong[0]!r}.")
+    return tuple(dict.fromkeys(urls))
 
 
 def _positive(environ: Mapping[str, str], name: str, default: int) -> int:

@@ -46,7 +46,7 @@ def transcode(self: Task, key: str, source_url: str) -> None:
         results.fail(key, str(error))
     except transfer.Gone:
         # Also for a message that was never confirmed: its upload was removed and nothing was promised.
-        results.fail(key, "The upload is no longer on the host that took it.")
+        results.fail(key, "The upload is no longer on any producer.")
     except SoftTimeLimitExceeded:
         results.fail(key, f"Transcoding took longer than {self.request.timelimit[1] or app.conf.task_soft_time_limit} seconds.")
     except media.OutOfMemory as error:
@@ -65,9 +65,14 @@ def transcode(self: Task, key: str, source_url: str) -> None:
 
 
 def work(key: str, source_url: str) -> dict[str, float]:
+    places = transfer.places(source_url, conf.peer_urls)
+
+    def deliver(result: Path) -> int:
+        return transfer.at_first(places, lambda url: transfer.deliver(result, url, conf.token, conf.ca_file))
+
     with workspace(key) as folder:
         upload, video, poster = (folder / name for name in (files.UPLOAD, files.VIDEO, files.POSTER))
-        transfer.fetch(source_url, conf.token, upload, conf.max_upload_bytes, conf.ca_file)
+        transfer.at_first(places, lambda url: transfer.fetch(url, conf.token, upload, conf.max_upload_bytes, conf.ca_file))
         media.probe(upload)
         media.make_video(upload, video, conf.ffmpeg_threads)
         properties = media.probe(video)
@@ -76,8 +81,8 @@ def work(key: str, source_url: str) -> dict[str, float]:
             "width": properties.width,
             "height": properties.height,
             "duration_s": properties.duration_s,
-            "video_bytes": transfer.deliver(video, source_url, conf.token, conf.ca_file),
-            "poster_bytes": transfer.deliver(poster, source_url, conf.token, conf.ca_file),
+            "video_bytes": deliver(video),
+            "poster_bytes": deliver(poster),
         }
 
 

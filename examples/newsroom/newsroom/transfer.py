@@ -1,6 +1,8 @@
-"""Transfers between a worker and the producer that holds the upload, over the private network."""
+"""Transfers between a worker and the producers that hold the upload, over the private network."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import requests
 
@@ -10,18 +12,40 @@ from newsroom import auth, files
 TIMEOUT = (5, 30)
 
 
+Result = TypeVar("Result")
+
+
 class Gone(Exception):
-    """The producer no longer holds the upload."""
+    """The producer does not hold the upload."""
 
 
 class Refused(Exception):
     """The producer will not take the result, now or later."""
 
 
-def fetch(url: str, token: str, target: Path, limit: int, ca_file: str = "") -> None:
+def places(source_url: str, peer_urls: Iterable[str]) -> list[str]:
+    """Where the upload may be: at the producer that accepted it, then at every other one."""
+    _, internal, path = source_url.partition("/internal/")
+    return list(dict.fromkeys([source_url, *(peer + internal + path for peer in peer_urls)]))
+
+
+def at_first(urls: list[str], attempt: Callable[[str], Result]) -> Result:
+    """The result at the first producer that answers and has the job. Gone only if every one answered and none has it."""
+    problem: Exception = Gone(urls[0])
+    for url in urls:
+        try:
+            return attempt(url)
+        except Gone:
+            continue
+        except requests.RequestException as error:
+            problem = error
+    raise problem
+
+
+def fetch(url: str, token: str, target: Path, limit: int, ca_file: str = "", timeout: tuple[float, float] = TIMEOUT) -> None:
     """`ca_file`: the authorities that vouch for the producer; by default the public ones."""
     verified = {"verify": ca_file or True, "allow_redirects": False}
-    with requests.get(url, headers=auth.header(token), timeout=TIMEOUT, stream=True, **verified) as answer:
+    with requests.get(url, headers=auth.header(token), timeout=timeout, stream=True, **verified) as answer:
         if answer.status_code == 404:
             raise Gone(url)
         answer.raise_for_status()

@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from flask import Flask, Request, Response, abort, jsonify, request, send_file
 from werkzeug.exceptions import HTTPException
 
 from newsroom import auth, files, keys, results, settings
+from newsroom.copies import WITHDRAWN, Copies
 from newsroom.publish import NotConfirmed, publish
 
 RETRY_AFTER_S = 5
@@ -24,6 +26,8 @@ conf = settings.load(os.environ)
 if not conf.internal_url:
     raise settings.SettingsError("NEWSROOM_INTERNAL_URL must say how the workers reach this host, e.g. http://10.0.0.4:8000.")
 store = files.Store(conf.data_dir)
+copies = Copies(conf, store)
+copies.start()
 app = Flask("newsroom")
 log = logging.getLogger("gunicorn.error")
 
@@ -52,12 +56,19 @@ def accept() -> tuple[Response, int, dict[str, str]]:
         refuse_part(size)
         key = keys.new_key()
         store.keep(received, key, files.UPLOAD)
+    began = time.monotonic()
+    copied = copies.hand_over(key, files.UPLOAD)
+    # Peers that are away use up the client's time; the copy of a large upload may take longer.
+    spent_s = 0 if copied else time.monotonic() - began
     try:
-        publish(key, f"{conf.internal_url}/internal/videos/{key}/{files.UPLOAD}")
+        publish(key, f"{conf.internal_url}/internal/videos/{key}/{files.UPLOAD}", spent_s)
     except NotConfirmed as error:
         store.forget(key)
+        copies.owe(key, WITHDRAWN)
         log.warning("%s was not confirmed by the broker: %s", key, error)
         abort(503, "The upload could not be queued. Please send it again.")
+    if not copied:
+        copies.owe(key, files.UPLOAD)
     location = url(f"/videos/{key}")
     return jsonify(key=key, state="queued", location=location), 202, {"Location": location}
 
@@ -109,23 +120,52 @@ def described(row: dict[str, Any]) -> dict[str, Any]:
 def result(key: str, name: str) -> Response:
     if name not in files.RESULTS:
         abort(404)
+    if keys.is_key(key) and not store.path(key, name).exists():
+        copies.fetch(key, name)
     return send(key, name, files.RESULTS[name])
 
 
-@app.get("/internal/videos/<key>/upload")
-def hand_out(key: str) -> Response:
-    workers_only()
-    return send(key, files.UPLOAD, "application/octet-stream")
+@app.get("/internal/videos/<key>/<name>")
+def hand_out(key: str, name: str) -> Response:
+    fleet_only()
+    return send(key, name, "application/octet-stream")
 
 
 @app.put("/internal/videos/<key>/<name>")
 def take_back(key: str, name: str) -> tuple[Response, int]:
-    workers_only()
+    """A worker's result."""
+    fleet_only()
     if name not in files.RESULTS or not keys.is_key(key) or not store.path(key, files.UPLOAD).exists():
         abort(404)
+    answer = take(key, name, conf.max_result_bytes)
+    if not copies.hand_over(key, name):
+        copies.owe(key, name)
+    return answer
+
+
+@app.put("/internal/copies/<key>/<name>")
+def take_copy(key: str, name: str) -> tuple[Response, int]:
+    """A file of another producer."""
+    fleet_only()
+    if name not in files.NAMES or not keys.is_key(key):
+        abort(404)
+    return take(key, name, conf.max_upload_bytes if name == files.UPLOAD else conf.max_result_bytes)
+
+
+@app.delete("/internal/copies/<key>")
+def drop_copy(key: str) -> tuple[str, int]:
+    """Another producer took the job back: its message was not confirmed."""
+    fleet_only()
+    if not keys.is_key(key):
+        abort(404)
+    store.forget(key)
+    return "", 204
+
+
+def take(key: str, name: str, limit: int) -> tuple[Response, int]:
     with store.receive() as received:
         try:
-            size = files.write(body(), received, conf.max_result_bytes)
+            size = files.write(body(), received, limit)
         except files.TooLarge:
             abort(413)
         refuse_part(size)
@@ -146,7 +186,7 @@ def send(key: str, name: str, mimetype: str) -> Response:
         abort(404)
 
 
-def workers_only() -> None:
+def fleet_only() -> None:
     if not auth.allows(request.headers.get("Authorization"), conf.token, conf.token_beside):
         abort(401)
 
