@@ -34,6 +34,7 @@ NAMED = {
     "auth_mechanisms": "",
     "cluster_formation": "rabbitmq_cluster_nodes",
     "cluster_partition_handling": "",
+    "queue_leader_locator": "",
     "load_definitions": "",
     "definitions": "",
 }
