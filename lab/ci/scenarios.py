@@ -19,7 +19,7 @@ PARALLEL = 2
 # their tests compare two hosts, the lab does not have the role, or nobody has tried the scenario with one host.
 BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "host", "pki", "producer", "residency", "supervisor", "topology")
 NOT_IN_THE_LAB = "12"
-# CI runs every fourth scenario, others with the next commit: all of them need more than an hour on two cores. `make molecule` runs all.
+# CI runs every fourth scenario, others with the next commit; all of them take hours. `make molecule` runs all.
 SHARE = 4
 # Real backups and restores of two pairs of hosts take a quarter of an hour: the other release is for `molecule test` by hand.
 ONE_PAIR = {"pgbackrest": "13"}
