@@ -43,18 +43,23 @@ def database(fleet: Fleet) -> Host:
     return first("postgresql", fleet, "runuser -u postgres -- psql -XAtc 'SELECT pg_is_in_recovery()' | grep -qx f")
 
 
+# Group to the name of the host that was found there last: it is tried first, since each look takes a second on a busy machine.
+_last: dict[str, str] = {}
+
+
 def first(group: str, fleet: Fleet, script: str) -> Host:
     """The only host of the group, or the first one where the script succeeds."""
     members = fleet.group(group)
     if len(members) == 1:
         return members[0]
     reasons = []
-    for host in members:
+    for host in sorted(members, key=lambda host: host.name != _last.get(group)):
         try:
             shell(host, script)
         except Refusal as refusal:
             reasons.append(str(refusal))
         else:
+            _last[group] = host.name
             return host
     raise Refusal("\n".join(reasons))
 

@@ -13,8 +13,8 @@ from lab.drill.ledger import Job, Ledger
 from lab.drill.load import send
 from lab.drill.proof import Book
 
-# Longer than it takes to find and kill the process that runs the job: on a machine with a load of 25 a query takes 3 s.
-LONG_S = 8.0
+# Longer than it takes to find and kill the process that runs the job: on a machine with a load of 25 it takes 5 s to ask.
+LONG_S = 12.0
 
 
 @dataclass(frozen=True)
