@@ -181,6 +181,8 @@ class Member:
 
         until(whole, min(wait, 60), PAUSE_S)
         if self.seen is None:
+            until(whole, wait, PAUSE_S)  # just started under load, it may be busy for minutes
+        if self.seen is None:
             raise ClusterError(f"{self.node} runs, but does not say who the members are: {silent}. Run again.")
         if self.seen.members != self.nodes:
             raise ClusterError(
