@@ -53,20 +53,21 @@ def test_without_scenarios_no_step_runs_in_parallel(ci_run, tmp_path):
     assert not (tmp_path / "molecule").exists()
 
 
+NAMES = ["one", "two", "three", "four", "five"]
 VERIFY = make_step("verify", "verify", parallel=True)
 
 
 @pytest.mark.parametrize(
     ("chosen", "commit", "due"),
     [
-        ((MOLECULE, VERIFY), "c0", {"molecule one", "molecule four", "verify"}),
+        ((MOLECULE, VERIFY), "c0", {"molecule one", "molecule five", "verify"}),
         ((MOLECULE, VERIFY), "c1", {"molecule two", "verify"}),
         ((MOLECULE, VERIFY), "c2", {"molecule three", "verify"}),
-        ((MOLECULE,), "c1", {"molecule one", "molecule two", "molecule three", "molecule four"}),
+        ((MOLECULE,), "c1", {f"molecule {name}" for name in NAMES}),
     ],
 )
 def test_consecutive_commits_take_turns_with_the_scenarios_unless_these_run_alone(ci_run, monkeypatch, chosen, commit, due):
-    monkeypatch.setattr(scenarios, "scenarios", lambda: ["one", "two", "three", "four"])
+    monkeypatch.setattr(scenarios, "scenarios", lambda: NAMES)
     monkeypatch.setattr(scenarios, "git", lambda *_: f"{commit}\n")
     assert set(ci_run(*chosen)[0]) == due
 
