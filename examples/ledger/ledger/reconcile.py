@@ -1,6 +1,7 @@
 """`python -m ledger.reconcile [--republish]`: list this producer's accepted jobs that are not done; publish them again."""
 
 import argparse
+import sys
 
 from ledger import book, journal
 from ledger.web import publish
@@ -18,7 +19,10 @@ def main() -> None:
     for job in left:
         # A job that kills its worker would do so again; it waits among the dead letters.
         if republish and not job[3]:
-            publish(*job)
+            try:
+                publish(*job)
+            except Exception as error:
+                sys.exit(f"{job[0]} was not confirmed by the broker: {error}. Run it again once earlier ones are done.")
     for job in left[:LISTED]:
         print(f"{job[0]} number {job[1]}")
     print(
