@@ -91,7 +91,7 @@ def until(condition: Callable[[], object], what: object = "") -> None:
     deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+        time.sleep(0.05)  # between two looks; the deadline ends them
 
 
 def wait_for(server: Server, process: subprocess.Popen, log: Path) -> None:

@@ -26,7 +26,7 @@ updates:
   returned: success
   type: list
   elements: dict
-reboot_since: {description: When a reboot became due (Unix time); null if none is., returned: success, type: float}
+reboot_since: {description: When a reboot became due (Unix time); null if no reboot is due., returned: success, type: float}
 pending: {description: Whether anything waits., returned: success, type: bool}
 """
 
