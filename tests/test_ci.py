@@ -72,6 +72,15 @@ def test_consecutive_commits_take_turns_with_the_scenarios_unless_these_run_alon
     assert set(ci_run(*chosen)[0]) == due
 
 
+def test_scenarios_that_would_begin_too_late_are_named_and_left_for_another_commit(ci_run, monkeypatch, capsys):
+    monkeypatch.setattr(scenarios, "scenarios", lambda: NAMES)
+    monkeypatch.setattr(scenarios, "LAST_START_S", -1)
+    counts, code = ci_run(MOLECULE, VERIFY)
+    assert (set(counts), code) == ({"verify"}, 0)
+    assert "not begun" in capsys.readouterr().out
+    assert {f"molecule {name}" for name in NAMES} < set(ci_run(MOLECULE)[0])
+
+
 @pytest.mark.parametrize("with_scenarios", [(MOLECULE,), ()])
 def test_a_step_that_needs_a_failed_one_is_left_out_and_counts_as_failed(ci_run, with_scenarios):
     failing = make_step("demo", "demo", "raise SystemExit(1)", parallel=True)
