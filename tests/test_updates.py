@@ -4,8 +4,10 @@ import doctest
 import gzip
 import os
 import time
+from fnmatch import fnmatchcase
 
 from ansible_collections.grunnfjell.platform.plugins.module_utils import packages, waiting
+from ansible_collections.grunnfjell.platform.plugins.modules import pending_updates
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import rollout, services
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import NOBODY, update_order
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.updates import updates_attention
@@ -65,12 +67,35 @@ def test_only_hosts_that_wait_are_updated_and_the_primary_last():
     assert update_order(["web1"], hosts) == update_order(["web1"], {}) == NOBODY
 
 
-def test_units_start_in_the_order_of_their_roles_and_only_those_that_ran():
-    states = {"patroni@17-main.service": "running", "rabbitmq-server.service": "running", "epmd.service": "stopped"}
-    states |= {"postgresql@17-main.service": "inactive", "etcd.service": "running", "ssh.service": "running"}
-    facts = {name: {"state": state} for name, state in states.items()}
-    units = services.running_units(["host", "rabbitmq", "patroni", "postgresql", "etcd"], facts)
-    assert units == ["etcd.service", "rabbitmq-server.service", "patroni@17-main.service"]
+class Systemd:
+    """Answers systemctl for a host with these units: name to its load, active and enabled state."""
+
+    def __init__(self, units):
+        self.units = units
+
+    def run_command(self, command, check_rc=False):
+        if command[1] == "is-enabled":
+            return 0, f"{self.units[command[2]][2]}\n", ""
+        names = [name for name in self.units if fnmatchcase(name, command[-1])]
+        return 0, "".join(f"{name} {self.units[name][0]} {self.units[name][1]} x A description\n" for name in names), ""
+
+
+def test_services_that_run_and_those_that_a_killed_run_left_stopped_are_known():
+    host = Systemd(
+        {
+            "patroni@17-main.service": ("loaded", "inactive", "enabled"),
+            "postgresql@17-main.service": ("loaded", "inactive", "enabled-runtime"),
+            "postgresql@16-old.service": ("not-found", "inactive", "enabled"),
+            "etcd.service": ("loaded", "active", "enabled"),
+            "rabbitmq-server.service": ("loaded", "failed", "enabled"),
+            "haproxy.service": ("loaded", "activating", "disabled"),
+        }
+    )
+    roles = ["host", "haproxy", "rabbitmq", "patroni", "postgresql", "etcd"]
+    found = {pattern: pending_updates.service_units(host, pattern) for pattern in services.packaged_units(roles)}
+    assert [unit for running, _ in found.values() for unit in running] == ["etcd.service", "haproxy.service"]
+    stopped = {unit for _, idle in found.values() for unit in idle}
+    assert stopped == {"patroni@17-main.service", "rabbitmq-server.service"}
 
 
 def test_each_update_is_one_sentence_with_its_hosts_and_each_reboot_too():

@@ -60,7 +60,7 @@ class FilterModule:
             "services_declared": services.declared,
             "services_of": services.of_roles,
             "services_played": services.played,
-            "services_running": services.running_units,
+            "services_units": services.packaged_units,
             "services_with": services.with_tasks,
             "settings_contents": celery.settings_contents,
             "settings_files": celery.settings_files,

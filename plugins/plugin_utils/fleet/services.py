@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -186,18 +185,13 @@ def of_roles(roles: Iterable[str], key: str) -> list[str]:
     return list(dict.fromkeys(value for role, service in services().items() if role in own for value in getattr(service, key)))
 
 
-def running_units(roles: Iterable[str], states: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The running units of the roles' services that have packages of their own, in the order in which they start.
+def packaged_units(roles: Iterable[str]) -> list[str]:
+    """The units, or their patterns, of the roles' services that have packages of their own, in the order in which they start.
 
-    states: unit to its entry of ansible.builtin.service_facts.
-
-    >>> states = {"rabbitmq-server.service": {"state": "running"}, "cron.service": {"state": "running"}}
-    >>> running_units(["rabbitmq", "pki"], states)
-    ['rabbitmq-server.service']
+    >>> packaged_units(["rabbitmq", "pki", "etcd"])
+    ['etcd.service', 'rabbitmq-server.service', 'epmd.service']
     """
-    running = sorted(unit for unit, entry in states.items() if entry.get("state") == "running")
-    patterns = of_roles((role for role in roles if services()[role].packages), "units")
-    return [unit for pattern in patterns for unit in running if fnmatchcase(unit, pattern)]
+    return of_roles((role for role in roles if services()[role].packages), "units")
 
 
 def with_tasks(roles: Iterable[str], name: str, home: Path = ROLES) -> list[str]:
