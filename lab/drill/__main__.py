@@ -9,7 +9,8 @@ import time
 
 from lab.demo import fleet as fleets
 from lab.drill import proof, report
-from lab.drill.faults import FAULTS, HA_FAULTS, SHORT, Fault
+from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, SHORT, Fault
+from lab.drill.faults.growth import single
 from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
@@ -55,7 +56,7 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
         for host in fleet.hosts:
             # A cloud image's active ufw would be refused; this is the refusal's remedy.
             host.run(["sh", "-c", "! command -v ufw || ufw disable"])
-        converge(arguments.inventory)
+        converge(single(arguments.inventory) if faults[0] in GROWTH else arguments.inventory)
     book, numbers = Book(fleet), itertools.count(1)
     book.begin()
     data = report.Report(began=time.time(), rate=arguments.rate)

@@ -2,6 +2,7 @@
 
 from lab.drill.faults.disks import DISKS
 from lab.drill.faults.fault import WITHIN_S, Fault
+from lab.drill.faults.growth import GROWTH
 from lab.drill.faults.leaders import LEADERS
 from lab.drill.faults.members import LOST, MEMBERS
 from lab.drill.faults.network import CUTS
@@ -14,10 +15,10 @@ FAULTS: tuple[Fault, ...] = (
     *WORKER, *BROKER_ROWS, *DATABASE, *PRODUCER, *CUTS, *DISKS, *OPERATIONS, *SECRETS, *RESTORES, *POISONED,
 )  # fmt: skip
 
-# Of a fleet with three core hosts.
-HA_FAULTS = (*MEMBERS, *LEADERS, *LOST)
+# Of a fleet with three core hosts. The first row begins with one.
+HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *LOST)
 
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
 
-__all__ = ["FAULTS", "HA_FAULTS", "SHORT", "WITHIN_S", "Fault"]
+__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "SHORT", "WITHIN_S", "Fault"]
