@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.once, pytest.mark.one_host, pytest.mark.disruptive, py
 
 HERE = Path(__file__).parent
 PLAYBOOK = "playbooks/keepalived.yml"
-ADDRESS, ROUTER_ID = "10.77.0.245", 45
+ADDRESS, ROUTER_ID = "10.77.0.75", 45
 # Longer than a host that wants the address waits for another one's adverts.
 STAYS_S = 8
 
@@ -137,7 +137,7 @@ def test_a_host_outside_the_group_cannot_claim_the_address(client, fleet, member
     fleet["outsider"].check_output(f"python3 {sender} claim {ADDRESS} {ROUTER_ID} {inputs['keepalived_members'][pair[0]]}")
     until("the listener has ended", lambda: target.run("systemctl is-active hear").stdout.strip() != "active")
     assert refused() >= before + 10, "the adverts did not reach the host"
-    assert "10.77.0.243" not in target.check_output("cat /run/heard")
+    assert "10.77.0.73" not in target.check_output("cat /run/heard")
     assert_stays(client, pair[0])
     peer = members[pair[1]]
     peer_listener = put(peer, "vrrp_packets.py")
