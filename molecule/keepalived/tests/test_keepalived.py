@@ -53,8 +53,10 @@ def test_the_kernel_passes_on_what_is_for_the_declared_addresses_and_nothing_els
 
 @pytest.mark.once
 def test_the_check_runs_as_an_account_without_privileges(host):
-    look = "for _ in $(seq 500); do ps -C curl -o euid= && break; sleep 0.02; done"  # each check takes some milliseconds
-    seen = set(host.check_output(look).split())
+    # Each check takes some milliseconds.
+    processes = "ps -e -o euid= -o args= | grep '[g]runnfjell-check https:'"
+    lines = host.check_output(f"for _ in $(seq 500); do {processes} && break; sleep 0.02; done").splitlines()
+    seen = {line.split()[0] for line in lines}
     assert seen == {host.check_output("id --user keepalived_script")} and "0" not in seen
     assert host.file(CHECK).user == "root" and host.file(CHECK).mode == 0o755
     assert host.user("keepalived_script").shell.endswith("nologin")
