@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,13 +105,21 @@ def test_sound_members_are_not_refused() -> None:
     assert [sentence for rule in rules for sentence in rule(fleet())] == []
 
 
-def test_a_host_that_holds_the_address_now_is_not_refused() -> None:
-    """Its virtual address is measured like any other."""
+def measured(network: str) -> Fleet:
+    """The fleet where web1, which has the virtual address now, is in this network."""
+    link = {"interface": "eth0", "network": network}
     hosts = fleet().hosts
-    link = {"interface": "eth0", "network": "10.0.0.0/24"}
-    measured = {"interfaces": {"10.0.0.41": link, "10.0.0.40": link | {"network": "10.0.0.40/32"}}}
-    hosts["web1"] = Host("web1", hosts["web1"].roles, (), "10.0.0.41", inputs=hosts["web1"].inputs, measured=measured)
-    assert list(refusals.unreachable_addresses(Fleet(hosts, {}))) == []
+    interfaces_of = {"10.0.0.41": link, "10.0.0.40": link | {"network": "10.0.0.40/32"}}
+    return Fleet(hosts | {"web1": replace(hosts["web1"], measured={"interfaces": interfaces_of})}, {})
+
+
+def test_a_host_that_holds_the_address_now_is_not_refused() -> None:
+    assert list(refusals.unreachable_addresses(measured("10.0.0.0/24"))) == []
+
+
+def test_an_address_of_another_network_is_refused() -> None:
+    (sentence,) = refusals.unreachable_addresses(measured("10.0.0.41/32"))
+    assert "has 10.0.0.40, which is not in 10.0.0.41/32, the network of eth0" in sentence
 
 
 def answer(*held: str, running: bool = True) -> dict[str, Any]:
