@@ -17,6 +17,8 @@ from lab.drill.hosts import shell
 from lab.drill.scene import Scene
 from lab.machine import Refusal
 
+DECLARE = "Declare databases and roles, and drop undeclared roles"
+
 
 def leaders_die(scene: Scene, task: str, playbook_name: str, *arguments: str) -> float:
     """The leading broker and the primary are killed in this task. The run ends well, or with a sentence and the next one does."""
@@ -41,7 +43,7 @@ def leaders_die_in_deploy(scene: Scene) -> float:
 
 def leaders_die_in_rotation(scene: Scene) -> float:
     with clients_trust(scene):
-        return leaders_die(scene, "Declare databases and roles, and drop undeclared roles", ROTATE)
+        return leaders_die(scene, DECLARE, ROTATE)
 
 
 def leaders_die_in_update(scene: Scene) -> float:
@@ -50,7 +52,7 @@ def leaders_die_in_update(scene: Scene) -> float:
 
 
 def leaders_die_in_site(scene: Scene) -> float:
-    return leaders_die(scene, "Declare users, virtual hosts and policies", "site.yml")
+    return leaders_die(scene, DECLARE, "site.yml")
 
 
 @contextmanager
