@@ -26,7 +26,7 @@ LAST_START_S = 25 * 60
 # Real backups and restores of two pairs of hosts take a quarter of an hour: the other release is for `molecule test` by hand.
 ONE_PAIR = {"pgbackrest": "13"}
 # They lose and replace hosts for twenty minutes each: `make test-clusters` runs them.
-CLUSTERS = ("etcd", "patroni", "rabbitmq_cluster")
+CLUSTERS = ("etcd", "patroni", "pgbackrest_cluster", "rabbitmq_cluster")
 
 
 def scenarios() -> list[str]:
