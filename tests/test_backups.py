@@ -125,6 +125,7 @@ def test_a_failover_since_the_last_backup_of_a_cluster_shows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: str, newest: str, failed_over: bool
 ) -> None:
     segments_in(tmp_path / "archive/main/17-1", "000000010000000000000004", newest)
+    (tmp_path / "archive/main/17-1/00000002.history").touch()
     monkeypatch.setattr(pgbackrest, "info", lambda *_: {"status": {"code": 0}, "backup": [backup()]})
     wanted = {"databases": databases.split(), "stanza": "main", "path": str(tmp_path), "backup_age_max": 1, "drill_age_max": 1}
     answer = backup_status.backup(wanted, 1)

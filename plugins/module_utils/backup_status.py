@@ -67,7 +67,7 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
 
 def names(archive_of_stanza: Path, first: str) -> Iterable[str]:
     """The segments in the repository from the one in which the last backup began, which recovery needs all."""
-    for directory in archive_of_stanza.glob("*/*"):
+    for directory in archive_of_stanza.glob("*/*/"):  # beside them are the histories of timelines
         if directory.name >= first[:16]:
             yield from (path.name[:24] for path in directory.iterdir() if path.name[24:25] == "-" and path.name[:24] >= first)
 
