@@ -9,7 +9,8 @@ import time
 
 from lab.demo import fleet as fleets
 from lab.drill import proof, report
-from lab.drill.faults import FAULTS, MEMBERS, SHORT, Fault
+from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, SHORT, Fault
+from lab.drill.faults.growth import single
 from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
@@ -25,7 +26,7 @@ ROW_S = 40.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.drill", description=__doc__)
-    every = {fault.name: fault for fault in (*FAULTS, *MEMBERS)}
+    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS)}
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--inventory", default="inventories/drill")
     parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")
@@ -40,7 +41,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     if arguments.members:
-        names = [fault.name for fault in MEMBERS]
+        names = [fault.name for fault in HA_FAULTS]
     wanted = arguments.fault or (SHORT if arguments.short else names)
     if arguments.row_seconds is None:
         arguments.row_seconds = ROW_S if wanted is names else 0.0
@@ -55,7 +56,7 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
         for host in fleet.hosts:
             # A cloud image's active ufw would be refused; this is the refusal's remedy.
             host.run(["sh", "-c", "! command -v ufw || ufw disable"])
-        converge(arguments.inventory)
+        converge(single(arguments.inventory) if faults[0] in GROWTH else arguments.inventory)
     book, numbers = Book(fleet), itertools.count(1)
     book.begin()
     data = report.Report(began=time.time(), rate=arguments.rate)

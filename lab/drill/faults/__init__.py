@@ -2,7 +2,9 @@
 
 from lab.drill.faults.disks import DISKS
 from lab.drill.faults.fault import WITHIN_S, Fault
-from lab.drill.faults.members import MEMBERS
+from lab.drill.faults.growth import GROWTH
+from lab.drill.faults.leaders import LEADERS
+from lab.drill.faults.members import LOST, MEMBERS
 from lab.drill.faults.network import CUTS
 from lab.drill.faults.operations import OPERATIONS
 from lab.drill.faults.processes import BROKER_ROWS, DATABASE, POISONED, PRODUCER, WORKER
@@ -13,7 +15,10 @@ FAULTS: tuple[Fault, ...] = (
     *WORKER, *BROKER_ROWS, *DATABASE, *PRODUCER, *CUTS, *DISKS, *OPERATIONS, *SECRETS, *RESTORES, *POISONED,
 )  # fmt: skip
 
+# Of a fleet with three core hosts. The first row begins with one.
+HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *LOST)
+
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
 
-__all__ = ["FAULTS", "MEMBERS", "SHORT", "WITHIN_S", "Fault"]
+__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "SHORT", "WITHIN_S", "Fault"]

@@ -125,10 +125,14 @@ def alone(member: Member) -> Callable[[Fleet], list[Host]]:
     return lambda fleet: [member(fleet)]
 
 
-def update(scene: Scene) -> float:
-    """The operator's playbook, on core hosts whose packages seem older than those of the archive."""
+def make_older(scene: Scene) -> None:
+    """The packages of the core hosts seem older than those of the archive."""
     for host in scene.fleet.group("rabbitmq"):
         shell(host, OLDER)
+
+
+def update(scene: Scene) -> float:
+    make_older(scene)
     return playbook(scene, "playbooks/update.yml")
 
 
@@ -143,11 +147,15 @@ def broker_and_release_back(scene: Scene) -> float:
     return roll_back(scene)
 
 
-def burn(scene: Scene) -> float:
+def burn(member: Member) -> Moment:
     """The host is gone for ever, with its disks."""
-    began = time.time()
-    podman("rm", "--force", "--time", "0", hosts.container(LEADER(scene.fleet)))
-    return began
+
+    def moment(scene: Scene) -> float:
+        began = time.time()
+        podman("rm", "--force", "--time", "0", hosts.container(member(scene.fleet)))
+        return began
+
+    return moment
 
 
 def replace(scene: Scene) -> float:
@@ -169,6 +177,10 @@ def restart_brokers_again(scene: Scene) -> float:
 
 def postmaster(place: Member) -> Reading:
     return Reading("postmaster", place, POSTMASTER)
+
+
+def init(place: Member) -> Reading:
+    return Reading("start of init", place, "cut -d ' ' -f 22 /proc/1/stat")
 
 
 MEMBERS = (
@@ -243,8 +255,16 @@ MEMBERS = (
         readings=(process_of(PRIMARY, BROKER), process_of(PRIMARY, ETCD), postmaster(PRIMARY)),
         accept_gap_s=10, work_gap_s=10,
     ),
+)  # fmt: skip
+
+# Last, since each takes many minutes.
+LOST = (
     Fault(
-        "core host lost for ever and replaced", "host", amid_work(burn), replace, ends_within_s=1500, accepts=True,
-        stage=LEADER.chosen, readings=(Reading("start of init", LEADER, "cut -d ' ' -f 22 /proc/1/stat"),),
+        "leading broker's host lost for ever and replaced", "host", amid_work(burn(LEADER)), replace, ends_within_s=1500,
+        accepts=True, stage=LEADER.chosen, readings=(init(LEADER),),
+    ),
+    Fault(
+        "primary's host lost for ever and replaced", "host", amid_work(burn(PRIMARY)), replace, ends_within_s=1500,
+        accepts=True, stage=PRIMARY.chosen, readings=(init(PRIMARY),), work_gap_s=35,
     ),
 )  # fmt: skip

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -14,10 +11,9 @@ from lab.demo import trust
 from lab.drill import hosts
 from lab.drill.faults.fault import Fault, Reading, amid_work, now, playbook
 from lab.drill.faults.operations import bring_back
+from lab.drill.faults.runs import cut_off
 from lab.drill.hosts import shell
 from lab.drill.scene import Scene
-from lab.machine import REPOSITORY, Refusal
-from lab.playbooks import command
 
 PKI = "/etc/grunnfjell/pki"
 AUTHORITIES = f"{PKI}/authorities.pem"
@@ -76,28 +72,10 @@ def rotate(scene: Scene) -> float:
         return playbook(scene, ROTATE)
 
 
-def cut_off(scene: Scene, task: str, occurrence: int, *arguments: str) -> None:
-    """The control node dies in this task."""
-    run = subprocess.Popen(
-        command(scene.inventory, ROTATE, *arguments),
-        cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    output = []
-    for line in run.stdout or []:
-        output.append(line)
-        if line.startswith("TASK [") and f"{task}]" in line:
-            occurrence -= 1
-            if not occurrence:
-                os.killpg(run.pid, signal.SIGKILL)
-                break
-    if run.wait() != -signal.SIGKILL:
-        raise Refusal(f"{ROTATE} was to be cut off in {task!r}, but ended:\n{''.join(output[-40:])}")
-
-
 def cut_rotation_off(scene: Scene) -> float:
     """While one worker uses the new login and the others the old one."""
     began = time.time()
-    cut_off(scene, MIDST, 1, "-e", "rotate=rabbitmq_user_passwords")
+    cut_off(scene, ROTATE, "-e", "rotate=rabbitmq_user_passwords", task=MIDST)
     return began
 
 
@@ -106,7 +84,7 @@ def cut_every_step_off(scene: Scene) -> float:
     began = time.time()
     with clients_trust(scene):
         for task, occurrence in CUTS:
-            cut_off(scene, task, occurrence)
+            cut_off(scene, ROTATE, task=task, occurrence=occurrence)
     return began
 
 
