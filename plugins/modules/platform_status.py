@@ -13,7 +13,7 @@ options:
   sections:
     description: >-
       Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall), C(archive), C(backup), C(etcd), C(patroni), C(updates), C(version).
+      C(certificates), C(firewall), C(archive), C(backup), C(etcd), C(patroni), C(keepalived), C(updates), C(version).
     type: dict
     required: true
 author: maintainers
@@ -50,6 +50,7 @@ from ..module_utils import (
     bounded,
     etcd_status,
     firewall_program,
+    keepalived_status,
     kit_version,
     packages,
     patroni_status,
@@ -269,6 +270,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "backup": backup,
     "etcd": etcd,
     "patroni": patroni,
+    "keepalived": keepalived_status.member,
     "updates": updates,
     "version": version,
 }

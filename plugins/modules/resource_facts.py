@@ -30,11 +30,12 @@ ansible_facts:
     that issued its certificates, C(issuers)), C(outside) (servers that it is set up to use: C(resolvers), C(time_servers),
     C(apt) and C(pip), each C(address), C(port), C(file) and whether the host connects to it directly, C(direct); an empty
     address is pip's default index; C(names) to their addresses), C(base_chains) (of other firewalls: each C(chain),
-    C(hook), C(policy), C(rules), C(closes)), C(clock_offset_seconds) (float, above 0 when the host is ahead),
-    C(controller) (source address of this run's SSH connection; null without SSH), C(ssh_port) (int, sshd's port of that
-    connection), C(accounts) (each of I(accounts) → whether it exists, with a group of the same name), C(version) (of the
-    kit that last ran on the host; null before 1.0), C(broker_nodes) (RabbitMQ nodes whose data is on the host, each to the
-    members of its cluster by that data) and C(firewall) (whether the kit's firewall is on the host);
+    C(hook), C(policy), C(rules), C(closes)), C(interfaces) (address to its C(interface) and C(network)),
+    C(clock_offset_seconds) (float, above 0 when the host is ahead), C(controller) (source address of this run's SSH
+    connection; null without SSH), C(ssh_port) (int, sshd's port of that connection), C(accounts) (each of I(accounts) →
+    whether it exists, with a group of the same name), C(version) (of the kit that last ran on the host; null before 1.0),
+    C(broker_nodes) (RabbitMQ nodes whose data is on the host, each to the members of its cluster by that data) and
+    C(firewall) (whether the kit's firewall is on the host);
     C(installed_packages), names of Debian packages; C(unsettled), with C(cloud_init) (whether it still configures this
     boot) and C(dpkg) (whether it was interrupted, so apt refuses to work).
   returned: always
@@ -52,7 +53,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import base_chains, kit_version, outside, pgbackrest_repository, pki_files, rabbitmq_node, sockets
+from ..module_utils import base_chains, interfaces, kit_version, outside, pgbackrest_repository, pki_files, rabbitmq_node, sockets
 
 CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
@@ -201,6 +202,7 @@ def main() -> None:
         "pki": pki_files.described(),
         "outside": outside.measured(Path("/"), run),
         "base_chains": base_chains.measured(Path("/"), run),
+        "interfaces": interfaces.addresses(run("ip", "-json", "address", "show")),
         "controller": controller,
         "ssh_port": ssh_port,
         "accounts": {name: account_exists(name) for name in module.params["accounts"]},

@@ -45,6 +45,7 @@ class Dials:
 
     each: as for Listens.  endpoints: input with ``address:port``, a list of them, or a mapping whose values are.
     hosts, port: inputs with the address or addresses, and the port; of an endpoint the address counts.  ports: fixed ones.
+    protocol: instead of tcp, one of network.ruleset.PORTLESS, which leaves out the port.
     purpose: the name of the flow, instead of that of the service there.
     databases: input of connection strings by database.
     services: services that may be there; the flow is named after the first one that listens there, else after the last. Empty
@@ -60,6 +61,7 @@ class Dials:
     endpoints: str = ""
     each: str = ""
     ports: tuple[int, ...] = ()
+    protocol: str = "tcp"
     purpose: str = ""
 
 

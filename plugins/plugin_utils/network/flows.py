@@ -15,6 +15,7 @@ from ..fleet.reach import listed, resolved, split_place
 from ..fleet.services import Dials, services
 from .endpoints import places, readers, targets_of
 from .extra_flows import ends_named, extra_faults
+from .ruleset import PORTLESS
 from .sites import Site, sites_of
 
 
@@ -95,17 +96,18 @@ def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
                 if not is_loopback(resolved(host, address)):
                     server = fleet.at(address, host)
                     purpose = entry.purpose or purpose_of(entry, server, port) or service.role
-                    yield Flow(end_of(host), other_end(fleet, host, address), purpose, "tcp", port, user=entry.account)
+                    yield Flow(end_of(host), other_end(fleet, host, address), purpose, entry.protocol, port, user=entry.account)
 
 
 def dialled(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:
-    """Address and port of each connection, as far as the inputs are valid."""
+    """Address and port of each connection, as far as the inputs are valid; port 0 where the protocol has none."""
     if entry.databases:
         yield from ((address, port) for _, address, port in targets_of(host, entry.databases))
     for read in readers(host, entry):
         yield from filter(None, map(split_place, listed(read(entry.endpoints))))
         single = whole(read(entry.port))
-        for port in entry.ports or ((single,) if single else ()):
+        without = (0,) if entry.protocol in PORTLESS else ()
+        for port in entry.ports or ((single,) if single else without):
             for text in listed(read(entry.hosts)):
                 yield (place[0] if (place := split_place(text)) and ip(text) is None else text), port
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 COMMENT_MAX = 128
 FAMILIES = {"4": "ip", "6": "ip6"}
 PING = {"4": "icmp", "6": "icmpv6"}
+# IP protocols without ports that a service may declare. nft reads their names from a file that a host may lack.
+PORTLESS = {"vrrp": 112}
 
 
 def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
@@ -73,6 +75,13 @@ def grouped(flows: list[dict[str, Any]], end: str) -> list[Group]:
     return list(merged.values())
 
 
+def packets_of(group: Group) -> str:
+    """The match of a group's packets, whatever their other end."""
+    if group.protocol in PORTLESS:
+        return f"meta l4proto {PORTLESS[group.protocol]}"
+    return f"{group.protocol} dport {{ {', '.join(map(str, group.ports))} }}"
+
+
 def direction(
     flows: list[dict[str, Any]], end: str, side: str, names: dict[str, list[str]], strays: list[str] | None = None
 ) -> list[dict[str, str]]:
@@ -91,10 +100,10 @@ def direction(
             names[own[0]] = lookups
         met, sets = met | addresses, sets + own
         if group.protocol != "icmp":
-            port = f"{group.protocol} dport {{ {', '.join(map(str, group.ports))} }}"
+            packets = packets_of(group)
             whose = f" meta skuid {group.user}" if group.user else ""
             text = comment(group.purpose, group.ends)
-            rules += [{"match": f"{match} {port}{whose}", "comment": text} for _, match in peers(side, addresses, own)]
+            rules += [{"match": f"{match} {packets}{whose}", "comment": text} for _, match in peers(side, addresses, own)]
         if group.protocol == "tcp" and strays is not None:
             port = f"tcp sport {{ {', '.join(map(str, group.ports))} }}"
             strays += [f"{match} {port}" for _, match in peers("saddr", addresses, own)]

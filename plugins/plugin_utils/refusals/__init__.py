@@ -17,6 +17,7 @@ from . import (
     etcd,
     firewall,
     groups,
+    keepalived,
     machines,
     other_firewalls,
     outside,
@@ -106,5 +107,9 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         patroni.databases_without_etcd,
         database_clients.clients_of_one_member,
         database_clients.listeners_of_members,
+        keepalived.unequal_members,
+        keepalived.shared_addresses,
+        keepalived.unreachable_addresses,
+        keepalived.unnamed_addresses,
     )
     return list(dict.fromkeys(sentence for rule in rules for sentence in rule(fleet)))

@@ -92,6 +92,7 @@ class StatusReport:
             "backups": {host: answer for host, answer in self.section("backup").items() if answer},
             "etcd": self.section("etcd"),
             "patroni": self.section("patroni"),
+            "keepalived": self.section("keepalived"),
             "updates": self.section("updates"),
             "versions": {host: answer["version"] for host, answer in self.answered("version").items()},
             "counters": counted(brokers),

@@ -7,6 +7,7 @@ from typing import Any
 
 from .backups import backup_rows
 from .etcd import etcd_rows
+from .keepalived import keepalived_rows
 from .patroni import patroni_rows
 from .work_rates import span
 
@@ -89,6 +90,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
     yield from backup_rows(report)
     yield from etcd_rows(report)
     yield from patroni_rows(report)
+    yield from keepalived_rows(report)
     for application, hosts in report["releases"].items():
         for release, names in by_release(hosts).items():
             yield "release", f"{application} {release} on {listed(names)}"
