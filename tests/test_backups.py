@@ -104,6 +104,52 @@ def test_the_size_of_a_type_is_that_of_its_last_backup() -> None:
     assert pgbackrest_repository.last_delta(held, "diff") == 0
 
 
+# --- The status of a cluster ---------------------------------------------------------------------------------------------
+
+
+def segments_in(archive: Path, *names: str) -> None:
+    for name in names:
+        (archive / name[:16]).mkdir(parents=True, exist_ok=True)
+        (archive / name[:16] / f"{name}-0123.zst").touch()
+
+
+@pytest.mark.parametrize(
+    ("databases", "newest", "failed_over"),
+    [
+        ("db1", "000000020000000000000005", False),
+        ("db1 db2", "000000010000000000000005", False),
+        ("db1 db2", "000000020000000000000005", True),
+    ],
+)
+def test_a_failover_since_the_last_backup_of_a_cluster_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, databases: str, newest: str, failed_over: bool
+) -> None:
+    segments_in(tmp_path / "archive/main/17-1", "000000010000000000000004", newest)
+    (tmp_path / "archive/main/17-1/00000002.history").touch()
+    monkeypatch.setattr(pgbackrest, "info", lambda *_: {"status": {"code": 0}, "backup": [backup()]})
+    wanted = {"databases": databases.split(), "stanza": "main", "path": str(tmp_path), "backup_age_max": 1, "drill_age_max": 1}
+    answer = backup_status.backup(wanted, 1)
+    assert (answer["database"], answer["failed_over"]) == (databases.replace(" ", ", "), failed_over)
+    assert (answer["missing"], answer["newest_wal"]) == ([], newest)
+
+
+@pytest.mark.parametrize("standby", [True, False])
+def test_a_standby_has_no_archive_to_show(monkeypatch: pytest.MonkeyPatch, standby: bool) -> None:
+    """Its counters are those of the time when it was the primary."""
+    answer = {"standby": standby, "archive_mode": "on", "waiting": 2, "segment_bytes": 16, "archived_s": 9, "failing": True}
+    monkeypatch.setattr(backup_status.psql, "superuser", lambda *_: json.dumps(answer))
+    archive = backup_status.archive({"repository": ["backup1"], "port": 5432, "queue_max": 99}, 1)
+    assert archive == {} if standby else archive["waiting_bytes"] == 32 and "standby" not in archive
+
+
+def test_a_drill_without_a_primary_says_so(tmp_path: Path) -> None:
+    paths = {"path": str(tmp_path / "a"), "sockets": str(tmp_path / "b"), "config": "x", "timeout": 1}
+    record = pgbackrest_drill.drilled({"stanza": "main", "mark": {}, **paths})
+    assert not record["proved"] and record["problems"] == [
+        "no database took a mark: none of them answered as the primary. Look at `make status`"
+    ]
+
+
 # --- The proof of a restore ----------------------------------------------------------------------------------------------
 
 
@@ -155,7 +201,15 @@ def test_a_mark_is_restored_from_the_last_backup_that_ended_before_it() -> None:
     assert pgbackrest_drill.backup_before([late], "0/F0000000") is None
 
 
-@pytest.mark.parametrize(("segment", "fetched"), [("0000000100000000000000A0", True), ("0000000100000000000000A2", False)])
+@pytest.mark.parametrize(
+    ("segment", "fetched"),
+    [
+        ("0000000100000000000000A0", True),
+        ("0000000100000000000000A2", False),
+        ("00000001.history", True),
+        ("00000002.history", False),
+    ],
+)
 def test_a_drill_fetches_no_wal_from_after_the_loss(tmp_path: Path, segment: str, fetched: bool) -> None:
     """By the shell that PostgreSQL starts."""
     program = tmp_path / "pgbackrest"
@@ -239,6 +293,7 @@ BACKUP = {
     "age_s": 3600,
     "bytes": 2**20,
     "missing": [],
+    "failed_over": False,
     "disk_used": 0.2,
     "age_max_s": 30 * 3600,
     "drill_age_max_s": 8 * 86400,
@@ -272,6 +327,11 @@ def test_sound_backups_need_no_attention_and_have_their_lines() -> None:
         ({}, {"label": None}, "there is no backup of db1: systemctl start grunnfjell-backup@full"),
         ({}, {"age_s": 31 * 3600}, "is 31.0 h old, but the limit is 30.0 h (pgbackrest_backup_age_max)"),
         ({}, {"missing": ["0A"]}, "WAL of db1 after 0A is missing, so no later moment can be restored"),
+        (
+            {},
+            {"failed_over": True},
+            "db1 failed over since the last backup, so WAL that only the former primary had may be missing",
+        ),
         ({}, {"disk_used": 0.81}, "the repository's disk is 81% full"),
         ({}, {"drill": None}, "no restore of db1 was ever tried: make restore-drill"),
         ({}, {"drill": BACKUP["drill"] | {"age_s": 9 * 86400}}, "was 9 d ago, but the limit is 8 d (pgbackrest_drill_age_max)"),

@@ -20,7 +20,7 @@ SCENARIOS = sorted(path.parent.name for path in MOLECULE.glob("*/molecule.yml"))
 
 
 # Further scenarios of a role, whose tests change and remove what a common edit cannot.
-SECOND = {"rabbitmq_cluster"}
+SECOND = {"pgbackrest_cluster", "rabbitmq_cluster"}
 
 
 def hosts(scenario: str) -> dict:

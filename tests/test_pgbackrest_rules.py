@@ -11,6 +11,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.capacity.disks import disk_lines
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals.backups import partial_clusters
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import pgbackrest
 
 ROLES = Path(__file__).resolve().parents[1] / "roles"
@@ -68,11 +69,13 @@ def test_archiving_closes_a_segment_every_quarter_of_a_minute() -> None:
 
 
 def test_options_are_the_role_s_and_then_the_operator_s() -> None:
-    own = {"process-max": 2, "repo1-bundle": True, "archive-async": False, "repo1-host": ""}
+    own = {"process-max": 2, "repo1-bundle": True, "archive-async": False, "repo1-host": "", "tls-server-auth": ["a=x", "b=x"]}
     assert pgbackrest.pgbackrest_lines(own, {"compress-level": 6}) == [
         "process-max=2",
         "repo1-bundle=y",
         "archive-async=n",
+        "tls-server-auth=a=x",
+        "tls-server-auth=b=x",
         "compress-level=6",
     ]
 
@@ -93,6 +96,39 @@ def test_a_full_backup_on_every_day_leaves_none_for_a_differential_one() -> None
     assert set(pgbackrest.pgbackrest_calendars(list(pgbackrest.WEEKDAYS), "01:00", 0)) == {"full"}
 
 
+def test_only_a_cluster_looks_for_a_new_timeline() -> None:
+    assert "failover" not in pgbackrest.pgbackrest_calendars(["Sun"], "01:00", 6)
+    assert pgbackrest.pgbackrest_calendars(["Sun"], "01:00", 6, True)["failover"] == "*-*-* *:00/10:00"
+
+
+def member(name: str, members: tuple[str, ...], *roles: str) -> Host:
+    inputs = {"patroni_members": dict.fromkeys(members)} if members else {}
+    return Host(name, frozenset({"pgbackrest", "postgresql", *roles}), inputs=inputs)
+
+
+@pytest.mark.parametrize(
+    ("named", "members", "sentence"),
+    [
+        (["db1"], (), None),
+        (["db1", "db2", "db3"], ("db1", "db2", "db3"), None),
+        (
+            ["db1", "db2"],
+            ("db1", "db2", "db3"),
+            "lacks db3, but names db1 and db2 of the same cluster: nothing would be archived",
+        ),
+        (["db3"], ("db1", "db2", "db3"), "lacks db1 and db2, but names db3 of the same cluster"),
+        (["db1", "db2"], (), "names db1 and db2, but patroni is not on db1 and db2: a repository host backs up one server"),
+    ],
+)
+def test_a_repository_backs_up_one_server_or_every_member_of_a_cluster(
+    named: list[str], members: tuple[str, ...], sentence: str | None
+) -> None:
+    databases = [member(name, members, *(["patroni"] if members else [])) for name in ("db1", "db2", "db3")]
+    hosts = [*databases, repository({}, pgbackrest_database_hosts=named)]
+    problems = list(partial_clusters(Fleet({host.name: host for host in hosts}, {})))
+    assert (problems == []) if sentence is None else (len(problems) == 1 and sentence in problems[0])
+
+
 def test_sound_inputs_are_not_refused() -> None:
     assert pgbackrest.pgbackrest_problems(INPUTS) == []
     client = INPUTS | {"repository_hosts": ["backup1"], "database_hosts": [], "repo_cipher_pass": ""}
@@ -105,7 +141,10 @@ def test_sound_inputs_are_not_refused() -> None:
     [
         ({"repository_hosts": ["backup1"]}, "but a host is either a database or a repository"),
         ({"database_hosts": []}, "are both empty, so nothing would be backed up"),
-        ({"database_hosts": ["db1", "db2"]}, "pgbackrest_database_hosts has 2 hosts (db1, db2), but takes one"),
+        (
+            {"repository_hosts": ["backup1", "backup2"], "database_hosts": []},
+            "pgbackrest_repository_hosts has 2 hosts (backup1, backup2), but takes one",
+        ),
         ({"stanza": "Main"}, "pgbackrest_stanza is 'Main', but may hold small letters"),
         ({"full_weekdays": ["Sunday"]}, "names 'Sunday', which is not one of Mon, Tue"),
         ({"full_weekdays": []}, "is empty, but every other backup needs a full one"),

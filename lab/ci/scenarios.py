@@ -26,7 +26,7 @@ LAST_START_S = 25 * 60
 # Pairs of hosts that belong together and are of one release: the other release is for `molecule test` by hand.
 ONE_PAIR = {"keepalived": "13", "pgbackrest": "13"}
 # They lose and replace hosts for twenty minutes each: `make test-clusters` runs them.
-CLUSTERS = ("etcd", "patroni", "rabbitmq_cluster")
+CLUSTERS = ("etcd", "patroni", "pgbackrest_cluster", "rabbitmq_cluster")
 
 
 def scenarios() -> list[str]:

@@ -15,6 +15,7 @@ from . import pgbackrest, psql
 
 ARCHIVE_SQL = """
 SELECT json_build_object(
+  'standby', pg_is_in_recovery(),
   'archive_mode', current_setting('archive_mode'),
   'waiting', (SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'),
   'segment_bytes', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'),
@@ -27,10 +28,12 @@ SEGMENTS_PER_FILE = 256
 
 
 def archive(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Of a database: how much WAL waits for its repository host. Empty on a host that archives nothing."""
+    """Of a database: how much WAL waits for its repository host. Empty on a host that archives nothing, as a standby."""
     if not wanted["repository"]:
         return {}
     answer = json.loads(psql.superuser(ARCHIVE_SQL, wanted["port"], timeout))
+    if answer.pop("standby"):
+        return {}
     waiting = answer["waiting"] * answer.pop("segment_bytes")
     return {**answer, "waiting_bytes": waiting, "queue_max": wanted["queue_max"], "repository": wanted["repository"][0]}
 
@@ -46,13 +49,14 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
     last = backups[-1] if backups else None
     segments = sorted(names(path / "archive" / stanza, last["archive"]["start"])) if last else []
     return {
-        "database": wanted["databases"][0],
+        "database": ", ".join(wanted["databases"]),
         "problem": pgbackrest.problem_of(held),
         "label": last and last["label"],
         "age_s": last and round(now - last["timestamp"]["stop"]),
         "bytes": last and last["info"]["repository"]["size"],
         "backups": len(backups),
         "missing": gaps(segments),
+        "failed_over": len(wanted["databases"]) > 1 and bool(segments) and segments[-1][:8] > last["archive"]["start"][:8],
         "newest_wal": segments[-1] if segments else None,
         "disk_used": round(1 - disk.free / disk.total, 3),
         "drill": drill(now),
@@ -63,7 +67,7 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
 
 def names(archive_of_stanza: Path, first: str) -> Iterable[str]:
     """The segments in the repository from the one in which the last backup began, which recovery needs all."""
-    for directory in archive_of_stanza.glob("*/*"):
+    for directory in archive_of_stanza.glob("*/*/"):  # beside them are the histories of timelines
         if directory.name >= first[:16]:
             yield from (path.name[:24] for path in directory.iterdir() if path.name[24:25] == "-" and path.name[:24] >= first)
 
@@ -78,12 +82,14 @@ def number(segment: str) -> int:
 
 
 def gaps(segments: list[str]) -> list[str]:
-    """Sorted segments after which some of the same timeline are missing.
+    """Sorted segments after which some are missing, also where a new timeline begins.
 
     >>> gaps(["000000010000000000000001", "000000010000000000000002", "000000010000000000000005"])
     ['000000010000000000000002']
+    >>> gaps(["000000010000000000000001", "000000020000000000000002", "000000030000000000000004"])
+    ['000000020000000000000002']
     """
-    return [one for one, other in pairwise(segments) if one[:8] == other[:8] and number(other) > number(one) + 1]
+    return [one for one, other in pairwise(segments) if number(other) > number(one) + 1]
 
 
 def drill(now: float, path: Path = Path("/var/lib/grunnfjell/pgbackrest/last.json")) -> dict[str, Any] | None:

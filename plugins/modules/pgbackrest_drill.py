@@ -14,7 +14,7 @@ description:
     Leaves nothing else behind, whatever happens.
 options:
   stanza: {description: Name of the stanza., type: str, required: true}
-  mark: {description: The result of M(pgbackrest_mark) on the database., type: dict, required: true}
+  mark: {description: The result of M(pgbackrest_mark) on the primary., type: dict, required: true}
   path: {description: Directory for the restored database., type: path, required: true}
   sockets: {description: Directory for its socket., type: path, required: true}
   records: {description: Directory for the records., type: path, required: true}
@@ -112,6 +112,8 @@ class Drill:
         self.backup: dict[str, Any] = {}
 
     def run(self) -> dict[str, Any]:
+        if not self.mark:
+            raise ScratchError("no database took a mark: none of them answered as the primary. Look at `make status`")
         held = pgbackrest.info(self.stanza).get("backup") or []
         backup = backup_before(held, self.mark["lsn"])
         if backup is None:

@@ -11,6 +11,7 @@ description:
     that WAL, without closing a segment itself, so the time that passes is what the loss of the host would have cost
     at that moment.
   - Ends with the counts and the newest archived segment at the moment of a supposed loss. No table changes.
+  - A standby of a cluster takes no mark. Its primary does.
 options:
   port: {description: Port of PostgreSQL's socket., type: int, required: true}
   timeout: {description: Seconds beyond archive_timeout until the repository must have the WAL., type: int, default: 60}
@@ -28,7 +29,7 @@ mark:
   description: >-
     restore_point (name), xid (rows that are older are counted), marked_at and lost_at (seconds since the epoch), lsn, exposure_s
     (seconds until the repository had the mark), newest_wal (newest archived segment at lost_at), next_xid (at lost_at), major
-    (PostgreSQL's version), and the counts before and after the mark and at lost_at.
+    (PostgreSQL's version), and the counts before and after the mark and at lost_at. Empty on a standby.
   returned: success
   type: dict
 """
@@ -43,6 +44,7 @@ from ..module_utils.row_counts import Server, as_rows, counts
 
 SERVER_SQL = """
 SELECT json_build_object(
+  'standby', pg_is_in_recovery(),
   'major', current_setting('server_version_num')::int / 10000,
   'archive_mode', current_setting('archive_mode'),
   'archive_timeout', (SELECT setting::int FROM pg_settings WHERE name = 'archive_timeout'),
@@ -73,6 +75,8 @@ def wait_archived(server: Server, segment: str, seconds: float) -> dict:
 
 def mark(module: AnsibleModule, server: Server) -> dict:
     about = json.loads(server.ask(SERVER_SQL))
+    if about["standby"]:
+        return {}
     if about["archive_mode"] == "off":
         module.fail_json(
             msg="archive_mode is off, so no WAL reaches the repository. Bind postgresql_parameters to the filter "

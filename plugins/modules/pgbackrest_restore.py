@@ -10,6 +10,7 @@ description:
   - Checks everything that can be checked, then stops PostgreSQL, renames its data directory, restores into a new one and starts
     PostgreSQL, which goes on with a new timeline. A restore that fails puts the old directory back and starts it.
   - The old directory is kept beside the new one, for ever. Remove it when nobody needs it.
+  - Of a cluster, Patroni is stopped before on every member. The restored server runs alone until Patroni adopts it.
 options:
   stanza: {description: Name of the stanza., type: str, required: true}
   version: {description: Major version of PostgreSQL., type: str, required: true}
@@ -17,6 +18,8 @@ options:
   to: {description: 'C(latest), or a moment in ISO 8601 with its offset from UTC.', type: str, required: true}
   timeout: {description: Seconds that the restore, and then the replay of WAL, may take., type: int, default: 14400}
 author: maintainers
+attributes:
+  check_mode: {support: full, description: Refuses what cannot work.}
 """
 
 EXAMPLES = r"""
@@ -198,6 +201,7 @@ def main() -> None:
             "to": {"type": "str", "required": True},
             "timeout": {"type": "int", "default": 14400},
         },
+        supports_check_mode=True,
     )
     try:
         backups = pgbackrest.complete(pgbackrest.info(module.params["stanza"]).get("backup") or [])
@@ -206,6 +210,8 @@ def main() -> None:
         now = datetime.now(UTC)
         if sentences := list(refusals(module.params["to"], backups, free, restore.data, now)):
             module.fail_json(msg="Nothing was changed. " + " ".join(sentences))
+        if module.check_mode:
+            module.exit_json(changed=True)
         module.exit_json(changed=True, restored=restore.run(backups))
     except pgbackrest.PgbackrestError as error:
         module.fail_json(msg=f"Nothing was changed. The repository cannot be read: {error}.")

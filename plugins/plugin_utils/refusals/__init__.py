@@ -94,6 +94,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         other_firewalls.unexplained_firewall_waivers,
         firewall.malformed_flows,
         backups.unpaired_backups,
+        backups.partial_clusters,
         backups.repositories_beside_databases,
         backups.unarchived_databases,
         backups.queues_beyond_the_disk,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..fleet.inputs import mapping
-from ..fleet.model import Fleet, Host
+from ..fleet.model import Fleet, Host, names_of
 from ..sizing.pgbackrest import archive_timeout_of
 
 GIB = 1024**3
@@ -46,6 +46,25 @@ def unpaired_backups(fleet: Fleet) -> Iterator[str]:
             yield f"{host.name}: {own} names {name}, but {other} of {name} does not name {host.name}. Correct one of them."
         elif own == "pgbackrest_repository_hosts":
             yield from disagreements(host, peer)
+
+
+def partial_clusters(fleet: Fleet) -> Iterator[str]:
+    """A repository host backs up one server, or every member of a cluster: each of them may be the next primary."""
+    for host in fleet.with_role("pgbackrest"):
+        databases = [fleet.hosts[name] for name in named(host, "pgbackrest_database_hosts") if name in fleet.hosts]
+        singles = [database for database in databases if "patroni" not in database.roles]
+        if singles and len(databases) > 1:
+            yield (
+                f"{host.name}: pgbackrest_database_hosts names {names_of(databases)}, but patroni is not on {names_of(singles)}: "
+                f"a repository host backs up one server, or the members of one cluster. Keep one of them."
+            )
+            continue
+        members = {str(name) for database in databases for name in mapping(database, "patroni_members")}
+        if missing := sorted(members - {database.name for database in databases}):
+            yield (
+                f"{host.name}: pgbackrest_database_hosts lacks {' and '.join(missing)}, but names {names_of(databases)} of the "
+                f"same cluster: nothing would be archived once {missing[0]} is the primary. Name every member."
+            )
 
 
 def disagreements(database: Host, repository: Host) -> Iterator[str]:
@@ -94,7 +113,12 @@ def unarchived_databases(fleet: Fleet) -> Iterator[str]:
 
 def archive_faults(host: Host, mode: object, command: str) -> Iterator[str]:
     stanza, timeout = host.inputs.get("pgbackrest_stanza"), archive_timeout_of(host)
-    if str(mode) not in ("on", "True", "always") or "pgbackrest" not in command:
+    if str(mode) == "always":
+        yield (
+            f"{host.name}: archive_mode in postgresql_parameters is always, which pgBackRest refuses: a standby would archive "
+            f"the same WAL as its primary. Write {BINDING}."
+        )
+    elif str(mode) not in ("on", "True") or "pgbackrest" not in command:
         yield (
             f"{host.name}: postgresql_parameters does not archive to the repository, so nothing could be restored. "
             f"Write {BINDING}."

@@ -59,6 +59,11 @@ def backup_attention(host: str, backup: Mapping[str, Any]) -> Iterator[str]:
             f"{host}: WAL of {database} after {backup['missing'][0]} is missing, so no later moment can be restored until the "
             f"next backup: {FULL_BACKUP}"
         )
+    elif backup["failed_over"]:
+        yield (
+            f"{host}: {database} failed over since the last backup, so WAL that only the former primary had may be missing. The "
+            f"next backup begins within 10 minutes: journalctl -u grunnfjell-backup@failover"
+        )
     if backup["disk_used"] >= FULL:
         yield (
             f"{host}: the repository's disk is {backup['disk_used']:.0%} full. Give it a larger one, or lower "

@@ -39,7 +39,10 @@ def pgbackrest_archiving(stanza: str, archive_timeout: int = ARCHIVE_TIMEOUT) ->
 
 
 def pgbackrest_lines(own: Mapping[str, Any], parameters: Mapping[str, Any]) -> list[str]:
-    """The lines of a section: the role's options, then the operator's; refuses options set by both, and drops empty ones."""
+    """The lines of a section: the role's options, then the operator's; refuses options set by both, and drops empty ones.
+
+    An option with several values has a line for each.
+    """
     if twice := sorted(set(own) & set(parameters)):
         raise AnsibleFilterError(
             f"pgbackrest_parameters names {', '.join(twice)}, which the role sets itself. Take it out, and set the input of the "
@@ -47,15 +50,38 @@ def pgbackrest_lines(own: Mapping[str, Any], parameters: Mapping[str, Any]) -> l
         )
     lines = []
     for key, value in {**own, **parameters}.items():
-        text = ("y" if value else "n") if isinstance(value, bool) else str(value)
-        if "\n" in text:
-            raise AnsibleFilterError(f"pgbackrest_parameters has a line break in {key}. Write one value per option")
-        lines += [f"{key}={text}"] if text else []
+        for single in value if isinstance(value, list) else [value]:
+            text = ("y" if single else "n") if isinstance(single, bool) else str(single)
+            if "\n" in text:
+                raise AnsibleFilterError(f"pgbackrest_parameters has a line break in {key}. Write one value per option")
+            lines += [f"{key}={text}"] if text else []
     return lines
 
 
-def pgbackrest_calendars(full_weekdays: list[str], time: str, incremental_hours: int) -> dict[str, str]:
+def pgbackrest_servers(hosts: list[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a stanza for each of its databases; pgBackRest finds out which one is the primary.
+
+    >>> pgbackrest_servers(["db1", "db2"], {"port": 5432})
+    {'pg1-host': 'db1', 'pg1-port': 5432, 'pg2-host': 'db2', 'pg2-port': 5432}
+    """
+    return {f"pg{place}-{key}": value for place, host in enumerate(hosts, 1) for key, value in {"host": host, **options}.items()}
+
+
+def pgbackrest_mark(hosts: list[str], hostvars: Mapping[str, Any]) -> dict[str, Any]:
+    """What the primary among the databases registered from module pgbackrest_mark in this run; empty without one.
+
+    >>> standby, primary = ({"__pgbackrest_mark": {"mark": mark}} for mark in ({}, {"xid": 7}))
+    >>> pgbackrest_mark(["db1", "db2", "db3"], {"db1": standby, "db2": primary})
+    {'xid': 7}
+    """
+    answers = [(hostvars.get(name) or {}).get("__pgbackrest_mark") or {} for name in hosts]
+    return next((answer["mark"] for answer in answers if answer.get("mark")), {})
+
+
+def pgbackrest_calendars(full_weekdays: list[str], time: str, incremental_hours: int, cluster: bool = False) -> dict[str, str]:
     """Type of backup to its OnCalendar of systemd.timer; a type without a day has no entry.
+
+    Of a cluster, `failover` looks for a new timeline.
 
     >>> pgbackrest_calendars(["Sun"], "01:00", 6)
     {'full': 'Sun *-*-* 01:00:00', 'diff': 'Mon,Tue,Wed,Thu,Fri,Sat *-*-* 01:00:00', 'incr': '*-*-* 00/6:30:00'}
@@ -66,6 +92,8 @@ def pgbackrest_calendars(full_weekdays: list[str], time: str, incremental_hours:
         calendars["diff"] = f"{','.join(others)} *-*-* {time}:00"
     if incremental_hours:
         calendars["incr"] = f"*-*-* 00/{incremental_hours}:30:00"
+    if cluster:
+        calendars["failover"] = "*-*-* *:00/10:00"
     return calendars
 
 
@@ -89,9 +117,11 @@ def _sides(inputs: Mapping[str, Any]) -> Iterator[str]:
             "pgbackrest_repository_hosts and pgbackrest_database_hosts are both empty, so nothing would be backed up. Set the "
             "first one on a database, the second one on a repository host."
         )
-    for name, hosts in (("pgbackrest_repository_hosts", repositories), ("pgbackrest_database_hosts", databases)):
-        if len(hosts) > 1:
-            yield f"{name} has {len(hosts)} hosts ({', '.join(map(str, hosts))}), but takes one. Keep one of them."
+    if len(repositories) > 1:
+        yield (
+            f"pgbackrest_repository_hosts has {len(repositories)} hosts ({', '.join(map(str, repositories))}), but takes one. "
+            f"Keep one of them."
+        )
     if not NAME.fullmatch(str(inputs.get("stanza"))):
         yield (
             f"pgbackrest_stanza is '{inputs.get('stanza')}', but may hold small letters, digits, '_' and '-' only, and begins "
