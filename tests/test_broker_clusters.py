@@ -54,14 +54,18 @@ def test_a_single_broker_of_an_older_kit_is_its_only_member(tmp_path):
     assert rabbitmq_node.measured(with_data(tmp_path, "rabbit@a", None)) == {"rabbit@a": ["rabbit@a"]}
 
 
-def test_members_reach_each_other_and_nobody_else_reaches_their_ports():
+# epmd, Erlang's distribution, and the tools, whose range RabbitMQ documents.
+PORTS = (4369, 25672, *range(35672, 35683))
+
+
+def test_members_and_their_tools_reach_each_other_and_nobody_else_reaches_their_ports():
     found = {
         (flow.source.name, flow.destination.name, flow.port)
         for flow in flows(cluster())
-        if flow.port in (25672, 4369) or flow.purpose == "cluster"
+        if flow.port in PORTS or flow.purpose in ("cluster", "tools")
     }
     names = [node.removeprefix("rabbit@") for node in NODES]
-    assert found == {(a, b, port) for a in names for b in names for port in (25672, 4369) if a != b}
+    assert found == {(a, b, port) for a in names for b in names for port in PORTS if a != b}
     assert not [flow for flow in flows(Fleet(HOSTS, ROLES)) if flow.purpose == "cluster"]
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import doctest
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleFilterError
 from ansible_collections.grunnfjell.platform.plugins.module_utils import etcd_steps
 from ansible_collections.grunnfjell.platform.plugins.module_utils.etcd import Cluster, EtcdError, Member, sentence_of
@@ -238,3 +240,10 @@ def test_a_cluster_without_a_majority_is_named() -> None:
     down = {"error": "connection refused"}
     assert any("etcd has no majority: db1, db2 of 3 members are down" in text for text in attention(db1=down, db2=down))
     assert not any("no majority" in text for text in attention(db1=down))
+
+
+def test_a_rotation_restarts_the_members_between_new_authorities_and_the_services_that_show_new_certificates() -> None:
+    step = Path(__file__).resolve().parents[1] / "playbooks/rotation_step.yml"
+    plays = yaml.safe_load(step.read_text(encoding="utf-8"))
+    trust = next(number for number, play in enumerate(plays) if "authorities" in play["name"])
+    assert plays[trust + 1].get("import_playbook") == "rotation_etcd.yml"
