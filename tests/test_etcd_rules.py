@@ -242,8 +242,8 @@ def test_a_cluster_without_a_majority_is_named() -> None:
     assert not any("no majority" in text for text in attention(db1=down))
 
 
-def test_a_rotation_restarts_the_members_between_new_authorities_and_the_services_that_show_new_certificates() -> None:
-    step = Path(__file__).resolve().parents[1] / "playbooks/rotation_step.yml"
-    plays = yaml.safe_load(step.read_text(encoding="utf-8"))
-    trust = next(number for number, play in enumerate(plays) if "authorities" in play["name"])
-    assert plays[trust + 1].get("import_playbook") == "rotation_etcd.yml"
+def test_a_rotation_restarts_the_members_after_the_hosts_have_new_authorities_and_before_its_next_step() -> None:
+    part = Path(__file__).resolve().parents[1] / "playbooks/rotation_trust.yml"
+    trust, restart = yaml.safe_load(part.read_text(encoding="utf-8"))
+    assert "grunnfjell.platform.pki" in str(trust["tasks"])
+    assert "'etcd'" in restart["hosts"] and "'tasks_from': 'rotate'" in str(restart["tasks"])

@@ -33,9 +33,8 @@ def test_a_host_that_is_lost_in_its_batch_is_named_and_no_later_batch_begins(tmp
     assert "b became unreachable during its batch. Later batches were not started." in output
 
 
-STEPS = [
-    play for name in ("rotation_vault", "rotation_step", "rotation_check_retired") for play in plays_of(name) if "hosts" in play
-]
+PARTS = ("rotation_vault", "rotation_trust", "rotation_step", "rotation_check_retired")
+STEPS = [play for name in PARTS for play in plays_of(name) if "hosts" in play]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda play: play["name"])

@@ -120,4 +120,4 @@ def test_a_playbook_begins_with_hosts_that_need_no_hostvars() -> None:
     first = {path.name: (yaml.safe_load(path.read_text()) or [{}])[0] for path in (ROOT / "playbooks").glob("*.yml")}
     with_hostvars = [name for name, play in first.items() if "hostvars" in str(play.get("hosts", ""))]
     # These two are parts of other playbooks.
-    assert set(with_hostvars) <= {"rotation_check_retired.yml", "rotation_etcd.yml", "update_hosts.yml"}
+    assert set(with_hostvars) <= {"restore_in_place.yml", "restore_refuse.yml", "rotation_check_retired.yml", "update_hosts.yml"}
