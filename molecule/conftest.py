@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def pytest_pycollect_makeitem(collector: pytest.Collector) -> list[pytest.Item] 
     return [] if inventory and patterns and not any(carrying(pattern, inventory) for pattern in patterns) else None
 
 
+@cache  # pytest asks for each name in a module
 def carrying(pattern: str, inventory: str) -> list[str]:
     """testinfra's patterns for the groups that carry a role. Any other pattern names a group or a host and stays as it is."""
     runner = AnsibleRunner.get_runner(inventory)

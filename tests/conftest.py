@@ -11,23 +11,10 @@ import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded
 from hypothesis import HealthCheck, settings
 
-from lab.machine import REPOSITORY, git, in_turn
+from lab.machine import REPOSITORY
 
 settings.register_profile("grunnfjell", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("grunnfjell")
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    text = "only every Nth wrong inventory, which take half of the time; other ones for other commits (default: all)"
-    parser.addoption("--share", type=int, default=1, metavar="N", help=text)
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
-    if (share := config.getoption("share")) > 1:
-        rows = [item for item in items if item.originalname == "test_a_wrong_inventory_is_refused_by_its_sentence"]
-        left = set(rows) - set(in_turn(rows, git("rev-parse", "HEAD").strip(), share))
-        config.hook.pytest_deselected(items=list(left))
-        items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -67,6 +68,11 @@ MEASURED = {
 FACTS = {"distribution": "Debian", "distribution_major_version": "13", "python_version": "3.13.5"}
 
 
+def dump(data: Any) -> str:
+    """YAML, by the C library."""
+    return yaml.dump(data, Dumper=yaml.CSafeDumper)
+
+
 def merge(into: dict, changes: dict) -> dict:
     """The mapping with the changes laid over it; "gone" takes a key out."""
     for key, value in changes.items():
@@ -80,7 +86,7 @@ def merge(into: dict, changes: dict) -> dict:
 
 
 def encrypted(secrets: dict) -> bytes:
-    return VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(PASSWORD.encode()))]).encrypt(yaml.safe_dump(secrets))
+    return VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(PASSWORD.encode()))]).encrypt(dump(secrets))
 
 
 def hosts_of(row: dict) -> list[str]:
@@ -95,16 +101,16 @@ def write_inventory(home: Path, row: dict) -> None:
     if row.get("vault") != "gone":
         (home / "group_vars/all/vault.yml").write_bytes(encrypted(merge(copy.deepcopy(SECRETS), row.get("vault", {}))))
     source = {"application_source": {"directory": str(ROOT / "examples/newsroom")}}
-    (home / "group_vars/newsroom/source.yml").write_text(yaml.safe_dump(source))
+    (home / "group_vars/newsroom/source.yml").write_text(dump(source))
     fleet = yaml.safe_load((home / "hosts.yml").read_text())
     fleet["all"]["children"] = merge(fleet["all"]["children"], row.get("groups", {}))
-    (home / "hosts.yml").write_text(yaml.safe_dump(fleet))
+    (home / "hosts.yml").write_text(dump(fleet))
     for host in hosts_of(row):
         measured = merge(copy.deepcopy(MEASURED), row.get("measured", {}).get(host, {}))
         (home / "host_vars").mkdir(exist_ok=True)
-        (home / f"host_vars/{host}.yml").write_text(yaml.safe_dump({"measured": measured}))
+        (home / f"host_vars/{host}.yml").write_text(dump({"measured": measured}))
     (home / "group_vars/all/local.yml").write_text(
-        yaml.safe_dump(
+        dump(
             {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": sys.executable,
@@ -118,7 +124,7 @@ def write_inventory(home: Path, row: dict) -> None:
         (home / folder / owner).with_suffix("").mkdir(parents=True, exist_ok=True)
         if folder == "host_vars":
             (home / f"host_vars/{owner}.yml").rename(home / f"host_vars/{owner}/measured.yml")
-        (home / f"{folder}/{owner}/zz_spoiled.yml").write_text(yaml.safe_dump(values))
+        (home / f"{folder}/{owner}/zz_spoiled.yml").write_text(dump(values))
     for path, text in row.get("files", {}).items():
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         (home / path).write_text(text)

@@ -114,6 +114,7 @@ class ActionModule(ActionBase):
     def _check(self, task_vars: dict[str, Any] | None) -> tuple[Fleet, list[str]]:
         """The fleet as the inventory describes it, and every sentence against it; plan and residency_report need them too."""
         self._all_vars = task_vars or {}
+        self._inventory_vars: dict[str, dict[str, Any]] = {}
         self._groups: dict[str, list[str]] = self._all_vars["groups"]
         self._sentences: list[str] = []
         self._packages: dict[str, list[str]] = {}
@@ -148,7 +149,10 @@ class ActionModule(ActionBase):
         return sentences
 
     def _raw(self, host: str) -> dict[str, Any]:
-        return self._all_vars["hostvars"].raw_get(host)
+        """The host's variables, unresolved; Ansible merges them again whenever it is asked, facts included."""
+        if host not in self._inventory_vars:
+            self._inventory_vars[host] = self._all_vars["hostvars"].raw_get(host)
+        return self._inventory_vars[host]
 
     def _contract(self, role: str) -> dict[str, Any]:
         """Defaults, constants, argument spec and ranges of a role, from its own files."""

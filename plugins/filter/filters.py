@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust import logins, rotation
 
 
+@cache  # Ansible asks again for each environment that it renders in
 def of_roles() -> dict[str, Callable[..., Any]]:
     """The functions of each sizing/<role>.py whose name begins with the role's; a new role needs no line here."""
     functions = {}
