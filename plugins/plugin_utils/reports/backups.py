@@ -80,7 +80,7 @@ def drill_attention(host: str, backup: Mapping[str, Any]) -> Iterator[str]:
     elif drill["age_s"] > backup["drill_age_max_s"]:
         yield (
             f"{host}: the last restore drill of {database} was {span(drill['age_s'])} ago, but the limit is "
-            f"{span(backup['drill_age_max_s'])} (pgbackrest_drill_age_max): make restore-drill"
+            f"{span(backup['drill_age_max_s'])} (pgbackrest_drill_age_max): systemctl list-timers grunnfjell-restore-drill.timer"
         )
 
 
@@ -100,5 +100,5 @@ def backup_rows(report: Report) -> Iterator[tuple[str, str]]:
             yield (
                 "drill",
                 f"{host}: {backup['database']} restored {span(drill['age_s'])} ago, "
-                f"RPO {drill['rpo_s']:g} s, RTO {drill['rto_s']:g} s",
+                f"RPO {'' if drill['compared'] else 'at most '}{drill['rpo_s']:g} s, RTO {drill['rto_s']:g} s",
             )

@@ -130,15 +130,19 @@ def _sides(inputs: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _schedule(inputs: Mapping[str, Any]) -> Iterator[str]:
-    days, time, hours = inputs.get("full_weekdays"), inputs.get("backup_time"), inputs.get("incremental_hours")
-    if isinstance(days, list):
-        for day in days:
+    days, hours = inputs.get("full_weekdays"), inputs.get("incremental_hours")
+    for key in ("full_weekdays", "drill_weekdays"):
+        for day in inputs[key] if isinstance(inputs.get(key), list) else []:
             if day not in WEEKDAYS:
-                yield f"pgbackrest_full_weekdays names '{day}', which is not one of {', '.join(WEEKDAYS)}. Correct it."
-        if not days:
-            yield "pgbackrest_full_weekdays is empty, but every other backup needs a full one. Name a day, e.g. [Sun]."
-    if not TIME.fullmatch(str(time)):
-        yield f"pgbackrest_backup_time is '{time}', which is not a time from 00:00 to 23:59. Write it in quotes, e.g. \"01:00\"."
+                yield f"pgbackrest_{key} names '{day}', which is not one of {', '.join(WEEKDAYS)}. Correct it."
+    if days == []:
+        yield "pgbackrest_full_weekdays is empty, but every other backup needs a full one. Name a day, e.g. [Sun]."
+    for key, example in (("backup_time", "01:00"), ("drill_time", "04:00")):
+        if not TIME.fullmatch(str(inputs.get(key))):
+            yield (
+                f"pgbackrest_{key} is '{inputs.get(key)}', which is not a time from 00:00 to 23:59. Write it in quotes, e.g. "
+                f'"{example}".'
+            )
     if isinstance(hours, int) and 0 < hours < 25 and 24 % hours:
         yield (
             f"pgbackrest_incremental_hours is {hours}, which does not divide a day. Use 1, 2, 3, 4, 6, 8, 12 or 24; 0 for none."
