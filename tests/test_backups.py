@@ -16,6 +16,7 @@ from ansible_collections.grunnfjell.platform.plugins.module_utils import (
     pgbackrest,
     pgbackrest_repository,
     restore_drill,
+    restore_moment,
     row_counts,
     scratch_server,
 )
@@ -26,7 +27,7 @@ NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 ARTICLES = ("news", "public", "articles")
 
 
-@pytest.mark.parametrize("module", [backup_status, pgbackrest_repository, restore_drill, pgbackrest_restore])
+@pytest.mark.parametrize("module", [backup_status, pgbackrest_repository, restore_drill, restore_moment])
 def test_the_examples_hold(module: Any) -> None:
     assert doctest.testmod(module).attempted and doctest.testmod(module).failed == 0
 
@@ -318,8 +319,8 @@ def test_a_restore_needs_a_backup_and_room_for_both_directories() -> None:
 
 
 def test_a_moment_is_given_to_pgbackrest_in_utc() -> None:
-    assert pgbackrest_restore.options("latest") == ["--type=default"]
-    assert pgbackrest_restore.options("2026-11-29 12:30:00.5+01:00")[1] == "--target=2026-11-29 11:30:00.500000+00"
+    assert restore_moment.options("latest") == ["--type=default"]
+    assert restore_moment.options("2026-11-29 12:30:00.5+01:00")[1] == "--target=2026-11-29 11:30:00.500000+00"
 
 
 # --- Reports -------------------------------------------------------------------------------------------------------------
@@ -338,6 +339,8 @@ BACKUP = {
     "problem": "",
     "label": "20261129-010000F",
     "age_s": 3600,
+    "full_age_s": 86400,
+    "reach_s": 14 * 86400,
     "bytes": 2**20,
     "missing": [],
     "failed_over": False,
@@ -379,6 +382,7 @@ def test_a_drill_that_did_not_ask_the_live_database_gives_a_bound() -> None:
         ({}, {"problem": "unable to load"}, "the repository of db1 cannot be read: unable to load"),
         ({}, {"label": None}, "there is no backup of db1: systemctl start grunnfjell-backup@full"),
         ({}, {"age_s": 31 * 3600}, "is 31.0 h old, but the limit is 30.0 h (pgbackrest_backup_age_max)"),
+        ({}, {"full_age_s": 9 * 86400}, "the last full backup of db1 is 9 d old, and every other one needs it"),
         ({}, {"missing": ["0A"]}, "WAL of db1 after 0A is missing, so no later moment can be restored"),
         (
             {},

@@ -46,6 +46,7 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
     backups = pgbackrest.complete(held.get("backup") or [])
     disk = shutil.disk_usage(path)
     last = backups[-1] if backups else None
+    full = [held["timestamp"]["stop"] for held in backups if held["type"] == "full"]
     held_wal = pgbackrest.segments(path / "archive" / stanza, last["archive"]["start"]) if last else []
     segments = sorted(file.name[:24] for file in held_wal)
     return {
@@ -53,6 +54,9 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
         "problem": pgbackrest.problem_of(held),
         "label": last and last["label"],
         "age_s": last and round(now - last["timestamp"]["stop"]),
+        "full_age_s": round(now - full[-1]) if full else None,
+        # Any moment since the end of the oldest backup can be restored, if no WAL is missing.
+        "reach_s": round(now - backups[0]["timestamp"]["stop"]) if backups else None,
         "bytes": last and last["info"]["repository"]["size"],
         "backups": len(backups),
         "missing": gaps(segments),

@@ -14,6 +14,8 @@ Report = Mapping[str, Any]
 WAITING = 0.25
 # Share of the repository's disk.
 FULL = 0.8
+# Every week has a full backup, and it may be as late as any other one.
+WEEK_S = 7 * 86400
 FULL_BACKUP = "systemctl start grunnfjell-backup@full"
 
 
@@ -53,6 +55,11 @@ def backup_attention(host: str, backup: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"{host}: the last backup of {database} is {span(backup['age_s'])} old, but the limit is {span(backup['age_max_s'])} "
             f"(pgbackrest_backup_age_max): journalctl -u 'grunnfjell-backup@*'"
+        )
+    elif backup["full_age_s"] is not None and backup["full_age_s"] > WEEK_S + backup["age_max_s"]:
+        yield (
+            f"{host}: the last full backup of {database} is {span(backup['full_age_s'])} old, and every other one needs it: "
+            f"{FULL_BACKUP}"
         )
     if backup["missing"]:
         yield (

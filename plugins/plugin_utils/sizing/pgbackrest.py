@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -192,6 +193,22 @@ def repository_parts(host: Host) -> list[tuple[str, int]] | None:
         (f"WAL of {kept_days} days", kept_days * measured["wal_bytes_per_day"]),
         ("a restore drill", measured["database_bytes"]),
     ]
+
+
+def forgotten_on(deleted: date, full_weekdays: list[str], retention_days: int) -> date:
+    """The date by which no backup holds a row any more that was deleted on this date, if no backup fails.
+
+    The last full backup with the row goes once the next one, which begins on a later day, is older than the retention. That is
+    looked at after each backup, so at the latest on the day after.
+
+    >>> forgotten_on(date(2026, 11, 30), ["Sun"], 14).isoformat()  # a Monday; the next full backup is on 6 December
+    '2026-12-21'
+    >>> forgotten_on(date(2026, 11, 29), ["Sun"], 14).isoformat()  # that Sunday's backup may have begun before
+    '2026-12-21'
+    """
+    days = (deleted + timedelta(days=number) for number in range(1, 8))
+    next_full = next(day for day in days if WEEKDAYS[day.weekday()] in full_weekdays)
+    return next_full + timedelta(days=retention_days + 1)
 
 
 def archive_timeout_of(host: Host) -> int | None:
