@@ -71,7 +71,7 @@ class Live:
             "restore_table is 'articles', but at that moment news had public.articles: name one with its schema",
         ),
         ("public.recent", ["news"], "which is not an ordinary table"),
-        ("", ["postgres"], "belonged to the role news, which does not exist any more"),
+        ("", ["shop"], "belonged to the role news, with whose rights the copy would be loaded, but that role is missing"),
     ],
 )
 def test_what_only_the_restored_database_knows_is_refused_before_the_live_one_changes(

@@ -19,13 +19,14 @@ LOADER = "grunnfjell_restore"
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 # What the live server keeps free beside the copies, for its WAL.
 RESERVE = 2**30
+CREATE_S = 600
 
 STATE_SQL = """
 SELECT json_build_object(
   'standby', pg_is_in_recovery(),
   'major', current_setting('server_version_num')::int / 10000,
   'databases', (SELECT json_object_agg(datname, pg_database_size(oid)) FROM pg_database),
-  'roles', (SELECT json_agg(rolname) FROM pg_roles));
+  'roles', (SELECT json_agg(rolname) FROM pg_roles WHERE NOT rolsuper));
 """
 SOURCE_SQL = """
 SELECT json_build_object('owner', (SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()), 'tables',
@@ -96,7 +97,8 @@ class DatabaseCopy:
         self.owner = about["owner"]
         if self.owner not in live_state(self.live)["roles"]:
             raise CopyError(
-                f"the restored database belonged to the role {self.owner}, which does not exist any more: create it first"
+                f"the restored database belonged to the role {self.owner}, with whose rights the copy would be loaded, but that "
+                f"role is missing or a superuser: create it, or restore in place"
             )
         if not table:
             return
@@ -109,25 +111,27 @@ class DatabaseCopy:
 
     def run(self) -> int:
         """The size of the new database; none is left after a failure."""
-        name, password = self.params["name"], secrets.token_urlsafe(32)
-        owner, drop_loader = ident(self.owner), f"DROP ROLE IF EXISTS {LOADER};"
-        self.live.ask(
-            f"{drop_loader}\nCREATE ROLE {LOADER} LOGIN PASSWORD '{scram_verifier(password)}' IN ROLE {owner};\n"
-            f"CREATE DATABASE {ident(name)} OWNER {owner} TEMPLATE template0 ENCODING 'UTF8';\n"
-            f"REVOKE ALL ON DATABASE {ident(name)} FROM PUBLIC;",
-            600,
-        )
+        name, owner, password = self.params["name"], ident(self.owner), secrets.token_urlsafe(32)
+        drop_loader = f"DROP ROLE IF EXISTS {LOADER};"
         try:
-            if schema := self.params["table"].rpartition(".")[0]:
-                create = f"CREATE SCHEMA IF NOT EXISTS {ident(schema)} AUTHORIZATION {owner};"
-                self.live.ask(f"\\connect {ident(name)}\n{create}")
-            self.load(password)
-            return live_state(self.live)["databases"][name]
-        except BaseException:
-            self.live.ask(f"DROP DATABASE IF EXISTS {ident(name)} WITH (FORCE);", 600)
-            raise
+            self.live.ask(f"{drop_loader}\nCREATE ROLE {LOADER} LOGIN PASSWORD '{scram_verifier(password)}' IN ROLE {owner};")
+            # Outside of the next block: a database that somebody else made meanwhile is not dropped.
+            self.live.ask(f"CREATE DATABASE {ident(name)} OWNER {owner} TEMPLATE template0 ENCODING 'UTF8';", CREATE_S)
+            try:
+                self.fill(password)
+                return live_state(self.live)["databases"][name]
+            except BaseException:
+                self.live.ask(f"DROP DATABASE IF EXISTS {ident(name)} WITH (FORCE);", CREATE_S)
+                raise
         finally:
             self.live.ask(drop_loader)
+
+    def fill(self, password: str) -> None:
+        name, schema = ident(self.params["name"]), self.params["table"].rpartition(".")[0]
+        self.live.ask(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC;")
+        if schema:  # pg_dump does not create the schema of a single table
+            self.live.ask(f"\\connect {name}\nCREATE SCHEMA IF NOT EXISTS {ident(schema)} AUTHORIZATION {ident(self.owner)};")
+        self.load(password)
 
     def load(self, password: str) -> None:
         table, binaries = self.params["table"], f"/usr/lib/postgresql/{self.live.major}/bin"
@@ -154,7 +158,8 @@ class DatabaseCopy:
             except subprocess.TimeoutExpired as error:
                 reader.kill()
                 raise CopyError(f"pg_restore did not end within {self.params['timeout']} s") from error
-            reader.kill() if done.returncode else None
+            if done.returncode:
+                reader.kill()
             # Little enough for a pipe: pg_dump ends at its first error.
             errors = reader.stderr.read() if reader.stderr else b""
         if done.returncode:

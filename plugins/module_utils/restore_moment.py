@@ -1,4 +1,4 @@
-"""The moment to which a database is restored: what it may be, and how pgBackRest is told."""
+"""The moment to which a database is restored: what it may be, and pgBackRest's options for it."""
 
 from __future__ import annotations
 

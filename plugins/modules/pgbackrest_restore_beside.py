@@ -131,7 +131,7 @@ def main() -> None:
         restored |= {"backup": backup["label"], "bytes": size, "seconds": round(time.monotonic() - began, 1)}
         module.exit_json(changed=True, restored=restored)
     except (psql.PsqlError, pgbackrest.PgbackrestError, ScratchError, CopyError) as error:
-        rest = f"The database {params['name']} was removed again." if changed else "Nothing was changed."
+        rest = f"No database {params['name']} was left." if changed else "Nothing was changed."
         module.fail_json(msg=f"The restore beside the live database failed: {error}. {rest}")
 
 

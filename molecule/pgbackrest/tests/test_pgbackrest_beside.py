@@ -96,7 +96,7 @@ def test_code_of_the_application_does_not_get_the_superuser_s_rights(host, ask, 
     )
     wait_archived(host)
     run = restore(restore_to="latest")
-    run.assert_failed("permission denied to set role", f"The database {COPY} was removed again.")
+    run.assert_failed("permission denied to set role", f"No database {COPY} was left.")
     assert ask(f"SELECT count(*) FROM pg_database WHERE datname = '{COPY}'", "postgres") == "0"
     assert leftovers(host) == []
 
