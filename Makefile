@@ -57,6 +57,9 @@ residency: setup  ## Where INVENTORY's data rests and passes, and what was seen 
 restore-drill: setup  ## Restore every backup of INVENTORY into a temporary directory and prove it (build/restore.json)
 	@$(PLAY) playbooks/restore_drill.yml
 
+backup-check: setup  ## What of INVENTORY must be kept where, and what is missing for a restore
+	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/backup_check.yml
+
 reconcile: setup  ## After a restore: list accepted jobs that have not ended, and with REPUBLISH=yes publish them again
 	@$(PLAY) playbooks/reconcile.yml $(if $(REPUBLISH),-e reconcile_republish=true)
 

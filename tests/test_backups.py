@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import os
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,8 @@ from ansible_collections.grunnfjell.platform.plugins.module_utils import (
     backup_status,
     pgbackrest,
     pgbackrest_repository,
+    restore_drill,
+    restore_moment,
     row_counts,
     scratch_server,
 )
@@ -24,7 +27,7 @@ NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 ARTICLES = ("news", "public", "articles")
 
 
-@pytest.mark.parametrize("module", [backup_status, pgbackrest_repository, pgbackrest_drill, pgbackrest_restore])
+@pytest.mark.parametrize("module", [backup_status, pgbackrest_repository, restore_drill, restore_moment])
 def test_the_examples_hold(module: Any) -> None:
     assert doctest.testmod(module).attempted and doctest.testmod(module).failed == 0
 
@@ -142,12 +145,57 @@ def test_a_standby_has_no_archive_to_show(monkeypatch: pytest.MonkeyPatch, stand
     assert archive == {} if standby else archive["waiting_bytes"] == 32 and "standby" not in archive
 
 
-def test_a_drill_without_a_primary_says_so(tmp_path: Path) -> None:
-    paths = {"path": str(tmp_path / "a"), "sockets": str(tmp_path / "b"), "config": "x", "timeout": 1}
-    record = pgbackrest_drill.drilled({"stanza": "main", "mark": {}, **paths})
-    assert not record["proved"] and record["problems"] == [
-        "no database took a mark: none of them answered as the primary. Look at `make status`"
-    ]
+def test_a_drill_without_a_mark_supposes_the_loss_now(tmp_path: Path) -> None:
+    """As the weekly one, which does not ask the live database."""
+    segments_in(tmp_path, "000000010000000000000005", "000000020000000000000006")
+    newest = tmp_path / "0000000200000000/000000020000000000000006-0123.zst"
+    os.utime(newest, (1000, 1000))
+    (tmp_path / "17-1").mkdir()
+    for directory in ("0000000100000000", "0000000200000000"):
+        (tmp_path / directory).rename(tmp_path / "17-1" / directory)
+    held = {"db": [{"version": "15"}, {"version": "17"}], "backup": [backup(lsn="0/5000100")]}
+    loss = restore_drill.supposed_loss(held, tmp_path, 1030.04)
+    assert loss == {"major": 17, "lsn": "0/6000000", "newest_wal": "000000020000000000000006", "exposure_s": 30.0}
+    # A backup that ended in the newest segment can be restored.
+    late = held | {"backup": [backup(lsn="0/6000100")]}
+    assert restore_drill.supposed_loss(late, tmp_path, 1030.0)["lsn"] == "0/6000100"
+    assert restore_drill.supposed_loss({"backup": []}, tmp_path, 1030.0) == {}
+
+
+def test_a_drill_without_a_backup_is_a_failed_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pgbackrest, "info", lambda *_: {"db": [{"version": "17"}], "backup": []})
+    paths = {
+        "path": str(tmp_path / "a"),
+        "sockets": str(tmp_path / "b"),
+        "repository": str(tmp_path),
+        "config": "x",
+        "timeout": 1,
+    }
+    record = restore_drill.drilled({"stanza": "main", "mark": {}, **paths}, {})
+    assert not record["proved"] and "holds no backup yet" in record["problems"][0]
+
+
+@pytest.mark.parametrize(("tables", "before", "sentences"), [(0, 3, 1), (0, 0, 0), (2, 3, 0)])
+def test_a_backup_of_nothing_proves_nothing(tables: int, before: int, sentences: int) -> None:
+    last = {"proved": True, "at": "2026-11-22T04:00:00+00:00", "latest": {"tables": before}}
+    assert len(restore_drill.emptied({"latest": {"tables": tables}}, last)) == sentences
+    assert restore_drill.emptied({"latest": {"tables": tables}}, {}) == []
+
+
+def test_a_drill_that_was_asked_for_knows_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service finds the mark, and nobody finds it later."""
+    monkeypatch.setattr(pgbackrest, "ACCOUNT", tmp_path.owner())
+    path = tmp_path / "mark.json"
+    seen = []
+
+    def start(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        seen.append(json.loads(path.read_text()))
+        (tmp_path / "last.json").write_text(json.dumps({"restore_point": seen[0]["restore_point"]}))
+        return subprocess.CompletedProcess(command, 1, "", "Job failed.\n")
+
+    monkeypatch.setattr(pgbackrest_drill.subprocess, "run", start)
+    assert pgbackrest_drill.drilled({"restore_point": "x"}, path, tmp_path) == ({"restore_point": "x"}, "Job failed.")
+    assert seen == [{"restore_point": "x"}] and not path.exists()
 
 
 # --- The proof of a restore ----------------------------------------------------------------------------------------------
@@ -192,13 +240,13 @@ MARK = {"next_xid": "800", "marked_at": 1000.0, "lost_at": 1010.0}
     ],
 )
 def test_a_loss_is_what_was_committed_after_the_last_restored_commit(restored: dict[str, Any], seconds: float) -> None:
-    assert pgbackrest_drill.lost_seconds(MARK, restored) == seconds
+    assert restore_drill.lost_seconds(MARK, restored) == seconds
 
 
 def test_a_mark_is_restored_from_the_last_backup_that_ended_before_it() -> None:
     early, late, broken = backup(lsn="0/5000000"), backup(lsn="1/0"), backup(lsn="0/6000000", error=True)
-    assert pgbackrest_drill.backup_before([early, broken, late], "0/F0000000") is early
-    assert pgbackrest_drill.backup_before([late], "0/F0000000") is None
+    assert restore_drill.backup_before([early, broken, late], "0/F0000000") is early
+    assert restore_drill.backup_before([late], "0/F0000000") is None
 
 
 @pytest.mark.parametrize(
@@ -215,7 +263,7 @@ def test_a_drill_fetches_no_wal_from_after_the_loss(tmp_path: Path, segment: str
     program = tmp_path / "pgbackrest"
     program.write_text("#!/bin/sh\nexit 0\n")
     program.chmod(0o755)
-    command = pgbackrest_drill.restore_command("/etc/x.conf", "main", "0000000100000000000000A1").replace("%f", segment)
+    command = restore_drill.restore_command("/etc/x.conf", "main", "0000000100000000000000A1").replace("%f", segment)
     done = subprocess.run(["sh", "-c", command], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False)
     assert (done.returncode == 0) is fetched
     assert "\\" not in command and "'" not in command
@@ -223,9 +271,9 @@ def test_a_drill_fetches_no_wal_from_after_the_loss(tmp_path: Path, segment: str
 
 def test_a_record_is_dated_and_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pgbackrest, "ACCOUNT", Path(tmp_path).owner())
-    monkeypatch.setattr(pgbackrest_drill, "KEPT", 2)
+    monkeypatch.setattr(restore_drill, "KEPT", 2)
     for hour in (1, 2, 3):
-        pgbackrest_drill.write_record(tmp_path, {"at": f"2026-11-29T0{hour}:00:00+00:00", "proved": True})
+        restore_drill.write_record(tmp_path, {"at": f"2026-11-29T0{hour}:00:00+00:00", "proved": True})
     assert [path.name for path in sorted(tmp_path.glob("drills/*"))] == [f"2026-11-29T0{hour}0000+0000.json" for hour in (2, 3)]
     assert json.loads((tmp_path / "last.json").read_text())["at"].startswith("2026-11-29T03")
 
@@ -271,8 +319,8 @@ def test_a_restore_needs_a_backup_and_room_for_both_directories() -> None:
 
 
 def test_a_moment_is_given_to_pgbackrest_in_utc() -> None:
-    assert pgbackrest_restore.options("latest") == ["--type=default"]
-    assert pgbackrest_restore.options("2026-11-29 12:30:00.5+01:00")[1] == "--target=2026-11-29 11:30:00.500000+00"
+    assert restore_moment.options("latest") == ["--type=default"]
+    assert restore_moment.options("2026-11-29 12:30:00.5+01:00")[1] == "--target=2026-11-29 11:30:00.500000+00"
 
 
 # --- Reports -------------------------------------------------------------------------------------------------------------
@@ -291,13 +339,15 @@ BACKUP = {
     "problem": "",
     "label": "20261129-010000F",
     "age_s": 3600,
+    "full_age_s": 86400,
+    "reach_s": 14 * 86400,
     "bytes": 2**20,
     "missing": [],
     "failed_over": False,
     "disk_used": 0.2,
     "age_max_s": 30 * 3600,
-    "drill_age_max_s": 8 * 86400,
-    "drill": {"age_s": 3600, "proved": True, "problems": [], "rto_s": 5.0, "rpo_s": 12.0},
+    "drill_age_max_s": 10 * 86400,
+    "drill": {"age_s": 3600, "proved": True, "problems": [], "rto_s": 5.0, "rpo_s": 12.0, "compared": True},
 }
 
 
@@ -316,6 +366,12 @@ def test_sound_backups_need_no_attention_and_have_their_lines() -> None:
     }
 
 
+def test_a_drill_that_did_not_ask_the_live_database_gives_a_bound() -> None:
+    alone = BACKUP | {"drill": BACKUP["drill"] | {"compared": False}}
+    rows = dict(backups.backup_rows({"archives": {}, "backups": {"backup1": alone}}))
+    assert rows["drill"] == "backup1: db1 restored 60 min ago, RPO at most 12 s, RTO 5 s"
+
+
 @pytest.mark.parametrize(
     ("archive", "held", "sentence"),
     [
@@ -326,6 +382,7 @@ def test_sound_backups_need_no_attention_and_have_their_lines() -> None:
         ({}, {"problem": "unable to load"}, "the repository of db1 cannot be read: unable to load"),
         ({}, {"label": None}, "there is no backup of db1: systemctl start grunnfjell-backup@full"),
         ({}, {"age_s": 31 * 3600}, "is 31.0 h old, but the limit is 30.0 h (pgbackrest_backup_age_max)"),
+        ({}, {"full_age_s": 9 * 86400}, "the last full backup of db1 is 9 d old, and every other one needs it"),
         ({}, {"missing": ["0A"]}, "WAL of db1 after 0A is missing, so no later moment can be restored"),
         (
             {},
@@ -334,7 +391,11 @@ def test_sound_backups_need_no_attention_and_have_their_lines() -> None:
         ),
         ({}, {"disk_used": 0.81}, "the repository's disk is 81% full"),
         ({}, {"drill": None}, "no restore of db1 was ever tried: make restore-drill"),
-        ({}, {"drill": BACKUP["drill"] | {"age_s": 9 * 86400}}, "was 9 d ago, but the limit is 8 d (pgbackrest_drill_age_max)"),
+        (
+            {},
+            {"drill": BACKUP["drill"] | {"age_s": 11 * 86400}},
+            "was 11 d ago, but the limit is 10 d (pgbackrest_drill_age_max)",
+        ),
         ({}, {"drill": BACKUP["drill"] | {"proved": False, "problems": ["no"]}}, "failed 60 min ago: no"),
     ],
 )

@@ -21,6 +21,8 @@ INPUTS = {
     "stanza": "main",
     "full_weekdays": ["Sun"],
     "backup_time": "01:00",
+    "drill_weekdays": ["Wed"],
+    "drill_time": "04:00",
     "incremental_hours": 6,
     "repo_cipher_pass": "0123456789abcdef",
 }
@@ -149,6 +151,8 @@ def test_sound_inputs_are_not_refused() -> None:
         ({"full_weekdays": ["Sunday"]}, "names 'Sunday', which is not one of Mon, Tue"),
         ({"full_weekdays": []}, "is empty, but every other backup needs a full one"),
         ({"backup_time": "24:00"}, "is '24:00', which is not a time from 00:00 to 23:59"),
+        ({"drill_weekdays": ["Mittwoch"]}, "pgbackrest_drill_weekdays names 'Mittwoch', which is not one of Mon, Tue"),
+        ({"drill_time": 14400}, "pgbackrest_drill_time is '14400', which is not a time from 00:00 to 23:59"),
         ({"incremental_hours": 5}, "is 5, which does not divide a day"),
         ({"repo_cipher_pass": ""}, "pgbackrest_repo_cipher_pass is empty"),
     ],

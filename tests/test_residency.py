@@ -1,5 +1,7 @@
 """What is observed on a host is read correctly and compared with what the inventory declares."""
 
+from datetime import date
+
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils.outside import resolvers, time_servers
 from ansible_collections.grunnfjell.platform.plugins.modules.residency_observed import firewall, is_name, mounts, remote, routes
@@ -12,6 +14,7 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.sites 
 )
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency import ResidencyReport, target_host, within
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.residency_page import html, markdown, terminal
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.pgbackrest import WEEKDAYS, forgotten_on
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -234,3 +237,56 @@ def test_a_machine_with_another_index_does_not_use_the_default_one():
     assert lab_sites.pip_urls({"index-url": "a"}, ["b", "c"]) == ["a"]
     assert lab_sites.pip_urls({"proxy": "p"}, ["b", "c"]) == ["p", "b", "c"]
     assert lab_sites.resolvers("nameserver 127.0.0.1\nnameserver 10.0.0.1\nsearch x\n") == ["10.0.0.1"]
+
+
+# --- Erasure ------------------------------------------------------------------------------------------------------------
+
+REPOSITORY = {
+    "pgbackrest_database_hosts": ["db1", "db2"],
+    "pgbackrest_repo_retention_full": 14,
+    "pgbackrest_full_weekdays": ["Sun"],
+}
+
+
+def erasure_of(**inputs: object) -> dict:
+    host = Host("backup1", frozenset({"pgbackrest"}), (), "10.0.0.9", inputs={**NORWAY, "topology_sites": [], **inputs})
+    fleet = Fleet({"backup1": host}, {"pgbackrest": ("backups",)})
+    report = ResidencyReport(fleet, {"backup1": NOTHING}, date(2026, 11, 30)).report()
+    return {"inventory": "shop", "observed_at": "2026-11-30T12:00:00+00:00", **report}
+
+
+def test_each_repository_has_a_date_by_which_it_has_forgotten():
+    report = erasure_of(**REPOSITORY)
+    assert report["erasure"] == [
+        {
+            "host": "backup1",
+            "what": "backups of db1, db2",
+            "kept": "14 days, with a full backup on Sun",
+            "deleted_on": "2026-11-30",
+            "forgotten_by": "2026-12-21",
+        }
+    ]
+    assert "backup1: backups of db1, db2 have forgotten a row that is deleted today by 2026-12-21" in terminal(report)
+    report |= {"inventory": "x", "observed_at": "y"} if "inventory" not in report else {}
+    assert "2026-12-21" in markdown(report) and "2026-12-21" in html(report)
+
+
+def test_a_database_and_a_repository_with_wrong_inputs_have_no_date():
+    assert erasure_of(**REPOSITORY | {"pgbackrest_database_hosts": []})["erasure"] == []
+    assert erasure_of(**REPOSITORY | {"pgbackrest_full_weekdays": ["Sunday"]})["erasure"] == []
+
+
+@given(
+    st.dates(date(2020, 1, 1), date(2040, 1, 1)),
+    st.sets(st.sampled_from(WEEKDAYS), min_size=1),
+    st.integers(min_value=1, max_value=3650),
+)
+def test_no_full_backup_with_the_row_is_kept_beyond_the_date(deleted, weekdays, days):
+    """By the rule of pgBackRest: a full backup goes once a newer one is older than the retention."""
+    forgotten = forgotten_on(deleted, list(weekdays), days)
+    first_without = next(
+        day
+        for day in (date.fromordinal(deleted.toordinal() + number) for number in range(1, 9))
+        if WEEKDAYS[day.weekday()] in weekdays
+    )
+    assert days < (forgotten - first_without).days and days + 1 < (forgotten - deleted).days <= days + 8

@@ -1,4 +1,4 @@
-"""Commands of pgBackRest and SQL on a host."""
+"""Commands of pgBackRest and SQL on a host, and the status of its backups."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import shlex
 from typing import Any
 
+from authority import REPOSITORY
 from deadline import until
+from playbook_runner import play
 from superuser import PSQL
 from testinfra.host import Host
 
@@ -40,3 +42,10 @@ def wait_archived(database: Host, seconds: float = 60) -> str:
     segment = sql(database, "SELECT pg_walfile_name(pg_logical_emit_message(true, 'grunnfjell', 'a commit'))")
     sql(database, "SELECT pg_switch_wal()")
     return until(f"{segment} archived", lambda: (newest := archived(database)) >= segment and newest, seconds)
+
+
+def status(inventory: str, pattern: str) -> dict[str, Any]:
+    """The report of `make status` for these hosts. Without a producer in the scenario the playbook ends with a failure."""
+    run = play(inventory, "playbooks/status.yml", "--limit", pattern)
+    assert "the inventory has no producer" in run.text, run.output
+    return json.loads((REPOSITORY / "build/status.json").read_text(encoding="utf-8"))

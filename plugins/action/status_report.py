@@ -37,13 +37,7 @@ class ActionModule(ActionBase):
         path = Path(self._task.args["path"]).resolve()
         inventory = str(variables.get("inventory_dir", ""))
         hosts = {name: self._host(variables, name) for name in variables["ansible_play_hosts_all"]}
-        results = {name: variables["hostvars"][name].get("__platform_status", {}) for name in hosts}
-        answers = {
-            name: {key: result[key] for key in ("sections", "unreachable", "msg") if key in result}
-            for name, result in results.items()
-        }
-
-        status = StatusReport(answers, hosts, self._previous(path, inventory))
+        status = StatusReport(self._answers(variables, hosts), hosts, self._previous(path, inventory))
         report = {"inventory": inventory, "asked_at": datetime.now(UTC).isoformat(timespec="seconds"), **status.report()}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -53,6 +47,14 @@ class ActionModule(ActionBase):
         if not report["accepting"]:
             result["failed"] = True
         return result
+
+    @staticmethod
+    def _answers(variables: dict[str, Any], hosts: dict[str, HostInfo]) -> dict[str, dict[str, Any]]:
+        results = {name: variables["hostvars"][name].get("__platform_status", {}) for name in hosts}
+        return {
+            name: {key: result[key] for key in ("sections", "unreachable", "msg") if key in result}
+            for name, result in results.items()
+        }
 
     def _host(self, variables: dict[str, Any], name: str) -> HostInfo:
         held = variables["hostvars"][name]

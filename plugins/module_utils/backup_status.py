@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -47,12 +46,17 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
     backups = pgbackrest.complete(held.get("backup") or [])
     disk = shutil.disk_usage(path)
     last = backups[-1] if backups else None
-    segments = sorted(names(path / "archive" / stanza, last["archive"]["start"])) if last else []
+    full = [held["timestamp"]["stop"] for held in backups if held["type"] == "full"]
+    held_wal = pgbackrest.segments(path / "archive" / stanza, last["archive"]["start"]) if last else []
+    segments = sorted(file.name[:24] for file in held_wal)
     return {
         "database": ", ".join(wanted["databases"]),
         "problem": pgbackrest.problem_of(held),
         "label": last and last["label"],
         "age_s": last and round(now - last["timestamp"]["stop"]),
+        "full_age_s": round(now - full[-1]) if full else None,
+        # Any moment since the end of the oldest backup can be restored, if no WAL is missing.
+        "reach_s": round(now - backups[0]["timestamp"]["stop"]) if backups else None,
         "bytes": last and last["info"]["repository"]["size"],
         "backups": len(backups),
         "missing": gaps(segments),
@@ -63,13 +67,6 @@ def backup(wanted: dict[str, Any], timeout: float) -> dict[str, Any]:
         "age_max_s": wanted["backup_age_max"] * 3600,
         "drill_age_max_s": wanted["drill_age_max"] * 86400,
     }
-
-
-def names(archive_of_stanza: Path, first: str) -> Iterable[str]:
-    """The segments in the repository from the one in which the last backup began, which recovery needs all."""
-    for directory in archive_of_stanza.glob("*/*/"):  # beside them are the histories of timelines
-        if directory.name >= first[:16]:
-            yield from (path.name[:24] for path in directory.iterdir() if path.name[24:25] == "-" and path.name[:24] >= first)
 
 
 def number(segment: str) -> int:
@@ -100,4 +97,5 @@ def drill(now: float, path: Path = Path("/var/lib/grunnfjell/pgbackrest/last.jso
         return None
     age = round(now - datetime.fromisoformat(record["at"]).timestamp())
     rto = record["latest"]["rto_s"] if record["proved"] else None
-    return {"age_s": age, "rto_s": rto, "rpo_s": record.get("rpo_s")} | {key: record[key] for key in ("proved", "problems")}
+    figures = {"age_s": age, "rto_s": rto, "rpo_s": record.get("rpo_s"), "compared": record.get("compared", False)}
+    return figures | {key: record[key] for key in ("proved", "problems")}

@@ -21,3 +21,8 @@ def run(argv: list[str], timeout: float, stdin: str = "", **options: Any) -> sub
             os.killpg(process.pid, signal.SIGKILL)
             raise
     return subprocess.CompletedProcess(argv, process.returncode, out, err)
+
+
+def identity(account: str) -> dict[str, Any]:
+    """Options of subprocess for a command of an account; nothing where that account, and not root, runs this program."""
+    return {"user": account, "group": account, "extra_groups": []} if os.geteuid() == 0 else {}

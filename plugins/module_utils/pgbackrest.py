@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from . import bounded
@@ -33,7 +35,7 @@ def run(*arguments: str, timeout: float = 60) -> str:
     """The standard output of a command, run as pgBackRest's account; raises PgbackrestError."""
     try:
         done = bounded.run(
-            ["pgbackrest", *QUIET, *arguments], timeout, cwd="/", env=ENVIRONMENT, user=ACCOUNT, group=ACCOUNT, extra_groups=[],
+            ["pgbackrest", *QUIET, *arguments], timeout, cwd="/", env=ENVIRONMENT, **bounded.identity(ACCOUNT),
             errors="replace",  # with a wrong passphrase, messages quote what was not decrypted
         )  # fmt: skip
     except FileNotFoundError as error:
@@ -74,6 +76,13 @@ def parsed(output: str) -> dict[str, Any]:
 def complete(backups: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The backups without an error, in their order."""
     return [backup for backup in backups if not backup.get("error")]
+
+
+def segments(archive: Path, first: str) -> Iterator[Path]:
+    """The WAL of a stanza in its repository from a segment on, as files whose names begin with the segment's."""
+    for directory in archive.glob("*/*/"):  # beside them are the histories of timelines
+        if directory.name >= first[:16]:
+            yield from (path for path in directory.iterdir() if path.name[24:25] == "-" and path.name[:24] >= first)
 
 
 def problem_of(held: dict[str, Any]) -> str:

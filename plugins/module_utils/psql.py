@@ -58,22 +58,18 @@ def superuser(sql: str, port: int, timeout: float = 60, major: int = 0, director
     pinned = PINNED | {key: value for since, more in PINNED_SINCE.items() if major >= since for key, value in more.items()}
     options = " ".join(f"-c {key}={value}" for key, value in pinned.items())
     where = [*(["-h", directory] if directory else []), "-p", str(port), "-d", "postgres"]
-    return _run(["-At", *where], sql, timeout, {"PGOPTIONS": options}, **_as_account())
+    return _run(["-At", *where], sql, timeout, {"PGOPTIONS": options}, **bounded.identity(ACCOUNT))
 
 
 def console(command: str, directory: str, port: int | str, timeout: float = 60) -> list[dict[str, str]]:
     """Rows of a command on PgBouncer's console, which needs no password for PgBouncer's account."""
     where = ["--csv", "-h", directory, "-p", str(port), "-U", "pgbouncer", "-d", "pgbouncer"]
-    return list(csv.DictReader(io.StringIO(_run(where, command, timeout, {}, **_as_account()))))
+    return list(csv.DictReader(io.StringIO(_run(where, command, timeout, {}, **bounded.identity(ACCOUNT)))))
 
 
 def log_in(settings: dict[str, str], timeout: float = 60) -> None:
     """Logs in and out. settings: libpq's variables with the password, which is thus not in an argument."""
     _run(["-At"], "SELECT 1", timeout, settings)
-
-
-def _as_account() -> dict[str, Any]:
-    return {"user": ACCOUNT, "group": ACCOUNT, "extra_groups": []}
 
 
 def _run(arguments: list[str], sql: str, timeout: float, more: dict[str, str], **account: Any) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from . import psql
+from .bounded import identity
 from .pgbackrest import ACCOUNT, ENVIRONMENT
 from .row_counts import Server
 
@@ -73,7 +74,7 @@ class ScratchServer:
         with open(log, "wb") as output:
             self.process = subprocess.Popen(
                 [binary, "-D", str(self.data), *options], cwd="/", env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=output, user=ACCOUNT, group=ACCOUNT, extra_groups=[], start_new_session=True,
+                stderr=output, start_new_session=True, **identity(ACCOUNT),
             )  # fmt: skip
         deadline = time.monotonic() + seconds
         while not self._answers():

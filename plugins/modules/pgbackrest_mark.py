@@ -41,6 +41,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import psql
 from ..module_utils.row_counts import Server, as_rows, counts
+from ..module_utils.wal_archive import wait_archived
 
 SERVER_SQL = """
 SELECT json_build_object(
@@ -55,22 +56,6 @@ SELECT json_build_object(
   'lsn', pg_create_restore_point('NAME')::text, 'segment', pg_walfile_name(pg_current_wal_insert_lsn()),
   'marked_at', extract(epoch FROM clock_timestamp()));
 """
-LOSS_SQL = """
-SELECT json_build_object(
-  'newest_wal', last_archived_wal, 'failed_wal', last_failed_wal, 'lost_at', extract(epoch FROM clock_timestamp()),
-  'next_xid', pg_snapshot_xmax(pg_current_snapshot())::text)
-FROM pg_stat_archiver;
-"""
-
-
-def wait_archived(server: Server, segment: str, seconds: float) -> dict:
-    """The state of the archive once it has the segment; the last state after the deadline."""
-    deadline = time.monotonic() + seconds
-    while True:
-        state = json.loads(server.ask(LOSS_SQL))
-        if (state["newest_wal"] or "") >= segment or time.monotonic() > deadline:
-            return state
-        time.sleep(0.2)  # between two looks; the deadline ends them
 
 
 def mark(module: AnsibleModule, server: Server) -> dict:

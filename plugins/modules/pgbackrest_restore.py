@@ -40,7 +40,6 @@ restored:
 """
 
 import json
-import re
 import shutil
 import subprocess
 import time
@@ -52,9 +51,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import pgbackrest, psql
+from ..module_utils.restore_moment import options, unreachable_moments
 from ..module_utils.whole_files import usual_umask
 
-LATEST = "latest"
 IN_SERVICE_SQL = """
 SELECT json_build_object(
   'recovering', pg_is_in_recovery(), 'timeline', (SELECT timeline_id FROM pg_control_checkpoint()),
@@ -66,52 +65,15 @@ class Failed(Exception):
     """Why the restored server is not in service."""
 
 
-def moment(text: str) -> datetime | None:
-    """The time in the text; None if it is none, or has no offset and so would depend on a time zone.
-
-    >>> moment("2026-11-29 10:00:00+01:00").isoformat()
-    '2026-11-29T10:00:00+01:00'
-    >>> moment("2026-11-29 10:00:00") is None
-    True
-    """
-    try:
-        # PostgreSQL writes an offset of whole hours as +00.
-        parsed = datetime.fromisoformat(re.sub(r"([+-]\d\d)$", r"\1:00", text.strip()))
-    except ValueError:
-        return None
-    return parsed if parsed.tzinfo else None
-
-
 def refusals(to: str, backups: list[dict[str, Any]], free: int, path: Path, now: datetime) -> Iterator[str]:
     """Why the restore cannot work, before anything is stopped. free: bytes on the disk of path."""
-    if not backups:
-        yield "The repository holds no backup of this database. Look at `make status`."
-        return
-    wanted = None if to == LATEST else moment(to)
-    first, last = (datetime.fromtimestamp(backups[place]["timestamp"]["stop"], UTC) for place in (0, -1))
-    if to != LATEST and wanted is None:
-        yield (
-            f"restore_to is '{to}', which is neither latest nor a time with its offset. Write it as in "
-            f"-e restore_to='{last:%Y-%m-%d %H:%M:%S}+00:00'."
-        )
-    elif wanted is not None and wanted > now:
-        yield f"restore_to is {to}, but it is only {now:%Y-%m-%d %H:%M:%S}+00:00. Name a moment that has passed, or latest."
-    elif wanted is not None and wanted < first:
-        yield f"restore_to is {to}, but the oldest backup ended at {first:%Y-%m-%d %H:%M:%S}+00:00. Name a later moment."
-    size = backups[-1]["info"]["size"]
+    yield from unreachable_moments(to, backups, now)
+    size = backups[-1]["info"]["size"] if backups else 0
     if free < size:
         yield (
             f"The database has {size / 2**30:.2f} GiB, but the disk of {path} has {free / 2**30:.2f} GiB free, and the old data "
             f"directory is kept. Free some space, or give the host a larger disk."
         )
-
-
-def options(to: str) -> list[str]:
-    wanted = None if to == LATEST else moment(to)
-    if wanted is None:
-        return ["--type=default"]
-    # In UTC, the form of which PostgreSQL and pgBackRest read alike.
-    return ["--type=time", f"--target={wanted.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00", "--target-action=promote"]
 
 
 class Restore:

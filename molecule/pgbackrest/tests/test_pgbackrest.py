@@ -114,6 +114,16 @@ def test_each_type_of_backup_has_its_time_with_jitter(host, inputs, kind):
 
 
 @repository_only
+def test_a_restore_is_tried_every_week_with_jitter(host, inputs):
+    timer = host.service("grunnfjell-restore-drill.timer")
+    assert timer.is_running and timer.is_enabled
+    properties = timer.systemd_properties
+    expected = f"{','.join(inputs['pgbackrest_drill_weekdays'])} *-*-* {inputs['pgbackrest_drill_time']}:00"
+    assert expected in properties["TimersCalendar"] and properties["NextElapseUSecRealtime"], properties
+    assert properties["RandomizedDelayUSec"] == "30min" and properties["Persistent"] == "yes"
+
+
+@repository_only
 def test_backups_are_kept_for_the_declared_days(host, inputs):
     settings = host.file(CONFIGURATION).content_string.splitlines()
     assert f"repo1-retention-full={inputs['pgbackrest_repo_retention_full']}" in settings

@@ -7,8 +7,7 @@ import json
 import shlex
 
 import pytest
-from authority import REPOSITORY
-from backup_client import archived, backups, held, pgbackrest, sql, wait_archived
+from backup_client import archived, backups, held, pgbackrest, sql, status, wait_archived
 from deadline import until
 from playbook_runner import play
 
@@ -38,13 +37,6 @@ def edited(host, program):
         yield
     finally:
         host.check_output(f"mv {CONFIGURATION}.kept {CONFIGURATION}")
-
-
-def status(inventory, pattern) -> dict:
-    """The report of `make status` for these hosts. Without a producer in the scenario the playbook ends with a failure."""
-    run = play(inventory, "playbooks/status.yml", "--limit", pattern)
-    assert "the inventory has no producer" in run.text, run.output
-    return json.loads((REPOSITORY / "build/status.json").read_text(encoding="utf-8"))
 
 
 @database_only
@@ -133,12 +125,18 @@ def test_a_flipped_byte_in_a_backup_is_found_by_verify_and_by_the_drill(host, in
         assert host.run(f"cmp {bundle} /var/lib/pgbackrest.kept").rc != 0, "the byte was 255 before"
         verified = pgbackrest(host, "--log-level-console=info verify")
         assert "error" in verified.stdout.lower() and "invalid" in verified.stdout.lower(), verified.stdout
+        # The weekly drill, and the one that a person asks for.
+        assert host.run("systemctl start grunnfjell-restore-drill").rc != 0
+        weekly = json.loads(host.file("/var/lib/grunnfjell/pgbackrest/last.json").content_string)
+        assert not weekly["proved"] and weekly["problems"] and "restore_point" not in weekly, weekly
+        report = status(inventory, pair)
+        sentence = f"{hostname}: the last restore of"
+        assert any(sentence in line and weekly["problems"][0] in line for line in report["attention"]), report["attention"]
         run = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)
         run.assert_failed(f"{hostname}: the restore of main is not proved")
         record = json.loads(host.file("/var/lib/grunnfjell/pgbackrest/last.json").content_string)
         assert not record["proved"] and record["problems"]
-        report = status(inventory, pair)
-        assert any(f"{hostname}: the last restore of" in line and "failed" in line for line in report["attention"]), report
+        host.run("systemctl reset-failed grunnfjell-restore-drill")
     finally:
         host.check_output(f"mv /var/lib/pgbackrest.kept {bundle}")
     verified = pgbackrest(host, "--log-level-console=info verify")

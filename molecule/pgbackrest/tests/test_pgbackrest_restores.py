@@ -6,7 +6,7 @@ import json
 
 import pytest
 from authority import REPOSITORY
-from backup_client import backups, sql, wait_archived
+from backup_client import backups, sql, status, wait_archived
 from deadline import until
 from playbook_runner import play
 
@@ -14,6 +14,7 @@ testinfra_hosts = ["ansible://pgbackrest"]
 pytestmark = [pytest.mark.scenario, pytest.mark.disruptive, pytest.mark.once]
 
 RECORDS = "/var/lib/grunnfjell/pgbackrest"
+DRILL_DIRECTORIES = ("/var/lib/pgbackrest/grunnfjell-drill", "/run/grunnfjell-pgbackrest/drill")
 database_only = pytest.mark.only_on(lambda variables: bool(variables.get("pgbackrest_repository_hosts")))
 # A measured bound for these hosts, which share two cores with each other and with more.
 UPLOAD_S = 20
@@ -42,6 +43,39 @@ def record_of(repository) -> dict:
     return json.loads(repository.file(f"{RECORDS}/last.json").content_string)
 
 
+def leftovers(repository) -> list[str]:
+    """What a drill must not leave behind."""
+    directories = [name for name in DRILL_DIRECTORIES if repository.file(name).exists]
+    return directories + repository.run("pgrep -ax postgres").stdout.splitlines()
+
+
+@database_only
+def test_the_weekly_drill_proves_the_last_state_by_itself(host, peer, inventory, pair, rows, first_backup):
+    """What its timer starts, without the database and without the control machine."""
+    wait_archived(host)
+    dated = set(peer.check_output(f"ls {RECORDS}/drills").split())
+    peer.check_output("systemctl start grunnfjell-restore-drill")
+    record = record_of(peer)
+    assert record["proved"] and record["problems"] == [] and not record["compared"], record
+    assert record["latest"]["rows"] >= 20000 and record["latest"]["tables"] >= 1 and record["latest"]["rto_s"] > 0, record
+    assert 0 <= record["rpo_s"] == record["exposure_s"], record
+    assert len(set(peer.check_output(f"ls {RECORDS}/drills").split()) - dated) == 1
+    assert leftovers(peer) == []
+    report = status(inventory, pair)
+    (backup,) = report["backups"].values()
+    assert backup["drill"]["proved"] and backup["drill"]["age_s"] < 600, backup
+    assert not any("restore" in line for line in report["attention"]), report["attention"]
+
+
+@database_only
+def test_a_drill_that_is_stopped_leaves_nothing_behind(peer, first_backup):
+    """As by a shutdown of the host in the middle of it."""
+    peer.check_output("systemctl start --no-block grunnfjell-restore-drill")
+    until("the database is restored", lambda: peer.run("pgrep -x postgres").rc == 0)
+    peer.check_output("systemctl stop grunnfjell-restore-drill")
+    assert leftovers(peer) == []
+
+
 @database_only
 def test_a_drill_proves_the_last_state_and_a_moment_and_leaves_nothing_behind(
     host, peer, inputs, inventory, pair, rows, first_backup
@@ -57,9 +91,7 @@ def test_a_drill_proves_the_last_state_and_a_moment_and_leaves_nothing_behind(
     report = json.loads((REPOSITORY / "build/restore.json").read_text(encoding="utf-8"))
     assert record in report["repositories"].values()
     assert len(set(peer.run(f"ls {RECORDS}/drills").stdout.split()) - dated) == 1
-    assert peer.run("pgrep -x postgres").rc != 0
-    for directory in ("/var/lib/pgbackrest/grunnfjell-drill", "/run/grunnfjell-pgbackrest/drill"):
-        assert not peer.file(directory).exists, directory
+    assert leftovers(peer) == []
 
 
 @database_only
@@ -88,17 +120,9 @@ def test_a_drill_finds_a_table_that_lost_a_row(host, peer, rows, first_backup):
     for counts in ("before", "after", "at_loss"):
         (claimed,) = [row for row in mark[counts] if row[2] == "articles"]
         claimed[3] += 1
-    records = "/run/grunnfjell-pgbackrest/test-records"
-    peer.check_output(f"mkdir -p {records}")
-    arguments = {
-        "stanza": "main",
-        "mark": mark,
-        "path": "/var/lib/pgbackrest/grunnfjell-drill",
-        "sockets": "/run/grunnfjell-pgbackrest/drill",
-        "records": records,
-    }
+    arguments = {"stanza": "main", "mark": mark, "path": "/run/grunnfjell-pgbackrest/mark.json", "records": RECORDS}
     record = peer.ansible("grunnfjell.platform.pgbackrest_drill", json.dumps(arguments), check=False)["record"]
-    peer.check_output(f"rm -r {records}")
+    assert record == record_of(peer) and not peer.file(arguments["path"]).exists
     lost = "the table public.articles of the database news has 20000 rows, but the live database had 20001"
     assert not record["proved"] and record["problems"] == [f"latest: {lost}", f"point: {lost}"]
 

@@ -74,8 +74,10 @@ def test_costs_are_those_of_an_ssd(ask):
 def test_access_rules_load_and_admit_only_scram_over_tls(ask):
     assert ask("SELECT line_number, error FROM pg_hba_file_rules WHERE error IS NOT NULL") == []
     assert ask("SELECT type, database, user_name, auth_method FROM pg_hba_file_rules WHERE type = 'local'") == [
-        "local|{all}|{postgres}|peer"
+        "local|{all}|{postgres}|peer",
+        "local|{all}|{grunnfjell_restore}|scram-sha-256",
     ]
+    assert ask("SELECT FROM pg_roles WHERE rolname = 'grunnfjell_restore'") == [], "it exists only while a copy is loaded"
     open_rules = (
         "type <> 'local' AND (type <> 'hostssl' OR auth_method <> 'scram-sha-256' OR 'all' = ANY (database || user_name) "
         "OR NOT 'clientcert=verify-ca' = ANY (options))"

@@ -14,6 +14,8 @@ Report = Mapping[str, Any]
 WAITING = 0.25
 # Share of the repository's disk.
 FULL = 0.8
+# Every week has a full backup, and it may be as late as any other one.
+WEEK_S = 7 * 86400
 FULL_BACKUP = "systemctl start grunnfjell-backup@full"
 
 
@@ -54,6 +56,11 @@ def backup_attention(host: str, backup: Mapping[str, Any]) -> Iterator[str]:
             f"{host}: the last backup of {database} is {span(backup['age_s'])} old, but the limit is {span(backup['age_max_s'])} "
             f"(pgbackrest_backup_age_max): journalctl -u 'grunnfjell-backup@*'"
         )
+    elif backup["full_age_s"] is not None and backup["full_age_s"] > WEEK_S + backup["age_max_s"]:
+        yield (
+            f"{host}: the last full backup of {database} is {span(backup['full_age_s'])} old, and every other one needs it: "
+            f"{FULL_BACKUP}"
+        )
     if backup["missing"]:
         yield (
             f"{host}: WAL of {database} after {backup['missing'][0]} is missing, so no later moment can be restored until the "
@@ -80,7 +87,7 @@ def drill_attention(host: str, backup: Mapping[str, Any]) -> Iterator[str]:
     elif drill["age_s"] > backup["drill_age_max_s"]:
         yield (
             f"{host}: the last restore drill of {database} was {span(drill['age_s'])} ago, but the limit is "
-            f"{span(backup['drill_age_max_s'])} (pgbackrest_drill_age_max): make restore-drill"
+            f"{span(backup['drill_age_max_s'])} (pgbackrest_drill_age_max): systemctl list-timers grunnfjell-restore-drill.timer"
         )
 
 
@@ -100,5 +107,5 @@ def backup_rows(report: Report) -> Iterator[tuple[str, str]]:
             yield (
                 "drill",
                 f"{host}: {backup['database']} restored {span(drill['age_s'])} ago, "
-                f"RPO {drill['rpo_s']:g} s, RTO {drill['rto_s']:g} s",
+                f"RPO {'' if drill['compared'] else 'at most '}{drill['rpo_s']:g} s, RTO {drill['rto_s']:g} s",
             )

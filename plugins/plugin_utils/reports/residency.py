@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import UTC, date, datetime
 from typing import Any
 
 from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback, same_address
@@ -11,6 +12,7 @@ from ..fleet.services import services
 from ..network.flows import Flow, flows
 from ..network.package_index import default_servers
 from ..network.sites import Site, network, sites_of
+from ..sizing.pgbackrest import WEEKDAYS, forgotten_on
 
 # The first port that a kernel gives to a client's socket.
 EPHEMERAL = 32768
@@ -51,10 +53,11 @@ def within(address: str, ends: Iterable[str], names: dict[str, list[str]]) -> bo
 
 
 class ResidencyReport:
-    """observed: host → result of residency_observed, or None when it did not answer."""
+    """observed: host → result of residency_observed, or None when it did not answer.  today: the day in UTC."""
 
-    def __init__(self, fleet: Fleet, observed: dict[str, dict[str, Any] | None]) -> None:
+    def __init__(self, fleet: Fleet, observed: dict[str, dict[str, Any] | None], today: date | None = None) -> None:
         self.fleet, self.observed, self.flows = fleet, observed, flows(fleet)
+        self.today = today or datetime.now(UTC).date()
 
     def report(self) -> dict[str, Any]:
         contradictions = [
@@ -73,6 +76,7 @@ class ResidencyReport:
             "observed": self.observed,
             "contradictions": contradictions,
             "exceptions": self.exceptions(),
+            "erasure": list(self.erasure()),
         }
 
     # --- Declared -----------------------------------------------------------------------------------------------------
@@ -134,6 +138,20 @@ class ResidencyReport:
             {"input": source, "what": what, "reason": reason, "hosts": ", ".join(hosts)}
             for (source, what, reason), hosts in sorted(hosts_of.items())
         ]
+
+    def erasure(self) -> Iterator[dict[str, str]]:
+        """Of each backup repository, the date by which it has forgotten a row that is deleted today."""
+        for host in self.fleet.with_role("pgbackrest"):
+            databases, days = host.inputs.get("pgbackrest_database_hosts"), host.number("pgbackrest_repo_retention_full")
+            weekdays = [day for day in host.inputs.get("pgbackrest_full_weekdays") or [] if day in WEEKDAYS]
+            if isinstance(databases, list) and databases and days is not None and weekdays:
+                yield {
+                    "host": host.name,
+                    "what": f"backups of {', '.join(map(str, databases))}",
+                    "kept": f"{days} days, with a full backup on {', '.join(weekdays)}",
+                    "deleted_on": self.today.isoformat(),
+                    "forgotten_by": forgotten_on(self.today, weekdays, days).isoformat(),
+                }
 
     def egress(self, host: Host) -> str:
         """What nftables does with an undeclared outbound connection, as observed."""

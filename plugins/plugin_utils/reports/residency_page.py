@@ -112,6 +112,13 @@ def sections(report: dict[str, Any]) -> list[tuple[str, str, Row, list[Row], str
             "None.",
         ),
         (
+            "Erasure",
+            "By this date no backup holds what is deleted today, if every backup succeeds.",
+            ["repository", "data", "kept for", "deleted on", "forgotten by"],
+            [[entry[key] for key in ("host", "what", "kept", "deleted_on", "forgotten_by")] for entry in report["erasure"]],
+            "The inventory has no backup repository.",
+        ),
+        (
             "Sites outside the fleet",
             "Inbound and outbound sites.",
             ["site", "kind", "country", "addresses", "flow", "reason"],
@@ -157,10 +164,14 @@ def html(report: dict[str, Any]) -> str:
 
 
 def terminal(report: dict[str, Any]) -> str:
-    """The verdict, the contradictions and the exceptions, for the end of a run."""
+    """The verdict, the contradictions, the exceptions and the dates of erasure, for the end of a run."""
     lines = [head(report), verdict(report)]
     lines += [f"  * {entry['host']}: {entry['what']}" for entry in report["contradictions"]]
     if report["exceptions"]:
         lines.append(f"{len(report['exceptions'])} exceptions:")
         lines += [f"  - {entry['what']}: {entry['reason']} ({entry['hosts']})" for entry in report["exceptions"]]
+    lines += [
+        f"{entry['host']}: {entry['what']} have forgotten a row that is deleted today by {entry['forgotten_by']}"
+        for entry in report["erasure"]
+    ]
     return "\n".join(lines)

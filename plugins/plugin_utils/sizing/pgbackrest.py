@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -130,15 +131,19 @@ def _sides(inputs: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _schedule(inputs: Mapping[str, Any]) -> Iterator[str]:
-    days, time, hours = inputs.get("full_weekdays"), inputs.get("backup_time"), inputs.get("incremental_hours")
-    if isinstance(days, list):
-        for day in days:
+    days, hours = inputs.get("full_weekdays"), inputs.get("incremental_hours")
+    for key in ("full_weekdays", "drill_weekdays"):
+        for day in inputs[key] if isinstance(inputs.get(key), list) else []:
             if day not in WEEKDAYS:
-                yield f"pgbackrest_full_weekdays names '{day}', which is not one of {', '.join(WEEKDAYS)}. Correct it."
-        if not days:
-            yield "pgbackrest_full_weekdays is empty, but every other backup needs a full one. Name a day, e.g. [Sun]."
-    if not TIME.fullmatch(str(time)):
-        yield f"pgbackrest_backup_time is '{time}', which is not a time from 00:00 to 23:59. Write it in quotes, e.g. \"01:00\"."
+                yield f"pgbackrest_{key} names '{day}', which is not one of {', '.join(WEEKDAYS)}. Correct it."
+    if days == []:
+        yield "pgbackrest_full_weekdays is empty, but every other backup needs a full one. Name a day, e.g. [Sun]."
+    for key, example in (("backup_time", "01:00"), ("drill_time", "04:00")):
+        if not TIME.fullmatch(str(inputs.get(key))):
+            yield (
+                f"pgbackrest_{key} is '{inputs.get(key)}', which is not a time from 00:00 to 23:59. Write it in quotes, e.g. "
+                f'"{example}".'
+            )
     if isinstance(hours, int) and 0 < hours < 25 and 24 % hours:
         yield (
             f"pgbackrest_incremental_hours is {hours}, which does not divide a day. Use 1, 2, 3, 4, 6, 8, 12 or 24; 0 for none."
@@ -188,6 +193,22 @@ def repository_parts(host: Host) -> list[tuple[str, int]] | None:
         (f"WAL of {kept_days} days", kept_days * measured["wal_bytes_per_day"]),
         ("a restore drill", measured["database_bytes"]),
     ]
+
+
+def forgotten_on(deleted: date, full_weekdays: list[str], retention_days: int) -> date:
+    """The date by which no backup holds a row any more that was deleted on this date, if no backup fails.
+
+    The last full backup with the row goes once the next one, which begins on a later day, is older than the retention. That is
+    looked at after each backup, so at the latest on the day after.
+
+    >>> forgotten_on(date(2026, 11, 30), ["Sun"], 14).isoformat()  # a Monday; the next full backup is on 6 December
+    '2026-12-21'
+    >>> forgotten_on(date(2026, 11, 29), ["Sun"], 14).isoformat()  # that Sunday's backup may have begun before
+    '2026-12-21'
+    """
+    days = (deleted + timedelta(days=number) for number in range(1, 8))
+    next_full = next(day for day in days if WEEKDAYS[day.weekday()] in full_weekdays)
+    return next_full + timedelta(days=retention_days + 1)
 
 
 def archive_timeout_of(host: Host) -> int | None:
