@@ -77,6 +77,9 @@ replay: setup  ## Send dead letters back to their queues: ID=a,b or TASK=name or
 	@$(PLAY) playbooks/dead_letters.yml -e dead_letters_action=replay \
 	  $(if $(ID),-e dead_letters_ids=$(ID)) $(if $(TASK),-e dead_letters_task=$(TASK)) $(if $(ALL),-e dead_letters_all=true)
 
+queue-type: setup  ## Make the classic queue QUEUE of an application a quorum queue, without losing a job (APP=name, if there are several)
+	@$(PLAY) playbooks/queue_type.yml -e queue_type_queue=$(QUEUE) $(if $(APP),-e queue_type_application=$(APP))
+
 # SECRET=a,b changes these, APPLICATION=name those of one application.
 rotate: setup  ## Change every secret of INVENTORY at work, without a lost job (docs/secrets.md)
 	@$(PLAY) playbooks/rotate.yml $(if $(SECRET),-e rotate=$(SECRET)) $(if $(APPLICATION),-e rotate_application=$(APPLICATION))

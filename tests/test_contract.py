@@ -21,7 +21,7 @@ PLUGINS = "\n".join(
 )
 # What a role sets for others to read.
 OUTPUTS = {"application_current", "topology_packages", "topology_identities", "topology_own_roles", "topology_flows"}
-OUTPUTS |= {"topology_queues", "topology_program_logs"}
+OUTPUTS |= {"topology_queues", "topology_brokers", "topology_program_logs"}
 
 
 def load(role: str, path: str, roles: Path = ROOT / "roles") -> dict:

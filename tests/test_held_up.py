@@ -124,7 +124,8 @@ class Broker:
         queue = {"vhost": "shop", "ready": ready, "delivery_limit": None, "ttl": None, "letters": []}
         return {
             "letters": [queue],
-            "without": [],
+            "queues": [],
+            "version": "4.0.5",
             "listeners": [{"protocol": "amqp", "address": "127.0.0.1", "port": 5672}],
             "tls": {},
         }

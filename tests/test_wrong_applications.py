@@ -59,7 +59,7 @@ def sentences(write: Callable[..., Path]) -> Callable[[str, str], list[str]]:
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_application_that_breaks_nothing_is_not_refused(sentences, version: str) -> None:
     code = """
-app.task(work, name="shop.work", time_limit=30, queue="mail")
+app.task(work, name="shop.work", time_limit=30, queue="mail", priority=9)
 app.conf.task_queues = [Queue("shop"), Queue("mail", queue_arguments={"x-max-length": 100, "x-overflow": "reject-publish"})]
 """
     assert sentences(code, version) == []

@@ -17,6 +17,7 @@ from ..plugin_utils.fleet.model import Fleet, Host
 from ..plugin_utils.fleet.version import kit_version
 from ..plugin_utils.network.flows import flows, of_host
 from ..plugin_utils.refusals import refusals
+from ..plugin_utils.refusals.applications import askable_brokers
 from ..plugin_utils.refusals.authorities import expiring_authorities
 from ..plugin_utils.refusals.ports import names_to_resolve
 from ..plugin_utils.refusals.programs import consumed_queues
@@ -50,6 +51,7 @@ names: {description: "Host to the names that it must resolve, each with the inpu
 roles: {description: "Host to its roles.", type: dict, returned: success}
 flows: {description: "Host to the declared flows that begin or end there.", type: dict, returned: success}
 queues: {description: "Host to the queues that the workers of its application consume.", type: dict, returned: success}
+brokers: {description: "Host to the brokers that know its application's queues.", type: dict, returned: success}
 """
 
 
@@ -96,6 +98,7 @@ class ActionModule(ActionBase):
             "roles": {name: sorted(host.roles) for name, host in fleet.hosts.items()},
             "flows": {name: [flow.as_data() for flow in of_host(declared, name)] for name in fleet.hosts},
             "queues": {name: consumed_queues(fleet.colleagues(host)) for name, host in fleet.hosts.items()},
+            "brokers": {name: askable_brokers(fleet, host) for name, host in fleet.hosts.items()},
             "preflights": {name: self._preflights(host) for name, host in fleet.hosts.items()},
             "packages": self._packages,
             "program_logs": self._program_logs,

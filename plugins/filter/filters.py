@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet import model, rollout, services
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network import ruleset
-from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import host
+from ansible_collections.grunnfjell.platform.plugins.plugin_utils.refusals import host, queues
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import acceptance
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing import celery, supervisor
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.trust import logins, rotation
@@ -52,7 +52,10 @@ class FilterModule:
             "login_in_use": rotation.login_of,
             "login_secrets": logins.login_secrets,
             "program_sections": supervisor.program_sections,
+            "programs_consuming": supervisor.programs_consuming,
             "python_literal": celery.python_literal,
+            "queues_refused": queues.queues_refused,
+            "queues_used": queues.queues_used,
             "release_leader": rollout.release_leader,
             "release_wanted": rollout.release_wanted,
             "renewal_due": rotation.renews,

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from .amqp_values import AmqpError, fields, long, short, table, text, value
+
 FRAME_END = b"\xce"
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_MAX = 131072
@@ -36,85 +38,9 @@ PROPERTIES = (
 )
 PERSISTENT = b"\x02"
 
-# Field types with a fixed size in bytes, and struct's format of the numeric ones.
-FIXED = {"t": 1, "b": 1, "B": 1, "s": 2, "u": 2, "I": 4, "i": 4, "l": 8, "L": 8, "f": 4, "d": 8, "T": 8, "V": 0, "D": 5}
-NUMBERS = {kind: f">{code}" for kind, code in zip("bBsuIilLfdT", "bBhHiIqqfdQ", strict=True)}
-
-
-class AmqpError(Exception):
-    """The broker closed the connection or the channel, or blocks publishers; the message is its reason."""
-
 
 class Undelivered(AmqpError):
     """The broker refused this message; the connection stays open."""
-
-
-def short(text: str) -> bytes:
-    raw = text.encode()
-    return bytes([len(raw)]) + raw
-
-
-def long(raw: bytes) -> bytes:
-    return struct.pack(">I", len(raw)) + raw
-
-
-def value_size(raw: bytes, at: int) -> int:
-    """Size of the field value at ``at``, with its type's letter."""
-    kind = chr(raw[at])
-    if kind in FIXED:
-        return 1 + FIXED[kind]
-    if kind in "SxFA":
-        return 5 + int(struct.unpack_from(">I", raw, at + 1)[0])
-    raise AmqpError(f"a header holds a value of the type {kind!r}, which AMQP 0-9-1 does not define")
-
-
-def fields(raw: bytes) -> dict[str, bytes]:
-    """The fields of a table without its length: name to the bytes of the value, with its type's letter."""
-    values, at = {}, 0
-    while at < len(raw):
-        name = raw[at + 1 : at + 1 + raw[at]].decode()
-        at += 1 + raw[at]
-        size = value_size(raw, at)
-        values[name] = raw[at : at + size]
-        at += size
-    return values
-
-
-def value(raw: bytes) -> Any:
-    """A field's value in Python."""
-    kind, rest = chr(raw[0]), raw[1:]
-    match kind:
-        case "t":
-            return rest[0] != 0
-        case "V":
-            return None
-        case "S":
-            return rest[4:].decode(errors="replace")
-        case "x":
-            return rest[4:]
-        case "F":
-            return {name: value(inner) for name, inner in fields(rest[4:]).items()}
-        case "A":
-            items, at = [], 4
-            while at < len(rest):
-                size = value_size(rest, at)
-                items.append(value(rest[at : at + size]))
-                at += size
-            return items
-        case "D":
-            scale, digits = struct.unpack(">BI", rest)
-            return digits / 10**scale
-    return struct.unpack(NUMBERS[kind], rest)[0]
-
-
-def table(values: dict[str, bytes]) -> bytes:
-    """Fields as a table, its length first."""
-    return long(b"".join(short(name) + raw for name, raw in values.items()))
-
-
-def text(words: str) -> bytes:
-    """A string as a field's value."""
-    return b"S" + long(words.encode())
 
 
 @dataclass
@@ -179,6 +105,7 @@ class Connection:
         timeout: float = 20,
         tls: ssl.SSLContext | None = None,
         name: str = "",
+        told_of_alarms: bool = True,
     ) -> None:
         self.socket = socket.create_connection((address, port), timeout=timeout)
         if tls is not None:
@@ -188,7 +115,8 @@ class Connection:
         self.socket.sendall(b"AMQP\x00\x00\x09\x01")
         self.expect(10, 10)
         # Without this capability the broker closes a refused connection without a reason.
-        capable = b"F" + table({"authentication_failure_close": b"t\x01", "connection.blocked": b"t\x01"})
+        told = b"t\x01" if told_of_alarms else b"t\x00"
+        capable = b"F" + table({"authentication_failure_close": b"t\x01", "connection.blocked": told})
         properties = table({"capabilities": capable, "connection_name": text(name)})
         response = b"\0" + user.encode() + b"\0" + password.encode()
         self.send(0, 10, 11, properties + short("PLAIN") + long(response) + short("en_US"))
@@ -256,31 +184,49 @@ class Connection:
         message.tag = tag
         return message
 
-    def publish(self, exchange: str, routing_key: str, message: Message) -> None:
-        """Returns once the broker has the message in at least one queue; raises Undelivered otherwise."""
-        # Bit 0: mandatory, so a message that reaches no queue is returned.
-        self.send(1, 60, 40, b"\0\0" + short(exchange) + short(routing_key) + b"\1")
-        self.frame(HEADER, 1, struct.pack(">HHQ", 60, 0, len(message.body)) + packed_properties(message))
-        for at in range(0, len(message.body), FRAME_MAX - 8):
-            self.frame(BODY, 1, message.body[at : at + FRAME_MAX - 8])
-        self.published += 1
+    def publish(self, exchange: str, routing_key: str, *messages: Message) -> None:
+        """Returns once the broker has each message in at least one queue; raises Undelivered otherwise."""
+        for message in messages:
+            # Bit 0: mandatory, so a message that reaches no queue is returned.
+            self.send(1, 60, 40, b"\0\0" + short(exchange) + short(routing_key) + b"\1")
+            self.frame(HEADER, 1, struct.pack(">HHQ", 60, 0, len(message.body)) + packed_properties(message))
+            for at in range(0, len(message.body), FRAME_MAX - 8):
+                self.frame(BODY, 1, message.body[at : at + FRAME_MAX - 8])
+        waiting = set(range(self.published + 1, self.published + len(messages) + 1))
+        self.published += len(messages)
         returned = ""
-        while True:
+        while waiting:
             method, arguments = self.expect(60, 50, 80, 120)
             if method == 50:
                 returned = arguments[3 : 3 + arguments[2]].decode()
                 self.content()
                 continue
-            if struct.unpack_from(">Q", arguments)[0] != self.published:
-                continue
-            if method == 120:
+            tag, several = struct.unpack_from(">QB", arguments)
+            confirmed = {number for number in waiting if number == tag or (several & 1 and number <= tag)}
+            waiting -= confirmed
+            if method == 120 and confirmed:
                 raise Undelivered("the queue refused it")
-            if returned:
-                raise Undelivered(f"no queue accepted it: {returned}")
-            return
+        if returned:
+            raise Undelivered(f"no queue accepted it: {returned}")
 
-    def ack(self, tag: int) -> None:
-        self.send(1, 60, 80, struct.pack(">QB", tag, 0))
+    def consume(self, queue: str, prefetch: int) -> None:
+        """Lets the broker send the queue's messages, at most ``prefetch`` of them before they are acknowledged."""
+        self.send(1, 60, 10, struct.pack(">IHB", 0, prefetch, 0))
+        self.expect(60, 11)
+        self.send(1, 60, 20, b"\0\0" + short(queue) + short("") + b"\0" + table({}))
+        self.expect(60, 21)
+
+    def delivered(self) -> Message:
+        """The next message of the consumed queue."""
+        _, arguments = self.expect(60, 60)
+        (tag,) = struct.unpack_from(">Q", arguments, 1 + arguments[0])
+        message = self.content()
+        message.tag = tag
+        return message
+
+    def ack(self, tag: int, up_to: bool = False) -> None:
+        """Acknowledges a message, or all up to it."""
+        self.send(1, 60, 80, struct.pack(">QB", tag, up_to))
 
     def finish(self) -> None:
         """Closes the connection; the broker has then processed every acknowledgement, and requeued the other messages."""

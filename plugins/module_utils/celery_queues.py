@@ -5,6 +5,9 @@ from __future__ import annotations
 REMEDY = "Take it out of the application's code, or waive it with a reason in application_waivers."
 QUEUE_TYPE = "task_default_queue_type"
 PRIORITIES = "task_queue_max_priority"
+DECLARED = "task_queues"  # declares a queue, which the code may send jobs to by its name
+# From this one on, a quorum queue of RabbitMQ 4 hands a job out before others; it knows no further difference.
+URGENT = 5
 # Property of a queue to the promise that it breaks when it is set, and the harm.
 QUEUE_PROMISES = {
     "no_ack": ("task_acks_late", "a job is forgotten as soon as a worker has it"),
@@ -47,6 +50,34 @@ def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
                     f"{node}: the queue {name} sets {key}={value}, but the promise needs {setting}: {harm}. {REMEDY}"
                 )
     return sentences
+
+
+def priorities_lost(node: str, conf: dict, of_tasks: list, promises: dict) -> list[str]:
+    """A sentence if the code uses priorities between which a quorum queue makes no difference. Without one, a job has 0."""
+    given = {0, *(int(number) for number in [*of_tasks, conf.get("task_default_priority")] if str(number).isdigit())}
+    given |= route_priorities(conf.get("task_routes"))
+    same = [group for group in ([n for n in given if n < URGENT], [n for n in given if n >= URGENT]) if len(group) > 1]
+    if PRIORITIES not in promises or not same:
+        return []
+    shown = " and ".join(", ".join(map(str, sorted(group))) for group in same)
+    return [
+        f"{node}: its tasks have the priorities {shown}, which are one to a quorum queue: RabbitMQ 4 prefers {URGENT} and more "
+        f"to everything below, and 3.10 knows none. Use 0 and {URGENT} in the application's code, or waive {PRIORITIES} with a "
+        f"reason in application_waivers."
+    ]
+
+
+def route_priorities(routes: object) -> set[int]:
+    """The priorities in task_routes, in any of its forms except a function."""
+    if isinstance(routes, dict):
+        own = {routes["priority"]} if isinstance(routes.get("priority"), int) else set()
+        return own.union(*map(route_priorities, routes.values()))
+    return set().union(*map(route_priorities, routes)) if isinstance(routes, list | tuple) else set()
+
+
+def source(setting: str, queue: str) -> str:
+    """How jobs come to a queue, for a sentence."""
+    return f"{setting} {'declares' if setting == DECLARED else 'sends jobs to'} the queue {queue}"
 
 
 def routed(routes: object) -> set[str]:

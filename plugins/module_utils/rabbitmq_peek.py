@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from . import rabbitmq_cli
-from .rabbitmq_status import DEAD_LETTERS_TO
+from .broker_operator import LISTENERS, TLS_FILES
+from .rabbitmq_status import FACTS
 
 # Reads the letters from the queue's log as `rabbitmq-queues peek` does.
 LOOK = (
-    DEAD_LETTERS_TO
+    FACTS
     + """
     Only = VHOSTS, Limit = LIMIT,
     Text = fun(B) when is_binary(B) -> B; (A) when is_atom(A) -> atom_to_binary(A, utf8);
@@ -34,7 +35,6 @@ LOOK = (
     Config = fun(Q) -> case catch ra:member_overview(amqqueue:get_pid(Q)) of
         {ok, #{machine := #{config := C}}} -> C; _ -> #{} end end,
     Number = fun(V) when is_integer(V) -> V; (_) -> null end,
-    Env = case application:get_env(rabbit, ssl_options) of {ok, O} when is_list(O) -> O; _ -> [] end,
     #{letters => [begin
         {resource, VHost, _, _} = amqqueue:get_name(Q),
         {ok, {_, Ready}, _} = ra:local_query(amqqueue:get_pid(Q), fun rabbit_fifo:query_messages_ready/1),
@@ -45,12 +45,10 @@ LOOK = (
       end || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue,
              element(4, amqqueue:get_name(Q)) =:= <<"dead_letters">>,
              Only =:= [] orelse lists:member(element(2, amqqueue:get_name(Q)), Only)],
-      without => [#{vhost => VHost, queue => Name, type => TypeOf(Q)}
-        || Q <- rabbit_amqqueue:list(), DeadLettersTo(Q) =:= null,
-           {resource, VHost, _, Name} <- [amqqueue:get_name(Q)], Only =:= [] orelse lists:member(VHost, Only)],
-      listeners => [#{protocol => Text(element(3, L)), address => list_to_binary(inet:ntoa(element(5, L))), port => element(6, L)}
-                    || L <- rabbit_networking:active_listeners(), element(2, L) =:= node()],
-      tls => maps:from_list([{K, list_to_binary(F)} || {K, F} <- Env, lists:member(K, [cacertfile, certfile, keyfile])])}
+      version => list_to_binary(rabbit_misc:version()),
+      queues => [Facts(Q)
+                 || Q <- rabbit_amqqueue:list(), Only =:= [] orelse lists:member(element(2, amqqueue:get_name(Q)), Only)],
+      listeners => LISTENERS, tls => TLS_FILES}
 """
 )
 HEADERS = ("id", "task", "retries", "expires", "origin", "x-last-death-queue")
@@ -61,6 +59,8 @@ def expression(vhosts: list[str], limit: int, show_arguments: bool) -> str:
     return (
         LOOK.replace("VHOSTS", f"[{', '.join(map(rabbitmq_cli.erlang_binary, vhosts))}]")
         .replace("LIMIT", str(limit))
+        .replace("LISTENERS", LISTENERS)
+        .replace("TLS_FILES", TLS_FILES)
         .replace("BODIES", str(show_arguments).lower())
         .replace("HEADERS", f"[{', '.join(map(rabbitmq_cli.erlang_binary, headers))}]")
     )

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-# Where the broker moves the dead letters of a queue, by policy or argument; null: a job that fails there is lost. A policy with
-# keys that the type of a queue does not know does not apply to it at all.
-DEAD_LETTERS_TO = """
-    DeadLettersTo = fun(Q) -> case rabbit_policy:get(<<"dead-letter-exchange">>, Q) of
-        undefined -> case rabbit_misc:table_lookup(amqqueue:get_arguments(Q), <<"x-dead-letter-exchange">>) of
-            {_, X} -> X; _ -> null end;
-        X -> X end end,
+# What a queue is and does with its jobs. A queue argument wins over a policy, and of two numbers the lower. A policy with keys
+# that the type of a queue does not know does not apply to it at all.
+FACTS = """
     TypeOf = fun(Q) -> case amqqueue:get_type(Q) of rabbit_quorum_queue -> quorum; rabbit_classic_queue -> classic;
         rabbit_stream_queue -> stream; T -> T end end,
+    Argument = fun(K, Q) -> case rabbit_misc:table_lookup(amqqueue:get_arguments(Q), <<"x-", K/binary>>) of
+        {_, V} -> V; _ -> null end end,
+    InForce = fun(K, Q) -> case {Argument(K, Q), rabbit_policy:get(K, Q)} of
+        {null, undefined} -> null; {null, P} -> P;
+        {A, P} when is_number(A), is_number(P) -> min(A, P);
+        {A, _} -> A end end,
+    Least = fun(Keys, Q) -> lists:foldl(fun(K, null) -> InForce(K, Q); (_, V) -> V end, null, Keys) end,
+    Facts = fun(Q) ->
+        {resource, VHost, _, Name} = amqqueue:get_name(Q),
+        #{vhost => VHost, name => Name, type => TypeOf(Q), dead_letters_to => InForce(<<"dead-letter-exchange">>, Q),
+          strategy => case InForce(<<"dead-letter-strategy">>, Q) of null -> <<"at-most-once">>; S -> S end,
+          delivery_limit => InForce(<<"delivery-limit">>, Q), ttl_ms => InForce(<<"message-ttl">>, Q),
+          expires_ms => InForce(<<"expires">>, Q), overflow => InForce(<<"overflow">>, Q),
+          max_length => Least([<<"max-length">>, <<"max-length-bytes">>], Q), priorities => Argument(<<"max-priority">>, Q),
+          temporary => not amqqueue:is_durable(Q) orelse amqqueue:is_auto_delete(Q)
+                       orelse amqqueue:get_exclusive_owner(Q) =/= none} end,
 """
 
 # Depths come from the queue's leader, since the broker's metrics are up to five seconds old. The age is that of the oldest entry
 # in the queue's log that is still needed, which the leader stamped when the message arrived. Acknowledgements are a counter of
 # this node since its start; it is read twice, one second apart, with the depths.
 BROKER = (
-    DEAD_LETTERS_TO
+    FACTS
     + """
     Text = fun(A) when is_atom(A) -> atom_to_binary(A, utf8); (B) when is_binary(B) -> B;
               (T) -> iolist_to_binary(io_lib:format("~p", [T])) end,
@@ -32,7 +44,6 @@ BROKER = (
     First = Counters(),
     Now = erlang:system_time(millisecond),
     Queue = fun(Q) ->
-        {resource, VHost, _, Name} = amqqueue:get_name(Q),
         Own = case amqqueue:get_type(Q) of
             rabbit_quorum_queue ->
                 L = amqqueue:get_pid(Q),
@@ -41,7 +52,7 @@ BROKER = (
                 Ready = Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_ready/1) end, null),
                 Out = Value(fun() -> ra:local_query(L, fun rabbit_fifo:query_messages_checked_out/1) end, null),
                 Since = Value(fun() -> ra:aux_command(L, oldest_entry_timestamp) end, null),
-                #{type => quorum, ready => Ready, unacknowledged => Out,
+                #{ready => Ready, unacknowledged => Out,
                   oldest_ms => if is_integer(Since), is_integer(Ready), is_integer(Out), Ready + Out > 0 ->
                                    max(0, Now - Since); true -> null end,
                   members => [Text(M) || M <- proplists:get_value(members, I, [])],
@@ -49,10 +60,10 @@ BROKER = (
             _ ->
                 I = case catch rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged]) of
                         P when is_list(P) -> P; _ -> [] end,
-                #{type => TypeOf(Q), ready => proplists:get_value(messages_ready, I, null),
+                #{ready => proplists:get_value(messages_ready, I, null),
                   unacknowledged => proplists:get_value(messages_unacknowledged, I, null), oldest_ms => null}
         end,
-        Own#{vhost => VHost, name => Name, dead_letters_to => DeadLettersTo(Q)}
+        maps:merge(Facts(Q), Own)
     end,
     Consumers = [begin
         {resource, _, _, Name} = proplists:get_value(queue_name, C),

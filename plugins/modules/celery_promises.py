@@ -46,6 +46,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 waived: {description: Waived settings and their reasons., type: dict, returned: always}
+consumed: {description: Queues that the workers consume., type: list, elements: str, returned: always}
+sent: {description: "Queue to the setting that sends jobs to it.", type: dict, returned: always}
 """
 
 import json
@@ -54,7 +56,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.celery_queues import REMEDY, queues_broken, routed
+from ..module_utils.celery_queues import DECLARED, REMEDY, priorities_lost, queues_broken, routed, source
 
 LOG_LINES = 25
 
@@ -79,7 +81,7 @@ INSTEAD = {
     "task_create_missing_queue_type": "task_default_queue_type",
 }
 LIMITS = ("soft_time_limit", "time_limit")  # in the order of a pool's timeouts
-ATTRIBUTES = (*TASK_PROMISES, TASK_BOTH, "queue")
+ATTRIBUTES = (*TASK_PROMISES, TASK_BOTH, "queue", "priority")
 
 
 def task_settings(line: str) -> tuple[str, dict[str, str]]:
@@ -162,18 +164,23 @@ def pool_broken(node: str, pool: dict, promises: dict) -> list[str]:
     ]
 
 
+def queues_sent_to(answer: dict) -> dict[str, str]:
+    """Queue to the setting by which the process sends jobs to it."""
+    conf = answer["conf"]
+    routes = routed(conf.get("task_routes")) | set(answer.get("destinations", {}).values())
+    routes |= {own["queue"] for _, own in map(task_settings, answer.get("tasks", [])) if "queue" in own}
+    # A worker's are those that it consumes, a client's those that its code declares.
+    declared = {} if "pools" in answer else {queue["name"]: DECLARED for queue in answer.get("queues", [])}
+    return declared | dict.fromkeys(sorted(routes), "task_routes") | {str(conf.get("task_default_queue")): "task_default_queue"}
+
+
 def unconsumed_jobs(node: str, answer: dict, queues: list, waivers: dict) -> list[str]:
     """Sentences for queues that the process sends jobs to and no worker of the application consumes."""
-    conf = answer["conf"]
-    sent = {"task_default_queue": {str(conf.get("task_default_queue"))}, "task_routes": routed(conf.get("task_routes"))}
-    sent["task_routes"] |= set(answer.get("destinations", {}).values()) - sent["task_default_queue"]
-    sent["task_routes"] |= {own["queue"] for _, own in map(task_settings, answer.get("tasks", [])) if "queue" in own}
     return [
-        f"{node}: {setting} sends jobs to the queue {queue}, which no program of its workers consumes. Add it to the "
-        f"queues of a program in celery_worker_programs, or waive {setting} with a reason in application_waivers."
-        for setting, names in sent.items()
-        for queue in sorted(names - set(queues))
-        if queues and setting not in waivers
+        f"{node}: {source(setting, queue)}, which no program of its workers consumes. Add it to the queues of a program in "
+        f"celery_worker_programs, or waive {setting} with a reason in application_waivers."
+        for queue, setting in sorted(queues_sent_to(answer).items(), key=lambda pair: (pair[1], pair[0]))
+        if queues and queue not in queues and setting not in waivers
     ]
 
 
@@ -187,6 +194,8 @@ def broken(node: str, answer: dict, promises: dict, waivers: dict) -> list[str]:
         sentences.append(f"{node}: task arguments show in {', and in '.join(leaks)}, but the promise needs {REDACTION}. {REMEDY}")
     sentences += tasks_broken(node, answer.get("tasks", []), promises)
     sentences += pool_broken(node, answer.get("pools", {}), promises) if "pools" in answer else []
+    priorities = [own["priority"] for _, own in map(task_settings, answer.get("tasks", [])) if "priority" in own]
+    sentences += priorities_lost(node, conf, priorities, promises)
     return sentences + queues_broken(node, answer.get("queues", []), promises)
 
 
@@ -209,8 +218,8 @@ def ask(module: AnsibleModule, *arguments: str) -> tuple[dict, str]:
     return json.loads(out.splitlines()[-1]) if code == 0 else {}, err
 
 
-def of_workers(module: AnsibleModule) -> list[str]:
-    """Sentences about the workers, once all of them have answered."""
+def of_workers(module: AnsibleModule) -> list[tuple[str, dict]]:
+    """Each worker's name and answer, once all of them have answered."""
     asked = module.params
     deadline = time.monotonic() + asked["timeout"]
     while True:
@@ -226,11 +235,7 @@ def of_workers(module: AnsibleModule) -> list[str]:
                 msg=f"No answer of this release within {asked['timeout']} s (celery_worker_answer_timeout) "
                 f"from {', '.join(silent)}.\n{err[-2000:]}\n{log_tail(asked['logs'])}"
             )
-    return [
-        sentence
-        for node in asked["nodes"]
-        for sentence in findings(module, node, {kind: section[node] for kind, section in answer.items()})
-    ]
+    return [(node, {kind: section[node] for kind, section in answer.items()}) for node in asked["nodes"]]
 
 
 def findings(module: AnsibleModule, node: str, answer: dict) -> list[str]:
@@ -238,13 +243,13 @@ def findings(module: AnsibleModule, node: str, answer: dict) -> list[str]:
     return broken(node, answer, promises, waivers) + unconsumed_jobs(node, answer, queues, waivers)
 
 
-def of_client(module: AnsibleModule) -> list[str]:
-    """Sentences about the Celery client of a web process."""
+def of_client(module: AnsibleModule) -> list[tuple[str, dict]]:
+    """Name and answer of each Celery client of a web process."""
     asked = module.params
     answer, err = ask(module, "clients", asked["app"], asked["client"].partition(":")[0])
     if not answer:
         module.fail_json(msg=f"{asked['client']} cannot be loaded to check its Celery client:\n{err[-2000:]}")
-    return [sentence for name, state in answer["clients"] for sentence in findings(module, f"the web process ({name})", state)]
+    return [(f"the web process ({name})", state) for name, state in answer["clients"]]
 
 
 def main() -> None:
@@ -266,11 +271,14 @@ def main() -> None:
     )
     asked = module.params
     if module.check_mode or not (asked["nodes"] or asked["client"]):
-        module.exit_json(changed=False, waived=asked["waivers"])
-    sentences = of_client(module) if asked["client"] else of_workers(module)
+        module.exit_json(changed=False, waived=asked["waivers"], consumed=[], sent={})
+    answers = of_client(module) if asked["client"] else of_workers(module)
+    sentences = [sentence for name, answer in answers for sentence in findings(module, name, answer)]
     if sentences:
         module.fail_json(msg="The application breaks the promise:\n" + "\n".join(f"  * {s}" for s in dict.fromkeys(sentences)))
-    module.exit_json(changed=False, waived=asked["waivers"])
+    consumed = sorted({queue["name"] for _, answer in answers if "pools" in answer for queue in answer["queues"]})
+    sent = {queue: setting for _, answer in answers for queue, setting in queues_sent_to(answer).items()}
+    module.exit_json(changed=False, waived=asked["waivers"], consumed=consumed, sent=sent)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ from ..module_utils import (
     pki_files,
     psql,
     publish_probe,
+    queue_faults,
     rabbitmq_cli,
 )
 from ..module_utils.listening import deaf_addresses
@@ -104,9 +105,11 @@ def run(*argv: str, stdin: str = "") -> str:
 
 def broker(_: dict[str, Any]) -> dict[str, Any]:
     try:
-        return rabbitmq_cli.ask(BROKER, timeout=TIMEOUT_S)
+        answer = rabbitmq_cli.ask(BROKER, timeout=TIMEOUT_S)
     except rabbitmq_cli.CliError as error:
         raise NoAnswer(str(error)) from error
+    queues = answer["queues"]
+    return answer | {"queues": [queue | {"faults": queue_faults.faults(queue, answer["version"])} for queue in queues]}
 
 
 def database(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -38,7 +38,7 @@ EXAMPLES = r"""
 RETURN = r"""
 letters: {description: "The listed letters, oldest first.", type: list, elements: dict, returned: always}
 without:
-  description: "Work queues that keep no dead letters, each with C(vhost), C(queue) and C(type): a job that fails there is lost."
+  description: "Work queues that can lose jobs, each with C(vhost), C(queue), C(type) and C(text), a sentence."
   type: list
   elements: dict
   returned: always
@@ -48,21 +48,16 @@ kept: {description: "Chosen letters that could not be sent back, and why.", type
 """
 
 import base64
-import fcntl
 import json
-import re
-import secrets
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import rabbitmq_cli
+from ..module_utils import queue_faults, rabbitmq_cli
 from ..module_utils.amqp_wire import PERSISTENT, AmqpError, Connection, Message, Undelivered
-from ..module_utils.rabbitmq_objects import WORK_QUEUES
+from ..module_utils.broker_operator import alone, endpoint, operator, tls_context
+from ..module_utils.rabbitmq_objects import Refusal
 from ..module_utils.rabbitmq_peek import expression
 
 QUEUE = "dead_letters"
@@ -78,10 +73,6 @@ HISTORY_PREFIXES = ("x-first-death-", "x-last-death-")
 
 # user_id must be the publisher's, and the time to live is over.
 NOT_KEPT = ("user_id", "expiration", "cluster_id")
-
-
-class Refusal(Exception):
-    """A message for the operator."""
 
 
 def home(deaths: list[dict[str, Any]], last: str | None) -> str | None:
@@ -145,55 +136,6 @@ def reborn(letter: Message) -> Message:
     return Message(letter.body, properties | {"delivery_mode": PERSISTENT}, headers)
 
 
-def endpoint(listeners: list[dict[str, Any]]) -> dict[str, Any]:
-    """Where this host's broker accepts AMQP: unencrypted if possible, since the connection stays on the host."""
-    for protocol in ("amqp", "amqp/ssl"):
-        for listener in listeners:
-            if listener["protocol"] == protocol:
-                anywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-                return {**listener, "address": anywhere.get(listener["address"], listener["address"])}
-    raise Refusal("The broker has no AMQP listener on this host.")
-
-
-def tls_context(listener: dict[str, Any], files: dict[str, str]) -> ssl.SSLContext | None:
-    """For a broker that accepts TLS only: trust exactly its certificate, whatever its name."""
-    if listener["protocol"] == "amqp":
-        return None
-    context = ssl.create_default_context(cafile=files["certfile"])
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trust this certificate, not its authority
-    context.check_hostname = False  # the broker itself reported the address
-    if "certfile" in files and "keyfile" in files:
-        context.load_cert_chain(files["certfile"], files["keyfile"])
-    return context
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """One replay at a time."""
-    with open(LOCK, "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Refusal("Another replay is under way on this broker. Wait until it has ended.") from error
-        yield
-
-
-@contextmanager
-def operator(vhosts: list[str]) -> Iterator[str]:
-    """The password of a temporary user who may consume dead letters and write to every queue."""
-    password, salt = secrets.token_urlsafe(32), secrets.token_bytes(4)
-    grants = {"user": OPERATOR, "configure": "^$", "write": ".*", "read": f"^{QUEUE}$"}
-    definitions = {
-        "users": [{"name": OPERATOR, "tags": "", **rabbitmq_cli.password_hash(password, salt)}],
-        "permissions": [{"vhost": vhost, **grants} for vhost in vhosts],
-    }
-    try:
-        rabbitmq_cli.load(definitions)
-        yield password
-    finally:
-        rabbitmq_cli.call("delete_user", OPERATOR)
-
-
 def replay(connection: Connection, vhost: str, depth: int, params: dict[str, Any], result: dict[str, Any]) -> None:
     """Adds the letters that were sent back, and those that could not be, to the result.
 
@@ -249,19 +191,19 @@ def run(params: dict[str, Any], check_mode: bool, result: dict[str, Any]) -> Non
     result["letters"] = [
         described(queue["vhost"], letter, params["show_arguments"]) for queue in queues for letter in queue["letters"]
     ]
-    result["without"] = [queue for queue in seen["without"] if re.match(WORK_QUEUES, queue["queue"])]
+    result["without"] = queue_faults.of_work(seen)
     full = [queue for queue in queues if queue["ready"]]
     if not replaying or check_mode:
         return
     if not full:
-        with alone():  # one that was killed after its last letter has left its user
+        with alone(LOCK, "replay"):  # one that was killed after its last letter has left its user
             if OPERATOR in rabbitmq_cli.call("list_users").split():
                 rabbitmq_cli.call("delete_user", OPERATOR)
         return
     for queue in full:
         refuse_unsafe(queue)
     listener = endpoint(seen["listeners"])
-    with alone(), operator([queue["vhost"] for queue in full]) as password:
+    with alone(LOCK, "replay"), operator(OPERATOR, [queue["vhost"] for queue in full], f"^{QUEUE}$") as password:
         for queue in full:
             vhost, at = queue["vhost"], (listener["address"], int(listener["port"]))
             tls = tls_context(listener, seen["tls"])

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ..fleet.model import Fleet, Host, names_of
-from .programs import DEFAULT_QUEUE, ROUTES
+from .programs import DECLARED, DEFAULT_QUEUE, ROUTES
 
 # The name of a database and its owner, a virtual host, a queue, directories and an entry of PostgreSQL's service file.
 NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
@@ -149,7 +149,7 @@ def unexplained_waivers(fleet: Fleet) -> Iterator[str]:
                     f"{host.name}: application_waivers names {setting}, which cannot be waived: {NEVER_WAIVED[setting]}. Take it "
                     f"out."
                 )
-            if host.promises and setting not in host.promises | {DEFAULT_QUEUE, ROUTES}:
+            if host.promises and setting not in host.promises | {DEFAULT_QUEUE, ROUTES, DECLARED}:
                 yield (
                     f"{host.name}: application_waivers names {setting}, which is not part of the promise "
                     f"({', '.join(sorted(host.promises))}). Correct the name, or take it out."
@@ -180,6 +180,16 @@ def scattered_brokers(fleet: Fleet) -> Iterator[str]:
                         f"{host.name}: application_broker_hosts sends jobs to {broker.name}, but no worker of '{name}' consumes "
                         f"from it. Bind application_broker_hosts of a worker to {broker.name} too."
                     )
+
+
+def askable_brokers(fleet: Fleet, host: Host) -> list[str]:
+    """Hosts of the fleet, any of which knows the queues of the host's application."""
+    everybody = list(fleet.with_role("rabbitmq")) if host.applications else []
+    own = brokers_of(fleet, host) if host.applications else []
+    # Members of a cluster know each other's queues; a load balancer can only lead to them, or to the single broker.
+    if not own or all(map(clustered, own)):
+        own = [broker for broker in everybody if clustered(broker)] or everybody[:1]
+    return [broker.name for broker in own]
 
 
 def clustered(broker: Host) -> bool:

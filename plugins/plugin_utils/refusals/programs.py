@@ -31,7 +31,7 @@ LIMITS = {
     "--soft-time-limit": ("task_soft_time_limit", "application_soft_time_limit"),
 }
 # Settings that route jobs. The application chooses them, but the kit refuses a queue without a worker.
-DEFAULT_QUEUE, ROUTES = "task_default_queue", "task_routes"
+DEFAULT_QUEUE, ROUTES, DECLARED = "task_default_queue", "task_routes", "task_queues"
 PROCESSES = ("prefork", "processes")  # two names of the only pool that can end a task
 
 

@@ -47,14 +47,6 @@ def sentence(letter: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def lossy(vhost: str, queue: str, type: str) -> str:
-    """Why a work queue keeps no dead letters, and what to do; without the full stop."""
-    named = f"a job that fails in {vhost}/{queue} is lost and never a dead letter"
-    if type == "quorum":
-        return f"{named}, since no policy with a dead-letter exchange applies to it: see rabbitmq_policies"
-    return f"{named}, since it is a {type} queue: let the application declare a quorum queue under another name"
-
-
 def render(report: dict[str, Any]) -> str:
     if report["action"] == "replay":
         left = sum(report["totals"].values()) - len(report["replayed"])
@@ -63,5 +55,5 @@ def render(report: dict[str, Any]) -> str:
         return "\n".join(lines)
     total = sum(report["totals"].values())
     lines = [f"{total} dead letter{'s' * (total != 1)}, {len(report['letters'])} shown."]
-    lines += [f"! {lossy(**queue)}." for queue in report["without"]]
+    lines += [f"! {queue['text']}." for queue in report["without"]]
     return "\n".join([*lines, *(sentence(letter) for letter in report["letters"])])

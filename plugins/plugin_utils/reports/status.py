@@ -14,6 +14,8 @@ from .work_rates import DEAD_LETTERS, DELAYED, Answer, counted, drain, is_work, 
 Report = dict[str, Any]
 
 SCHEMA = 1
+# Keys of a queue that are the broker's own.
+SHOWN = ("vhost", "name", "type", "ready", "unacknowledged", "dead_letters_to", "delivery_limit")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,10 @@ class StatusReport:
             peers = [peer(entry["connection"]) for entry in consumers if (entry["vhost"], entry["queue"]) == key]
             members, online = queue.get("members", []), queue.get("online", [])
             listed.append(
-                {key: queue[key] for key in ("vhost", "name", "type", "ready", "unacknowledged", "dead_letters_to")}
+                {
+                    key: queue[key]
+                    for key in ("vhost", "name", "type", "ready", "unacknowledged", "dead_letters_to", "delivery_limit")
+                }
                 | {
                     "oldest_s": None if queue["oldest_ms"] is None else queue["oldest_ms"] / 1000,
                     "consumers": len(peers),
@@ -121,6 +126,7 @@ class StatusReport:
                     "members": members,
                     "online": online,
                     "quorum": 2 * len(online) > len(members) if queue["type"] == "quorum" else None,
+                    "faults": [fault["text"] for fault in queue["faults"]],
                     "work": is_work(queue["name"]),
                 }
             )

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .backups import backups_attention
-from .dead_letters import lossy
 from .etcd import etcd_attention
 from .keepalived import keepalived_attention
 from .patroni import patroni_attention, standbys
@@ -71,10 +70,9 @@ def queues_attention(status: StatusReport, report: Report) -> Iterator[str]:
         name = f"{queue['vhost']}/{queue['name']}"
         if queue["quorum"] is not None and len(queue["online"]) < len(queue["members"]):
             yield f"{name} has {len(queue['online'])} of {len(queue['members'])} members online"
-        if queue["dead_letters_to"] is None:
-            yield lossy(queue["vhost"], queue["name"], queue["type"])
-        if queue["ready"] and not queue["consumers"]:
-            yield f"{name} holds {queue['ready']} jobs and has no consumer"
+        yield from queue["faults"]
+        if not queue["consumers"]:
+            yield f"{name} holds {queue['ready'] or 0} jobs and has no consumer"
     consuming = {host for queue in report["queues"] for host in queue["consumer_hosts"]}
     for host in status.with_role("celery_worker"):
         if report["counters"] and host not in consuming and not status.hosts[host].drained:

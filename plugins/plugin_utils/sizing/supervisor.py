@@ -68,6 +68,15 @@ def worker_programs(
     ]
 
 
+def programs_consuming(programs: list[dict[str, Any]], queues: list[str], queue: str) -> list[str]:
+    """Names of the programs that consume a queue.  queues: those of a program that names none.
+
+    >>> programs_consuming([{"name": "a"}, {"name": "b", "queues": ["mail"]}], ["shop"], "mail")
+    ['b']
+    """
+    return [program["name"] for program in programs if queue in (program.get("queues") or queues)]
+
+
 def beat_program(celery_app: str, state: str, loglevel: str) -> dict[str, Any]:
     """The program that sends an application's scheduled tasks, with its schedule in the state directory."""
     return {
