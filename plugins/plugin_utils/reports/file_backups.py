@@ -39,8 +39,8 @@ def backup_attention(host: str, store: str, backup: Mapping[str, Any], interval_
     elif backup["age_s"] > 2 * interval_s:
         why = f" ({backup['problem']})" if backup["problem"] else ""
         yield (
-            f"{host}: the last backup of its files on {store} is {span(backup['age_s'])} old, but the limit is two intervals, "
-            f"{span(2 * interval_s)} (restic_backup_hours){why}: {LOG}"
+            f"{host}: the last backup of its files on {store} is {backup['age_s'] / 3600:.1f} h old, but the limit is two "
+            f"intervals, {2 * interval_s / 3600:g} h (restic_backup_hours){why}: {LOG}"
         )
     elif backup["problem"]:
         yield (
