@@ -1,9 +1,8 @@
-"""What a host's file backups hold, asked of restic and of the repository host's REST server."""
+"""What a host's file backups hold, as restic reports it."""
 
 from __future__ import annotations
 
 import json
-import shlex
 from typing import Any
 
 from deadline import until
@@ -48,17 +47,3 @@ def repositories(store: Host) -> str:
 
 def restic(host: Host, store: str, arguments: str) -> Any:
     return host.run(f"{PROGRAM} --at {store} {arguments}")
-
-
-def rest(host: Host, store: str, path: str, *, method: str = "GET", login: str = "", identity: str = "restic") -> int:
-    """The status of a request at a repository host, as an intruder with root on the host would send it; 0 if TLS refuses it."""
-    config = settings(host)
-    login = login or f"{config['repository']}:{config['login']}"
-    pki = f"/etc/grunnfjell/pki/{identity}"
-    shown = f"--cert {pki}/certificate.pem --key {pki}/key.pem" if identity else ""
-    command = (
-        f"curl --silent --output /dev/null --write-out '%{{http_code}}' --path-as-is --request {method} "
-        f"--cacert /etc/grunnfjell/pki/authorities.pem {shown} --user {shlex.quote(login)} "
-        f"{shlex.quote('https://' + config['repository_hosts'][store] + path)}"
-    )
-    return int(host.run(command.replace("%", "%%")).stdout or 0)

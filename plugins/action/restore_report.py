@@ -16,8 +16,8 @@ module: restore_report
 short_description: Report a restore drill
 description:
   - Takes what M(pgbackrest_drill) registered as C(__pgbackrest_drill) on each repository host, and M(restic_drill) as
-    C(__restic_drill) on each host with files, prints it, and writes it as JSON. Fails when one was not proved, and when nothing was
-    drilled. Changes nothing on a host.
+    C(__restic_drill) on each host with files, prints it, and writes it as JSON.
+  - Fails when one was not proved, and when nothing was drilled. Changes nothing on a host.
 options:
   path: {description: Where the report goes on the control machine., type: path, required: true}
 author: maintainers

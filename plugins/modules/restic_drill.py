@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: restic_drill
 short_description: Prove that the files of a host can be restored
 description:
-  - Takes at random files of the last backup that have not changed since, reads them from the repository and compares their SHA-256
-    with that of the live files. Nothing is written to the disk except the record.
+  - Takes at random files of the last backup that have not changed since, reads them from the repository and compares their
+    SHA-256 with that of the live files. Nothing is written to the disk except the record.
 options:
   sample: {description: Number of files., type: int, default: 20}
 author: maintainers

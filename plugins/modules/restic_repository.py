@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: restic_repository
 short_description: Create a host's first repositories for backups of its files
 description:
-  - Creates the repository at each repository host that has none of this host, and begins the first backup in the background. Where
-    there is one, tries login and key on every run, since a change of either end can break the way between them.
+  - Creates the repository at each repository host that has none of this host, and begins the first backup in the background.
+    Where there is one, tries login and key on every run, since a change of either end can break the way between them.
   - Removes nothing.
 options: {}
 author: maintainers

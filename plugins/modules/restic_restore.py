@@ -7,8 +7,9 @@ DOCUMENTATION = r"""
 module: restic_restore
 short_description: Restore a directory or a file beside the live one, or in its place
 description:
-  - Restores I(path) from the last backup before I(to). Without I(over), it becomes C(PATH.restored-DATE) beside the live one. With
-    I(over), which must name I(path) again, the live one becomes C(PATH.before-restore-DATE) and the restored one takes its place.
+  - Restores I(path) from the last backup before I(to). Without I(over), it becomes C(PATH.restored-DATE) beside the live one.
+    With I(over), which must name I(path) again, the live one becomes C(PATH.before-restore-DATE), and the restored one takes
+    its place.
   - Refuses a path that no backup holds, and a disk without room. Never deletes anything.
 options:
   path: {description: The absolute path of a directory or a file., type: str, required: true}
@@ -74,8 +75,8 @@ def check_names(path: str, over: str) -> None:
         raise Refused(f"restore_path is '{path}', which is not the absolute path of a directory or file below /. Correct it.")
     if over and over != path:
         raise Refused(
-            f"restore_over is '{over}', but restore_path is '{path}': a restore in place replaces the live data, so name the same "
-            f"path in both, or leave restore_over out to restore beside it."
+            f"restore_over is '{over}', but restore_path is '{path}': a restore in place replaces the live data, so name the "
+            f"same path in both, or leave restore_over out to restore beside it."
         )
     if not os.path.isdir(os.path.dirname(path)):
         raise Refused(f"{os.path.dirname(path)} does not exist. Run site.yml first, or create it with its owner.")
@@ -87,8 +88,8 @@ def held_bytes(entries: list[dict[str, Any]], path: str, snapshot: dict[str, Any
     """Files and bytes that the snapshot holds at the path."""
     if not any(entry["path"] == path for entry in entries):
         raise Refused(
-            f"The backup of {snapshot['time'][:19]} UTC does not hold {path}. It holds: {', '.join(snapshot['paths'])}. Name a path "
-            f"below these, or an earlier moment in restore_to."
+            f"The backup of {snapshot['time'][:19]} UTC does not hold {path}. It holds: {', '.join(snapshot['paths'])}. Name "
+            f"a path below these, or an earlier moment in restore_to."
         )
     files = [entry for entry in entries if entry["type"] == "file"]
     return len(files), sum(entry.get("size", 0) for entry in files)
@@ -137,11 +138,8 @@ def restore(params: dict[str, Any], dry: bool) -> dict[str, Any]:
     began, stamp = time.monotonic(), datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     scratch = tempfile.mkdtemp(prefix=".grunnfjell-restore-", dir=os.path.dirname(path))
     try:
-        place = ("--at", host, "--period", period)
-        restic.run(
-            *place, "restore", snapshot["short_id"], "--no-lock", "--verify", f"--target={scratch}", f"--include={unglobbed(path)}",
-            timeout=86400,
-        )  # fmt: skip
+        place = ("--at", host, "--period", period, "restore", snapshot["short_id"], "--no-lock", "--verify")
+        restic.run(*place, f"--target={scratch}", f"--include={unglobbed(path)}", timeout=86400)
         restored, live = Path(scratch + path), Path(path)
         target, kept = live.with_name(f"{live.name}.restored-{stamp}"), None
         if over:

@@ -6,7 +6,8 @@ import json
 
 import pytest
 from deadline import until
-from file_backups import CLIENT, PROGRAM, rest, restic, settings
+from file_backups import CLIENT, PROGRAM, restic, settings
+from intruder import rest
 
 testinfra_hosts = ["ansible://restic"]
 
@@ -87,7 +88,9 @@ def test_the_backup_has_its_times_with_jitter(host, inputs):
 def test_the_program_shows_no_secret_in_its_arguments(host, store, first_backup):
     """While it runs, anyone on the host reads its arguments. This one waits for its standard input, and stores nothing."""
     config = settings(host)
-    host.check_output(f"(timeout 30 tail -f /dev/null | {PROGRAM} --at {store} backup --stdin --dry-run >/dev/null 2>&1 &)")
+    host.check_output(
+        f"(setsid sh -c 'timeout 30 tail -f /dev/null | {PROGRAM} --at {store} backup --stdin --dry-run' >/dev/null 2>&1 &)"
+    )
     seen = until("restic runs", lambda: host.run("ps -e -o args= | grep '^/usr/bin/restic '").stdout)
     assert config["login"] not in seen and config["password"] not in seen
 
@@ -109,7 +112,7 @@ def test_a_request_without_the_login_or_a_certificate_is_refused(host, store, fi
     path = f"/{config['repository']}/{period}/config"
     assert rest(host, store, path, login=f"{config['repository']}:wrong") == 401
     assert rest(host, store, path, login=f"web-0:{config['login']}") == 401
-    assert rest(host, store, path, identity="") == 0
+    assert rest(host, store, path, certificate=False) == 0
 
 
 @store_only

@@ -8,7 +8,8 @@ import shlex
 
 import pytest
 from authority import REPOSITORY
-from file_backups import CLIENT, back_up, recorded, repositories, rest, restic, settings
+from file_backups import CLIENT, back_up, recorded, repositories, restic, settings
+from intruder import rest
 from playbook_runner import play
 
 testinfra_hosts = ["ansible://restic"]
@@ -91,8 +92,8 @@ def test_a_damaged_byte_is_found_by_check_and_by_the_drill(host, hostname, inven
     stores[store].check_output(f"cp -p {pack} {pack}.kept")
     try:
         stores[store].check_output(
-            f"b=$(stat -c %%s {pack}); dd if={pack} bs=1 skip=$((b / 3)) count=1 status=none | tr '\\000-\\377' '\\001-\\377\\000' "
-            f"| dd of={pack} bs=1 seek=$((b / 3)) conv=notrunc status=none"
+            f"b=$(($(stat -c %%s {pack}) / 3)); dd if={pack} bs=1 skip=$b count=1 status=none | "
+            f"tr '\\000-\\377' '\\001-\\377\\000' | dd of={pack} bs=1 seek=$b conv=notrunc status=none"
         )
         assert stores[store].run(f"cmp {pack} {pack}.kept").rc != 0
         checked = restic(host, store, "check --read-data --no-lock")

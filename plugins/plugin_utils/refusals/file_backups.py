@@ -44,13 +44,13 @@ def disagreements(host: Host, store: Host, address: str) -> Iterator[str]:
         yield f"restic_port is {here} on {host.name} and {there} on {store.name}. Set the same on both."
     if repository not in repositories_of(store):
         yield (
-            f"{host.name} backs up to the repository {repository} on {store.name}, but restic_repositories there does not name it. "
-            f"Add it, or correct restic_repository."
+            f"{host.name} backs up to the repository {repository} on {store.name}, but restic_repositories there does not name "
+            f"it. Add it, or correct restic_repository."
         )
     elif (known := mapping(store, "restic_logins").get(repository)) and known != host.inputs.get("restic_login"):
         yield (
-            f"{host.name}: restic_login is not the login that restic_logins of {store.name} has for {repository}, so every backup "
-            f"would be refused. Bind both to vault_restic_logins."
+            f"{host.name}: restic_login is not the login that restic_logins of {store.name} has for {repository}, so every "
+            f"backup would be refused. Bind both to vault_restic_logins."
         )
 
 
@@ -74,8 +74,8 @@ def repositories_beside_files(fleet: Fleet) -> Iterator[str]:
     for host in fleet.with_role("restic"):
         if repositories_of(host) and APPLICATION & host.roles:
             yield (
-                f"{host.name} runs an application and keeps repositories (restic_repositories): one lost disk would take files and "
-                f"backups. Keep the repositories on another host."
+                f"{host.name} runs an application and keeps repositories (restic_repositories): one lost disk would take files "
+                f"and backups. Keep the repositories on another host."
             )
 
 
@@ -90,6 +90,6 @@ def unused_repositories(fleet: Fleet) -> Iterator[str]:
         for name in repositories_of(store):
             if (store.name, name) not in used:
                 yield (
-                    f"{store.name}: restic_repositories names {name}, but no host backs up to it there: its login would stay open "
-                    f"for nobody. Take it out, or correct restic_repository and restic_repository_hosts of its host."
+                    f"{store.name}: restic_repositories names {name}, but no host backs up to it there: its login would stay "
+                    f"open for nobody. Take it out, or correct restic_repository and restic_repository_hosts of its host."
                 )

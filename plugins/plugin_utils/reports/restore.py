@@ -23,8 +23,8 @@ def sentences(records: Mapping[str, Record], files: Mapping[str, Record]) -> tup
     for host, record in files.items():
         if record["proved"]:
             lines.append(
-                f"{host}: {record['files_opened']} files, {mib(record['bytes'])}, were read from the backups and equal the live ones "
-                f"({record['seconds']:g} s)."
+                f"{host}: {record['files_opened']} files, {mib(record['bytes'])}, were read from the backups and equal the live "
+                f"ones ({record['seconds']:g} s)."
             )
         problems += [f"{host}: the backup of its files is not proved: {problem}." for problem in record["problems"]]
     for host, record in records.items():

@@ -61,14 +61,14 @@ def restic_problems(inputs: Mapping[str, Any]) -> list[str]:
         return []
     if hosts and names:
         return [
-            f"restic_repository_hosts is {', '.join(map(str, hosts))} and restic_repositories is {', '.join(map(str, names))}, but "
-            f"a host either has files or keeps repositories: backups beside the files are lost with them. Take the host out of "
-            f"one of the groups."
+            f"restic_repository_hosts is {', '.join(map(str, hosts))} and restic_repositories is {', '.join(map(str, names))}, "
+            f"but a host either has files or keeps repositories: backups beside the files are lost with them. Take the host out "
+            f"of one of the groups."
         ]
     if not hosts and not names:
         return [
-            "restic_repository_hosts and restic_repositories are both empty, so nothing would be backed up. Set the first one on a "
-            "host with files, to a host of the group of repository hosts, and the second one on a repository host."
+            "restic_repository_hosts and restic_repositories are both empty, so nothing would be backed up. Set the first one on "
+            "a host with files, to a host of the group of repository hosts, and the second one on a repository host."
         ]
     rules = (_paths, _schedule, _secrets) if hosts else (_repositories,)
     return [problem for rule in rules for problem in rule(inputs)]
@@ -88,8 +88,8 @@ def _paths(inputs: Mapping[str, Any]) -> Iterator[str]:
             )
         elif any(path == hidden or path.startswith(f"{hidden}/") for hidden in HIDDEN):
             yield (
-                f"restic_paths names '{path}', which the backup cannot see: {', '.join(HIDDEN)} are hidden from its unit. Keep the "
-                f"files elsewhere, e.g. below /var/lib."
+                f"restic_paths names '{path}', which the backup cannot see: {', '.join(HIDDEN)} are hidden from its unit. Keep "
+                f"the files elsewhere, e.g. below /var/lib."
             )
 
 
