@@ -17,4 +17,4 @@ def rest(host: Host, store: str, path: str, *, method: str = "GET", login: str =
     url = f"https://{config['repository_hosts'][store]}{path}"
     files = [f"/etc/grunnfjell/pki/restic/{name}.pem" for name in ("certificate", "key")] if certificate else []
     arguments = [method, url, login or f"{config['repository']}:{config['login']}", "/etc/grunnfjell/pki/authorities.pem", *files]
-    return int(host.check_output("python3 -c " + shlex.join([PROGRAM, *arguments]).replace("%", "%%")))
+    return int(host.check_output("python3 -c " + shlex.join([PROGRAM, *arguments])))

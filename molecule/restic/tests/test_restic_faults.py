@@ -29,7 +29,7 @@ def attention(inventory, pattern) -> list[str]:
 def edited(host, key, value):
     """The settings with another value, and afterwards as they were."""
     changed = json.dumps(settings(host) | {key: value})
-    host.check_output(f"cp -p {CLIENT} {CLIENT}.kept && printf %s {shlex.quote(changed).replace('%', '%%')} > {CLIENT}")
+    host.check_output(f"cp -p {CLIENT} {CLIENT}.kept && printf %s {shlex.quote(changed)} > {CLIENT}")
     try:
         yield
     finally:
@@ -73,10 +73,16 @@ def test_another_key_reads_nothing_and_status_has_the_reason(host, store, first_
 
 @client_only
 def test_a_run_with_another_key_is_refused_and_changes_no_repository(host, inventory, pair, hostname, store, first_backup):
-    run = play(inventory, "playbooks/restic.yml", "--limit", pair, variables={"restic_password": "0123456789abcdef" * 4})
+    run = play(
+        inventory,
+        "playbooks/restic.yml",
+        "--limit",
+        pair,
+        variables={"restic_password": "{{ vault_restic_logins[inventory_hostname] }}"},
+    )
     try:
         run.assert_failed("the repository has another key than restic_password: restore the vault that made it")
-        assert "0123456789abcdef" not in run.output
+        assert settings(host)["password"] not in run.output
     finally:
         mended = play(inventory, "playbooks/restic.yml", "--limit", pair)
     assert mended.returncode == 0, mended.output
@@ -88,11 +94,15 @@ def test_a_damaged_byte_is_found_by_check_and_by_the_drill(host, hostname, inven
     own = f"{repositories(stores[store])}/{settings(host)['repository']}/{first_backup[store]['succeeded']['period']}"
     host.check_output("head -c 3000000 /dev/urandom > /var/lib/news/uploads/large.bin")
     back_up(host)
-    pack = shlex.quote(stores[store].check_output(f"ls -S {own}/data/*/* | head -n 1"))
+    pack = shlex.quote(
+        stores[store].check_output(
+            f"find {own}/data -type f -size +500k -printf '%T@ %p\\n' | sort -n | tail -n 1 | cut -d' ' -f2"
+        )
+    )
     stores[store].check_output(f"cp -p {pack} {pack}.kept")
     try:
         stores[store].check_output(
-            f"b=$(($(stat -c %%s {pack}) / 3)); dd if={pack} bs=1 skip=$b count=1 status=none | "
+            f"b=$(($(stat -c %s {pack}) / 3)); dd if={pack} bs=1 skip=$b count=1 status=none | "
             f"tr '\\000-\\377' '\\001-\\377\\000' | dd of={pack} bs=1 seek=$b conv=notrunc status=none"
         )
         assert stores[store].run(f"cmp {pack} {pack}.kept").rc != 0

@@ -22,7 +22,7 @@ DIGESTS = "find . -type f -print0 | sort -z | xargs -0 sha256sum"
 
 def state(host, path) -> str:
     """Names, owners, modes, times and contents below a path."""
-    return host.check_output(f"cd {path} && {OWNERS} && {DIGESTS}".replace("%", "%%"))
+    return host.check_output(f"cd {path} && {OWNERS} && {DIGESTS}")
 
 
 def aside(host, kind) -> list[str]:
