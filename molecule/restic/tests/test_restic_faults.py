@@ -78,7 +78,7 @@ def test_a_run_with_another_key_is_refused_and_changes_no_repository(host, inven
         "playbooks/restic.yml",
         "--limit",
         pair,
-        variables={"restic_password": "{{ vault_restic_logins[inventory_hostname] }}"},
+        variables={"restic_password": "{{ vault_restic_logins[inventory_hostname] | default('') }}"},
     )
     try:
         run.assert_failed("the repository has another key than restic_password: restore the vault that made it")
