@@ -208,7 +208,8 @@ def test_only_etcd_and_root_of_a_member_may_reach_the_other_members() -> None:
 
 # --- Status ---------------------------------------------------------------------------------------------------------------
 
-SOUND = {"trouble": "", "known": sorted(MEMBERS), "quota": 1000, "leader": "db1", "version": "3.5.16", "bytes": 10, "alarms": []}
+NAMES = {"known": sorted(MEMBERS), "declared": sorted(MEMBERS)}
+SOUND = {"trouble": "", **NAMES, "quota": 1000, "leader": "db1", "version": "3.5.16", "bytes": 10, "alarms": []}
 
 
 def attention(**changed: dict[str, Any]) -> list[str]:
@@ -240,6 +241,13 @@ def test_a_cluster_without_a_majority_is_named() -> None:
     down = {"error": "connection refused"}
     assert any("etcd has no majority: db1, db2 of 3 members are down" in text for text in attention(db1=down, db2=down))
     assert not any("no majority" in text for text in attention(db1=down))
+
+
+def test_a_member_whose_host_does_not_answer_is_down_and_not_unknown_to_the_inventory() -> None:
+    seen = {"db1": SOUND, "db2": SOUND | {"trouble": "no majority", "leader": None}}
+    sentences = list(report.etcd_attention({"etcd": seen}))
+    assert any("etcd has no majority: db2, db3 of 3 members are down" in text for text in sentences), sentences
+    assert not list(report.etcd_attention({"etcd": {"db1": SOUND, "db2": SOUND}}))
 
 
 def test_a_rotation_restarts_the_members_after_the_hosts_have_new_authorities_and_before_its_next_step() -> None:

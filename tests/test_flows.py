@@ -135,6 +135,28 @@ def test_an_extra_flow_may_have_many_destinations_but_never_its_source() -> None
     }
 
 
+def test_a_program_led_to_a_balancer_on_its_host_may_still_go_to_the_servers_themselves() -> None:
+    """Until its next release it does: the firewall changes first."""
+    balanced = {
+        "haproxy_listeners": [
+            {"bind": "127.0.0.1:5671", "servers": {"broker1": "10.0.0.1:5671"}, "check": {"port": 8008}},
+            {"bind": "127.0.0.1:5000", "servers": {"db1": "10.0.0.2:5432"}},
+        ],
+        "application_broker_hosts": ["127.0.0.1"],
+        "pgbouncer_databases": {"*": {"host": "127.0.0.1", "port": 5000}},
+    }
+
+    web = make_host("web1", "10.0.0.4", "application", "producer", "pgbouncer", "haproxy", **{**CLIENT, **balanced})
+    own = [flow for flow in flows(fleet(web1=web)) if flow.source.name == "web1"]
+    assert {(flow.user, flow.destination.name, flow.port) for flow in own if flow.port in (5671, 5432, 8008)} == {
+        ("haproxy", "broker1", 5671),
+        ("haproxy", "broker1", 8008),
+        ("haproxy", "db1", 5432),
+        ("", "broker1", 5671),
+        ("postgres", "db1", 5432),
+    }
+
+
 def test_no_flow_leads_from_a_host_to_itself() -> None:
     inputs = {"application_broker_hosts": ["10.0.0.3"], "application_database_host": "10.0.0.3"}
     assert not [flow for flow in flows(fleet(worker1=inputs)) if flow.source == flow.destination]

@@ -11,12 +11,14 @@ def member(wanted: dict[str, Any]) -> dict[str, Any]:
     """Health, version, data and leader of the member at an address, and the members that it knows.
 
     trouble: why it is not healthy, empty if it is. bytes and quota: in bytes. known: names, also of members that are down.
+    declared: those that the inventory has.
     """
     cluster = Cluster(wanted["members"], wanted["client_port"], wanted["peer_port"])
     name = next(name for name, address in cluster.members.items() if address == wanted["address"])
     known = {entry.id: entry.name or entry.peer_urls[0] for entry in cluster.seen_by(name)}
     trouble = cluster.trouble(name)
-    answer = {"name": name, "trouble": trouble, "known": sorted(known.values()), "quota": wanted["quota"]}
+    names = {"name": name, "known": sorted(known.values()), "declared": sorted(cluster.members)}
+    answer = {**names, "trouble": trouble, "quota": wanted["quota"]}
     if trouble:
         return {**answer, "leader": None}
     status = cluster.status(name)

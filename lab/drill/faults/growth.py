@@ -13,7 +13,8 @@ from lab.drill.faults.members import STANDBYS, standbys_again
 from lab.drill.scene import Scene
 from lab.machine import BUILD, REPOSITORY
 
-SINGLE = BUILD / "drill" / "single"
+# As deep as inventories/drill-compact, whose variables name files beside it.
+SINGLE = BUILD / "single"
 # What only a fleet of members has: groups with their roles, and files of variables.
 MEMBERS_ONLY = ("etcd", "patroni", "haproxy")
 FILES = ("ledger/application_broker.yml", "pgbouncer/pgbouncer_primary.yml", "postgresql/postgresql_members.yml")
@@ -35,8 +36,6 @@ def single(inventory: str) -> str:
         (SINGLE / "group_vars" / file).unlink()
     save(SINGLE / "hosts.yml", fleet)
     save(SINGLE / "group_vars/all/topology.yml", roles)
-    source = {"application_source": {"directory": str(REPOSITORY / "examples/ledger")}}
-    save(SINGLE / "group_vars/ledger/zz_source.yml", source)
     return str(SINGLE)
 
 

@@ -83,3 +83,38 @@ def test_an_unreadable_message_becomes_a_dead_letter_with_its_reason_and_the_wor
             assert ("does not know the task" if "no worker knows" in case else "cannot be decoded") in causes[job], case
     finally:
         host.check_output(f"rabbitmqctl -q purge_queue -p {vhost} dead_letters")
+
+
+# As a fleet of one broker declares it and one of three does not, or the other way round.
+OTHERWISE = """
+import sys
+import grunnfjell_settings as conf
+from kombu import Connection, Queue
+how = {"ssl": conf.broker_use_ssl, "transport_options": conf.broker_transport_options}
+with Connection(conf.broker_url, **how) as connection:
+    channel = connection.channel()
+    channel.queue_delete(sys.argv[1])
+    Queue(sys.argv[1], durable=not conf.control_queue_durable, channel=channel).queue_declare()
+"""
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+@pytest.mark.scenario
+def test_a_worker_replaces_a_control_queue_that_was_declared_otherwise(host, workers, inputs):
+    """Found by the drill: the first workers of a fleet that grew from one broker to three exited with 406."""
+    vhost, run = inputs["application_name"], f"/opt/{inputs['application_name']}/current/run"
+    worker, *_ = workers
+    queue = f"celery-worker@{worker.check_output('hostname')}.celery.pidbox"
+
+    def consumed() -> bool:
+        listed = host.check_output(f"timeout 20 rabbitmqctl -q list_queues -p {vhost} name durable consumers")
+        return [queue, "true", "1"] in [line.split() for line in listed.splitlines()]
+
+    until("the worker's control queue", consumed, 30)
+    worker.check_output("supervisorctl stop celery-worker:*")
+    try:
+        worker.check_output("runuser -u %s -- %s python -c %s %s", inputs["application_user"], run, OTHERWISE, queue)
+    finally:
+        worker.check_output("supervisorctl start celery-worker:*")
+    until("the control queue as the worker declares it", consumed, 60)

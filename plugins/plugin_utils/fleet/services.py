@@ -212,17 +212,22 @@ def played(
     skipped: Iterable[str] = (),
     alone: str = "",
     resources: Mapping[str, Any] = MappingProxyType({}),
+    rollout: str = "",
 ) -> list[str]:
-    """The services that playbooks/service.yml plays on a host, in order.
+    """The services that playbooks/service.yml, or the playbook of a rollout, plays on a host, in order.
 
     own: the host's roles.  tags, skipped: the run's ``--tags`` and ``--skip-tags``.
         alone: the only service to play, with its companions.
         resources: measures of the host; a service that was removed from the inventory and still exists is played to remove it.
+        rollout: the playbook, empty for playbooks/service.yml.
 
-    >>> played(["pgbouncer", "host", "pki", "celery_worker"]), played(["host"], resources={"firewall": True})
-    (['host', 'pki', 'pgbouncer'], ['host', 'firewall'])
-    >>> played(["pgbouncer", "host", "pki"], tags=["pgbouncer"]), played(["host", "pki"], alone="pgbouncer")
-    (['pki', 'pgbouncer'], [])
+    >>> played(["rabbitmq", "host", "pki", "celery_worker"]), played(["host"], resources={"firewall": True})
+    (['host', 'pki', 'rabbitmq'], ['host', 'firewall'])
+    >>> played(["rabbitmq", "host", "pki"], tags=["rabbitmq"]), played(["host", "pki"], alone="rabbitmq")
+    (['pki', 'rabbitmq'], [])
+    >>> own = ["haproxy", "host", "pki"]
+    >>> played(own), played(own, rollout="routes"), played(own, alone="haproxy")
+    (['host', 'pki'], ['haproxy'], ['pki', 'haproxy'])
     """
     known, wanted = services(), set(tags)
     here = {role for role, service in known.items() if role in own or resources.get(service.removed_where)}
@@ -233,4 +238,4 @@ def played(
     chosen = with_companions({alone}) if alone else here
     if "all" not in wanted:
         chosen &= with_companions(wanted)
-    return [role for role in known if role in chosen - set(skipped) and known[role].rollout in ("", alone)]
+    return [role for role in known if role in chosen - set(skipped) and (role == alone or known[role].rollout == rollout)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from ..fleet.inputs import mappings, whole
@@ -92,11 +93,32 @@ def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
     """From the host's services to those that they connect to, by ``dials`` in their meta/service.yml."""
     for service in services().values():
         for entry in service.dials if service.role in host.roles else ():
-            for address, port in dialled(host, entry):
+            for address, port in reached(host, entry):
                 if not is_loopback(resolved(host, address)):
                     server = fleet.at(address, host)
                     purpose = entry.purpose or purpose_of(entry, server, port) or service.role
                     yield Flow(end_of(host), other_end(fleet, host, address), purpose, entry.protocol, port, user=entry.account)
+
+
+def reached(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:
+    """What the entry dials and, where a balancer on the host listens there, the servers behind it.
+
+    A program that is led to the balancer only by its next release goes on until then; so does one that is led past it again.
+    """
+    for address, port in dialled(host, entry):
+        yield address, port
+        if is_loopback(resolved(host, address)):
+            yield from behind(host, port)
+
+
+def behind(host: Host, port: int) -> Iterator[tuple[str, int]]:
+    """The servers to which a service on the host leads what connects to the port on loopback."""
+    for service in services().values():
+        for listens, dials in product(service.listens, service.dials) if service.role in host.roles else ():
+            if listens.each and listens.each == dials.each and listens.endpoints and dials.endpoints:
+                for listening, dialling in zip(readers(host, listens), readers(host, dials), strict=True):
+                    if any(place and place[1] == port for place in map(split_place, listed(listening(listens.endpoints)))):
+                        yield from filter(None, map(split_place, listed(dialling(dials.endpoints))))
 
 
 def dialled(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:

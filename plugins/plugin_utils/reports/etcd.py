@@ -31,15 +31,16 @@ def etcd_attention(report: Report) -> Iterator[str]:
                 f"{host}: etcd holds {mib(member['bytes'])}, and at {mib(member['quota'])} (etcd_quota_backend_bytes) it refuses "
                 f"every write, so PostgreSQL would lose its primary. Raise it"
             )
-    hosts = sorted(report["etcd"])
     for host, member in members.items():
-        if absent := sorted(set(hosts) - set(member["known"])):
+        if absent := sorted(set(member["declared"]) - set(member["known"])):
             yield f"{host}: etcd does not know the member {', '.join(absent)}: run site.yml"
-        if more := sorted(set(member["known"]) - set(hosts)):
+        if more := sorted(set(member["known"]) - set(member["declared"])):
             yield f"{host}: etcd has the member {', '.join(more)}, which is not in the inventory: run site.yml"
     leaders = {member["leader"] for member in members.values() if not member["trouble"]}
     if len(leaders) > 1:
         yield f"the members of etcd name different leaders: {', '.join(sorted(map(str, leaders)))}"
+    # Also those whose host did not answer.
+    hosts = sorted({*report["etcd"], *(name for member in members.values() for name in member["declared"])})
     down = [host for host in hosts if host not in members or members[host]["trouble"]]
     if hosts and 2 * len(down) >= len(hosts):
         yield (

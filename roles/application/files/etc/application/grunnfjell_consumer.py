@@ -1,4 +1,4 @@
-"""Managed by Grunnfjell. Celery's consumer, with two differences.
+"""Managed by Grunnfjell. Celery's consumer, with three differences.
 
 It tries to reconnect once a second. Celery waits 2, 4, 6 … 30 s between two attempts, and no setting changes that: after an
 outage of two minutes, the fleet is idle for up to half a minute longer. An attempt at a closed port costs nothing, so a constant
@@ -7,12 +7,16 @@ second is right. The interval is random per worker, so a fleet does not reconnec
 It rejects a message that it cannot read, and the broker keeps it as a dead letter. Celery acknowledges such a message, which
 deletes it, or crashes. The message need not be broken: a release that registers a type with kombu and is rolled back leaves jobs
 that only the newer release can decode.
+
+It replaces a control queue that its predecessor declared otherwise, as in a fleet that grows to a cluster. The broker keeps that
+queue for ten seconds, and a worker that starts within them would exit with 406.
 """
 
 import random
 from functools import partial
 
 import grunnfjell_privacy
+from amqp.exceptions import PreconditionFailed
 from celery.utils.log import get_logger
 from celery.worker import consumer
 
@@ -29,7 +33,20 @@ class Consumer(consumer.Consumer):
     def ensure_connected(self, conn):
         wait_s = random.uniform(MEAN_S - SPREAD_S, MEAN_S + SPREAD_S)
         conn.ensure_connection = partial(conn.ensure_connection, interval_start=wait_s, interval_step=0, interval_max=wait_s)
-        return super().ensure_connected(conn)
+        connected = super().ensure_connected(conn)
+        if self.app.conf.worker_enable_remote_control:
+            self.declare_control_queue(connected)
+        return connected
+
+    def declare_control_queue(self, connection):
+        declared = self.app.control.mailbox.get_queue(self.hostname)
+        try:
+            with connection.channel() as channel:
+                declared(channel).queue_declare()
+        except PreconditionFailed:
+            log.warning("The queue %s was declared otherwise: it is replaced.", declared.name)
+            with connection.channel() as channel:
+                declared(channel).delete(if_unused=True)
 
     def create_task_handler(self, *args, **kwargs):
         handle = super().create_task_handler(*args, **kwargs)
