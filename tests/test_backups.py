@@ -419,12 +419,12 @@ RECORD = {
 
 
 def test_a_drill_is_reported_with_its_figures() -> None:
-    lines, problems = restore.sentences({"backup1": RECORD})
+    lines, problems = restore.sentences({"backup1": RECORD}, {})
     assert problems == [] and "RPO 9 s" in lines[1]
     assert lines[2].endswith("in service after 5 s, 7 rows in 2 tables, 1 tables too large to count")
 
 
 def test_a_drill_that_proved_nothing_is_a_failure() -> None:
-    _, problems = restore.sentences({"backup1": RECORD | {"proved": False, "problems": ["point: a row is missing"]}})
+    _, problems = restore.sentences({"backup1": RECORD | {"proved": False, "problems": ["point: a row is missing"]}}, {})
     assert problems == ["backup1: the restore of main is not proved: point: a row is missing."]
-    assert "No database was restored" in restore.sentences({})[1][0]
+    assert "Nothing was restored" in restore.sentences({}, {})[1][0]

@@ -317,5 +317,5 @@ def test_the_report_has_the_keys_of_its_schema():
     assert set(report) == {
         "schema", "accepting", "verdict", "attention", "hosts", "producers", "brokers", "queues", "delayed", "dead_letters",
         "drain", "strangers", "bouncers", "databases", "programs", "releases", "certificates", "firewalls", "archives", "backups",
-        "etcd", "patroni", "keepalived", "updates", "versions", "counters",
+        "files", "etcd", "patroni", "keepalived", "updates", "versions", "counters",
     }  # fmt: skip

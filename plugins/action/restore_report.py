@@ -15,8 +15,9 @@ DOCUMENTATION = r"""
 module: restore_report
 short_description: Report a restore drill
 description:
-  - Takes what M(pgbackrest_drill) registered as C(__pgbackrest_drill) on each repository host, prints it, and writes it as JSON.
-    Fails when a database was not proved, and when no database was drilled. Changes nothing on a host.
+  - Takes what M(pgbackrest_drill) registered as C(__pgbackrest_drill) on each repository host, and M(restic_drill) as
+    C(__restic_drill) on each host with files, prints it, and writes it as JSON.
+  - Fails when one was not proved, and when nothing was drilled. Changes nothing on a host.
 options:
   path: {description: Where the report goes on the control machine., type: path, required: true}
 author: maintainers
@@ -31,15 +32,18 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
         path = Path(self._task.args["path"]).resolve()
-        records = {
-            name: held["record"]
-            for name in variables["ansible_play_hosts_all"]
-            if "record" in (held := variables["hostvars"][name].get("__pgbackrest_drill") or {})
-        }
-        report = {"inventory": str(variables.get("inventory_dir", "")), "repositories": records}
+        records, files = (
+            {
+                name: held["record"]
+                for name in variables["ansible_play_hosts_all"]
+                if "record" in (held := variables["hostvars"][name].get(registered) or {})
+            }
+            for registered in ("__pgbackrest_drill", "__restic_drill")
+        )
+        report = {"inventory": str(variables.get("inventory_dir", "")), "repositories": records, "files": files}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        lines, problems = sentences(records)
+        lines, problems = sentences(records, files)
         Display().display("\n".join(lines))
         result |= {"changed": False, "problems": problems}
         if problems:

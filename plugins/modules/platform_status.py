@@ -13,7 +13,7 @@ options:
   sections:
     description: >-
       Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall), C(archive), C(backup), C(etcd), C(patroni), C(keepalived), C(updates), C(version).
+      C(certificates), C(firewall), C(archive), C(backup), C(files), C(etcd), C(patroni), C(keepalived), C(updates), C(version).
     type: dict
     required: true
 author: maintainers
@@ -59,6 +59,7 @@ from ..module_utils import (
     publish_probe,
     queue_faults,
     rabbitmq_cli,
+    restic_status,
 )
 from ..module_utils.listening import deaf_addresses
 from ..module_utils.rabbitmq_status import BROKER
@@ -271,6 +272,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "firewall": firewall,
     "archive": archive,
     "backup": backup,
+    "files": restic_status.files,
     "etcd": etcd,
     "patroni": patroni,
     "keepalived": keepalived_status.member,

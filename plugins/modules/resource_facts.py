@@ -210,6 +210,7 @@ def main() -> None:
         "backups": pgbackrest_repository.measured(),
         "broker_nodes": rabbitmq_node.measured(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
+        "restic": any(os.path.exists(f"/etc/systemd/system/grunnfjell-restic{kind}.service") for kind in ("", "-backup")),
     }
     unsettled = {"cloud_init": cloud_init_works(), "dpkg": dpkg_interrupted(listing)}
     facts = {"resources": resources, "installed_packages": installed_packages(listing), "unsettled": unsettled}

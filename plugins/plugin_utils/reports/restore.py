@@ -17,9 +17,16 @@ def proof(name: str, restore: Record) -> str:
     return f"{name}: in service after {restore['rto_s']:g} s, {restore['rows']} rows in {restore['tables']} tables{skipped}"
 
 
-def sentences(records: Mapping[str, Record]) -> tuple[list[str], list[str]]:
-    """Lines for the terminal, and a sentence for each database that is not proved."""
+def sentences(records: Mapping[str, Record], files: Mapping[str, Record]) -> tuple[list[str], list[str]]:
+    """Lines for the terminal, and a sentence for each database and each host with files that is not proved."""
     lines, problems = [], []
+    for host, record in files.items():
+        if record["proved"]:
+            lines.append(
+                f"{host}: {record['files_opened']} files, {mib(record['bytes'])}, were read from the backups and equal the live "
+                f"ones ({record['seconds']:g} s)."
+            )
+        problems += [f"{host}: the backup of its files is not proved: {problem}." for problem in record["problems"]]
     for host, record in records.items():
         if record["proved"]:
             lines += [
@@ -32,9 +39,9 @@ def sentences(records: Mapping[str, Record]) -> tuple[list[str], list[str]]:
             ]
         else:
             problems += [f"{host}: the restore of {record['stanza']} is not proved: {problem}." for problem in record["problems"]]
-    if not records:
+    if not records and not files:
         problems.append(
-            "No database was restored: no repository host answered, or topology_roles gives no host the role pgbackrest "
+            "Nothing was restored: no host with backups answered, or topology_roles gives no host the role pgbackrest or restic "
             "(docs/backups.md)."
         )
     return lines, problems

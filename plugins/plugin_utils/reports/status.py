@@ -92,6 +92,7 @@ class StatusReport:
             "firewalls": self.section("firewall"),
             "archives": {host: answer for host, answer in self.section("archive").items() if answer},
             "backups": {host: answer for host, answer in self.section("backup").items() if answer},
+            "files": self.section("files"),
             "etcd": self.section("etcd"),
             "patroni": self.section("patroni"),
             "keepalived": self.section("keepalived"),

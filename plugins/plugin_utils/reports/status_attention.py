@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .backups import backups_attention
 from .etcd import etcd_attention
+from .file_backups import files_attention
 from .keepalived import keepalived_attention
 from .patroni import patroni_attention, standbys
 from .status_text import by_release, by_version, listed
@@ -31,9 +32,15 @@ def attention(status: StatusReport, report: Report) -> Iterator[str]:
             yield f"{host} did not answer: {state['error']}"
     names = {"broker": "the broker", "database": "PostgreSQL", "bouncer": "PgBouncer", "programs": "supervisord"}
     names |= {"certificates": "its certificates", "firewall": "its firewall", "archive": "its archive", "backup": "its backups"}
-    names |= {"etcd": "etcd", "patroni": "its Patroni", "updates": "its updates", "keepalived": "keepalived"}
+    names |= {
+        "etcd": "etcd",
+        "patroni": "its Patroni",
+        "updates": "its updates",
+        "keepalived": "keepalived",
+        "files": "the backups of its files",
+    }
     asked = ("broker", "database", "etcd", "patroni", "bouncer", "programs", "application", "certificates", "firewall")
-    asked += ("archive", "backup", "updates", "keepalived")
+    asked += ("archive", "backup", "files", "updates", "keepalived")
     for section in asked:
         for host, answer in status.section(section).items():
             if "error" in answer:
@@ -114,6 +121,7 @@ def hosts_attention(status: StatusReport, report: Report) -> Iterator[str]:
             yield f"{host}: PostgreSQL does not listen on {listed(deaf)}: run site.yml, which restarts it"
     yield from expiring_certificates(status)
     yield from backups_attention(report)
+    yield from files_attention(report)
     yield from etcd_attention(report)
     yield from patroni_attention(report)
     yield from keepalived_attention(report)

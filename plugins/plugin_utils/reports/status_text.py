@@ -7,6 +7,7 @@ from typing import Any
 
 from .backups import backup_rows
 from .etcd import etcd_rows
+from .file_backups import files_rows
 from .keepalived import keepalived_rows
 from .patroni import patroni_rows
 from .work_rates import span
@@ -88,6 +89,7 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
             states = ", ".join(f"{name} {program['state']} {span(program['for_s'])}" for name, program in programs.items())
             yield "programs", f"{host}: {states or 'none'}"
     yield from backup_rows(report)
+    yield from files_rows(report)
     yield from etcd_rows(report)
     yield from patroni_rows(report)
     yield from keepalived_rows(report)

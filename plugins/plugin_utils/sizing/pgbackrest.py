@@ -86,13 +86,16 @@ def pgbackrest_calendars(full_weekdays: list[str], time: str, incremental_hours:
 
     >>> pgbackrest_calendars(["Sun"], "01:00", 6)
     {'full': 'Sun *-*-* 01:00:00', 'diff': 'Mon,Tue,Wed,Thu,Fri,Sat *-*-* 01:00:00', 'incr': '*-*-* 00/6:30:00'}
+    >>> pgbackrest_calendars(["Sun"], "01:00", 24)["incr"]
+    '*-*-* 00:30:00'
     """
     others = [day for day in WEEKDAYS if day not in full_weekdays]
     calendars = {"full": f"{','.join(full_weekdays)} *-*-* {time}:00"}
     if others:
         calendars["diff"] = f"{','.join(others)} *-*-* {time}:00"
     if incremental_hours:
-        calendars["incr"] = f"*-*-* 00/{incremental_hours}:30:00"
+        # systemd refuses a step that reaches the next day.
+        calendars["incr"] = f"*-*-* 00{f'/{incremental_hours}' if incremental_hours < 24 else ''}:30:00"
     if cluster:
         calendars["failover"] = "*-*-* *:00/10:00"
     return calendars
