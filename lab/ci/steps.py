@@ -69,7 +69,7 @@ def cloud_step(name: str, needs: str) -> Step:
 
 
 STEPS = (
-    Step("ansible-lint", "lint", tool("python", "-m", "lab.ci.lint", "-q"), parallel=True),
+    Step("ansible-lint", "lint", tool("ansible-lint", "-q"), parallel=True),
     Step("yamllint", "lint", tool("yamllint", "--strict", "."), parallel=True),
     Step("ruff", "lint", tool("ruff", "check", "."), parallel=True),
     Step("layout", "lint", tool("ruff", "format", "--check", "."), parallel=True),
