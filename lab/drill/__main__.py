@@ -26,7 +26,7 @@ ROW_S = 40.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.drill", description=__doc__)
-    every = {fault.name: fault for fault in (*FAULTS, *GROWTH, *HA_FAULTS)}
+    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS)}
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--inventory", default="inventories/drill")
     parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")

@@ -60,6 +60,6 @@ def whole(scene: Scene) -> float:
 GROWTH = (
     Fault(
         "grown from one broker and one database to three", "host", amid_work(grow), whole, ends_within_s=1500, accepts=True,
-        work_gap_s=30, readings=(Reading("standbys", hosts.database, STANDBYS),),
+        accept_gap_s=30, work_gap_s=30, readings=(Reading("standbys", hosts.database, STANDBYS),),
     ),
 )  # fmt: skip
