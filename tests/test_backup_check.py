@@ -155,3 +155,16 @@ def test_the_state_of_an_inventory_is_what_git_reports(tmp_path: Path) -> None:
     git(tmp_path / "work", "push", "origin", "main")
     assert version_control.state(inventory)["unpushed"] == 0  # type: ignore[index]
     assert version_control.tracked(inventory / "hosts.yml") and not version_control.tracked(inventory / "vault.yml")
+
+
+def test_a_backup_of_files_that_is_missing_is_named_too() -> None:
+    never = {"store1": {"age_s": None, "files": 0, "bytes": 0, "unread": 0, "failed_s": 9, "problem": "no route to host"}}
+    web = {"backups": never, "drill": None, "interval_s": 86400, "drill_age_max_s": 8 * 86400}
+    hosts = HOSTS | {"web1": HostInfo(frozenset({"restic"})), "store1": HostInfo(frozenset({"restic"}))}
+    answers = {"web1": {"sections": {"files": web}}, "store1": {"sections": {"files": {"repositories": {}, "disk_used": 0.1}}}}
+    assert missing(hosts=hosts, **answers) == [
+        "web1: store1 has no backup of its files (no route to host): systemctl start grunnfjell-restic-backup"
+    ]
+    assert ("files of the applications", "store1; those of hosts with role restic (docs/backups.md)") in backup_check.to_keep(
+        CONTROL, report_of(hosts, **answers)
+    )

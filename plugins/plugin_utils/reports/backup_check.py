@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .backups import answered, backup_rows, backups_attention
+from .file_backups import files_attention, files_rows
 from .status import HostInfo, Report
 from .work_rates import span
 
@@ -33,11 +34,12 @@ class Control:
 def to_keep(control: Control, report: Report) -> list[tuple[str, str]]:
     """What, and where it is and must also be."""
     repositories = ", ".join(host for host, _ in answered(report, "backups")) or "no repository host"
+    stores = ", ".join(host for host, answer in answered(report, "files") if "repositories" in answer) or "in no backup"
     return [
         ("the vault's password", f"{control.password_path or 'nowhere'}; also apart from the inventory, for example on paper"),
         ("the inventory with its vault", f"{control.inventory}; also in version control on another machine"),
         ("the databases", f"{repositories}; also where the database's host cannot delete them (a snapshot, a second provider)"),
-        ("files of the applications", "/var/lib/APPLICATION; the backups of databases do not hold them"),
+        ("files of the applications", f"{stores}; those of hosts with role restic (docs/backups.md)"),
     ]
 
 
@@ -45,7 +47,10 @@ def missing(control: Control, report: Report, hosts: Mapping[str, HostInfo]) -> 
     """A sentence for each thing that is missing."""
     return [
         sentence
-        for sentences in (_vault(control), _versions(control), _repositories(control, report, hosts), backups_attention(report))
+        for sentences in (
+            _vault(control), _versions(control), _repositories(control, report, hosts), backups_attention(report),
+            files_attention(report),
+        )  # fmt: skip
         for sentence in sentences
     ]
 
@@ -53,6 +58,7 @@ def missing(control: Control, report: Report, hosts: Mapping[str, HostInfo]) -> 
 def lines(report: Report) -> Iterator[tuple[str, str]]:
     """What the repositories hold, with the rows of the status report."""
     yield from backup_rows(report)
+    yield from files_rows(report)
     for host, backup in answered(report, "backups"):
         if backup["label"] is not None:
             full = span(backup["full_age_s"])
