@@ -200,6 +200,8 @@ def test_each_file_ends_with_one_newline_and_contains_no_template_syntax(rendere
 def test_each_file_names_the_inputs_that_manage_it(rendered: dict[str, str]) -> None:
     mark = re.compile(r"[#;%]+ Managed by Grunnfjell: edit the inventory \(([a-z_]+)\*?\), not this file\.")
     for name, text in rendered.items():
+        if name.endswith(".json"):  # which has no comments
+            continue
         first = next(line for line in text.splitlines() if not line.startswith("#!"))
         match = mark.fullmatch(first)
         assert match, f"{name} begins with {first!r}"

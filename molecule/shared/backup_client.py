@@ -44,7 +44,7 @@ def wait_archived(database: Host, seconds: float = 60) -> str:
     return until(f"{segment} archived", lambda: (newest := archived(database)) >= segment and newest, seconds)
 
 
-def status(inventory: str, pattern: str) -> dict[str, Any]:
+def backup_status(inventory: str, pattern: str) -> dict[str, Any]:
     """The report of `make status` for these hosts. Without a producer in the scenario the playbook ends with a failure."""
     run = play(inventory, "playbooks/status.yml", "--limit", pattern)
     assert "the inventory has no producer" in run.text, run.output

@@ -7,7 +7,7 @@ import json
 import shlex
 
 import pytest
-from backup_client import archived, backups, held, pgbackrest, sql, status, wait_archived
+from backup_client import archived, backup_status, backups, held, pgbackrest, sql, wait_archived
 from deadline import until
 from playbook_runner import play
 
@@ -51,7 +51,7 @@ def test_wal_waits_for_a_repository_host_that_is_away_and_follows(host, hostname
         until(
             "a failure is noticed", lambda: sql(host, "SELECT last_failed_time > last_archived_time FROM pg_stat_archiver") == "t"
         )
-        report = status(inventory, pair)
+        report = backup_status(inventory, pair)
         assert any(f"{hostname}: no WAL reached" in line and "it is dropped" in line for line in report["attention"]), report
         assert report["archives"][hostname]["waiting_bytes"] >= 3 * 16 * 2**20
         # The database serves as before.
@@ -59,7 +59,7 @@ def test_wal_waits_for_a_repository_host_that_is_away_and_follows(host, hostname
         sql(host, "DROP TABLE public.while_away")
     until("the repository caught up", lambda: archived(host) >= last, 120)
     wait_archived(host, 120)
-    report = status(inventory, pair)
+    report = backup_status(inventory, pair)
     assert not any("no WAL reached" in line or "is missing" in line for line in report["attention"]), report["attention"]
 
 
@@ -87,11 +87,11 @@ def test_wal_beyond_its_limit_is_dropped_and_status_names_the_gap_until_a_backup
         # What was dropped counts as archived for PostgreSQL, which then removes it.
         until("WAL is dropped", lambda: archived(host) > last, 180)
     wait_archived(host, 120)
-    report = status(inventory, pair)
+    report = backup_status(inventory, pair)
     assert any("no later moment can be restored" in line for line in report["attention"]), report["attention"]
     peer.check_output("systemctl start grunnfjell-backup@full")
     until("a new backup", lambda: len(backups(peer)) > before)
-    report = status(inventory, pair)
+    report = backup_status(inventory, pair)
     assert not any("can be restored" in line for line in report["attention"]), report["attention"]
 
 
@@ -129,7 +129,7 @@ def test_a_flipped_byte_in_a_backup_is_found_by_verify_and_by_the_drill(host, in
         assert host.run("systemctl start grunnfjell-restore-drill").rc != 0
         weekly = json.loads(host.file("/var/lib/grunnfjell/pgbackrest/last.json").content_string)
         assert not weekly["proved"] and weekly["problems"] and "restore_point" not in weekly, weekly
-        report = status(inventory, pair)
+        report = backup_status(inventory, pair)
         sentence = f"{hostname}: the last restore of"
         assert any(sentence in line and weekly["problems"][0] in line for line in report["attention"]), report["attention"]
         run = play(inventory, "playbooks/restore_drill.yml", "--limit", pair)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from authority import REPOSITORY
-from backup_client import backups, sql, status, wait_archived
+from backup_client import backup_status, backups, sql, wait_archived
 from deadline import until
 from playbook_runner import play
 
@@ -61,7 +61,7 @@ def test_the_weekly_drill_proves_the_last_state_by_itself(host, peer, inventory,
     assert 0 <= record["rpo_s"] == record["exposure_s"], record
     assert len(set(peer.check_output(f"ls {RECORDS}/drills").split()) - dated) == 1
     assert leftovers(peer) == []
-    report = status(inventory, pair)
+    report = backup_status(inventory, pair)
     (backup,) = report["backups"].values()
     assert backup["drill"]["proved"] and backup["drill"]["age_s"] < 600, backup
     assert not any("restore" in line for line in report["attention"]), report["attention"]
