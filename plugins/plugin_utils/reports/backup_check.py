@@ -48,9 +48,12 @@ def missing(control: Control, report: Report, hosts: Mapping[str, HostInfo]) -> 
     return [
         sentence
         for sentences in (
-            _vault(control), _versions(control), _repositories(control, report, hosts), backups_attention(report),
+            _vault(control),
+            _versions(control),
+            _repositories(control, report, hosts),
+            backups_attention(report),
             files_attention(report),
-        )  # fmt: skip
+        )
         for sentence in sentences
     ]
 
