@@ -25,7 +25,7 @@ SHARE = 4
 # On a slow machine the last of them begins early enough for CI's 90 minutes.
 LAST_START_S = 25 * 60
 # Pairs of hosts that belong together and are of one release: the other release is for `molecule test` by hand.
-ONE_PAIR = {"keepalived": "13", "pgbackrest": "13"}
+ONE_PAIR = {"keepalived": "13", "pgbackrest": "13", "restic": "13"}
 # They lose and replace hosts for twenty minutes each: `make test-clusters` runs them.
 CLUSTERS = ("etcd", "patroni", "pgbackrest_cluster", "rabbitmq_cluster")
 
