@@ -72,24 +72,6 @@ def test_another_key_reads_nothing_and_status_has_the_reason(host, store, first_
 
 
 @client_only
-def test_a_run_with_another_key_is_refused_and_changes_no_repository(host, inventory, pair, hostname, store, first_backup):
-    run = play(
-        inventory,
-        "playbooks/restic.yml",
-        "--limit",
-        pair,
-        variables={"restic_password": "{{ vault_restic_logins[inventory_hostname] | default('') }}"},
-    )
-    try:
-        run.assert_failed("the repository has another key than restic_password: restore the vault that made it")
-        assert settings(host)["password"] not in run.output
-    finally:
-        mended = play(inventory, "playbooks/restic.yml", "--limit", pair)
-    assert mended.returncode == 0, mended.output
-    assert "failed" not in back_up(host)[store]
-
-
-@client_only
 def test_a_damaged_byte_is_found_by_check_and_by_the_drill(host, hostname, inventory, pair, store, stores, first_backup):
     own = f"{repositories(stores[store])}/{settings(host)['repository']}/{first_backup[store]['succeeded']['period']}"
     host.check_output("head -c 3000000 /dev/urandom > /var/lib/news/uploads/large.bin")
