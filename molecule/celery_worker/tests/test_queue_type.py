@@ -135,17 +135,27 @@ def test_a_queue_that_must_stay_what_it_is_is_refused(host, name):
 
 
 @pytest.fixture
-def classic(host, traffic) -> Iterator[str]:
+def classic(host, fleet, fleet_inputs, traffic) -> Iterator[str]:
     """The queue of the program slow as an older release declared it, with jobs. The program fails, since it declares another."""
-    host.check_output("supervisorctl stop slow")
-    host.run("rabbitmqctl -q delete_queue -p newsroom slow")
-    traffic("declare", "slow", "topic")
-    traffic("publish", "slow", 0, 20)
-    host.run("supervisorctl start slow")
-    yield "slow"
-    host.run("rabbitmqctl -q purge_queue -p newsroom dead_letters")
-    if queues(host).get("slow", ("",))[0] != "quorum":
-        host.run("supervisorctl stop slow; rabbitmqctl -q delete_queue -p newsroom slow; supervisorctl start slow")
+    workers = [fleet[name] for name, inputs in fleet_inputs.items() if "celery_worker_programs" in inputs]
+
+    def everywhere(verb: str) -> None:
+        for worker in workers:
+            worker.run(f"supervisorctl {verb} slow")
+
+    try:
+        everywhere("stop")
+        host.run("rabbitmqctl -q delete_queue -p newsroom slow")
+        traffic("declare", "slow", "topic")
+        traffic("publish", "slow", 0, 20)
+        everywhere("start")
+        yield "slow"
+    finally:
+        host.run("rabbitmqctl -q purge_queue -p newsroom dead_letters")
+        if queues(host).get("slow", ("",))[0] != "quorum":
+            everywhere("stop")
+            host.run("rabbitmqctl -q delete_queue -p newsroom slow")
+        everywhere("start")
 
 
 def test_the_programs_of_a_queue_stop_and_start_again_and_its_jobs_run(host, inventory, classic):
