@@ -120,4 +120,4 @@ def wait_for_consumers(vhost: str, sent: dict[str, str], consumed: list[str], pa
         answer = read(vhost)
         if not unconsumed(answer, sent, consumed) or time.monotonic() > deadline:
             return answer
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # between two looks; the deadline ends them

@@ -133,7 +133,7 @@ class Switch:
                     if jobs := waiting(connection, self.queue):
                         move(connection, jobs, self.aside)
                     else:
-                        time.sleep(IDLE_S)
+                        time.sleep(IDLE_S)  # between two looks at the queue
             except AmqpError:
                 # Between the deletion and the declaration there is no queue to look into, and this connection holds no job.
                 if not replacement.result()["switched"]:

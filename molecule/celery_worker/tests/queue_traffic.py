@@ -41,7 +41,7 @@ with Connection(conf.broker_url, ssl=conf.broker_use_ssl, transport_options=opti
             following, longest = number + 1, max(longest, time.monotonic() - began)
             if os.path.exists(rest[1]):
                 break
-            time.sleep(0.05)
+            time.sleep(0.05)  # 20 jobs a second; the file STOP ends them
             began = time.monotonic()
         print(json.dumps({"following": following, "longest_s": longest}))
     else:
