@@ -17,7 +17,7 @@ from lab.machine import BIN, BUILD, REPOSITORY, git, in_turn
 PARALLEL = 2
 # Alongside `verify`, which runs the same tests on Debian 13 in the lab, a scenario needs only its other host. These need both:
 # their tests compare two hosts, the lab does not have the role, or nobody has tried the scenario with one host.
-BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "host", "pki", "producer", "residency", "restic", "supervisor")
+BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "host", "pki", "producer", "residency", "supervisor")
 BOTH_RELEASES += ("topology",)
 NOT_IN_THE_LAB = "12"
 # CI runs every fourth scenario, others with the next commit; all of them take hours. `make molecule` runs all.
