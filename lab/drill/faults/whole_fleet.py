@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from lab import playbooks
 from lab.containers import remove_containers
@@ -48,7 +49,7 @@ COUNT = "SELECT (SELECT count(*) FROM done) + (SELECT count(*) FROM deliveries) 
 class Loss:
     """What was there at the moment of the loss, and the record of what came back."""
 
-    definitions: object = None
+    definitions: Any = None
     traces: dict[str, Trace] = field(default_factory=dict)
     at: float = 0.0
     record: dict = field(default_factory=dict)
@@ -75,14 +76,15 @@ def lost_hosts(scene: Scene) -> list[Host]:
     return [host for host in scene.fleet.hosts if "backups" not in host.groups]
 
 
-def definitions(scene: Scene) -> object:
+def definitions(scene: Scene) -> Any:
     """The broker's, without what is random, in an order of its own."""
 
-    def plain(value: object) -> object:
+    def plain(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items() if key not in NEVER_EQUAL and inner not in NEVER_EQUAL}
+            return {key: plain(inner) for key, inner in value.items() if key not in NEVER_EQUAL}
         if isinstance(value, list):
-            return sorted((plain(inner) for inner in value), key=lambda inner: json.dumps(inner, sort_keys=True))
+            kept = [plain(inner) for inner in value if not isinstance(inner, dict) or inner.get("name") not in NEVER_EQUAL]
+            return sorted(kept, key=lambda inner: json.dumps(inner, sort_keys=True))
         return value
 
     return plain(json.loads(shell(hosts.broker(scene.fleet), "timeout -k 1 60 rabbitmqctl -q export_definitions -")))
