@@ -16,7 +16,7 @@ from lab.containers import remove_containers
 from lab.deadlines import poll
 from lab.demo.fleet import Host
 from lab.drill import hosts, load, proof
-from lab.drill.faults.fault import Fault, Reading, amid_work, attempt, playbook
+from lab.drill.faults.fault import Fault, Reading, amid_work
 from lab.drill.hosts import shell
 from lab.drill.ledger import Accepted, Job
 from lab.drill.proof import Trace
@@ -32,6 +32,8 @@ WAITING, WAITING_S = 60, 5.0
 AFTER_BACKUP_S = 30.0
 # What the loss may cost. Clients repeat what they sent in this time, since it may exist nowhere any more.
 RPO_S = 30.0
+# All hosts are built at once, on the processors of one machine.
+PLAYBOOK_S = 2400
 # For the republished jobs to be done.
 REPUBLISHED_S = 300
 # A transaction may commit after one that began later.
@@ -51,6 +53,7 @@ class Loss:
 
     definitions: Any = None
     traces: dict[str, Trace] = field(default_factory=dict)
+    backups: set[str] = field(default_factory=set)
     at: float = 0.0
     record: dict = field(default_factory=dict)
 
@@ -96,16 +99,29 @@ def burn(scene: Scene) -> float:
     for producer in scene.fleet.group("producers"):
         shell(producer, "systemctl start grunnfjell-restic-backup")  # as its timer does
     time.sleep(AFTER_BACKUP_S)  # the load goes on meanwhile
+    LOSS.backups = {backup["label"] for backup in backups(scene)}
     LOSS.traces, LOSS.at = scene.book.traces(), time.time()
     remove_containers([hosts.container(host) for host in lost_hosts(scene)])
     return LOSS.at
 
 
+def attempt(scene: Scene, name: str, *arguments: str) -> tuple[bool, str]:
+    """Whether it succeeded, and its output without line breaks, which Ansible puts wherever the terminal's width ends."""
+    done = playbooks.attempt(scene.inventory, name, *arguments, timeout_s=PLAYBOOK_S)
+    return not done.returncode, " ".join(done.stdout.split())
+
+
+def succeeds(scene: Scene, name: str, *arguments: str) -> str:
+    succeeded, output = attempt(scene, name, *arguments)
+    if not succeeded:
+        raise Refusal(f"{name} failed: {output[-3000:]}")
+    return output
+
+
 def refused(scene: Scene, sentence: str) -> None:
-    done = attempt(scene, "site.yml")
-    # The callback wraps lines.
-    if not done.returncode or sentence not in " ".join(done.stdout.split()):
-        raise Refusal(f"site.yml was to end with '{sentence}', but:\n{done.stdout[-3000:]}")
+    succeeded, output = attempt(scene, "site.yml")
+    if succeeded or sentence not in output:
+        raise Refusal(f"site.yml was to end with '{sentence}', but: {output[-3000:]}")
 
 
 def bring_back(scene: Scene) -> float:
@@ -114,12 +130,12 @@ def bring_back(scene: Scene) -> float:
     LOSS.step("blank machines", lambda: playbooks.play(scene.inventory, "lab/create.yml"))
     LOSS.step("site.yml up to the database", lambda: refused(scene, DATABASE_REFUSED))
     over = ("-e", "restore_to=latest", "-e", f"restore_database={database}", "-e", f"restore_over={database}")
-    LOSS.step("restore.yml", lambda: playbook(scene, "playbooks/restore.yml", *over))
+    LOSS.step("restore.yml", lambda: succeeds(scene, "playbooks/restore.yml", *over))
     prove_rows(scene)
     LOSS.step("site.yml up to the files", lambda: refused(scene, FILES_REFUSED))
     LOSS.step("restore_files.yml", lambda: restore_files(scene))
-    LOSS.step("site.yml", lambda: playbook(scene, "site.yml"))
-    LOSS.step("reconcile.yml", lambda: playbook(scene, "playbooks/reconcile.yml", "-e", "reconcile_republish=true"))
+    LOSS.step("site.yml", lambda: succeeds(scene, "site.yml"))
+    LOSS.step("reconcile.yml", lambda: succeeds(scene, "playbooks/reconcile.yml", "-e", "reconcile_republish=true"))
     ended = time.time()
     record["rto_s"] = round(ended - LOSS.at, 1)
     settle(scene)
@@ -129,22 +145,30 @@ def bring_back(scene: Scene) -> float:
     return ended
 
 
+def backups(scene: Scene) -> list[dict]:
+    (repository,) = scene.fleet.group("backups")
+    return json.loads(shell(repository, "runuser -u postgres -- pgbackrest --stanza=main --output=json info"))[0]["backup"]
+
+
 def prove_rows(scene: Scene) -> None:
-    """Everything up to the last restored commit is there."""
+    """Everything up to the last restored commit is there, and every backup from before."""
     last, restored = float(scene.book.sql(LAST)), scene.book.traces()
     missing = [
         key
         for key, trace in LOSS.traces.items()
         if trace.finished and trace.finished < last - COMMIT_S and restored.get(key, Trace()).finished is None
     ]
-    (repository,) = scene.fleet.group("backups")
-    info = json.loads(shell(repository, "runuser -u postgres -- pgbackrest --stanza=main --output=json info"))[0]
+    held = backups(scene)
+    gone = sorted(LOSS.backups - {backup["label"] for backup in held})
     LOSS.record |= {
         "rpo_s": round(LOSS.at - last, 1),
-        "bytes": info["backup"][-1]["info"]["size"],
+        "bytes": held[-1]["info"]["size"],
         "proved_rows": int(scene.book.sql(COUNT)),
-        "backups": [backup["label"] for backup in info["backup"]],
-        "problems": [f"{len(missing)} rows from before the last restored commit are missing"] if missing else [],
+        "backups": [backup["label"] for backup in held],
+        "problems": [
+            *([f"{len(missing)} rows from before the last restored commit are missing"] if missing else []),
+            *([f"the repository has lost the backups {', '.join(gone)}"] if gone else []),
+        ],
     }
 
 
@@ -152,11 +176,9 @@ def restore_files(scene: Scene) -> None:
     opened = 0
     for producer in scene.fleet.group("producers"):
         arguments = {"restore_host": producer.name, "restore_path": FILES, "restore_over": FILES}
-        done = attempt(scene, "playbooks/restore_files.yml", "-e", json.dumps(arguments))
-        told = re.search(r"(\d+) files, \d+ bytes of", " ".join(done.stdout.split()))
-        if done.returncode or not told:
-            raise Refusal(f"restore_files.yml failed:\n{done.stdout[-3000:]}")
-        opened += int(told[1])
+        output = succeeds(scene, "playbooks/restore_files.yml", "-e", json.dumps(arguments))
+        restored = re.search(r"(\d+) files, \d+ bytes of", output)
+        opened += int(restored[1]) if restored else 0
     LOSS.record["files_opened"] = opened
 
 
