@@ -75,7 +75,6 @@ def test_a_stanza_that_the_repository_lacks_is_named() -> None:
 @pytest.mark.parametrize(
     ("code", "message", "advice"),
     [
-        (28, "backup and archive info files exist", "To get that one back, run playbooks/restore.yml"),
         (29, "unable to load info file", "The repository has another passphrase than pgbackrest_repo_cipher_pass."),
         (82, "WAL segment was not archived", "Look at `journalctl -u pgbackrest` on both hosts"),
     ],

@@ -3,17 +3,29 @@
 import importlib
 import json
 import os
+import sys
+from types import ModuleType
 
 import pytest
 from newsroom import files, keys
 
 
+class Away(Exception):
+    """What psycopg raises while the database does not answer."""
+
+
 @pytest.fixture
 def journal(tmp_path, monkeypatch):
     monkeypatch.setenv("LEDGER_JOURNAL", str(tmp_path / "accepted"))
-    from ledger import journal
+    import ledger
 
-    return importlib.reload(journal)
+    psycopg, book = ModuleType("psycopg"), ModuleType("ledger.book")
+    psycopg.Error, book.note = Away, lambda jobs, kept_days: None
+    monkeypatch.setitem(sys.modules, "psycopg", psycopg)
+    monkeypatch.setitem(sys.modules, "ledger.book", book)
+    monkeypatch.setattr(ledger, "book", book, raising=False)
+    sys.modules.pop("ledger.journal", None)
+    return importlib.import_module("ledger.journal")
 
 
 def test_every_accepted_job_is_in_the_journal_with_all_that_publishing_it_again_needs(journal):
@@ -27,6 +39,26 @@ def test_a_line_that_a_crash_cut_off_does_not_hide_the_others(journal, tmp_path)
     (file,) = (tmp_path / "accepted").iterdir()
     file.write_text(file.read_text() + '["b", 2')
     assert [key for key, *_ in journal.jobs()] == ["a"]
+
+
+def test_the_database_gets_a_copy_of_every_job_also_after_it_was_away(journal, monkeypatch):
+    copies = []
+
+    def note(jobs, kept_days):
+        if not copies:
+            copies.append("away")
+            raise Away
+        copies.extend(jobs)
+
+    monkeypatch.setattr(journal, "COPY_EVERY_S", 3600)
+    monkeypatch.setattr(journal.book, "note", note)
+    journal.write("a", 1, 0.2, False)
+    journal.write("b", 2, 0.2, False)
+    journal.copy()
+    assert copies == ["away"]
+    journal.write("c", 3, 0.2, False)
+    journal.copy()
+    assert copies == ["away", ["a", 1, 0.2, False], ["b", 2, 0.2, False], ["c", 3, 0.2, False]]
 
 
 def test_the_journal_is_kept_for_longer_than_backups_and_not_for_ever(journal, tmp_path):

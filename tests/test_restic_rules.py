@@ -135,6 +135,7 @@ def test_a_backup_names_files_that_could_not_be_read_and_leaves_out_those_that_a
     summary = {"message_type": "summary", "snapshot_id": "0123456789", "total_files_processed": 2, "total_bytes_processed": 3}
     answer = '{"message_type":"status"}\n' + json.dumps(summary | {"data_added": 1, "total_duration": 0.5})
     monkeypatch.setattr(run, "missing", lambda *_: False)
+    monkeypatch.setattr(run, "predecessor", lambda *_: "")
     monkeypatch.setattr(run, "ask", lambda *_: (3, answer, errors))
     entry = run.back_up({"paths": [str(tmp_path)], "exclude": [], "repository": "web1"}, "backup1", "2026-11")
     assert (entry["unread"], entry["unread_first"], entry["files"]) == (1, str(unread), 2)
@@ -143,6 +144,44 @@ def test_a_backup_names_files_that_could_not_be_read_and_leaves_out_those_that_a
         run.back_up({"paths": [str(tmp_path)], "exclude": [], "repository": "web1"}, "backup1", "2026-11")
     with pytest.raises(run.Failed, match="correct restic_paths"):
         run.back_up({"paths": ["/nonexistent"], "exclude": [], "repository": "web1"}, "backup1", "2026-11")
+
+
+def test_a_blank_machine_backs_nothing_up_until_the_files_of_its_predecessor_are_restored(tmp_path, monkeypatch) -> None:
+    """Its backup would be the latest, and the next restore would bring back what is blank."""
+    run = program("restic")
+    config = {"repository_hosts": {"backup1": "10.0.0.9:8433"}, "full_every": "month", "paths": [str(tmp_path)], "exclude": []}
+    held = json.dumps([{"time": "2026-11-28T10:00:00.1Z"}, {"time": "2026-11-29T10:00:00.1Z"}])
+    monkeypatch.setattr(run, "STATE", tmp_path)
+    monkeypatch.setattr(run, "missing", lambda *_: False)
+    monkeypatch.setattr(run, "ask", lambda *_: (0, held, ""))
+    for begins in (
+        lambda: run.back_up(config, "backup1", "2026-11"),
+        lambda: list(run.look(config, ["backup1"], "2026-11", run.prepare)),
+        lambda: list(run.look(config, ["backup1"], "2026-11", run.missing)),
+    ):
+        with pytest.raises(run.Failed, match=f"{restic_client.REPLACED}, the last of 2026-11-29T10:00:00 UTC.*restore_files.yml"):
+            begins()
+    run.adopt(config)
+    assert run.predecessor(config, "backup1") == ""
+    run.record("backup1", "failed", {"at": "2026-11-30T10:00:00+00:00"})
+    assert run.predecessor(config, "backup1") == "", "a failed backup forgets that the machine has its files"
+
+
+@pytest.mark.parametrize(
+    ("now", "looked"), [((2026, 3, 31), ["2026-03", "2026-02"]), ((2026, 3, 1), ["2026-03", "2026-02", "2026-01"])]
+)
+def test_a_predecessor_of_the_month_before_is_found(monkeypatch, tmp_path, now, looked) -> None:
+    run, asked = program("restic"), []
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(*now, tzinfo=UTC)
+
+    monkeypatch.setattr(run, "STATE", tmp_path)
+    monkeypatch.setattr(run, "datetime", Clock)
+    monkeypatch.setattr(run, "missing", lambda config, host, period: asked.append(period) or True)
+    assert run.predecessor({"full_every": "month"}, "backup1") == "" and asked == looked
 
 
 def test_a_success_ends_the_record_of_a_failure(tmp_path, monkeypatch) -> None:

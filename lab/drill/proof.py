@@ -12,7 +12,7 @@ from lab.drill.ledger import Accepted
 from lab.machine import Refusal
 
 BEGIN = """
-TRUNCATE done, effects, accounts, deliveries;
+TRUNCATE done, effects, accounts, deliveries, accepted;
 CREATE INDEX IF NOT EXISTS drill_deliveries ON deliveries (key);
 """
 

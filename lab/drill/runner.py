@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -52,6 +53,7 @@ def run(fault: Fault, scene: Scene, rate: float, row_s: float) -> tuple[rows.Row
     except Exception as error:
         # The jobs accepted until then are promised, so settle the row like any other.
         course.failures.append(str(error) if isinstance(error, Refusal) else f"{type(error).__name__}: {error}")
+        print(f"  ✗ {course.failures[-1]}", file=sys.stderr, flush=True)  # the row may have no other end
     course.failures += [f"a client died: {reason}" for reason in scene.ledger.deaths]
     wait_for_the_rest(scene, course.began)
     return settle(fault, scene, course, rate)

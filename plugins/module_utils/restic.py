@@ -15,6 +15,8 @@ CLIENT = Path("/etc/grunnfjell/restic/client.json")
 STATE = Path("/var/lib/grunnfjell/restic")
 RECORD, DRILL = STATE / "backups.json", STATE / "drill.json"
 NO_REPOSITORY = "Is there a repository at the following location?"
+# In the program's refusal to back a blank machine up.
+REPLACED = "the machine that this one replaces"
 # As in the program.
 PERIODS = {"week": ("%G-W%V", timedelta(days=7)), "month": ("%Y-%m", timedelta(days=28))}
 # Periods to look back for a backup: more than a year.

@@ -10,6 +10,7 @@ description:
   - Creates the stanza if the repository does not have it. Then C(pgbackrest check) has the database archive a segment and waits
     for it, on every run, since a change of either end can break the way between them.
   - Begins the first full backup in the background if there is none. Removes nothing.
+  - If the stanza holds the backups of another database, it changes nothing and reports so in I(foreign).
 options:
   stanza: {description: Name of the stanza., type: str, required: true}
   timeout: {description: Seconds until the segment must be in the repository., type: int, default: 60}
@@ -26,6 +27,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 did: {description: 'What was missing: stanza, backup.', returned: success, type: list, elements: str}
+foreign: {description: Why the stanza is not this database's; empty if it is., returned: success, type: str}
 """
 
 import os
@@ -46,11 +48,6 @@ def missing(held: dict) -> list[str]:
 
 def advice(error: pgbackrest.PgbackrestError) -> str:
     """What to do about an error of stanza-create or check."""
-    if error.code == pgbackrest.FILE_INVALID:
-        return (
-            "The repository holds the stanza of another database, perhaps of this host before it was made anew. To get that one "
-            "back, run playbooks/restore.yml; to begin another history beside it, choose another pgbackrest_stanza."
-        )
     if "unable to load info file" in str(error):
         return "The repository has another passphrase than pgbackrest_repo_cipher_pass. Restore the vault that made it."
     return "Look at `journalctl -u pgbackrest` on both hosts, and at PostgreSQL's log on the database."
@@ -65,7 +62,7 @@ def main() -> None:
     stanza, timeout = module.params["stanza"], module.params["timeout"]
     try:
         if module.check_mode and not os.path.exists("/etc/pgbackrest/pgbackrest.conf"):
-            module.exit_json(changed=True, did=["stanza", "backup"])
+            module.exit_json(changed=True, did=["stanza", "backup"], foreign="")
         held = pgbackrest.info(stanza)
         if problem := pgbackrest.problem_of(held):
             raise pgbackrest.PgbackrestError(problem)
@@ -82,8 +79,10 @@ def main() -> None:
                 else:
                     module.run_command(["systemctl", "start", "--no-block", FIRST], check_rc=True)
     except pgbackrest.PgbackrestError as error:
+        if error.code == pgbackrest.FILE_INVALID:
+            module.exit_json(changed=False, did=[], foreign=str(error))
         module.fail_json(msg=f"pgBackRest: {error}. {advice(error)}")
-    module.exit_json(changed=bool(did), did=did)
+    module.exit_json(changed=bool(did), did=did, foreign="")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ short_description: Create a host's first repositories for backups of its files
 description:
   - Creates the repository at each repository host that has none of this host, and begins the first backup in the background.
     Where there is one, tries login and key on every run, since a change of either end can break the way between them.
+  - Fails on a machine that replaces another one whose files are in the repository, until they are restored.
   - Removes nothing.
 options: {}
 author: maintainers
@@ -48,9 +49,8 @@ def main() -> None:
             # Many files take hours; `status` reports the backup.
             module.run_command(["systemctl", "start", "--no-block", UNIT], check_rc=True)
     except restic.ResticError as error:
-        module.fail_json(
-            msg=f"The backup of files would fail: {error}. Look at `journalctl -u grunnfjell-restic` on the repository host."
-        )
+        advice = "" if restic.REPLACED in str(error) else " Look at `journalctl -u grunnfjell-restic` on the repository host."
+        module.fail_json(msg=f"The files of this host are not backed up: {error}.{advice}")
     module.exit_json(changed=begins, created=without, began=begins)
 
 

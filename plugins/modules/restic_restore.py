@@ -148,6 +148,8 @@ def restore(params: dict[str, Any], dry: bool) -> dict[str, Any]:
             restored.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    # From now on this machine's backups follow those of the one that it may replace.
+    restic.run("adopt")
     sentence = (
         f"{files} files, {size} bytes of {path}, as of {snapshot['time'][:19]} UTC, are at {target} after "
         f"{time.monotonic() - began:.1f} s."

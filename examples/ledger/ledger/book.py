@@ -1,5 +1,6 @@
 """A job's rows in PostgreSQL, through PgBouncer: deliveries, end, effect. libpq finds the server by PGSERVICE."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,3 +68,20 @@ def done_of(keys: list[str]) -> set[str]:
     """Those of the keys that are done."""
     with connect() as db:
         return {str(key) for (key,) in db.execute("SELECT key FROM done WHERE key = ANY(%s::uuid[])", (keys,))}
+
+
+def note(jobs: list[list], kept_days: int) -> None:
+    """That the jobs, each of which begins with its key, were accepted."""
+    with connect() as db, db.transaction():
+        db.execute(
+            "INSERT INTO accepted (key, job) SELECT (job ->> 0)::uuid, job FROM jsonb_array_elements(%s::jsonb) AS job "
+            "ON CONFLICT (key) DO NOTHING",
+            (json.dumps(jobs),),
+        )
+        db.execute("DELETE FROM accepted WHERE accepted_at < now() - make_interval(days => %s)", (kept_days,))
+
+
+def noted() -> list[list]:
+    """The jobs that any producer has accepted."""
+    with connect() as db:
+        return [job for (job,) in db.execute("SELECT job FROM accepted ORDER BY accepted_at")]

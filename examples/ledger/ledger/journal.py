@@ -1,17 +1,30 @@
-"""The jobs that this producer accepted, in one file per day: after a restore of the database they say what must be done again.
+"""The jobs that this producer accepted: after a restore of the database they say what must be done again.
 
-Only where LEDGER_JOURNAL names a directory. Files older than KEPT_DAYS are removed: no older backup is kept.
+Only where LEDGER_JOURNAL names a directory. One file per day is written through before the client has its 202; files older than
+KEPT_DAYS are removed, since no older backup is kept. The database gets a copy within a second, for the day on which the producers
+are lost as well: its WAL leaves the fleet all the time.
 """
 
 import json
 import os
+import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
+
+from ledger import book
+
 KEPT_DAYS = 21
+COPY_EVERY_S = 1.0
+# Jobs that wait for a database that is away; the files have the others.
+WAITING = 100_000
 
 _directory = os.environ.get("LEDGER_JOURNAL", "")
+_waiting: deque[list] = deque(maxlen=WAITING)
+_copying = threading.Lock()
 
 
 def write(*job: object) -> None:
@@ -26,6 +39,26 @@ def write(*job: object) -> None:
     with path.open("ab", buffering=0) as file:
         file.write(json.dumps(job).encode() + b"\n")
         os.fsync(file.fileno())
+    _waiting.append(list(job))
+    if _copying.acquire(blocking=False):
+        # This process copies from now on. Not at import: gunicorn forks after it.
+        threading.Thread(target=_copy_always, daemon=True).start()
+
+
+def _copy_always() -> None:
+    while True:
+        time.sleep(COPY_EVERY_S)  # between two copies
+        copy()
+
+
+def copy() -> None:
+    """Give the database what waits; it waits on while the database is away."""
+    batch = [_waiting.popleft() for _ in range(len(_waiting))]
+    try:
+        if batch:
+            book.note(batch, KEPT_DAYS)
+    except psycopg.Error:
+        _waiting.extendleft(reversed(batch))
 
 
 def jobs() -> Iterator[list]:

@@ -1,4 +1,7 @@
-"""`python -m ledger.reconcile [--republish]`: list this producer's accepted jobs that are not done; publish them again."""
+"""`python -m ledger.reconcile [--republish]`: list accepted jobs that are not done; publish them again.
+
+Those of this producer by its journal, and those of all producers by the copies in the database.
+"""
 
 import argparse
 import sys
@@ -13,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ledger.reconcile", description=__doc__.splitlines()[0])
     parser.add_argument("--republish", action="store_true", help="publish them again")
     republish = parser.parse_args().republish
-    accepted = {job[0]: job for job in journal.jobs()}
+    accepted = {job[0]: job for job in (*book.noted(), *journal.jobs())}
     done = book.done_of(list(accepted))
     left = [job for key, job in accepted.items() if key not in done]
     for job in left:

@@ -17,3 +17,10 @@ CREATE TABLE IF NOT EXISTS deliveries (
     process      integer NOT NULL,
     delivered_at timestamptz NOT NULL DEFAULT now()
 );
+-- A copy of the producers' journals.
+CREATE TABLE IF NOT EXISTS accepted (
+    key         uuid PRIMARY KEY,
+    job         jsonb NOT NULL,
+    accepted_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS accepted_at ON accepted (accepted_at);

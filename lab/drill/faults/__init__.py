@@ -10,6 +10,7 @@ from lab.drill.faults.operations import OPERATIONS
 from lab.drill.faults.processes import BROKER_ROWS, DATABASE, POISONED, PRODUCER, WORKER
 from lab.drill.faults.restores import RESTORES
 from lab.drill.faults.secrets import SECRETS
+from lab.drill.faults.whole_fleet import WHOLE_FLEET
 
 FAULTS: tuple[Fault, ...] = (
     *WORKER, *BROKER_ROWS, *DATABASE, *PRODUCER, *CUTS, *DISKS, *OPERATIONS, *SECRETS, *RESTORES, *POISONED,
@@ -21,4 +22,4 @@ HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *LOST)
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
 
-__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "SHORT", "WITHIN_S", "Fault"]
+__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "SHORT", "WHOLE_FLEET", "WITHIN_S", "Fault"]

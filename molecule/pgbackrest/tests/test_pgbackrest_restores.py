@@ -6,7 +6,7 @@ import json
 
 import pytest
 from authority import REPOSITORY
-from backup_client import backup_status, backups, sql, wait_archived
+from backup_client import backup_status, backups, held, sql, wait_archived
 from deadline import until
 from playbook_runner import play
 
@@ -171,6 +171,28 @@ def test_a_lost_data_directory_is_restored_with_what_the_repository_has(host, in
     assert run.returncode == 0, run.output
     assert rows("SELECT count(*) FROM articles") == "20000"
     wait_archived(host)
+
+
+@database_only
+def test_a_blank_database_is_refused_until_the_backed_up_one_is_restored(
+    host, peer, inventory, pair, hostname, rows, first_backup
+):
+    """As of a machine that replaces the lost one."""
+    wait_archived(host)
+    before = held(peer)["backup"]
+    version = sql(host, "SHOW data_directory").split("/")[-2]
+    host.check_output(f"pg_dropcluster --stop {version} main && pg_createcluster {version} main")
+    built = play(inventory, "playbooks/postgresql.yml", "--limit", pair)
+    assert built.returncode == 0, built.output
+    run = play(inventory, "playbooks/pgbackrest.yml", "--limit", pair)
+    run.assert_failed("is not the database whose backups are in the stanza main", f"restore_over={hostname}")
+    assert held(peer)["backup"] == before
+    variables = {"restore_to": "latest", "restore_database": hostname, "restore_over": hostname}
+    run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables=variables)
+    assert run.returncode == 0, run.output
+    assert rows("SELECT count(*) FROM articles") == "20000"
+    run = play(inventory, "playbooks/pgbackrest.yml", "--limit", pair)
+    assert run.returncode == 0 and before == held(peer)["backup"][: len(before)], run.output
 
 
 @database_only

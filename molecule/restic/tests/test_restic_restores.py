@@ -6,7 +6,7 @@ import json
 
 import pytest
 from authority import REPOSITORY
-from file_backups import back_up, backed_up, restic
+from file_backups import RECORD, back_up, backed_up, restic
 from playbook_runner import play
 
 testinfra_hosts = ["ansible://restic"]
@@ -85,6 +85,27 @@ def test_a_deletion_is_undone_in_place_and_what_was_there_is_kept(host, restore,
     (kept,) = aside(host, "before-restore")
     assert host.check_output(f"ls {kept}") == "later"
     back_up(host)
+
+
+@client_only
+def test_a_blank_machine_backs_nothing_up_until_the_files_of_its_predecessor_are_back(
+    host, inventory, pair, restore, tidy, first_backup
+):
+    """Its backup would be the latest one."""
+    back_up(host)
+    before = state(host, UPLOADS)
+    host.check_output(f"mv {UPLOADS} /var/lib/uploads.kept && mkdir {UPLOADS} && mv {RECORD} {RECORD}.kept")
+    try:
+        run = play(inventory, "playbooks/restic.yml", "--limit", pair)
+        run.assert_failed("holds files of the machine that this one replaces", "playbooks/restore_files.yml")
+        assert host.run("systemctl start grunnfjell-restic-backup").rc != 0
+        run = restore(restore_path=UPLOADS, restore_over=UPLOADS)
+        assert run.returncode == 0, run.output
+        assert state(host, UPLOADS) == before
+        run = play(inventory, "playbooks/restic.yml", "--limit", pair)
+        assert run.returncode == 0, run.output
+    finally:
+        host.check_output(f"rm -r {UPLOADS} && mv /var/lib/uploads.kept {UPLOADS} && mv {RECORD}.kept {RECORD}")
 
 
 @client_only
