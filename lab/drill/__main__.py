@@ -9,12 +9,13 @@ import time
 
 from lab.demo import fleet as fleets
 from lab.drill import proof, report
-from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, SHORT, Fault
+from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, POWER, SHORT, Fault
 from lab.drill.faults.growth import single
 from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
 from lab.drill.scene import Scene
+from lab.kvm.moved import move, moved
 from lab.machine import Refusal, refusals_shown
 from lab.playbooks import converge
 
@@ -26,12 +27,15 @@ ROW_S = 40.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.drill", description=__doc__)
-    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS)}
+    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS, *POWER)}
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--inventory", default="inventories/drill")
     parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")
     parser.add_argument("--short", action="store_true", help=f"a few minutes: {', '.join(SHORT)}")
     parser.add_argument("--members", action="store_true", help="the rows of a fleet with three core hosts")
+    parser.add_argument(
+        "--power", action="store_true", help="the same fleet, its core hosts as virtual machines: cut their power"
+    )
     parser.add_argument(
         "--fault", action="append", default=[], choices=list(every), metavar="NAME", help="this row; may be repeated"
     )
@@ -40,8 +44,8 @@ def main() -> None:
         "--row-seconds", type=float, help=f"minimum seconds of load in each row (default: {ROW_S:g}, or 0 for selected rows)"
     )
     arguments = parser.parse_args()
-    if arguments.members:
-        names = [fault.name for fault in HA_FAULTS]
+    if arguments.members or arguments.power:
+        names = [fault.name for fault in (POWER if arguments.power else HA_FAULTS)]
     wanted = arguments.fault or (SHORT if arguments.short else names)
     if arguments.row_seconds is None:
         arguments.row_seconds = ROW_S if wanted is names else 0.0
@@ -57,6 +61,8 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
             # A cloud image's active ufw would be refused; this is the refusal's remedy.
             host.run(["sh", "-c", "! command -v ufw || ufw disable"])
         converge(single(arguments.inventory) if faults[0] in GROWTH else arguments.inventory)
+    if arguments.power:
+        move([moved(host.name, host.address) for host in fleet.group("etcd")])
     book, numbers = Book(fleet), itertools.count(1)
     book.begin()
     data = report.Report(began=time.time(), rate=arguments.rate)
