@@ -31,7 +31,6 @@ from lab.containers import (
     unused_networks,
 )
 from lab.image import build
-from lab.kvm.moved import is_moved
 from lab.machine import REPOSITORY, STATE, Refusal, install_packages, podman, write_whole
 from lab.verbs import serve
 
@@ -104,14 +103,8 @@ def add_ipv6(hosts: list[Host]) -> None:
         podman("exec", host.container, "ip", "-6", "address", "replace", f"{host.ipv6}/{IPV6.prefixlen}", "dev", "eth0", "nodad")
 
 
-def remaining(hosts: list[Host]) -> list[Host]:
-    """Those that `make drill-power KEEP=1` has not made virtual machines of, which have their addresses."""
-    return [host for host in hosts if not is_moved(host.name)]
-
-
 def ready(hosts: list[Host]) -> dict[str, list[str]]:
     """Start stopped hosts and wait for all; returns which were started and which units failed."""
-    hosts = remaining(hosts)
     running = {container.name for container in containers() if container.state == "running"}
     stopped = [host.name for host in hosts if host.container not in running]
     if stopped:
@@ -142,7 +135,7 @@ def prepare(hosts: list[Host]) -> dict[str, object]:
     install_packages()
     make_key()
     sites.write()
-    hosts, present = remaining(hosts), containers()
+    present = containers()
     checkouts = {container.checkout for container in present if (Path(container.checkout) / "lab").is_dir()}
     plan = survey(hosts, present, str(REPOSITORY), checkouts)
     if plan.refusals:

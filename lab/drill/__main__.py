@@ -11,11 +11,11 @@ from lab.demo import fleet as fleets
 from lab.drill import proof, report
 from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, POWER, SHORT, Fault
 from lab.drill.faults.growth import single
+from lab.drill.faults.power import give_disks
 from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
 from lab.drill.scene import Scene
-from lab.kvm.moved import move, moved
 from lab.machine import Refusal, refusals_shown
 from lab.playbooks import converge
 
@@ -33,9 +33,7 @@ def main() -> None:
     parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")
     parser.add_argument("--short", action="store_true", help=f"a few minutes: {', '.join(SHORT)}")
     parser.add_argument("--members", action="store_true", help="the rows of a fleet with three core hosts")
-    parser.add_argument(
-        "--power", action="store_true", help="the same fleet, its core hosts as virtual machines: cut their power"
-    )
+    parser.add_argument("--power", action="store_true", help="the same fleet, its core hosts as virtual machines")
     parser.add_argument(
         "--fault", action="append", default=[], choices=list(every), metavar="NAME", help="this row; may be repeated"
     )
@@ -62,7 +60,7 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
             host.run(["sh", "-c", "! command -v ufw || ufw disable"])
         converge(single(arguments.inventory) if faults[0] in GROWTH else arguments.inventory)
     if arguments.power:
-        move([moved(host.name, host.address) for host in fleet.group("etcd")])
+        give_disks(fleet, arguments.inventory)
     book, numbers = Book(fleet), itertools.count(1)
     book.begin()
     data = report.Report(began=time.time(), rate=arguments.rate)

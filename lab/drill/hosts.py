@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 
 from lab.containers import PREFIX
 from lab.demo.fleet import Fleet, Host
-from lab.kvm import moved
-from lab.machine import REPOSITORY, Refusal, podman
-
-# One connection per virtual machine, which ends soon after the machine does.
-SSH = (
-    "-o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=5 -o ServerAliveCountMax=4 "
-    f"-o ControlMaster=auto -o ControlPersist=60 -o ControlPath={moved.DISKS}/%C"
-)
-ANSWER_S = 180.0
+from lab.machine import Refusal, podman
 
 
 def container(host: Host) -> str:
@@ -29,23 +20,10 @@ def output_of(host: Host, script: str, done: subprocess.CompletedProcess[str]) -
 
 
 def shell(host: Host, script: str, stdin: str | None = None) -> str:
-    """Run a script as root, through podman: the network may not reach the host. A virtual machine has only the network."""
-    if moved.is_moved(host.name):
-        return output_of(host, script, over_ssh(host, script, stdin))
+    """Run a script as root, through podman: the network may not reach the host."""
     interactive = [] if stdin is None else ["--interactive"]
     done = podman("exec", *interactive, container(host), "sh", "-euc", script, input=stdin, check=False)
     return output_of(host, script, done)
-
-
-def over_ssh(host: Host, script: str, stdin: str | None) -> subprocess.CompletedProcess[str]:
-    command = ["ssh", *shlex.split(f"{SSH} {host.ssh_arguments}"), "-i", host.key, f"{host.user}@{host.address}"]
-    try:
-        return subprocess.run(
-            [*command, shlex.join(["sh", "-euc", script])], cwd=REPOSITORY, input=stdin or "", capture_output=True, text=True,
-            check=False, timeout=ANSWER_S,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise Refusal(f"{host.name}: {script.strip()} gave no answer within {ANSWER_S:g} s.") from None
 
 
 def machine_shell(host: Host, script: str) -> None:

@@ -66,8 +66,6 @@ class Guest:
             "cpus": self.cpus,
             "image": str(image(self.release)),
             "kernel_options": "",
-            # Of another network than libvirt's.
-            "bridge": "",
             "disks": self.disks,
             "console": f"/var/log/libvirt/qemu/{self.domain}-console.log",
             "hypervisor": kind,
@@ -121,7 +119,7 @@ def prepare(guests: list[Guest]) -> dict[str, object]:
         KNOWN_HOSTS.unlink(missing_ok=True)
         for release in sorted({guest.release for guest in guests}):
             build(release, str(NETWORK[1]))
-    kind = hypervisor(image(guests[0].release))
+    kind = hypervisor(guests[0].release)
     changed = [guest.name for guest in guests if make_disks(guest)]
     described = [guest.described(kind) for guest in guests]
     return {"changed": bool(started or changed), "hypervisor": kind, "guests": described, "network": network(described)}

@@ -110,16 +110,12 @@ def build(release: str, gateway: str) -> Path:
 
 def finish_root(root: Path, late: dict[str, str], out, log: Path) -> None:
     # Late: mmdebstrap uses some of these names while it works.
-    write_files(root, late)
-    run(["chroot", str(root), "systemctl", "enable", "systemd-networkd.service"], out, log)
-
-
-def write_files(root: Path, files: dict[str, str]) -> None:
-    for name, text in files.items():
+    for name, text in late.items():
         path = root / name
         path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    run(["chroot", str(root), "systemctl", "enable", "systemd-networkd.service"], out, log)
 
 
 def run(command: list[str], out, log: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 
+from lab.kvm.image import image
 from lab.kvm.machine import STATE, virsh
 from lab.machine import Refusal
 
@@ -37,23 +38,23 @@ def choose(device: bool, boots: bool) -> str:
     return "kvm" if device and boots else "qemu"
 
 
-def hypervisor(home: Path) -> str:
-    """The domain type for this machine, probed once per boot and kernel. home: the directory of vmlinuz and initrd.img."""
-    key = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(), "kernel": str(home)}
+def hypervisor(release: str) -> str:
+    """The domain type for this machine, probed once per boot and release."""
+    key = {"boot": Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip(), "release": release}
     if ANSWER.exists() and (known := json.loads(ANSWER.read_text(encoding="utf-8"))).get("asked") == key:
         return known["hypervisor"]
     device = DEVICE.exists()
-    kind = choose(device, device and boots(home))
+    kind = choose(device, device and boots(release))
     print(f"kvm: the guests run as `{kind}`", flush=True)
     ANSWER.write_text(json.dumps({"asked": key, "hypervisor": kind}) + "\n", encoding="utf-8")
     return kind
 
 
-def boots(home: Path, kind: str = "kvm") -> bool:
+def boots(release: str, kind: str = "kvm") -> bool:
     """Start the guests' kernel without disk or network, and watch its console."""
     guest = {
         "name": "probe", "domain": DOMAIN, "hypervisor": kind, "memory_mib": 512, "cpus": 1, "mac": "", "disks": [],
-        "image": str(home), "bridge": "", "console": str(CONSOLE), "kernel_options": KERNEL_OPTIONS,
+        "image": str(image(release)), "console": str(CONSOLE), "kernel_options": KERNEL_OPTIONS,
     }  # fmt: skip
     definition = STATE / "probe.xml"
     definition.write_text(rendered("domain.xml.j2", guest=guest), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The power of a core host fails: it is a virtual machine, whose memory and disk's cache are lost."""
+"""The power of a core host fails: it is a virtual machine, whose memory is lost with all that it has not flushed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from lab import playbooks, power
 from lab.deadlines import until
-from lab.drill.faults.fault import Fault, Moment, Reading, amid_work, attempt
+from lab.demo.fleet import Fleet
+from lab.drill.faults.fault import Fault, Moment, Reading, amid_work
 from lab.drill.faults.members import LEADER, PRIMARY, Member
 from lab.drill.hosts import shell
 from lab.drill.scene import Scene
-from lab.kvm import moved
 from lab.machine import BUILD, Refusal
 
 # Longer than it takes the others to notice the silence of a broker (10 s) and of a primary (20 s).
 OFF_S = 60.0
-# Emulated, with two others at work on the same two cores.
-BOOT_S = 900.0
-WHOLE_S = 1200.0
-# For an emulated host to tell its status.
-STATUS_S = 300
+BOOT_S = 300.0
+WHOLE_S = 600.0
 
 # A file with two contents, of which only the first is flushed.
 FILE = "/var/lib/power-cut"
@@ -37,22 +35,22 @@ def cut_power(place: Member) -> Moment:
         if shell(host, WRITE) != NOT_FLUSHED:
             raise Refusal(f"{host.name} has not written {FILE}.")
         began = time.time()
-        moved.cut_power(moved.moved(host.name, host.address))
+        power.cut(host.name)
         return began
 
     return moment
 
 
 def restore_power(place: Member) -> Moment:
-    """Until `status` finds nothing that it did not find before the cut."""
+    """Until `status` finds nothing that needs attention, as before the cut."""
 
     def moment(scene: Scene) -> float:
         host = place(scene.fleet)
-        moved.power_on(moved.moved(host.name, host.address))
+        power.restore(host.name)
         until(f"the boot of {host.name}", lambda: answers(scene, place), BOOT_S)
         if (left := shell(host, f"cat {FILE}")) != FLUSHED:
             raise Refusal(f"{host.name} has {left!r} in {FILE}, which was never flushed: its power was not cut.")
-        until("a fleet that is whole", lambda: attention(scene) <= BEFORE, WHOLE_S)
+        until("a fleet that is whole", lambda: not attention(scene.inventory), WHOLE_S)
         return time.time()
 
     return moment
@@ -65,14 +63,22 @@ def answers(scene: Scene, place: Member) -> bool:
         return False
 
 
-def attention(scene: Scene) -> set[str]:
-    """What `status` asks an operator to look at. A member that does not run is part of it."""
-    attempt(scene, "playbooks/status.yml", "-e", f"status_seconds={STATUS_S}")
-    report = json.loads((BUILD / "status.json").read_text(encoding="utf-8"))
+def give_disks(fleet: Fleet, inventory: str) -> None:
+    """Core hosts lose with their power what they have not flushed."""
+    for host in fleet.group("etcd"):
+        power.give_disk(host.name)
+    until("a fleet that needs no attention", lambda: not attention(inventory), WHOLE_S)
+
+
+def attention(inventory: str) -> set[str]:
+    """What `status` asks an operator to look at, such as a member that does not run."""
+    file = BUILD / "status.json"
+    file.unlink(missing_ok=True)
+    done = playbooks.attempt(inventory, "playbooks/status.yml")
+    if not file.exists():
+        raise Refusal(f"playbooks/status.yml wrote no report:\n{done.stdout[-3000:]}")
+    report = json.loads(file.read_text(encoding="utf-8"))
     return {*report["attention"], *([] if report["accepting"] else [report["verdict"]])}
-
-
-BEFORE: set[str] = set()
 
 
 def prepared(place: Member) -> Callable[[Scene], AbstractContextManager[None]]:
@@ -80,8 +86,6 @@ def prepared(place: Member) -> Callable[[Scene], AbstractContextManager[None]]:
     def stage(scene: Scene) -> Iterator[None]:
         with place.chosen(scene):
             shell(place(scene.fleet), PREPARE)
-            BEFORE.clear()
-            BEFORE.update(attention(scene))
             yield
 
     return stage
