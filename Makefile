@@ -97,15 +97,6 @@ drill-ha: DRILL_INVENTORY := inventories/drill-compact
 drill-ha: override DRILL += --members
 drill-ha: drill  ## Hurt three core hosts with broker, database and etcd: leaders, majorities, a host for ever (build/drill.html)
 
-# KEEP=1 leaves its hosts running.
-drill-power: DRILL_INVENTORY := inventories/drill-compact
-drill-power: override DRILL += --power
-drill-power: setup  ## Turn three core hosts into virtual machines and cut the power of the leading broker and of the primary
-	@$(MAKE) --no-print-directory lab secrets INVENTORY=$(DRILL_INVENTORY)
-	@$(SUDO) $(BIN)/python -m lab.drill --inventory $(DRILL_INVENTORY) $(DRILL); status=$$?; [ -n "$(KEEP)" ] || \
-	  { $(MAKE) --no-print-directory kvm-down && $(SUDO) $(BIN)/ansible-playbook -i $(DRILL_INVENTORY) lab/remove.yml || status=1; }; \
-	  exit $$status
-
 # KEEP=1 leaves its hosts standing.
 drill-herd: setup  ## Wake 240 workers upon 20,000 jobs, with PgBouncer and past it (build/herd.html)
 	@$(MAKE) --no-print-directory lab secrets INVENTORY=inventories/herd

@@ -34,20 +34,19 @@ def root(name: str) -> Path:
 
 
 def give_disk(name: str) -> None:
-    """Move the host's files from podman's storage to a file system of its own. Otherwise it is made as before."""
-    if disk(name).exists():
+    """Move the host's files from podman's storage to a file system of its own; the container is made as before otherwise."""
+    container = PREFIX + name
+    made_by = json.loads(podman("inspect", "--format", "{{json .Config.CreateCommand}}", container).stdout)
+    if "--rootfs" in made_by:
         return
     install_packages({"e2fsprogs": "/usr/sbin/mke2fs"})
-    container, unfinished = PREFIX + name, disk(name).with_suffix(".unfinished")
-    unfinished.parent.mkdir(parents=True, exist_ok=True)
-    unfinished.unlink(missing_ok=True)
+    remove([name])
+    DISKS.mkdir(parents=True, exist_ok=True)
     with Progress(f"lab: {name} gets a file system of its own"):
-        made_by = json.loads(podman("inspect", "--format", "{{json .Config.CreateCommand}}", container).stdout)
         podman("stop", container)
-        run("mke2fs", "-q", "-t", "ext4", "-d", podman("mount", container).stdout.strip(), str(unfinished), SIZE)
+        run("mke2fs", "-q", "-t", "ext4", "-d", podman("mount", container).stdout.strip(), str(disk(name)), SIZE)
         podman("unmount", container)
         remove_containers([container])
-        unfinished.rename(disk(name))
         mount(name)
         podman(*with_root(made_by, root(name)))
 
@@ -70,14 +69,19 @@ def cut(name: str) -> None:
     """First its network, since a killed program's connections would be closed, which a host without power does not do."""
     pid = podman("inspect", "--format", "{{.State.Pid}}", PREFIX + name).stdout.strip()
     run("nsenter", "--target", pid, "--net", "ip", "link", "set", "eth0", "down")
-    directory = os.open(root(name), os.O_RDONLY)
+    shut_down(root(name))
+    podman("kill", PREFIX + name)
+    podman("wait", PREFIX + name)
+    run("umount", str(root(name)))
+
+
+def shut_down(files: Path) -> None:
+    """Every further access to the file system fails."""
+    directory = os.open(files, os.O_RDONLY)
     try:
         fcntl.ioctl(directory, SHUTDOWN, WITHOUT_FLUSH)
     finally:
         os.close(directory)
-    podman("kill", PREFIX + name)
-    podman("wait", PREFIX + name)
-    run("umount", str(root(name)))
 
 
 def restore(name: str) -> None:

@@ -9,9 +9,8 @@ import time
 
 from lab.demo import fleet as fleets
 from lab.drill import proof, report
-from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, POWER, SHORT, Fault
+from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, SHORT, Fault
 from lab.drill.faults.growth import single
-from lab.drill.faults.power import give_disks
 from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
@@ -27,13 +26,12 @@ ROW_S = 40.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.drill", description=__doc__)
-    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS, *POWER)}
+    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS)}
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--inventory", default="inventories/drill")
     parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")
     parser.add_argument("--short", action="store_true", help=f"a few minutes: {', '.join(SHORT)}")
     parser.add_argument("--members", action="store_true", help="the rows of a fleet with three core hosts")
-    parser.add_argument("--power", action="store_true", help="the same fleet, its core hosts as virtual machines")
     parser.add_argument(
         "--fault", action="append", default=[], choices=list(every), metavar="NAME", help="this row; may be repeated"
     )
@@ -42,8 +40,8 @@ def main() -> None:
         "--row-seconds", type=float, help=f"minimum seconds of load in each row (default: {ROW_S:g}, or 0 for selected rows)"
     )
     arguments = parser.parse_args()
-    if arguments.members or arguments.power:
-        names = [fault.name for fault in (POWER if arguments.power else HA_FAULTS)]
+    if arguments.members:
+        names = [fault.name for fault in HA_FAULTS]
     wanted = arguments.fault or (SHORT if arguments.short else names)
     if arguments.row_seconds is None:
         arguments.row_seconds = ROW_S if wanted is names else 0.0
@@ -59,8 +57,6 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
             # A cloud image's active ufw would be refused; this is the refusal's remedy.
             host.run(["sh", "-c", "! command -v ufw || ufw disable"])
         converge(single(arguments.inventory) if faults[0] in GROWTH else arguments.inventory)
-    if arguments.power:
-        give_disks(fleet, arguments.inventory)
     book, numbers = Book(fleet), itertools.count(1)
     book.begin()
     data = report.Report(began=time.time(), rate=arguments.rate)

@@ -17,9 +17,9 @@ FAULTS: tuple[Fault, ...] = (
 )  # fmt: skip
 
 # Of a fleet with three core hosts. GROWTH begins with one, on blank hosts, so it is the first.
-HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *LOST)
+HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *POWER, *LOST)
 
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
 
-__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "POWER", "SHORT", "WITHIN_S", "Fault"]
+__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "SHORT", "WITHIN_S", "Fault"]
