@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab import sites
+from lab import power, sites
 from lab.access import BOOT_DEADLINE_S, boot, log_in, make_key, write_known_hosts
 from lab.addresses import INSIDE_NETWORK, IPV6, LAB_NETWORK, NETWORKS, wrong_addresses
 from lab.containers import (
@@ -169,6 +169,7 @@ def remove(hosts: list[Host]) -> dict[str, object]:
     names = {host.container for host in hosts}
     gone = [container for container in containers() if not names or container.name in names]
     remove_containers([container.name for container in gone])
+    power.remove([host.name for host in hosts])
     write_known_hosts({name: "" for container in gone for name in container.known_as})
     # Given hosts leave the networks alone: another scenario may be starting its hosts.
     return {"removed": [container.name for container in gone], "networks": [] if names else unused_networks()}

@@ -7,6 +7,7 @@ from lab.drill.faults.leaders import LEADERS
 from lab.drill.faults.members import LOST, MEMBERS
 from lab.drill.faults.network import CUTS
 from lab.drill.faults.operations import OPERATIONS
+from lab.drill.faults.power import POWER
 from lab.drill.faults.processes import BROKER_ROWS, DATABASE, POISONED, PRODUCER, WORKER
 from lab.drill.faults.restores import RESTORES
 from lab.drill.faults.secrets import SECRETS
@@ -17,7 +18,7 @@ FAULTS: tuple[Fault, ...] = (
 )  # fmt: skip
 
 # Of a fleet with three core hosts. GROWTH begins with one, on blank hosts, so it is the first.
-HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *LOST)
+HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *POWER, *LOST)
 
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
