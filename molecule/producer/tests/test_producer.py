@@ -36,7 +36,7 @@ def ask():
 def install(target):
     os.symlink(target, identity + ".test")
     os.replace(identity + ".test", identity)
-    subprocess.run(["systemctl", "reload", "nginx"], check=True)
+    subprocess.run(["systemctl", "reload", "grunnfjell-nginx"], check=True)
 def until_served(number):
     # The reload takes a moment; meanwhile each request must get its answer.
     answers, end = [ask()], time.monotonic() + 10
