@@ -153,8 +153,8 @@ def serial_of(host, identity: str) -> str:
 
 
 @pytest.mark.once
-def test_only_root_reads_the_producer_s_key(host):
-    assert host.check_output(f"stat -L -c '%U %G %a' {IDENTITY}/key.pem") == "root root 640"
+def test_only_root_and_one_group_read_the_producer_s_key(host, inputs):
+    assert host.check_output(f"stat -L -c '%U %G %a' {IDENTITY}/key.pem") == f"root {inputs['producer_key_group']} 640"
 
 
 def test_only_nginx_reaches_the_web_servers(host, inputs):

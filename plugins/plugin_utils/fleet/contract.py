@@ -9,8 +9,6 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from .former_names import REMOVED
-
 # Placeholders for secrets in templates.
 PLACEHOLDER = re.compile(r"(change|replace|insert|put|set|fix).?(me|this|it)|todo|xxx+|secret|password|<.*>", re.IGNORECASE)
 SECRET_SHORTEST = 12
@@ -120,9 +118,7 @@ def unknown_inputs(host: str, names: Iterable[str], roles: Iterable[str], known:
     """Sentences for variables with a role's prefix that no role reads."""
     prefixes = tuple(f"{role}_" for role in roles)
     for name in sorted(names):
-        if name in REMOVED:
-            yield f"{host}: {name} is not an input any more: {REMOVED[name]}. Take it out of the inventory."
-        elif name.startswith(prefixes) and name not in known:
+        if name.startswith(prefixes) and name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]}?" if close else "Take it out of the inventory."
             yield f"{host}: {name} is not an input of any role, so it would do nothing. {hint}"

@@ -1,4 +1,4 @@
-"""Inputs that were renamed, whose former name works until the release in which it is removed, and inputs that were removed."""
+"""Inputs that were renamed: a former name works until the release in which it is removed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,6 @@ RENAMED = {
     "rabbitmq_hipe_compile": ("rabbitmq_require_native_code", "2.0"),
     "topology_places": ("topology_sites", "2.0"),
 }
-# Inputs that an inventory may still set and that nothing reads: why.
-REMOVED = {"producer_key_group": "nginx reads the key as root"}
 
 
 def former_names(fleet: Fleet) -> Iterator[str]:
