@@ -182,7 +182,7 @@ def test_a_producer_needs_memory_for_the_clients_that_stall() -> None:
         return line_of("web1", "memory", web1=make_host("web1", "10.0.0.5", "producer", memory=1024, **sizes))
 
     few, many = memory(64), memory(16384)
-    assert few.left > 0 > many.left and "The largest part is nginx with 32768 connections, 1,552 MiB." in many.refusal
+    assert few.left > 0 > many.left and "The largest part is nginx with 32768 connections, 1552 MiB." in many.refusal
 
 
 def test_the_memory_of_an_unmeasured_host_is_not_checked() -> None:
