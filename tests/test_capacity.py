@@ -171,8 +171,18 @@ def test_a_database_that_shares_its_host_must_be_sized_by_less_memory() -> None:
     sizes = {"shared_buffers": "512MB", "work_mem": "16MB", "maintenance_work_mem": "64MB"}
     server = HOSTS["db1"].inputs | {f"postgresql_{key}": size for key, size in sizes.items()}
     web = {"producer_workers": 2, "producer_threads": 16, "producer_process_memory_bytes": 64 * MIB}
+    web["producer_worker_connections"] = 512
     over = line_of("db1", "memory", db1=make_host("db1", "10.0.0.2", "postgresql", "producer", **server, **web))
     assert over.left < 0 and over.refusal.endswith("lower postgresql_memory_bytes, by which it sizes itself.")
+
+
+def test_a_producer_needs_memory_for_the_clients_that_stall() -> None:
+    def memory(connections: int) -> Line:
+        sizes = {"producer_workers": 2, "producer_process_memory_bytes": 64 * MIB, "producer_worker_connections": connections}
+        return line_of("web1", "memory", web1=make_host("web1", "10.0.0.5", "producer", memory=1024, **sizes))
+
+    few, many = memory(64), memory(16384)
+    assert few.left > 0 > many.left and "The largest part is nginx with 32768 connections, 1552 MiB." in many.refusal
 
 
 def test_the_memory_of_an_unmeasured_host_is_not_checked() -> None:

@@ -79,6 +79,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
             hosts.append(make_host(name, 10 + len(hosts), {"celery_worker"} | bouncer, (application,), size, **worker, **client))
         web = {"producer_workers": draw(st.integers(1, 4)), "producer_threads": draw(st.integers(1, 16))}
         web["producer_process_memory_bytes"] = 96 * MIB
+        web["producer_worker_connections"] = 512
         name = f"{application}-web"
         hosts.append(make_host(name, 10 + len(hosts), {"producer"} | bouncer, (application,), 2 * GIB, **web, **client))
     return Fleet({host.name: host for host in hosts}, ROLES, APPLICATIONS[:used])

@@ -21,8 +21,12 @@ options:
     default: true
   user: {description: Account of the program., type: str, required: true}
   directory: {description: Working directory of the program., type: path, required: true}
-  authorities: {description: Certificates of the authorities to verify its certificate; without them plain HTTP., type: path}
-  host: {description: "The name or address in its certificate, and in the request.", type: str, default: 127.0.0.1}
+  replace:
+    description: Whether to replace processes. Otherwise a new script is only tried and written, for a restart that follows.
+    type: bool
+    default: true
+  trial: {description: Whether to try a new script first; one that ran before needs no trial., type: bool, default: true}
+  host: {description: "The name or address to ask by (Host).", type: str, default: 127.0.0.1}
   health: {description: Path that answers 200., type: str, default: /healthz}
   timeout: {description: Seconds until it must answer., type: int, default: 60}
   socket: {description: supervisord's socket., type: path, default: /run/supervisor.sock}
@@ -52,7 +56,6 @@ import pwd
 import re
 import signal
 import socket
-import ssl
 import subprocess
 import tempfile
 import time
@@ -88,28 +91,23 @@ def outdated(supervisor, program: str, user: str, wanted: str) -> list[dict]:
     return [process for process in processes(supervisor, [program]) if stopped(process) or not runs(process["pid"], user, wanted)]
 
 
-class Verified(http.client.HTTPSConnection):
-    """Connects to loopback, but verifies the certificate for another name."""
-
-    def __init__(self, port: int, authorities: str, host: str) -> None:
-        super().__init__("127.0.0.1", port, timeout=5, context=ssl.create_default_context(cafile=authorities))
-        self.named = host
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=5)
+        self.path = str(path)
 
     def connect(self) -> None:
-        http.client.HTTPConnection.connect(self)
-        self.sock = self._context.wrap_socket(self.sock, server_hostname=self.named)
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
 
 
-def answers(port: int, path: str, authorities: str | None = None, host: str = "127.0.0.1") -> bool:
+def answers(listening: Path, path: str, host: str = "127.0.0.1") -> bool:
+    """Whether a server answers 200 to what nginx would send it from a client with HTTPS."""
+    connection = UnixConnection(listening)
+    headers = {"Host": f"[{host}]" if ":" in host else host, "X-Forwarded-Proto": "https"}
     try:
-        if authorities:
-            connection: http.client.HTTPConnection = Verified(port, authorities, host)
-        else:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    except OSError:
-        return False
-    try:
-        connection.request("GET", path, headers={"Host": f"[{host}]" if ":" in host else host})
+        connection.request("GET", path, headers=headers)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
         return False
@@ -117,11 +115,18 @@ def answers(port: int, path: str, authorities: str | None = None, host: str = "1
         connection.close()
 
 
-def trial(script: Path, user: str, directory: str, answering: Callable[[int], bool], seconds: float) -> str:
+def trial(script: Path, user: str, directory: str, answering: Callable[[Path], bool], seconds: float) -> str:
     """Runs the script on a private socket; returns the end of its log if it does not answer, else an empty text."""
     account = pwd.getpwnam(user)
     groups = [group.gr_gid for group in grp.getgrall() if user in group.gr_mem]
-    with socket.create_server(("127.0.0.1", 0)) as listening, tempfile.TemporaryFile() as log:
+    with (
+        tempfile.TemporaryDirectory() as private,
+        socket.socket(socket.AF_UNIX) as listening,
+        tempfile.TemporaryFile() as log,
+    ):
+        place = Path(private) / "socket"
+        listening.bind(str(place))
+        listening.listen()
         server = subprocess.Popen(
             [str(script), "0"],
             stdin=listening,
@@ -134,9 +139,9 @@ def trial(script: Path, user: str, directory: str, answering: Callable[[int], bo
             extra_groups=groups,
             start_new_session=True,
         )
-        port, deadline = listening.getsockname()[1], time.monotonic() + seconds
+        deadline = time.monotonic() + seconds
         try:
-            while not (healthy := answering(port)) and server.poll() is None and time.monotonic() < deadline:
+            while not (healthy := answering(place)) and server.poll() is None and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS)
         finally:
             server.terminate()
@@ -172,7 +177,8 @@ def main() -> None:
             "disturb": {"type": "bool", "default": True},
             "user": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
-            "authorities": {"type": "path"},
+            "replace": {"type": "bool", "default": True},
+            "trial": {"type": "bool", "default": True},
             "host": {"type": "str", "default": "127.0.0.1"},
             "health": {"type": "str", "default": "/healthz"},
             "timeout": {"type": "int", "default": 60},
@@ -198,7 +204,7 @@ def main() -> None:
         if not asked["disturb"]:
             module.exit_json(changed=False, **result | {"pending": True})
 
-        if content != before:
+        if asked["trial"] and content != before:
             rehearsal = Path(asked["path"]).with_name(f".{asked['program']}.trial")
             write_files([ManagedFile(str(rehearsal), content, "root", "root", 0o755)], False)
             try:
@@ -206,7 +212,7 @@ def main() -> None:
                     rehearsal,
                     asked["user"],
                     asked["directory"],
-                    lambda port: answers(port, asked["health"], asked["authorities"], asked["host"]),
+                    lambda listening: answers(listening, asked["health"], asked["host"]),
                     asked["timeout"],
                 )
             finally:
@@ -218,7 +224,7 @@ def main() -> None:
                     f"within {asked['timeout']} s in its trial; no client was connected to it.\n{complaint}",
                 )
         written = write_files([script], False)
-        for process in waiting:
+        for process in waiting if asked["replace"] else ():
             if late := replace(supervisor, process, asked["timeout"]):
                 module.fail_json(**result, msg=f"{full_name(process)} does not come up: it is {late[0]['statename']}.")
             result["replaced"].append(full_name(process))

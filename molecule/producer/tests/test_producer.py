@@ -18,8 +18,8 @@ print(urllib.request.urlopen(sys.argv[1], timeout=5, context=context).status)
 """
 # Requests without a pause while the certificate is replaced; prints each outcome and the serial numbers.
 WATCH = """
-import http.client, json, os, ssl, sys, time
-address, path, bundle, identity, other, name = sys.argv[1:]
+import http.client, json, os, ssl, subprocess, sys, time
+address, path, bundle, identity, other, name, new = sys.argv[1:]
 context = ssl.create_default_context(cafile=bundle)
 def ask():
     connection = http.client.HTTPConnection(address, timeout=5)
@@ -36,6 +36,13 @@ def ask():
 def install(target):
     os.symlink(target, identity + ".test")
     os.replace(identity + ".test", identity)
+    subprocess.run(["systemctl", "reload", "grunnfjell-nginx"], check=True)
+def until_served(number):
+    # The reload takes a moment; meanwhile each request must get its answer.
+    answers, end = [ask()], time.monotonic() + 10
+    while answers[-1][1] != number and time.monotonic() < end:
+        answers.append(ask())
+    return [status for status, _ in answers]
 def outcomes(seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -44,11 +51,13 @@ before = os.readlink(identity)
 first = list(outcomes(1))
 install(other)
 try:
+    statuses = until_served(new)
     second = list(outcomes(2))
 finally:
     install(before)
+statuses += until_served(first[0][1])
 third = list(outcomes(1))
-print(json.dumps([sorted(set(map(str, answers))) for answers in (first, second, third)]))
+print(json.dumps([sorted(set(map(str, answers))) for answers in (first, second, third, statuses)]))
 """
 
 
@@ -128,13 +137,14 @@ def test_a_renewed_certificate_is_served_without_a_refused_request(host, hostnam
     renewed = "/etc/grunnfjell/pki/.versions/test"
     host.check_output(f"cp -aL /etc/grunnfjell/pki/application {renewed}")
     # The other certificate is for the host's name too, but for another of its addresses.
-    arguments = (inputs["producer_bind"], inputs["producer_health_path"], BUNDLE, IDENTITY, renewed, hostname)
+    new = serial_of(host, renewed)
+    arguments = (inputs["producer_bind"], inputs["producer_health_path"], BUNDLE, IDENTITY, renewed, hostname, new)
     try:
-        answers = json.loads(host.check_output("python3 -c %s %s %s %s %s %s %s", WATCH, *arguments))
+        answers = json.loads(host.check_output("python3 -c %s %s %s %s %s %s %s %s", WATCH, *arguments))
     finally:
         host.check_output(f"rm -rf {renewed}")
     serials = [serial_of(host, f"/etc/grunnfjell/pki/{name}") for name in ("producer", "application", "producer")]
-    assert answers == [[str((200, serial))] for serial in serials]
+    assert answers == [*([str((200, serial))] for serial in serials), ["200"]]
     assert host.check_output("supervisorctl pid producer:producer_0 producer:producer_1").split() == servers
 
 
@@ -143,14 +153,27 @@ def serial_of(host, identity: str) -> str:
 
 
 @pytest.mark.once
-def test_only_root_and_the_producer_read_its_key(host, inputs):
+def test_only_root_and_one_group_read_the_producer_s_key(host, inputs):
     assert host.check_output(f"stat -L -c '%U %G %a' {IDENTITY}/key.pem") == f"root {inputs['producer_key_group']} 640"
 
 
+def test_only_nginx_reaches_the_web_servers(host, inputs):
+    assert host.check_output("stat -c '%F %U %G %a' /run/grunnfjell-producer.sock") == "socket root nginx 660"
+    assert inputs["application_user"] not in host.check_output("getent group nginx")
+
+
+def test_the_application_does_not_run_as_nginx(host, inputs):
+    """Neither may read the other's memory, nor what clients are still sending."""
+    workers = host.check_output("pgrep -P $(cat /run/grunnfjell-nginx/nginx.pid)").split()
+    accounts = set(host.check_output(f"ps -o user= -p {','.join(workers)}").split())
+    assert len(workers) == 2 and accounts == {"nginx"} and inputs["application_user"] != "nginx"
+    assert host.check_output("stat -c '%U %a' /var/lib/nginx/body") == "nginx 700"
+
+
 def test_the_producer_logs_the_address_of_its_client(host, inputs, health_url):
-    """Over IPv4 and IPv6: supervisord opens the socket, but handles no request."""
+    """Over IPv4 and IPv6, although the web servers only see nginx. What a client claims to be does not count."""
     address = inputs["producer_bind"].rpartition(":")[0].strip("[]")
-    host.check_output("python3 -c %s %s %s", ASK, health_url, BUNDLE)
+    host.check_output(f"curl -sf --cacert {BUNDLE} -H 'X-Forwarded-For: 192.0.2.9' -o /dev/null '{health_url}'")
     log = f"{inputs['producer_log_directory']}/producer_*.log"
     lines = [line for line in host.check_output(f"cat {log}").splitlines() if '"GET ' in line]
     assert lines and lines[-1].split()[0] == address, lines[-1:]

@@ -16,6 +16,8 @@ QUEUE_NAME = re.compile(r"[^\s,]+")
 LOG_SIZE = re.compile(r"[0-9]+(KB|MB|GB)?", re.IGNORECASE)
 WSGI_APP = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_].*")
 HIDDEN_QUEUES = "the kit would not know what it consumes. Take it out, and name the queues under the program's queues"
+# gunicorn's, uvicorn's and hypercorn's, and the module for gunicorn that the kit had.
+TLS_ARGUMENT = re.compile(r"--(ssl-|certfile|keyfile|ca-certs|cert-reqs|config=python:grunnfjell_tls)")
 # Options of celery worker that no program may have.
 NEVER = {
     "--purge": "each start would delete every waiting job. Take it out",
@@ -85,6 +87,18 @@ def malformed_programs(fleet: Fleet) -> Iterator[str]:
             yield (
                 f"{host.name}: producer_wsgi_app is '{app}', but must name a module and the application in it, "
                 f"e.g. newsroom.web:app. Edit producer_wsgi_app."
+            )
+        yield from tls_arguments(host)
+
+
+def tls_arguments(host: Host) -> Iterator[str]:
+    """Options with which the web server would speak TLS, of inventories from before nginx was in front of it."""
+    given = host.inputs.get("producer_command")
+    for argument in given if isinstance(given, list) else ():
+        if TLS_ARGUMENT.match(str(argument)):
+            yield (
+                f"{host.name}: producer_command has {argument}, but nginx serves HTTPS, and reaches the web server without TLS. "
+                f"Take it out."
             )
 
 
