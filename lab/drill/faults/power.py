@@ -20,7 +20,8 @@ FILE = "/var/lib/power-cut"
 FLUSHED, NOT_FLUSHED = "flushed", "written"
 PREPARE = f"printf {FLUSHED} >{FILE}; sync"
 WRITE = f"printf {NOT_FLUSHED} | dd of={FILE} conv=notrunc status=none; cat {FILE}"
-WHOLE_S = 300.0
+# On a machine with a load of 40 `status` itself gets no answer from the brokers.
+WHOLE_S = 600.0
 
 
 def cut_power(place: Member) -> Moment:
@@ -78,12 +79,12 @@ def prepared(place: Member) -> Callable[[Scene], AbstractContextManager[None]]:
     return stage
 
 
-def row(name: str, place: Member, work_gap_s: float) -> Fault:
+def row(name: str, place: Member) -> Fault:
     return Fault(
         f"power of the {name} host cut", "host", amid_work(cut_power(place)), restore_power(place), hold_s=CUT_S,
         ends_within_s=CUT_S + WHOLE_S, accepts=True, stage=prepared(place), readings=(init(place),),
-        accept_gap_s=20, work_gap_s=work_gap_s,
+        accept_gap_s=20, work_gap_s=60,
     )  # fmt: skip
 
 
-POWER = (row("leading broker's", LEADER, 35), row("primary's", PRIMARY, 35))
+POWER = (row("leading broker's", LEADER), row("primary's", PRIMARY))
