@@ -83,7 +83,7 @@ def row(name: str, place: Member) -> Fault:
     return Fault(
         f"power of the {name} host cut", "host", amid_work(cut_power(place)), restore_power(place), hold_s=CUT_S,
         ends_within_s=CUT_S + WHOLE_S, accepts=True, stage=prepared(place), readings=(init(place),),
-        accept_gap_s=20, work_gap_s=60,
+        accept_gap_s=20, work_gap_s=35,
     )  # fmt: skip
 
 
