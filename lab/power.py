@@ -1,4 +1,4 @@
-"""Hosts of the lab whose power can be cut: each has a file system of its own, which ends without being flushed.
+"""Hosts of the lab whose power can be cut: each has a separate file system, which ends without being flushed.
 
 The hosts share this machine's memory, so killing one loses no write. ext4 can be shut down in such a way that all that was not
 flushed is lost: pages, and the journal's last transactions. Its next mount finds what a disk has after a power cut.
@@ -34,7 +34,7 @@ def root(name: str) -> Path:
 
 
 def give_disk(name: str) -> None:
-    """Move the host's files from podman's storage to a file system of its own; the container is made as before otherwise."""
+    """Move the host's files from podman's storage to a separate file system; the container is made as before otherwise."""
     container = PREFIX + name
     made_by = json.loads(podman("inspect", "--format", "{{json .Config.CreateCommand}}", container).stdout)
     if "--rootfs" in made_by:
@@ -42,7 +42,7 @@ def give_disk(name: str) -> None:
     install_packages({"e2fsprogs": "/usr/sbin/mke2fs"})
     remove([name])
     DISKS.mkdir(parents=True, exist_ok=True)
-    with Progress(f"lab: {name} gets a file system of its own"):
+    with Progress(f"lab: {name} gets a separate file system"):
         podman("stop", container)
         run("mke2fs", "-q", "-t", "ext4", "-d", podman("mount", container).stdout.strip(), str(disk(name)), SIZE)
         podman("unmount", container)

@@ -11,7 +11,7 @@ from lab import power
 @pytest.fixture
 def files(monkeypatch, tmp_path) -> Path:
     if os.geteuid():
-        pytest.skip("mounts a file system")
+        pytest.skip("mounts a file system")  # only root may; CI runs as root and asks it
     monkeypatch.setattr(power, "DISKS", tmp_path / "disks")
     power.DISKS.mkdir()
     power.run("mke2fs", "-q", "-t", "ext4", str(power.disk("db1")), "64M")

@@ -95,7 +95,7 @@ def web(environment: Path, tmp_path: Path) -> Iterator[WebServers]:
         end = time.monotonic() + SECONDS
         while servers.log.count("Booting worker") < 2:
             assert time.monotonic() < end, servers.log
-            time.sleep(0.05)  # between two looks; the deadline ends them
+            time.sleep(0.05)  # leaves the processor to the servers that start; the deadline above ends the wait
         yield servers
     finally:
         for number in (0, 1):

@@ -47,7 +47,8 @@ def write(*job: object) -> None:
 
 def _copy_always() -> None:
     while True:
-        time.sleep(COPY_EVERY_S)  # between two copies
+        # One transaction for the jobs of a second, instead of one for each.
+        time.sleep(COPY_EVERY_S)
         copy()
 
 

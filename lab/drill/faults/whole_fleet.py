@@ -80,7 +80,7 @@ def lost_hosts(scene: Scene) -> list[Host]:
 
 
 def definitions(scene: Scene) -> Any:
-    """The broker's, without what is random, in an order of its own."""
+    """The broker's, without what is random, sorted."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -98,7 +98,8 @@ def burn(scene: Scene) -> float:
     scene.post([Job(next(scene.numbers), WAITING_S) for _ in range(WAITING)])
     for producer in scene.fleet.group("producers"):
         shell(producer, "systemctl start grunnfjell-restic-backup")  # as its timer does
-    time.sleep(AFTER_BACKUP_S)  # the load goes on meanwhile
+    # Not a wait for a condition: it is the length of the load whose jobs are in no backup of files.
+    time.sleep(AFTER_BACKUP_S)
     LOSS.backups = {backup["label"] for backup in backups(scene)}
     LOSS.traces, LOSS.at = scene.book.traces(), time.time()
     remove_containers([hosts.container(host) for host in lost_hosts(scene)])

@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
 
 BUNDLE = "/etc/grunnfjell/pki/authorities.pem"
 STALLED = 50
-# Opens clients that stall, and asks for the health page beside them. Prints the seconds of each answer, or its error, and how
+# Opens clients that stall, and asks for the health page meanwhile. Prints the seconds of each answer, or its error, and how
 # many of those that stalled were disconnected within the limit.
 STALL = """
 import http.client, json, socket, ssl, sys, time
