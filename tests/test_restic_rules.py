@@ -252,10 +252,9 @@ def test_the_last_snapshot_before_a_moment_is_found_in_an_earlier_period(monkeyp
 
     monkeypatch.setattr(restic_client, "run", run)
     moment = datetime(2026, 12, 1, 0, 30, tzinfo=UTC)
-    period, snapshot = restic_client.snapshot_before("backup1", moment, "month") or ("", {})
-    assert (period, snapshot["short_id"]) == ("2026-11", "a")
-    _, snapshot = restic_client.snapshot_before("backup1", datetime(2026, 11, 30, tzinfo=UTC), "month") or ("", {})
-    assert snapshot["short_id"] == "b"
+    assert restic_client.snapshot_before("backup1", moment, "month") == ("2026-11", held["2026-11"][0])
+    day_before = datetime(2026, 11, 30, tzinfo=UTC)
+    assert restic_client.snapshot_before("backup1", day_before, "month") == ("2026-11", held["2026-11"][1])
     assert restic_client.snapshot_before("backup1", datetime(2026, 11, 1, tzinfo=UTC), "month") is None
 
 
