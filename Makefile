@@ -103,7 +103,7 @@ drill-herd: setup  ## Wake 240 workers upon 20,000 jobs, with PgBouncer and past
 	@$(SUDO) $(BIN)/python -m lab.herd $(HERD); status=$$?; \
 	  [ -n "$(KEEP)" ] || $(SUDO) $(BIN)/ansible-playbook -i inventories/herd lab/remove.yml || status=1; exit $$status
 
-test: setup  ## Lint, unit, a quarter of the roles by Molecule, then the lab: demo, verify and a short drill
+test: setup  ## Lint, unit, two or three roles by Molecule, then the lab: demo, verify and a short drill
 	@$(BIN)/python -m lab.ci --inventory $(INVENTORY)
 
 lint: setup  ## ansible-lint, yamllint, ruff
