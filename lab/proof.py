@@ -30,7 +30,7 @@ def git(*arguments: str) -> str:
 def last_line(output: str) -> str:
     """A target's last count, or else its last line. Lines of make and of the removal of hosts may follow."""
     lines = [line.strip() for line in output.splitlines() if line.strip() and not line.startswith("make")]
-    counts = [line for line in lines if re.fullmatch(r"\d+ passed, \d+ failed", line)]
+    counts = [line for line in lines if re.fullmatch(r"\d+ passed, \d+ failed(, \d+ skipped)?", line)]
     return (counts or lines or ["no output"])[-1]
 
 

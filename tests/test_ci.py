@@ -68,17 +68,30 @@ VERIFY = make_step("verify", "verify", parallel=True)
 )
 def test_consecutive_commits_take_turns_with_the_scenarios_unless_these_run_alone(ci_run, monkeypatch, chosen, commit, due):
     monkeypatch.setattr(scenarios, "scenarios", lambda: NAMES)
+    monkeypatch.setattr(scenarios, "SHARE", 4)
     monkeypatch.setattr(scenarios, "git", lambda *_: f"{commit}\n")
     assert set(ci_run(*chosen)[0]) == due
 
 
 def test_scenarios_that_would_begin_too_late_are_named_and_left_for_another_commit(ci_run, monkeypatch, capsys):
     monkeypatch.setattr(scenarios, "scenarios", lambda: NAMES)
+    monkeypatch.setattr(scenarios, "SHARE", 1)
     monkeypatch.setattr(scenarios, "LAST_START_S", -1)
     counts, code = ci_run(MOLECULE, VERIFY)
     assert (set(counts), code) == ({"verify"}, 0)
     assert "not begun" in capsys.readouterr().out
     assert {f"molecule {name}" for name in NAMES} < set(ci_run(MOLECULE)[0])
+
+
+def test_each_cluster_runs_on_both_releases_whatever_another_one_says(ci_run, monkeypatch):
+    monkeypatch.setattr(scenarios, "run_scenario", lambda name, release: Count(passed=1, failed=int(release == "13")))
+    counts, code = ci_run(make_step("clusters", "clusters"))
+    assert set(counts) == {f"molecule {name} {release}" for name in scenarios.CLUSTERS for release in ("12", "13")}
+    assert (sum(count["passed"] for count in counts.values()), sum(count["failed"] for count in counts.values()), code) == (
+        8,
+        4,
+        1,
+    )
 
 
 @pytest.mark.parametrize("with_scenarios", [(MOLECULE,), ()])

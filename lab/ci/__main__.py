@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lab.ci.counts import Count, record
 from lab.ci.runner import Step, run
-from lab.ci.scenarios import run_scenarios
+from lab.ci.scenarios import run_clusters, run_scenarios
 from lab.ci.steps import DEFAULT_PARTS, STEPS
 from lab.containers import containers
 from lab.machine import BUILD, Refusal, podman
@@ -74,6 +74,8 @@ def main() -> None:
     for step in steps:
         if step.part == "molecule":
             results |= run_scenarios(parallel, run_step)
+        elif step.part == "clusters":
+            results |= run_clusters()
         elif step not in parallel:
             run_step(step)
     total = sum(results.values(), Count())

@@ -87,9 +87,11 @@ STEPS = (
     cloud_step("first-run", needs="cloud-hosts"),
     cloud_step("reading", needs="cloud-first-run"),
     cloud_step("cut-off", needs="cloud-first-run"),
+    Step("clusters", "clusters", tool("molecule", "test")),
     Step("guests", "kvm", lambda inventory: make("kvm", f"INVENTORY={inventory}")),
     Step("guests-work", "kvm", guests_work, needs="guests"),
     Step("guests-tests", "kvm", kvm_tests, report("kvm"), needs="guests-work"),
 )
-# These take half an hour, and run only by name: `make test-kvm`, `make test-operations`, `make test-cloud`.
-DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part not in ("kvm", "operations", "cloud")))
+# These take half an hour or more, and run only by name, as in `make test-kvm`.
+BY_NAME = ("kvm", "operations", "cloud", "clusters")
+DEFAULT_PARTS = tuple(dict.fromkeys(step.part for step in STEPS if step.part not in BY_NAME))
