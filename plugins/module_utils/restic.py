@@ -84,6 +84,8 @@ def snapshot_before(host: str, moment: datetime, full_every: str) -> tuple[str, 
 
 def nodes(host: str, period: str, snapshot: str, *paths: str) -> list[dict[str, Any]]:
     """The files and directories of a snapshot, below a path if one is given."""
-    output = run("--at", host, "--period", period, "ls", "--json", "--no-lock", snapshot, *paths, timeout=3600)
+    # Without --recursive, a path gets what lies directly in it and nothing deeper.
+    place = ("--at", host, "--period", period, "ls", "--json", "--no-lock", "--recursive")
+    output = run(*place, snapshot, *paths, timeout=3600)
     entries = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
     return [entry for entry in entries if entry.get("struct_type") == "node"]

@@ -72,7 +72,7 @@ def standby(fleet: Fleet) -> Host:
     return next(host for host in fleet.group("postgresql") if host.name == name)
 
 
-LEADER, PRIMARY, STANDBY = Member(leader), Member(hosts.database), Member(standby)
+LEADER, PRIMARY, STANDBY, PRODUCER = Member(leader), Member(hosts.database), Member(standby), Member(hosts.producer)
 
 
 def others(group: str, member: Member) -> Callable[[Fleet], list[Host]]:
@@ -266,5 +266,11 @@ LOST = (
     Fault(
         "primary's host lost for ever and replaced", "host", amid_work(burn(PRIMARY)), replace, ends_within_s=1500,
         accepts=True, stage=PRIMARY.chosen, readings=(init(PRIMARY),), work_gap_s=35,
+    ),
+    Fault(
+        # With what it accepted on its disk: the jobs are with the brokers, the uploads of newsroom with another producer
+        # (tests/test_newsroom_copies.py).
+        "producer's host lost for ever and replaced", "host", amid_work(burn(PRODUCER)), replace, ends_within_s=1500,
+        accepts=True, stage=PRODUCER.chosen, readings=(init(PRODUCER),), accept_gap_s=20, work_gap_s=20,
     ),
 )  # fmt: skip

@@ -55,6 +55,8 @@ class Loss:
     traces: dict[str, Trace] = field(default_factory=dict)
     backups: set[str] = field(default_factory=set)
     at: float = 0.0
+    # Removing them takes a moment, in which jobs are accepted that nobody keeps.
+    gone: float = 0.0
     record: dict = field(default_factory=dict)
 
     @contextmanager
@@ -103,6 +105,7 @@ def burn(scene: Scene) -> float:
     LOSS.backups = {backup["label"] for backup in backups(scene)}
     LOSS.traces, LOSS.at = scene.book.traces(), time.time()
     remove_containers([hosts.container(host) for host in lost_hosts(scene)])
+    LOSS.gone = time.time()
     return LOSS.at
 
 
@@ -185,7 +188,7 @@ def restore_files(scene: Scene) -> None:
 
 def settle(scene: Scene) -> None:
     """What reconcile found, and what clients repeat: the jobs of the last seconds exist nowhere any more."""
-    before = [entry for entry in scene.ledger.accepted if entry.at <= LOSS.at]
+    before = [entry for entry in scene.ledger.accepted if entry.at <= LOSS.gone]
 
     def left() -> list[Accepted]:
         traces = scene.book.traces()
@@ -220,7 +223,8 @@ def settle(scene: Scene) -> None:
 # Needs a group `backups`: inventories/drill-lost.
 WHOLE_FLEET = (
     Fault(
-        "whole fleet lost for ever and restored", "host", amid_work(burn), bring_back, ends_within_s=3600, accepts=True,
+        # Not `accepts`: a job that is accepted afterwards waits behind the backlog, which was republished.
+        "whole fleet lost for ever and restored", "host", amid_work(burn), bring_back, ends_within_s=3600,
         stage=LOSS.begin, shows=("repeated",),
         readings=(Reading("start of init", hosts.database, "cut -d ' ' -f 22 /proc/1/stat"),),
     ),

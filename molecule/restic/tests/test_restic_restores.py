@@ -54,19 +54,21 @@ def tidy(host):
 
 @client_only
 def test_a_directory_comes_back_beside_the_live_one(host, restore, tidy, first_backup):
-    before = state(host, UPLOADS)
+    host.check_output(f"mkdir -p {UPLOADS}/deeper/still && date > {UPLOADS}/deeper/still/caption")
+    before, files = state(host, UPLOADS), host.check_output(f"find {UPLOADS} -type f | wc -l")
     back_up(host)
     host.check_output(f"mv {UPLOADS}/film.mp4 /var/lib/film.kept && date > {UPLOADS}/later")
     try:
         run = restore(restore_path=UPLOADS)
         assert run.returncode == 0, run.output
+        assert f"{files} files, " in run.output, run.output
         (restored,) = aside(host, "restored")
         assert restored.rpartition("/")[2] in run.output, run.output
         assert state(host, restored) == before
         assert host.file(f"{UPLOADS}/later").exists and not host.file(f"{UPLOADS}/film.mp4").exists
         assert host.run("ls -d /var/lib/news/.grunnfjell-restore-*").stdout == ""
     finally:
-        host.check_output(f"mv /var/lib/film.kept {UPLOADS}/film.mp4 && rm {UPLOADS}/later")
+        host.check_output(f"mv /var/lib/film.kept {UPLOADS}/film.mp4 && rm -r {UPLOADS}/later {UPLOADS}/deeper")
 
 
 @client_only
