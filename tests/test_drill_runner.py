@@ -42,7 +42,7 @@ class Drill:
     pid: int = 1
 
     def run(self, fault: Fault):
-        return runner.run(fault, self.scene, 200.0, 0.0)[0]
+        return runner.run(fault, self.scene, 40.0, 0.0)[0]
 
     def strike(self, scene: Scene) -> float:
         self.pid += 1
