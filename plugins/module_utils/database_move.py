@@ -124,16 +124,16 @@ def refusals(state: dict[str, Any], versions: Versions, free: int) -> Iterator[s
     if not state["checksums"]:
         unit, data = f"postgresql@{versions.old}-main", f"{DATA}/{versions.old}/main"
         yield (
-            f"Its data has no checksums, but the new cluster has. Switch them on while it is stopped, which reads and writes all of "
-            f"it once: systemctl stop {unit}; runuser -u postgres -- /usr/lib/postgresql/{versions.old}/bin/pg_checksums --enable "
-            f"-D {data}; systemctl start {unit}."
+            f"Its data has no checksums, but the new cluster has. Switch them on while it is stopped, which reads and writes all "
+            f"of it once: systemctl stop {unit}; runuser -u postgres -- /usr/lib/postgresql/{versions.old}/bin/pg_checksums "
+            f"--enable -D {data}; systemctl start {unit}."
         )
     # The restored copy and what becomes of it; later the new cluster beside the old one.
     needed = 2 * state["bytes"] + RESERVE
     if free < needed:
         yield (
-            f"A rehearsal makes two copies of {state['bytes'] / 2**30:.2f} GiB of databases, for which {needed / 2**30:.2f} GiB must "
-            f"be free, but the disk of {DATA} has {free / 2**30:.2f} GiB free. Free some space, or give the host a larger disk."
+            f"A rehearsal makes two copies of {state['bytes'] / 2**30:.2f} GiB of databases, for which {needed / 2**30:.2f} GiB "
+            f"must be free, but the disk of {DATA} has {free / 2**30:.2f} GiB free. Free some space, or give the host a larger disk."
         )
 
 

@@ -8,8 +8,8 @@ module: postgresql_move
 short_description: Move a single PostgreSQL server to another major version, or back
 description:
   - Moves the cluster C(main) with Debian's C(pg_upgradecluster), which copies its files. Before anyone can reach the new server
-    it builds the indexes again whose order depends on libc or ICU. The old cluster stays beside it, stopped. A move that fails ends
-    with the old server in service.
+    it builds the indexes again whose order depends on libc or ICU. The old cluster stays beside it, stopped. A move that fails
+    ends with the old server in service.
   - Back, it stops the new cluster, which is renamed and kept, and starts the old one. What was written since the move is in the
     new one only.
   - A server that is there already is left alone.
