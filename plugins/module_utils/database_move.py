@@ -133,7 +133,7 @@ def refusals(state: dict[str, Any], versions: Versions, free: int) -> Iterator[s
     if free < needed:
         yield (
             f"A rehearsal makes two copies of {state['bytes'] / 2**30:.2f} GiB of databases, for which {needed / 2**30:.2f} GiB "
-            f"must be free, but the disk of {DATA} has {free / 2**30:.2f} GiB free. Free some space, or give the host a larger disk."
+            f"must be free, but the disk of {DATA} has {free / 2**30:.2f} GiB. Free some space, or give the host a larger disk."
         )
 
 
