@@ -61,6 +61,12 @@ from ..module_utils.whole_files import usual_umask
 
 # Debian's name for the cluster of the copy, in both versions.
 CLUSTER = "rehearsal"
+# Debian's tools move it into /etc/postgresql, and pg_upgradecluster takes it over: nobody but the superuser reaches the copies.
+CONFIGURATION = {
+    "postgresql.conf": "listen_addresses = ''\nunix_socket_directories = '/var/run/postgresql'\n",
+    "pg_hba.conf": "local all postgres peer\n",
+    "pg_ident.conf": "",
+}
 
 
 def forget(versions: move.Versions) -> None:
@@ -90,9 +96,12 @@ def restored(params: dict[str, Any], label: str, scratch: ScratchServer) -> None
 def moved(versions: move.Versions, scratch: ScratchServer) -> int:
     """Moves the copy as the live cluster will be; returns how many indexes were built again."""
     upgraded = scratch.home / "upgraded"
-    # The restored directory becomes a cluster of Debian's tools, which starts only by hand and listens on its socket alone.
+    for name, text in CONFIGURATION.items():
+        path = scratch.data / name
+        path.write_text(text, encoding="utf-8")
+        shutil.chown(path, pgbackrest.ACCOUNT, pgbackrest.ACCOUNT)
+    # The restored directory becomes a cluster of Debian's tools, which starts only by hand.
     move.run("pg_createcluster", "--start-conf=manual", "--datadir", str(scratch.data), versions.old, CLUSTER)
-    move.run("pg_conftool", versions.old, CLUSTER, "set", "listen_addresses", "")
     move.upgrade(versions, CLUSTER, str(upgraded))
     return move.reindex(Server(move.port_of(upgraded), int(versions.new)))
 
