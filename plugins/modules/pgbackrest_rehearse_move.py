@@ -74,6 +74,8 @@ def forget(versions: move.Versions) -> None:
     for version in (versions.new, versions.old):
         if (move.ETC / version / CLUSTER).exists():
             move.run("pg_dropcluster", "--stop", version, CLUSTER)
+    for reports in Path("/var/log/postgresql").glob(f"pg_upgradecluster-*-{CLUSTER}.*"):
+        shutil.rmtree(reports)
 
 
 def restored(params: dict[str, Any], label: str, scratch: ScratchServer) -> None:
