@@ -1,4 +1,4 @@
-"""The hosts of the database and of its backups are upgraded to the next Debian, and the data moves to that release's PostgreSQL."""
+"""The hosts of the database and of its backups get the next Debian, and the data moves to that release's PostgreSQL."""
 
 from __future__ import annotations
 
