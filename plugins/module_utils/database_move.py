@@ -82,14 +82,14 @@ def start_mode(config: Path) -> str:
     return next((word for line in lines if (word := line.split("#")[0].strip())), "")
 
 
-def stage(versions: Versions, data: Path = DATA, etc: Path = ETC) -> str:
+def stage(versions: Versions) -> str:
     """Where a host is: old (only the old cluster, or an empty new one), moved, half (a move was cut off), or nothing to move."""
-    old, new = data / versions.old / "main", data / versions.new / "main"
+    old, new = DATA / versions.old / "main", DATA / versions.new / "main"
     if not versions.old or not (old / "PG_VERSION").exists():
         return "nothing"
     if not (new / "PG_VERSION").exists():
         return "old"
-    if start_mode(etc / versions.old / "main") != "auto":
+    if start_mode(ETC / versions.old / "main") != "auto":
         return "moved"
     return "half" if databases(new) else "old"
 

@@ -30,7 +30,8 @@ apt-get -q $keep full-upgrade
 PLAYBOOK_S = 3600
 BOOT_S = 120
 FIGURES = re.compile(
-    r"restored in (?P<restore_s>[\d.]+) s, became PostgreSQL \d+ in (?P<rehearsed_s>[\d.]+) s.*?seconds: (?P<moved_s>[\d.]+)"
+    r"restored in (?P<restore_s>[\d.]+) s, became PostgreSQL \d+ in (?P<rehearsed_s>[\d.]+) s.*?"
+    r"reindexed: (?P<reindexed>\d+) seconds: (?P<moved_s>[\d.]+)"
 )
 
 
