@@ -140,7 +140,7 @@ def main() -> None:
     if at == "moved":
         module.exit_json(changed=False, rehearsal={})
     if sentences := list(move.misplaced(at, "old", versions)):
-        module.fail_json(msg="Nothing was changed. " + " ".join(sentences))
+        module.fail_json(msg="The live database was not changed. " + " ".join(sentences))
     try:
         server = Server(params["port"], int(versions.old))
         state = move.live(server)
@@ -148,7 +148,7 @@ def main() -> None:
         free = shutil.disk_usage(move.DATA).free
         sentences = [*unreachable_moments(LATEST, backups, datetime.now(UTC)), *move.refusals(state, versions, free)]
         if sentences:
-            module.fail_json(msg="Nothing was changed. " + " ".join(sentences))
+            module.fail_json(msg="The live database was not changed. " + " ".join(sentences))
         if module.check_mode:
             module.exit_json(changed=True)
         move.drop_unused(versions)

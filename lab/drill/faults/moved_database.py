@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from lab import playbooks
-from lab.deadlines import until
+from lab.deadlines import poll, until
 from lab.demo.fleet import Host
-from lab.drill import hosts
+from lab.drill import hosts, proof
 from lab.drill.faults.fault import Fault, Reading, amid_work
 from lab.drill.hosts import container, shell
 from lab.drill.scene import Scene
@@ -29,6 +29,7 @@ apt-get -q $keep full-upgrade
 """
 PLAYBOOK_S = 3600
 BOOT_S = 120
+FEW, CAUGHT_UP_S = 50, 600
 FIGURES = re.compile(
     r"restored in (?P<restore_s>[\d.]+) s, became PostgreSQL \d+ in (?P<rehearsed_s>[\d.]+) s.*?"
     r"reindexed: (?P<reindexed>\d+) seconds: (?P<moved_s>[\d.]+)"
@@ -100,6 +101,8 @@ def move(scene: Scene) -> float:
     output = RECORD.step("move_database.yml", play, scene, "playbooks/move_database.yml", *arguments)
     RECORD.note(**figures(output))
     RECORD.step("site.yml", play, scene, "site.yml")
+    # What was accepted while the workers waited is done before the row ends.
+    poll(lambda: proof.queued_messages(scene.fleet).get(scene.book.application, 0) < FEW, CAUGHT_UP_S, 5)
     return time.time()
 
 
