@@ -12,11 +12,10 @@ from ansible.module_utils.basic import AnsibleModule
 
 from . import patroni, patroni_roles, psql
 from .patroni import Api, PatroniError, leader_of
+from .postgresql_state import OF_A_NEW_CLUSTER
 from .waiting import until
 from .whole_files import ManagedFile, journal, write_files
 
-# Directories of the databases in a cluster that nobody has used: template1, template0 and postgres.
-OF_A_NEW_CLUSTER = {"1", "4", "5"}
 # Seconds for which a copy may fail to start, as while the primary does not let it in yet.
 FAILING_S = 60.0
 # Seconds for which etcd may be away, as while its members restart one at a time.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 MARK = "Managed by Grunnfjell"
 AUTH_SCHEMA = "pgbouncer"
+# Directories of the databases in a cluster that nobody has used: template1, template0 and postgres.
+OF_A_NEW_CLUSTER = {"1", "4", "5"}
 # Returns a verifier only for an ordinary role that may log in, now, to this database.
 AUTH_BODY = """
   SELECT r.rolname::text, r.rolpassword

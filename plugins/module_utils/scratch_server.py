@@ -84,6 +84,17 @@ class ScratchServer:
                 raise ScratchError(f"the restored PostgreSQL did not accept writes within {seconds:g} s: {self._last_words()}")
             time.sleep(0.1)  # between two looks; the deadline ends them
 
+    def stop(self, seconds: float) -> None:
+        """In order, as pg_upgrade needs it; the data stays."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGINT)  # fast shutdown
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            raise ScratchError(f"the restored PostgreSQL did not stop within {seconds:g} s: {self._last_words()}") from error
+        self.process = None
+
     def _answers(self) -> bool:
         try:
             return self.server.ask("SELECT NOT pg_is_in_recovery();", 10).strip() == "t"

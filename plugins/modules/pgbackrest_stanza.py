@@ -10,9 +10,13 @@ description:
   - Creates the stanza if the repository does not have it. Then C(pgbackrest check) has the database archive a segment and waits
     for it, on every run, since a change of either end can break the way between them.
   - Begins the first full backup in the background if there is none. Removes nothing.
-  - If the stanza holds the backups of another database, it changes nothing and reports so in I(foreign).
+  - If the stanza holds the backups of another database, it changes nothing and reports so in I(foreign), unless I(upgrade).
 options:
   stanza: {description: Name of the stanza., type: str, required: true}
+  upgrade:
+    description: Whether this database took the place of the stanza's one, as after a move to another major version of PostgreSQL.
+    type: bool
+    default: false
   timeout: {description: Seconds until the segment must be in the repository., type: int, default: 60}
 author: maintainers
 attributes:
@@ -26,7 +30,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-did: {description: 'What was missing: stanza, backup.', returned: success, type: list, elements: str}
+did: {description: 'What was missing: stanza, upgrade, backup.', returned: success, type: list, elements: str}
 foreign: {description: Why the stanza is not this database's; empty if it is., returned: success, type: str}
 """
 
@@ -56,7 +60,11 @@ def advice(error: pgbackrest.PgbackrestError) -> str:
 def main() -> None:
     usual_umask()
     module = AnsibleModule(
-        argument_spec={"stanza": {"type": "str", "required": True}, "timeout": {"type": "int", "default": 60}},
+        argument_spec={
+            "stanza": {"type": "str", "required": True},
+            "upgrade": {"type": "bool", "default": False},
+            "timeout": {"type": "int", "default": 60},
+        },
         supports_check_mode=True,
     )
     stanza, timeout = module.params["stanza"], module.params["timeout"]
@@ -70,6 +78,9 @@ def main() -> None:
         if not module.check_mode:
             if "stanza" in did:
                 pgbackrest.run(f"--stanza={stanza}", "stanza-create", timeout=timeout)
+            elif module.params["upgrade"]:
+                pgbackrest.run(f"--stanza={stanza}", "stanza-upgrade", timeout=timeout)
+                did += ["upgrade"] if pgbackrest.info(stanza)["db"] != held["db"] else []
             pgbackrest.run(f"--stanza={stanza}", f"--archive-timeout={timeout}", "check", timeout=timeout + 30)
             if "backup" in did:
                 # A large database takes hours; `status` reports the backup.
