@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import subprocess
@@ -109,12 +110,9 @@ class Publisher:
 
 
 def drain(connection: Connection, queue: str) -> list[str]:
-    """Every message of the queue, acknowledged."""
-    bodies = []
-    while (delivery := connection.get(queue)) is not None:
-        connection.ack(delivery[0])
-        bodies.append(delivery[1])
-    return bodies
+    """Every message of the queue: those before one that is published now."""
+    assert connection.publish(queue, "the last one") == "ack"
+    return list(itertools.takewhile(lambda body: body != "the last one", connection.consume(queue)))
 
 
 def check_none_lost(publisher: Publisher, connect, broker: Broker) -> None:
