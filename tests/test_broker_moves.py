@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections import deque
 from typing import Any
 
 import pytest
@@ -159,8 +160,8 @@ class Fake:
             raise AmqpError("the queue refused it")
         self.log += [("publish", exchange, key, message.body) for exchange, key, message in addressed]
 
-    def ack(self, tag: int, up_to: bool) -> None:
-        self.log.append(("ack", tag, up_to))
+    def ack(self, tag: int) -> None:
+        self.log.append(("ack", tag))
 
 
 JOBS = [Message(b"1", tag=1, consumer="shop"), Message(b"2", tag=2, consumer="celery_delayed_3", routing_key="0.1.shop")]
@@ -170,7 +171,7 @@ def test_a_job_leaves_the_old_broker_once_the_new_one_has_confirmed_it() -> None
     log: list[tuple[Any, ...]] = []
     lane = Lane(Fake(log, list(JOBS)), Fake(log, []), ["celery_delayed_3", "shop"])  # type: ignore[arg-type]
     assert lane.move() == {"jobs": 1, "delayed jobs": 1} and not lane.move()
-    assert log[2:] == [("publish", "", "shop", b"1"), ("publish", "celery_delayed_3", "0.1.shop", b"2"), ("ack", 2, True)]
+    assert log[2:] == [("publish", "", "shop", b"1"), ("publish", "celery_delayed_3", "0.1.shop", b"2"), ("ack", 1), ("ack", 2)]
 
 
 def test_a_job_that_the_new_broker_refuses_stays() -> None:
@@ -190,7 +191,7 @@ def wire() -> tuple[amqp_wire.Connection, socket.socket]:
     """A connection after its handshake, and the broker's end."""
     ours, theirs = socket.socketpair()
     connection = object.__new__(amqp_wire.Connection)
-    connection.socket, connection.buffer, connection.published = ours, bytearray(), 0
+    connection.socket, connection.buffer, connection.published, connection.deliveries = ours, bytearray(), 0, deque()
     return connection, theirs
 
 
@@ -213,6 +214,16 @@ def test_a_delivery_says_which_queue_it_is_from_and_its_routing_key() -> None:
     assert (message.consumer, message.routing_key, message.tag, message.body) == ("celery_delayed_3", "0.1.shop", 7, b"[]")
     # The second one has been received with the first, so the socket has nothing more.
     assert connection.pending(0) and connection.delivered().body == b"[]" and not connection.pending(0)
+
+
+def test_a_delivery_that_arrives_before_the_next_queue_is_consumed_is_kept() -> None:
+    connection, theirs = wire()
+    content = frame(amqp_wire.HEADER, struct.pack(">HHQH", 60, 0, 2, 0)) + frame(amqp_wire.BODY, b"[]")
+    early = method(60, 60, short("dead_letters") + struct.pack(">QB", 1, 0) + short("") + short("dead_letters")) + content
+    started = method(60, 11) + early + method(60, 21, short("shop"))
+    theirs.sendall(started)
+    connection.consume("shop", 10, "shop")
+    assert connection.pending(0) and connection.delivered().consumer == "dead_letters" and not connection.pending(0)
 
 
 def test_a_queue_that_does_not_exist_costs_the_channel_and_not_the_connection() -> None:

@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import struct
+from collections import deque
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -115,6 +116,7 @@ class Connection:
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname=address)
         self.buffer = bytearray()
+        self.deliveries: deque[Message] = deque()
         self.socket.sendall(b"AMQP\x00\x00\x09\x01")
         self.expect(10, 10)
         # Without this capability the broker closes a refused connection without a reason.
@@ -166,13 +168,13 @@ class Connection:
     def pending(self, seconds: float) -> bool:
         """Whether the broker sends something within the time, or has sent what was not read yet."""
         decrypted = isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()
-        return bool(self.buffer or decrypted or select.select([self.socket], [], [], seconds)[0])
+        return bool(self.deliveries or self.buffer or decrypted or select.select([self.socket], [], [], seconds)[0])
 
     def expect(self, klass: int, *methods: int) -> tuple[int, bytes]:
-        """Number and arguments of the next of these methods."""
+        """Number and arguments of the next of these methods. A delivery that arrives before it is kept."""
         while True:
             kind, payload = self.read()
-            if kind != METHOD:  # a heartbeat, or the content of a delivery that nobody waits for
+            if kind != METHOD:  # a heartbeat
                 continue
             method = struct.unpack(">HH", payload[:4])
             if method in ((10, 50), (20, 40)):
@@ -182,6 +184,8 @@ class Connection:
                 raise AmqpError("the broker accepts no message while it has an alarm")
             if method[0] == klass and method[1] in methods:
                 return method[1], payload[4:]
+            if method == (60, 60):
+                self.deliveries.append(self.delivery(payload[4:]))
 
     def content(self) -> Message:
         """The message whose method was just read."""
@@ -258,7 +262,10 @@ class Connection:
 
     def delivered(self) -> Message:
         """The next message of the consumed queues."""
-        _, arguments = self.expect(60, 60)
+        return self.deliveries.popleft() if self.deliveries else self.delivery(self.expect(60, 60)[1])
+
+    def delivery(self, arguments: bytes) -> Message:
+        """The message of a delivery whose method was just read."""
         key = 10 + arguments[0]  # after the consumer, the tag and whether it is a redelivery: the exchange, then the routing key
         key += 1 + arguments[key]
         (tag,) = struct.unpack_from(">Q", arguments, 1 + arguments[0])

@@ -81,7 +81,9 @@ class Lane:
             jobs.append(self.source.delivered())
         if jobs:
             self.target.publish_all([(*place(job.consumer, job.routing_key), copy(job)) for job in jobs])
-            self.source.ack(jobs[-1].tag, up_to=True)
+            # One by one: an acknowledgement of all up to a tag would include a delivery that was overlooked.
+            for job in jobs:
+                self.source.ack(job.tag)
         return Counter(kind_of(job.consumer) for job in jobs)
 
 
