@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from collections import deque
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -19,7 +21,7 @@ from ansible_collections.grunnfjell.platform.plugins.module_utils.broker_success
     publisher,
 )
 from ansible_collections.grunnfjell.platform.plugins.module_utils.rabbitmq_objects import Refusal
-from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_move import Lane, sentence
+from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_move import Lane, Move, sentence
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Fleet, Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout import hosts_with
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.network.flows import flows
@@ -180,6 +182,26 @@ def test_a_job_that_the_new_broker_refuses_stays() -> None:
     with pytest.raises(AmqpError):
         lane.move()
     assert log == [("consume", "shop")]
+
+
+@pytest.mark.parametrize(
+    ("moved_s", "full_s", "clients", "fails"),
+    [
+        (130, 130, [], True),  # nothing moves
+        (1, 130, [{"address": "10.0.0.4"}], True),  # only what a client still sends
+        (1, 1, [{"address": "10.0.0.4"}], False),  # the backlog
+        (1, 130, [], False),  # the last of it
+    ],
+)
+def test_it_waits_as_long_as_it_gets_somewhere(moved_s: float, full_s: float, clients: list[dict], fails: bool) -> None:
+    params = {"successor": NEW, "names": {}, "patience": 120}
+    move = Move(params, {"left": ["it still holds messages: shop/mail (3)"]})
+    now = time.monotonic()
+    seen = state(mail=3) | {"clients": clients}
+    with pytest.raises(Refusal, match="has no queue of this name") if fails else nullcontext():
+        move.give_up(seen, now - moved_s, now - full_s)
+    move.result["left"] = []
+    move.give_up(seen, now - moved_s, now - full_s)
 
 
 def test_the_end_says_what_was_moved() -> None:

@@ -108,5 +108,9 @@ def left(state: dict[str, Any], names: dict[str, str]) -> list[str]:
     ]
 
 
+def held(state: dict[str, Any]) -> int:
+    return sum(queue["messages"] or 0 for queue in state["queues"])
+
+
 def number(queue: dict[str, Any]) -> str:
     return "no answer" if queue["messages"] is None else str(queue["messages"])

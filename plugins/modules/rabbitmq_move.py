@@ -12,7 +12,8 @@ description:
     other one has confirmed it.
   - A delayed job keeps its destination; its present step begins again, which makes it later by that step at most.
   - Ends once this broker is empty and no client is connected to it. Fails with what is left after I(patience) seconds in which
-    nothing was moved. An interrupted run can duplicate a job, but never loses one; the next run continues.
+    nothing was moved, or in which only new jobs came and their client stays connected.
+  - An interrupted run can duplicate a job, but never loses one; the next run continues.
 options:
   successor: {description: 'Where the other broker listens, C(address:port).', type: str, required: true}
   cacertfile: {description: File of the authorities of its certificate., type: path, required: true}
@@ -20,7 +21,7 @@ options:
   users: {description: Users of both brokers with their permissions., type: list, elements: dict, required: true}
   user_passwords: {description: User to password., type: dict, required: true}
   names: {description: Host to its address, for sentences., type: dict, default: {}}
-  patience: {description: Seconds without a moved job after which it fails., type: int, default: 120}
+  patience: {description: Seconds after which it fails., type: int, default: 120}
 author: maintainers
 """
 
@@ -54,7 +55,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import broker_successor, rabbitmq_cli
 from ..module_utils.amqp_wire import AmqpError, Connection, Message
 from ..module_utils.broker_operator import endpoint, operator, tls_context
-from ..module_utils.broker_successor import OPERATOR, kind_of, left, missing_queues, place, publisher
+from ..module_utils.broker_successor import OPERATOR, held, kind_of, left, missing_queues, place, publisher
 from ..module_utils.job_copies import BATCH, copy, full
 from ..module_utils.rabbitmq_objects import Refusal
 
@@ -119,16 +120,14 @@ class Move:
         at = (listener["address"], int(listener["port"]))
         return Connection(*at, USER, password, vhost, timeout=SOCKET_S, tls=tls, name=USER)
 
-    def refuse(self, state: dict[str, Any], stack: ExitStack) -> None:
-        """Notes the queues that the successor has too, and raises a sentence for what can go nowhere."""
+    def compare(self, state: dict[str, Any], stack: ExitStack) -> None:
+        """Notes which queues the successor has too: what is in others stays, and the rest is moved all the same."""
         for queue in state["queues"]:
             vhost, name = queue["vhost"], queue["name"]
             if vhost not in self.targets:
                 self.targets[vhost] = stack.enter_context(self.successor(vhost))
             if (vhost, name) not in self.existing and self.targets[vhost].has(name):
                 self.existing.add((vhost, name))
-        if sentences := missing_queues(state["queues"], self.existing, self.params["successor"]):
-            raise Refusal(" ".join(sentences))
 
     def open(self, state: dict[str, Any], password: str, stack: ExitStack) -> None:
         """Consumes every queue that the successor has, those that are new since the last look too."""
@@ -149,25 +148,33 @@ class Move:
     def run(self, state: dict[str, Any]) -> None:
         vhosts = sorted({queue["vhost"] for queue in state["queues"]})
         with operator(USER, vhosts, ".*") as password, ExitStack() as stack, ThreadPoolExecutor(1) as pool:
-            quiet_since, empty = time.monotonic(), 0
+            moved_at = full_at = time.monotonic()
+            empty = 0
             while empty < 2:  # a client may connect again between two attempts
-                self.refuse(state, stack)
+                self.compare(state, stack)
                 self.open(state, password, stack)
                 following: Future[dict[str, Any]] = pool.submit(broker_successor.look)
                 until = time.monotonic() + LOOK_EVERY_S
                 while not following.done() or time.monotonic() < until:
                     if self.move():
-                        quiet_since = time.monotonic()
+                        moved_at = time.monotonic()
                     elif not self.lanes:
                         time.sleep(IDLE_S)  # until the next look; nothing is to be moved
                 state = following.result()
+                full_at = time.monotonic() if held(state) > BATCH else full_at
                 self.result["left"] = left(state, self.names)
                 empty = 0 if self.result["left"] else empty + 1
-                if not empty and time.monotonic() - quiet_since > self.params["patience"]:
-                    raise Refusal(
-                        f"Nothing was moved for {self.params['patience']} s, but this broker is not empty: "
-                        f"{'; '.join(self.result['left'])}. End what uses it, and run playbooks/move_broker.yml."
-                    )
+                self.give_up(state, moved_at, full_at)
+
+    def give_up(self, state: dict[str, Any], moved_at: float, full_at: float) -> None:
+        """Raises a sentence once nothing was moved for too long, or somebody stays connected after all was moved."""
+        latest = min(moved_at, full_at) if state["clients"] else moved_at
+        if self.result["left"] and time.monotonic() - latest > self.params["patience"]:
+            stay = missing_queues(state["queues"], self.existing, self.params["successor"])
+            raise Refusal(
+                f"This broker is not empty after {self.params['patience']} s: {'; '.join(self.result['left'])}. "
+                f"{' '.join([*stay, 'Then run playbooks/move_broker.yml.'])}"
+            )
 
 
 def sentence(moved: dict[str, int], successor: str) -> str:
