@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils.amqp_wire import Message, text
+from ansible_collections.grunnfjell.platform.plugins.module_utils.job_copies import BATCH_BYTES, copy
 from ansible_collections.grunnfjell.platform.plugins.module_utils.queue_switch import refuse
 from ansible_collections.grunnfjell.platform.plugins.module_utils.rabbitmq_objects import Refusal
-from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_queue_type import BATCH_BYTES, batch, copy, move, sentence
+from ansible_collections.grunnfjell.platform.plugins.modules.rabbitmq_queue_type import batch, move, sentence
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.supervisor import programs_consuming
 
 CLASSIC = {"type": "classic", "priorities": None, "temporary": False, "consumers": 0, "messages": 3}

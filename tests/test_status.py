@@ -318,4 +318,5 @@ def test_the_report_has_the_keys_of_its_schema():
         "schema", "accepting", "verdict", "attention", "hosts", "producers", "brokers", "queues", "delayed", "dead_letters",
         "drain", "strangers", "bouncers", "databases", "programs", "releases", "certificates", "firewalls", "archives", "backups",
         "files", "etcd", "patroni", "keepalived", "updates", "versions", "counters",
+        "replaced",
     }  # fmt: skip

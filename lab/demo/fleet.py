@@ -24,6 +24,7 @@ FIELDS = """{{ {
   'ssh_arguments': ansible_ssh_common_args | default(''),
   'user': ansible_user | default('root'),
   'key': ansible_ssh_private_key_file | default(''),
+  'replaced': (rabbitmq_successor | default('')) | length > 0,
   'application': application_name | default(''),
   'bind': producer_bind | default(''),
   'authorities': (pki_authorities_trusted | map('extract', pki_authorities, 'certificate') | join('\\n'))
@@ -50,6 +51,8 @@ class Host:
     login: str = ""
     port: int = 22
     ssh_arguments: str = ""
+    # A broker whose place another one has taken.
+    replaced: bool = False
 
     @property
     def url(self) -> str:

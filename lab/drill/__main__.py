@@ -9,8 +9,9 @@ import time
 
 from lab.demo import fleet as fleets
 from lab.drill import proof, report
-from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, MOVED_DATABASE, SHORT, WHOLE_FLEET, Fault
+from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, MOVE, MOVED_DATABASE, SHORT, WHOLE_FLEET, Fault
 from lab.drill.faults.growth import single
+from lab.drill.faults.moves import before
 from lab.drill.ledger import Ledger
 from lab.drill.proof import Book
 from lab.drill.runner import recount, run
@@ -26,7 +27,7 @@ ROW_S = 40.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.drill", description=__doc__)
-    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS, *WHOLE_FLEET, *MOVED_DATABASE)}
+    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS, *WHOLE_FLEET, *MOVED_DATABASE, *MOVE)}
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--inventory", default="inventories/drill")
     parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")
@@ -56,7 +57,7 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
         for host in fleet.hosts:
             # A cloud image's active ufw would be refused; this is the refusal's remedy.
             host.run(["sh", "-c", "! command -v ufw || ufw disable"])
-        converge(single(arguments.inventory) if faults[0] in GROWTH else arguments.inventory)
+        converge(beginning(arguments.inventory, faults[0]))
     book, numbers = Book(fleet), itertools.count(1)
     book.begin()
     data = report.Report(began=time.time(), rate=arguments.rate)
@@ -86,6 +87,13 @@ def drill(arguments: argparse.Namespace, faults: list[Fault]) -> dict:
     data.write()
     data.print_verdict()
     return data.as_dict()
+
+
+def beginning(inventory: str, fault: Fault) -> str:
+    """The inventory with which the fleet is built: for a row that changes it, the one from before."""
+    if fault in GROWTH:
+        return single(inventory)
+    return before(inventory) if fault in MOVE else inventory
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ _last: dict[str, str] = {}
 
 def first(group: str, fleet: Fleet, script: str) -> Host:
     """The only host of the group, or the first one where the script succeeds."""
-    members = fleet.group(group)
+    members = [host for host in fleet.group(group) if not host.replaced]
     if len(members) == 1:
         return members[0]
     reasons = []

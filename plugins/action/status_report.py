@@ -64,6 +64,7 @@ class ActionModule(ActionBase):
             application=str(held.get("application_name", "")),
             addresses=frozenset({address, *resolved(address)}),
             drained=held.get("celery_worker_state") == "drained",
+            successor=str(held.get("rabbitmq_successor") or ""),
         )
 
     @staticmethod

@@ -6,9 +6,11 @@ their values on the wire (there are seventeen).
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
+from collections import deque
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -16,7 +18,7 @@ from typing import Any
 from .amqp_values import AmqpError, fields, long, short, table, text, value
 
 FRAME_END = b"\xce"
-METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
+METHOD, HEADER, BODY = 1, 2, 3
 FRAME_MAX = 131072
 
 # The properties of a message and their types, in the order of their flags from the highest bit down.
@@ -51,6 +53,9 @@ class Message:
     properties: dict[str, bytes] = field(default_factory=dict)
     headers: dict[str, bytes] = field(default_factory=dict)
     tag: int = 0
+    # Of a delivery: its consumer, and the routing key with which it was published.
+    consumer: str = ""
+    routing_key: str = ""
 
     def header(self, name: str) -> Any:
         return value(self.headers[name]) if name in self.headers else None
@@ -110,8 +115,8 @@ class Connection:
         self.socket = socket.create_connection((address, port), timeout=timeout)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname=address)
-        self.stream = self.socket.makefile("rb")
-        self.published = 0
+        self.buffer = bytearray()
+        self.deliveries: deque[Message] = deque()
         self.socket.sendall(b"AMQP\x00\x00\x09\x01")
         self.expect(10, 10)
         # Without this capability the broker closes a refused connection without a reason.
@@ -125,16 +130,20 @@ class Connection:
         self.send(0, 10, 31, struct.pack(">HIH", 1, FRAME_MAX, 0))
         self.send(0, 10, 40, short(vhost) + short("") + b"\0")
         self.expect(10, 41)
-        self.send(1, 20, 10, short(""))
-        self.expect(20, 11)
-        self.send(1, 85, 10, b"\0")
-        self.expect(85, 11)
+        self.open_channel()
 
     def __enter__(self) -> Connection:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.socket.close()
+
+    def open_channel(self) -> None:
+        self.published = 0
+        self.send(1, 20, 10, short(""))
+        self.expect(20, 11)
+        self.send(1, 85, 10, b"\0")
+        self.expect(85, 11)
 
     def send(self, channel: int, klass: int, method: int, arguments: bytes) -> None:
         self.frame(METHOD, channel, struct.pack(">HH", klass, method) + arguments)
@@ -143,17 +152,29 @@ class Connection:
         self.socket.sendall(struct.pack(">BHI", kind, channel, len(payload)) + payload + FRAME_END)
 
     def read(self) -> tuple[int, bytes]:
-        head = self.stream.read(7)
-        if len(head) < 7:
-            raise AmqpError("the broker closed the connection")
-        kind, _, size = struct.unpack(">BHI", head)
-        return kind, self.stream.read(size + 1)[:-1]
+        kind, _, size = struct.unpack(">BHI", self.take(7))
+        return kind, self.take(size + 1)[:-1]
+
+    def take(self, size: int) -> bytes:
+        while len(self.buffer) < size:
+            piece = self.socket.recv(FRAME_MAX)
+            if not piece:
+                raise AmqpError("the broker closed the connection")
+            self.buffer += piece
+        taken = bytes(self.buffer[:size])
+        del self.buffer[:size]
+        return taken
+
+    def pending(self, seconds: float) -> bool:
+        """Whether the broker sends something within the time, or has sent what was not read yet."""
+        decrypted = isinstance(self.socket, ssl.SSLSocket) and self.socket.pending()
+        return bool(self.deliveries or self.buffer or decrypted or select.select([self.socket], [], [], seconds)[0])
 
     def expect(self, klass: int, *methods: int) -> tuple[int, bytes]:
-        """Number and arguments of the next of these methods."""
+        """Number and arguments of the next of these methods. A delivery that arrives before it is kept."""
         while True:
             kind, payload = self.read()
-            if kind == HEARTBEAT:
+            if kind != METHOD:  # a heartbeat
                 continue
             method = struct.unpack(">HH", payload[:4])
             if method in ((10, 50), (20, 40)):
@@ -163,6 +184,8 @@ class Connection:
                 raise AmqpError("the broker accepts no message while it has an alarm")
             if method[0] == klass and method[1] in methods:
                 return method[1], payload[4:]
+            if method == (60, 60):
+                self.deliveries.append(self.delivery(payload[4:]))
 
     def content(self) -> Message:
         """The message whose method was just read."""
@@ -186,14 +209,18 @@ class Connection:
 
     def publish(self, exchange: str, routing_key: str, *messages: Message) -> None:
         """Returns once the broker has each message in at least one queue; raises Undelivered otherwise."""
-        for message in messages:
+        self.publish_all([(exchange, routing_key, message) for message in messages])
+
+    def publish_all(self, addressed: list[tuple[str, str, Message]]) -> None:
+        """The same for messages with an exchange and a routing key each."""
+        for exchange, routing_key, message in addressed:
             # Bit 0: mandatory, so a message that reaches no queue is returned.
             self.send(1, 60, 40, b"\0\0" + short(exchange) + short(routing_key) + b"\1")
             self.frame(HEADER, 1, struct.pack(">HHQ", 60, 0, len(message.body)) + packed_properties(message))
             for at in range(0, len(message.body), FRAME_MAX - 8):
                 self.frame(BODY, 1, message.body[at : at + FRAME_MAX - 8])
-        waiting = set(range(self.published + 1, self.published + len(messages) + 1))
-        self.published += len(messages)
+        waiting = set(range(self.published + 1, self.published + len(addressed) + 1))
+        self.published += len(addressed)
         returned = ""
         while waiting:
             method, arguments = self.expect(60, 50, 80, 120)
@@ -209,19 +236,42 @@ class Connection:
         if returned:
             raise Undelivered(f"no queue accepted it: {returned}")
 
-    def consume(self, queue: str, prefetch: int) -> None:
-        """Lets the broker send the queue's messages, at most ``prefetch`` of them before they are acknowledged."""
+    def has(self, queue: str) -> bool:
+        """Whether the queue exists."""
+        self.send(1, 50, 10, b"\0\0" + short(queue) + b"\1" + table({}))  # bit 0: passive
+        try:
+            self.expect(50, 11)
+        except AmqpError as error:
+            if not str(error).startswith("404 "):
+                raise
+            # The broker has closed the channel.
+            self.send(1, 20, 41, b"")
+            self.open_channel()
+            return False
+        return True
+
+    def consume(self, queue: str, prefetch: int, consumer: str = "") -> None:
+        """Lets the broker send the queue's messages, at most ``prefetch`` of them before they are acknowledged.
+
+        consumer: its name, which the broker chooses if it is empty.
+        """
         self.send(1, 60, 10, struct.pack(">IHB", 0, prefetch, 0))
         self.expect(60, 11)
-        self.send(1, 60, 20, b"\0\0" + short(queue) + short("") + b"\0" + table({}))
+        self.send(1, 60, 20, b"\0\0" + short(queue) + short(consumer) + b"\0" + table({}))
         self.expect(60, 21)
 
     def delivered(self) -> Message:
-        """The next message of the consumed queue."""
-        _, arguments = self.expect(60, 60)
+        """The next message of the consumed queues."""
+        return self.deliveries.popleft() if self.deliveries else self.delivery(self.expect(60, 60)[1])
+
+    def delivery(self, arguments: bytes) -> Message:
+        """The message of a delivery whose method was just read."""
+        key = 10 + arguments[0]  # after the consumer, the tag and whether it is a redelivery: the exchange, then the routing key
+        key += 1 + arguments[key]
         (tag,) = struct.unpack_from(">Q", arguments, 1 + arguments[0])
         message = self.content()
-        message.tag = tag
+        message.tag, message.consumer = tag, arguments[1 : 1 + arguments[0]].decode()
+        message.routing_key = arguments[key + 1 : key + 1 + arguments[key]].decode()
         return message
 
     def ack(self, tag: int, up_to: bool = False) -> None:

@@ -175,9 +175,8 @@ def data_refusals(data_dir: Path, series: str, nodes: list[str]) -> Iterator[str
         return
     yield (
         f"{data_dir} holds the data of a broker older than 3.13, with which {series} does not boot and which it may damage. "
-        "Build a broker on a fresh host of the same group (rabbitmq_cluster_nodes: {} makes them separate brokers), and bind "
-        "application_broker_hosts of the producers and of one worker to it; the other workers empty this one's queues; then take "
-        "this host out of the inventory. "
+        "Build a broker on a fresh host of the same group, which takes this one's place and empties it (rabbitmq_successor, "
+        "docs/next-debian.md); until then this one must run on its old release. "
         f"If nothing in it is needed: move {data_dir}/mnesia away and run again; users and virtual hosts come from the "
         "inventory."
     )

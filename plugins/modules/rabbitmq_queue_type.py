@@ -42,25 +42,15 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import queue_switch, rabbitmq_cli
-from ..module_utils.amqp_wire import PERSISTENT, AmqpError, Connection, Message
+from ..module_utils.amqp_wire import AmqpError, Connection, Message
 from ..module_utils.broker_operator import alone, endpoint, operator, tls_context
+from ..module_utils.job_copies import BATCH, copy, full
 from ..module_utils.rabbitmq_objects import Refusal
 
 LOCK = "/run/grunnfjell-queue-type.lock"
 OPERATOR = "grunnfjell-queue-type"
-# user_id must be the publisher's.
-NOT_KEPT = ("user_id", "cluster_id")
 IDLE_S = 0.01
 ATTEMPTS = 3
-# A confirm of a quorum queue waits for its disk, so several jobs wait together.
-BATCH, BATCH_BYTES = 200, 16 * 2**20
-
-
-def copy(job: Message) -> Message:
-    """The same job: its body and headers byte for byte."""
-    properties = {name: raw for name, raw in job.properties.items() if name not in NOT_KEPT}
-    headers = {name: raw for name, raw in job.headers.items() if name not in ("x-delivery-count", "CC", "BCC")}
-    return Message(job.body, properties | {"delivery_mode": PERSISTENT}, headers)
 
 
 def move(connection: Connection, jobs: list[Message], target: str) -> None:
@@ -72,10 +62,6 @@ def move(connection: Connection, jobs: list[Message], target: str) -> None:
 def waiting(connection: Connection, queue: str) -> list[Message]:
     """The next jobs of a queue; empty if none waits."""
     return batch(lambda: connection.get(queue), BATCH)
-
-
-def full(jobs: list[Message]) -> bool:
-    return len(jobs) >= BATCH or sum(len(job.body) for job in jobs) >= BATCH_BYTES
 
 
 def batch(following: Callable[[], Message | None], number: int) -> list[Message]:

@@ -6,6 +6,7 @@ from lab.drill.faults.growth import GROWTH
 from lab.drill.faults.leaders import LEADERS
 from lab.drill.faults.members import LOST, MEMBERS
 from lab.drill.faults.moved_database import MOVED_DATABASE
+from lab.drill.faults.moves import MOVE
 from lab.drill.faults.network import CUTS
 from lab.drill.faults.operations import OPERATIONS
 from lab.drill.faults.power import POWER
@@ -24,4 +25,4 @@ HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *POWER, *LOST)
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
 
-__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "MOVED_DATABASE", "SHORT", "WHOLE_FLEET", "WITHIN_S", "Fault"]
+__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "MOVE", "MOVED_DATABASE", "SHORT", "WHOLE_FLEET", "WITHIN_S", "Fault"]

@@ -16,7 +16,7 @@ def of(host: str, hostvars: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def hosts_with(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], *roles: str) -> list[str]:
-    """The hosts that carry one of the roles by the inventory's topology_roles; a host pattern.
+    """The hosts that carry one of the roles by the inventory's topology_roles, replaced brokers last; a host pattern.
 
     >>> hosts_with({"all": ["b1", "w1"], "brokers": ["b1"]}, {"b1": {"topology_roles": {"rabbitmq": "brokers"}}}, "rabbitmq")
     ['b1']
@@ -25,7 +25,10 @@ def hosts_with(groups: Mapping[str, list[str]], hostvars: Mapping[str, Any], *ro
     table = of(everybody[0], hostvars).get("topology_roles") if everybody else None
     placed = [(table or {}).get(role, []) for role in roles]
     carrying = {group for at in placed for group in ([at] if isinstance(at, str) else at)}
-    return [host for host in everybody if any(host in groups.get(group, []) for group in carrying)] or NOBODY
+    found = [host for host in everybody if any(host in groups.get(group, []) for group in carrying)]
+    if "rabbitmq" in roles:
+        found.sort(key=lambda host: bool(of(host, hostvars).get("rabbitmq_successor")))
+    return found or NOBODY
 
 
 def addresses(hosts: list[str], hostvars: Mapping[str, Any], port: int | None = None) -> dict[str, str]:

@@ -28,6 +28,7 @@ class Listens:
 
     each: input with a list of mappings; the names below are then keys of an entry, with dots between those of inner mappings.
     purpose: the name of its flows.  endpoints: input with ``address:port``, or a list of them.
+    successor: input with ``address:port`` of the service that has taken this one's place; its clients may still come here.
     addresses: input with an address, a list, or several separated by commas.  port: input with their port.  ports: fixed ones.
     """
 
@@ -37,6 +38,7 @@ class Listens:
     port: str = ""
     ports: tuple[int, ...] = ()
     each: str = ""
+    successor: str = ""
 
 
 @dataclass(frozen=True)

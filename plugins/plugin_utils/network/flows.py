@@ -98,6 +98,21 @@ def to_services(fleet: Fleet, host: Host) -> Iterator[Flow]:
                     server = fleet.at(address, host)
                     purpose = entry.purpose or purpose_of(entry, server, port) or service.role
                     yield Flow(end_of(host), other_end(fleet, host, address), purpose, entry.protocol, port, user=entry.account)
+                    for other, its_port in replaced_by(fleet, server, port):
+                        yield Flow(end_of(host), end_of(other), purpose, entry.protocol, its_port, user=entry.account)
+
+
+def replaced_by(fleet: Fleet, server: Host | None, port: int) -> Iterator[tuple[Host, int]]:
+    """Host and port of each service whose place the one on the server has taken.
+
+    A program that is led to the new one only by its next start goes on with the old one until then.
+    """
+    for service in services().values():
+        for listens in service.listens if server is not None else ():
+            for other in fleet.with_role(service.role) if listens.successor else ():
+                place = split_place(other.inputs.get(listens.successor))
+                if place and place[1] == port and fleet.at(place[0], other) is server:
+                    yield from ((other, at.port) for at in places(other, service.role) if at.source == listens.endpoints)
 
 
 def reached(host: Host, entry: Dials) -> Iterator[tuple[str, int]]:

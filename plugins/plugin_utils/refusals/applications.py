@@ -184,12 +184,17 @@ def scattered_brokers(fleet: Fleet) -> Iterator[str]:
 
 def askable_brokers(fleet: Fleet, host: Host) -> list[str]:
     """Hosts of the fleet, any of which knows the queues of the host's application."""
-    everybody = list(fleet.with_role("rabbitmq")) if host.applications else []
+    everybody = [broker for broker in fleet.with_role("rabbitmq") if not replaced(broker)] if host.applications else []
     own = brokers_of(fleet, host) if host.applications else []
     # Members of a cluster know each other's queues; a load balancer can only lead to them, or to the single broker.
     if not own or all(map(clustered, own)):
         own = [broker for broker in everybody if clustered(broker)] or everybody[:1]
     return [broker.name for broker in own]
+
+
+def replaced(broker: Host) -> bool:
+    """Whether another broker has taken its place."""
+    return bool(broker.inputs.get("rabbitmq_successor"))
 
 
 def clustered(broker: Host) -> bool:

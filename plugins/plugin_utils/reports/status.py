@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .status_attention import attention
-from .work_rates import DEAD_LETTERS, DELAYED, Answer, counted, drain, is_work, rates
+from .work_rates import CELERYS_OWN, DEAD_LETTERS, DELAYED, Answer, counted, drain, is_work, rates
 
 Report = dict[str, Any]
 
@@ -26,12 +26,23 @@ class HostInfo:
     application: str = ""
     addresses: frozenset[str] = frozenset()
     drained: bool = False
+    # Where the broker listens that has taken the place of this host's.
+    successor: str = ""
 
 
 def peer(connection: str) -> str:
     """The client's address in a channel's name: '10.0.0.4:4711 -> 10.0.0.2:5671 (1)' or '[fd00::4]:4711 -> ...'."""
     address = connection.split(" -> ")[0].rpartition(":")[0].strip("[]")
     return address.removeprefix("::ffff:")
+
+
+def messages(broker: Answer) -> int:
+    """All that a broker holds, but for what belongs to its clients' connections."""
+    return sum(
+        (queue["ready"] or 0) + (queue["unacknowledged"] or 0)
+        for queue in broker["queues"]
+        if not CELERYS_OWN.match(queue["name"])
+    )
 
 
 class StatusReport:
@@ -60,7 +71,8 @@ class StatusReport:
         return next((host for host, info in self.hosts.items() if address in info.addresses), None)
 
     def report(self) -> Report:
-        brokers = self.answered("broker")
+        every_broker = self.answered("broker")
+        brokers = {host: answer for host, answer in every_broker.items() if not self.hosts[host].successor}
         queues = self.queues(brokers)
         accepting, reasons = self.accepting(brokers, queues)
         work = [queue for queue in queues if queue["work"]]
@@ -83,7 +95,8 @@ class StatusReport:
             "delayed": sum(queue["ready"] or 0 for queue in queues if DELAYED.match(queue["name"])),
             "dead_letters": {queue["vhost"]: queue["ready"] for queue in queues if queue["name"] == DEAD_LETTERS},
             "drain": drain(backlog, rates(brokers, self.previous)),
-            "strangers": self.unknown_consumers(brokers),
+            "replaced": {host: messages(answer) for host, answer in every_broker.items() if host not in brokers},
+            "strangers": self.unknown_consumers(every_broker),
             "bouncers": self.section("bouncer"),
             "databases": self.section("database"),
             "programs": self.section("programs"),
@@ -175,7 +188,7 @@ class StatusReport:
                     "disk": "Free space where /var/lib/rabbitmq is",
                 }.get(alarm["what"], "See rabbitmq-diagnostics alarms")
                 return f"the broker on {host} has a {alarm['what']} alarm and accepts no message. {remedy}"
-        down = [host for host in self.with_role("rabbitmq") if host not in brokers]
+        down = [host for host in self.with_role("rabbitmq") if host not in brokers and not self.hosts[host].successor]
         if down and not brokers:
             host = down[0]
             why = self.section("broker").get(host, {}).get("error") or self.trouble(host)

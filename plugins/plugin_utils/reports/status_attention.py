@@ -49,6 +49,9 @@ def attention(status: StatusReport, report: Report) -> Iterator[str]:
         for alarm in broker.get("alarms", []):
             yield f"{host}: {alarm['what']} alarm of {alarm['node']}"
     yield from split_views(report)
+    for host, number in report["replaced"].items():
+        todo = f"holds {number} messages: run playbooks/move_broker.yml" if number else "is empty: take it out of the inventory"
+        yield f"{host}: another broker has taken its place (rabbitmq_successor), and it {todo} (docs/next-debian.md)"
     yield from queues_attention(status, report)
     for consumer in report["strangers"]:
         known = consumer["who"] in status.hosts

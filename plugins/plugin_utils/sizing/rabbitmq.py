@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -109,3 +109,12 @@ def memory_parts(host: Host) -> list[tuple[str, int]] | None:
     """The broker's memory at which it blocks publishers; None if an input is unknown."""
     watermark = watermark_of(host)
     return None if watermark is None else [("RabbitMQ at its watermark", watermark)]
+
+
+def rabbitmq_in_use(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """The brokers that clients use: those whose place no other broker has taken.
+
+    >>> rabbitmq_in_use(["old", "new"], {"old": {"rabbitmq_successor": "10.0.0.2:5671"}, "new": {}})
+    ['new']
+    """
+    return [host for host in hosts if not hostvars[host].get("rabbitmq_successor")]

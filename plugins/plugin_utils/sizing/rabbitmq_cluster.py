@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .rabbitmq import rabbitmq_in_use
+
 
 def rabbitmq_cluster_nodename(host: str) -> str:
     """The node name of a host, from its name in the inventory.
@@ -19,12 +21,13 @@ def rabbitmq_cluster_nodename(host: str) -> str:
 
 
 def rabbitmq_cluster_nodes(hosts: Sequence[str], hostvars: Mapping[str, Any]) -> dict[str, str]:
-    """Node name to address of each host of a group of brokers; empty for one host, which is a single broker.
+    """Node name to address of each broker of a group that is in use; empty for one, which is a single broker.
 
     >>> rabbitmq_cluster_nodes(["a", "b"], {"a": {"topology_address": "10.0.0.1"},
     ...     "b": {"topology_address": "10.0.0.2", "rabbitmq_nodename": "rabbit@old"}})
     {'rabbit@a': '10.0.0.1', 'rabbit@old': '10.0.0.2'}
     """
+    hosts = rabbitmq_in_use(hosts, hostvars)
     if len(hosts) < 2:
         return {}
     nodes = ((hostvars[name].get("rabbitmq_nodename") or rabbitmq_cluster_nodename(name), hostvars[name]) for name in hosts)
