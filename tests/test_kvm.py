@@ -169,4 +169,4 @@ def test_only_a_running_daemon_that_was_started_here_counts(tmp_path, monkeypatc
 
 def test_guests_are_tested_only_on_demand():
     assert "kvm" not in steps.DEFAULT_PARTS
-    assert {step.part for step in steps.STEPS} - set(steps.DEFAULT_PARTS) == {"kvm", "operations", "cloud"}
+    assert {step.part for step in steps.STEPS} - set(steps.DEFAULT_PARTS) == {"kvm", "operations", "cloud", "clusters"}
