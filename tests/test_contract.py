@@ -1,5 +1,6 @@
 """Every default of a role is explained in its argument specs and read by the role."""
 
+import ast
 import re
 import shutil
 from collections.abc import Iterator
@@ -221,3 +222,14 @@ def test_no_back_reference_has_two_backslashes() -> None:
     r"""In a block scalar Jinja gets both backslashes of '\\1', and the value holds \1 instead of the group."""
     doubled = [path for path in ROOT.glob("roles/*/*/*.yml") if re.search(r"regex_replace'?.*\\\\[0-9]", path.read_text())]
     assert doubled == []
+
+
+@pytest.mark.parametrize("module", sorted((ROOT / "plugins/modules").glob("*.py")), ids=lambda path: path.stem)
+def test_a_modules_documentation_can_be_read(module):
+    """`ansible-doc` shows nothing of a module whose text is no YAML, such as one with a colon in a sentence."""
+    texts = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.Assign) and {"DOCUMENTATION", "EXAMPLES", "RETURN"} & {name.id for name in node.targets}
+    ]
+    assert texts and all(yaml.safe_load(text) for text in texts)

@@ -12,7 +12,7 @@ description:
     primary. C(settle) changes keys of the dynamic configuration that differ, and turns strict mode on once a standby is
     synchronous. C(restart_standby), C(restart_primary) and C(restart_follower) restart a member whose server waits for it, the
     primary after a switchover, and a standby that had to wait for the primary. C(leave) makes this member ready to stop for an
-    update: it fails unless all members stream, and a primary switches over. C(check) fails unless there is one leader, and all
+    update, and fails unless all members stream; a primary switches over. C(check) fails unless there is one leader, and all
     members stream.
   - Everything is asked of the running services, so the next run completes an interrupted one.
 options:
