@@ -30,14 +30,15 @@ def test_a_blank_host_and_the_version_of_the_release_are_not_refused(host):
 def test_data_of_an_older_version_is_refused(host, start):
     host("13", start)
     (sentence,) = host.refusals()
-    assert "holds data of PostgreSQL 13" in sentence and "run playbooks/move_database.yml" in sentence
+    assert "holds data of PostgreSQL 13" in sentence and "pg_upgradecluster -v 17 13 main" in sentence
+    assert "playbooks/move_database.yml" in sentence
 
 
-def test_an_empty_cluster_next_to_older_data_is_no_move(host):
+def test_an_empty_cluster_next_to_older_data_must_be_dropped_first(host):
     host("13")
     host("17")
     (sentence,) = host.refusals()
-    assert "13/main holds data of PostgreSQL 13" in sentence
+    assert "pg_dropcluster --stop 17 main" in sentence
 
 
 def test_the_old_cluster_of_an_upgrade_is_not_refused(host):

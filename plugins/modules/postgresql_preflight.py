@@ -55,9 +55,12 @@ def other_versions(data_dir: Path, config_dir: Path, version: str) -> Iterator[s
         other = cluster.parent.name
         if other == version or (upgraded and not starts_by_itself(config_dir / other / cluster.name)):
             continue
+        empty = f"drop the empty one (pg_dropcluster --stop {version} main)" if upgraded else f"install postgresql-{version}"
         yield (
             f"{cluster} holds data of PostgreSQL {other}, but this Debian has {version}, which would start without that data. "
-            f"To keep the data, run playbooks/move_database.yml (docs/next-debian.md); "
+            f"To keep the data, {empty}, then run pg_upgradecluster -v {version} {other} {cluster.name} and "
+            f"switch checksums on (docs/hardening.md has the commands); "
+            f"where pgBackRest backs it up, playbooks/move_database.yml rehearses and does this (docs/next-debian.md); "
             f"to lose it, run pg_dropcluster --stop {other} {cluster.name}."
         )
 
