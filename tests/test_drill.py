@@ -16,7 +16,7 @@ from lab.drill.report import Report
 GOOD = rows.Row(
     fault="broker killed", kind="process", accepted=100, poison=0, done=100, dead=0, lost=0, doubled=0, second_deliveries=3,
     cut=2, double_effects=0, expected=50, outage_s=7.0, outage_limit_s=30.0, resumed_s=1.5, resume_limit_s=5.0, backlog_s=3.0,
-    repeated=9, given_up=0, given_up_limit=0, unpromised=0, slowest_answer_s=0.4,
+    repeated=9, unavailable_share=0.0812, given_up=0, given_up_limit=0, unpromised=0, slowest_answer_s=0.4,
     accept_gap_s=0.3, work_gap_s=0.6, evidence={"MainPID": "17 → 42"},
 )  # fmt: skip
 

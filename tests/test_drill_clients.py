@@ -17,7 +17,7 @@ import pytest
 
 from lab.demo import trust
 from lab.demo.fleet import Host
-from lab.drill import load
+from lab.drill import load, rows
 from lab.drill.ledger import Job, Ledger
 
 
@@ -81,6 +81,7 @@ def test_a_job_that_is_not_accepted_goes_to_the_next_producer_with_the_same_key(
     assert at_first == at_second == [{"key": job.key, "number": 7, "seconds": 0.5, "poison": False}]
     assert [(accepted.job, accepted.producer, accepted.posts) for accepted in ledger.accepted] == [(job, "web2", 2)]
     assert len(ledger.refusals) == 1 and not ledger.given_up
+    assert rows.unavailable_share(ledger.answers) == (0.5 if answer == 503 else 0.0)
 
 
 def test_a_job_that_no_producer_accepts_is_given_up_and_not_counted_as_accepted(monkeypatch):

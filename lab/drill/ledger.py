@@ -35,5 +35,5 @@ class Ledger:
     refusals: list[float] = field(default_factory=list)
     # Why clients died.
     deaths: list[str] = field(default_factory=list)
-    # How long each answer took, in seconds.
-    answers: list[float] = field(default_factory=list)
+    # How long each answer took, in seconds, and its status; 0: none came.
+    answers: list[tuple[float, int]] = field(default_factory=list)

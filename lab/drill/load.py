@@ -86,7 +86,7 @@ def send(job: Job, producers: list[Host], ledger: Ledger) -> None:
     for posts, producer in enumerate(itertools.cycle(producers), start=1):
         began = time.monotonic()
         status = post(producer, job)
-        ledger.answers.append(time.monotonic() - began)
+        ledger.answers.append((time.monotonic() - began, status))
         if status == 202:
             ledger.accepted.append(Accepted(job, time.time(), producer.name, posts))
             return

@@ -66,6 +66,7 @@ def cells(row: dict[str, Any]) -> list[str | dict[str, str]]:
         seconds(row["limit_s"]),
         seconds(row["backlog_s"]),
         str(row["repeated"]),
+        f"{row['unavailable_share']:.2%}",
     ]
 
 

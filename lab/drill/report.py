@@ -63,7 +63,8 @@ def sentence(row: Row) -> str:
     return (
         f"{row.accepted} accepted, {row.done} done, {row.dead} dead, {row.lost} lost; {row.second_deliveries} delivered twice, "
         f"{row.double_effects} effects twice; recovered after {seconds(row.recovery_s)}; none accepted for "
-        f"{seconds(row.accept_gap_s)}, none done for {seconds(row.work_gap_s)}"
+        f"{seconds(row.accept_gap_s)}, none done for {seconds(row.work_gap_s)}; "
+        f"{row.unavailable_share:.2%} of the answers were 503"
     )
 
 

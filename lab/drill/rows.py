@@ -43,6 +43,8 @@ class Row:
     backlog_s: float | None
     # Requests that clients repeated, jobs that they gave up, and jobs done without a 202.
     repeated: int
+    # Of all answers, those that were a 503.
+    unavailable_share: float
     given_up: int
     given_up_limit: int
     unpromised: int
@@ -100,6 +102,14 @@ def longest_gap_s(moments: Iterable[float], began: float, ended: float) -> float
     """
     within = sorted(moment for moment in moments if began <= moment <= ended)
     return round(max(later - earlier for earlier, later in pairwise([began, *within, ended])), 2)
+
+
+def unavailable_share(answers: Sequence[tuple[float, int]]) -> float:
+    """
+    >>> unavailable_share([(0.1, 202), (0.2, 503), (5.0, 0), (0.1, 202)])
+    0.25
+    """
+    return round(sum(status == 503 for _, status in answers) / max(1, len(answers)), 4)
 
 
 def expected(rate: float, load_s: float, outage_s: float) -> int:
