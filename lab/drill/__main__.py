@@ -9,7 +9,7 @@ import time
 
 from lab.demo import fleet as fleets
 from lab.drill import proof, report
-from lab.drill.faults import FAULTS, GROWTH, HA_FAULTS, MOVE, MOVED_DATABASE, SHORT, WHOLE_FLEET, Fault
+from lab.drill.faults import APART, FAULTS, GROWTH, HA_FAULTS, MOVE, SHORT, Fault
 from lab.drill.faults.growth import single
 from lab.drill.faults.moves import before
 from lab.drill.ledger import Ledger
@@ -27,7 +27,7 @@ ROW_S = 40.0
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m lab.drill", description=__doc__)
-    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS, *WHOLE_FLEET, *MOVED_DATABASE, *MOVE)}
+    every = {fault.name: fault for fault in (*FAULTS, *HA_FAULTS, *APART)}
     names = [fault.name for fault in FAULTS]
     parser.add_argument("--inventory", default="inventories/drill")
     parser.add_argument("--no-converge", action="store_true", help="the fleet is provisioned already")

@@ -1,5 +1,6 @@
 """The faults, one row each: what hurts the fleet at work, what ends it, and the evidence that it struck."""
 
+from lab.drill.faults.backups import BACKUPS
 from lab.drill.faults.disks import DISKS
 from lab.drill.faults.fault import WITHIN_S, Fault
 from lab.drill.faults.growth import GROWTH
@@ -22,7 +23,10 @@ FAULTS: tuple[Fault, ...] = (
 # Of a fleet with three core hosts. GROWTH begins with one, on blank hosts, so it is the first.
 HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *POWER, *LOST)
 
+# By name only: each needs an inventory of its own.
+APART = (*WHOLE_FLEET, *BACKUPS, *MOVED_DATABASE, *MOVE)
+
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")
 
-__all__ = ["FAULTS", "GROWTH", "HA_FAULTS", "MOVE", "MOVED_DATABASE", "SHORT", "WHOLE_FLEET", "WITHIN_S", "Fault"]
+__all__ = ["APART", "FAULTS", "GROWTH", "HA_FAULTS", "MOVE", "SHORT", "WITHIN_S", "Fault"]
