@@ -163,6 +163,41 @@ for name in ("near", "far", "by_argument"):
     assert run(write_project(write, {"celery": app}), version, program) == {"shop.near": "shop", "shop.far": "far"}
 
 
+RETURNING = """
+import json
+from kombu import Producer
+from kombu.common import Broadcast
+from kombu.exceptions import OperationalError
+from shop.celery import app
+import shop.tasks
+app.finalize()
+asked = []
+class Returning(Producer):
+    def publish(self, body, mandatory=False, exchange=None, routing_key=None, **options):
+        asked.append(mandatory)
+        if mandatory:  # as the channel does before the confirm
+            self.on_return(Exception("NO_ROUTE"), exchange, routing_key, None)
+raised = []
+with app.connection() as connection:
+    producer = Returning(connection.channel())
+    for options in ({}, {"queue": Broadcast("everybody")}, {"mandatory": False}):
+        try:
+            shop.tasks.order.apply_async(producer=producer, **options)
+        except OperationalError as error:
+            raised.append(str(error))
+print(json.dumps({"asked": asked, "raised": raised, "left": producer.on_return}))
+"""
+
+
+@versions
+def test_a_task_that_no_queue_takes_raises_where_it_is_sent(write: Callable[..., Path], version: str):
+    """The broker confirms a message that reaches no queue, and drops it."""
+    answer = run(write_project(write, PROJECTS["Django"]), version, RETURNING)
+    assert answer["asked"] == [True, False, False] and answer["left"] is None
+    (reason,) = answer["raised"]
+    assert reason.startswith("shop.tasks.order has no queue: exchange 'fast.topic', routing key 'fast' (NO_ROUTE"), reason
+
+
 def test_a_sitecustomize_that_this_one_hides_still_runs(write: Callable[..., Path]):
     folder = write_project(write, {"celery": "from celery import Celery\napp = Celery('shop')\n"})
     write("sitecustomize.py", "import builtins\nbuiltins.hidden = 'ran'\n")

@@ -23,8 +23,9 @@ from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.rollout 
 from module_calls import call
 
 # Each command of a build, by a word that no other one has.
-STEPS = {"environment": "venv", "requirements": "--require-hashes", "wheel": "--no-deps"}
+STEPS = {"own": "--without-pip", "environment": "venv", "requirements": "--require-hashes", "wheel": "--no-deps"}
 REASONS = {
+    "own": "creating the release's environment",
     "environment": "creating the environment",
     "requirements": "installing the requirements",
     "wheel": "installing the wheel",
@@ -49,7 +50,11 @@ class Host:
     def __init__(self, home: Path) -> None:
         self.root, self.artifact = home / "opt", home / "artifact.tar.gz"
         self.trouble: tuple[str, Callable] | None = None
-        self.pack({"requirements.txt": b"", "app.py": b"", "own-1-py3-none-any.whl": b""})
+        self.steps: list[str] = []
+        self.pack_release()
+
+    def pack_release(self, lock: str = "one") -> None:
+        self.pack({"requirements.txt": lock.encode(), "app.py": b"", "own-1-py3-none-any.whl": b""})
 
     def pack(self, files: dict[str, bytes]) -> None:
         with tarfile.open(self.artifact, "w:gz") as archive:
@@ -61,10 +66,12 @@ class Host:
     def run(self, argv: list[str], timeout: float, **options: object) -> subprocess.CompletedProcess[str]:
         """In place of each command of a build; what an environment has is made."""
         step = next(name for name, word in (STEPS | {"command": "runuser"}).items() if word in argv)
+        self.steps.append(step)
         if self.trouble and self.trouble[0] == step:
             return self.trouble[1]()
-        if step == "environment":
+        if step in ("environment", "own"):
             (Path(argv[-1]) / "lib/python3.11/site-packages").mkdir(parents=True)
+            (Path(argv[-1]) / "bin").mkdir()
         return subprocess.CompletedProcess(argv, 0, "", "")
 
     def call(self, name: str, state: str) -> dict:
@@ -95,6 +102,10 @@ class Host:
     def directories(self) -> set[str]:
         return {path.name for path in (self.root / "releases").iterdir()}
 
+    @property
+    def environments(self) -> int:
+        return len([*(self.root / "environments").iterdir()])
+
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
@@ -108,18 +119,21 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 @pytest.mark.parametrize("how", [failed, full], ids=["fails", "fills the disk"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_of_a_build_that_fails_leaves_the_release_before_it(host: Host, step: str, how: Callable) -> None:
+    host.pack_release("another")
     host.trouble = step, how
     result = host.build("b")
     reason = f"{REASONS[step]} failed" if how is failed else "No space left on device"
     assert result["failed"] and "Release b: " in result["msg"] and reason in result["msg"]
     assert "The previous release still runs." in result["msg"]
     assert host.releases.current == "a" and host.releases.history == ["a"] and host.directories == {"a"}
+    assert host.environments == 1
     host.trouble = None
-    assert host.build("b")["history"] == ["a", "b"] and host.releases.current == "b"
+    assert host.build("b")["history"] == ["a", "b"] and host.releases.current == "b" and host.environments == 2
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_build_that_is_killed_counts_for_nothing_and_is_made_again(host: Host, step: str) -> None:
+    host.pack_release("another")
     host.trouble = step, killed
     host.build_and_die("b")
     assert "b" in host.directories and not host.releases.is_ready("b")
@@ -178,6 +192,28 @@ def test_a_command_that_does_not_succeed_keeps_the_release_from_programs_and_is_
     assert host.build("b")["changed"] and host.releases.current == "b" and kept.exists()
 
 
+def test_a_release_with_the_lock_of_another_one_installs_nothing(host: Host) -> None:
+    host.pack_release()
+    host.steps.clear()
+    assert host.build("b")["ready"] and host.steps == ["own", "wheel", "command"] and host.environments == 1
+    host.pack_release("another")
+    host.steps.clear()
+    assert host.build("c")["ready"] and host.steps[:2] == ["environment", "requirements"] and host.environments == 2
+
+
+def test_an_environment_goes_with_the_last_release_that_has_it(host: Host) -> None:
+    host.build("b")
+    host.releases.switch("b")
+    host.releases.prune(1)
+    assert host.directories == {"b"} and host.environments == 1
+    host.pack_release("another")
+    host.build("c")
+    host.releases.switch("c")
+    assert host.environments == 2
+    host.releases.prune(1)
+    assert host.directories == {"c"} and host.environments == 1 and (host.root / "releases/c/environment").is_dir()
+
+
 def test_a_build_removes_the_unfinished_ones_before_it(host: Host) -> None:
     host.trouble = "command", failed
     host.build("b")
@@ -192,29 +228,58 @@ def test_commands_run_once_per_release(host: Host) -> None:
     assert not result.get("failed") and not result["changed"] and "output" not in result
 
 
-def wheel() -> bytes:
-    packed, metadata = io.BytesIO(), "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n"
+def wheel(name: str) -> bytes:
+    """A package whose program of the same name prints what the release's source says."""
+    about = f"{name}-1.0.dist-info"
+    files = {
+        f"{name}.py": "import app\n\ndef main():\n    print(__name__, app.VALUE)\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
+    }
+    packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("tiny.py", "")
-        archive.writestr("tiny-1.0.dist-info/METADATA", metadata)
-        archive.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        archive.writestr("tiny-1.0.dist-info/RECORD", "tiny.py,,\ntiny-1.0.dist-info/METADATA,,\ntiny-1.0.dist-info/WHEEL,,\n")
+        for path, text in (files | {f"{about}/RECORD": "".join(f"{path},,\n" for path in files)}).items():
+            archive.writestr(path, text)
     return packed.getvalue()
 
 
-def test_a_package_with_another_hash_is_not_installed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By pip itself, from a file."""
+@pytest.fixture
+def installing(host: Host, monkeypatch: pytest.MonkeyPatch) -> Host:
+    """By pip itself, from files, with this Python."""
     monkeypatch.undo()
     run = bounded.run
 
     def by_this_python(argv: list[str], timeout: float, **options: object) -> subprocess.CompletedProcess[str]:
+        host.steps.append(" ".join(argv))
         return run([sys.executable if word == "/usr/bin/python3" else word for word in argv], timeout, **options)
 
     monkeypatch.setattr(bounded, "run", by_this_python)
+    return host
+
+
+def lock(digest: str) -> bytes:
+    return f"--no-index\n--find-links wheels\ntiny==1.0 --hash=sha256:{digest}\n".encode()
+
+
+def test_a_package_with_another_hash_is_not_installed(installing: Host) -> None:
     wrong = hashlib.sha256(b"another").hexdigest()
-    lines = f"--no-index\n--find-links wheels\ntiny==1.0 --hash=sha256:{wrong}\n"
-    host.pack({"requirements.txt": lines.encode(), "wheels/tiny-1.0-py3-none-any.whl": wheel()})
-    result = host.build("b")
+    installing.pack({"requirements.txt": lock(wrong), "wheels/tiny-1.0-py3-none-any.whl": wheel("tiny")})
+    result = installing.build("b")
     assert result["failed"] and "installing the requirements failed" in result["msg"], result["msg"]
     assert "DO NOT MATCH THE HASHES" in result["msg"] and wrong in result["msg"]
-    assert host.releases.current == "a" and host.directories == {"a"}
+    assert installing.releases.current == "a" and installing.directories == {"a"}
+
+
+def test_releases_of_one_lock_share_packages_and_each_has_its_own_source(installing: Host) -> None:
+    tiny = wheel("tiny")
+    files = {"requirements.txt": lock(hashlib.sha256(tiny).hexdigest()), "wheels/tiny-1.0-py3-none-any.whl": tiny}
+    for release, value in (("b", b"VALUE = 1"), ("c", b"VALUE = 2")):
+        installing.pack(files | {"own-1.0-py3-none-any.whl": wheel("own"), "app.py": value})
+        assert not installing.call(release, "built").get("failed") and installing.call(release, "ready")["ready"]
+    assert sum("--require-hashes" in step for step in installing.steps) == 1
+    venvs = [installing.root / f"releases/{release}/venv/bin" for release in "bc"]
+    printed = [subprocess.check_output([venv / name], text=True).split() for venv in venvs for name in ("tiny", "own")]
+    assert printed == [["tiny", "1"], ["own", "1"], ["tiny", "2"], ["own", "2"]]
+    found = "import importlib.metadata as m; print(*m.entry_points(group='console_scripts', name='own'), m.version('tiny'))"
+    assert subprocess.check_output([venvs[1] / "python", "-c", found], text=True).endswith("1.0\n")

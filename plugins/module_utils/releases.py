@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .environments import remove_unused
+
 # Marks in a release's directory: its environment is whole; and its commands have succeeded too, so programs may run it.
 BUILT, READY = ".built", ".ready"
 # Files that name a release in use: processes, their supervisord sections, and the scripts that these call.
@@ -69,6 +71,7 @@ class Releases:
         ready = [((history.index(name) if name in history else -1, time), name) for name, time in built.items()]
         for name in releases_to_remove(ready, self.current, keep, self.used()):
             shutil.rmtree(self.root / "releases" / name)
+        remove_unused(self.root)
 
     def remove_unfinished(self) -> None:
         """Removes what an earlier run built and never finished."""

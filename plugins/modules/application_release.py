@@ -6,7 +6,8 @@ module: application_release
 short_description: Build a release of an application beside the previous one
 description:
   - A release is in I(root)/releases/I(release), with its source in C(src) and its environment in C(venv). A half-built one is
-    built again from scratch. Programs run it once it is ready, which the caller declares after the release's commands.
+    built again from scratch. The packages are in I(root)/environments, once per lock, so a release with the lock of another
+    one downloads and compiles nothing. Programs run it once it is ready, which the caller declares after the release's commands.
   - Its script C(run) runs a program of the release with the application's environment.
   - The link C(current) names the release that the host's programs run. While a program runs the previous one, only
     I(state=current) moves it.
@@ -63,6 +64,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import bounded
+from ..module_utils.environments import LINK, environment_name, lay_over, remove_unused
 from ..module_utils.releases import BUILT, READY, Releases, prune_settings
 from ..module_utils.whole_files import usual_umask
 
@@ -81,6 +83,8 @@ exec "$@"
 """
 
 
+VENV = ["/usr/bin/python3", "-m", "venv"]
+INSTALL = ["install", "--no-input", "--disable-pip-version-check", "--quiet"]
 LAST_LINES = 30
 
 
@@ -91,10 +95,12 @@ class Build:
         self.module = module
         self.name = directory.name
         self.directory = directory
+        self.root = directory.parents[1]
 
     def fail(self, reason: str) -> None:
         """Removes the failed build: the next one has another name, and the disk may be full."""
         shutil.rmtree(self.directory, ignore_errors=True)
+        remove_unused(self.root)
         self.module.fail_json(msg=f"Release {self.name}: {reason}")
 
     def command(self, what: str, argv: list[str]) -> None:
@@ -138,16 +144,27 @@ class Build:
                 f"the source has no {self.module.params['requirements']}. "
                 "Add the locked requirements to it, or edit application_requirements in the inventory."
             )
+        environment = self.root / "environments" / environment_name(requirements.read_bytes())
+        (self.directory / LINK).symlink_to(environment)
+        if not (environment / BUILT).exists():
+            self.install(requirements, environment)
         venv = self.directory / "venv"
-        pip = [str(venv / "bin/pip"), "install", "--no-input", "--disable-pip-version-check", "--quiet"]
-        self.command("creating the environment", ["/usr/bin/python3", "-m", "venv", str(venv)])
+        self.command("creating the release's environment", [*VENV, "--without-pip", str(venv)])
+        # The source is put on the path instead of being built: a build would fetch tools that are not locked.
+        lay_over(environment, venv, source)
+        for wheel in source.glob("*.whl"):
+            pip = [str(environment / "bin/pip"), "--python", str(venv / "bin/python")]
+            self.command("installing the wheel", [*pip, *INSTALL, "--no-deps", str(wheel)])
+
+    def install(self, requirements: Path, environment: Path) -> None:
+        """Install locked packages into an environment that other releases with this lock will use too."""
+        shutil.rmtree(environment, ignore_errors=True)  # of a build that was cut off
+        self.command("creating the environment", [*VENV, str(environment)])
+        pip = [str(environment / "bin/pip"), *INSTALL]
         # Without hashes the package index decides what runs, not the team.
         self.command("installing the requirements", [*pip, "--require-hashes", "--requirement", str(requirements)])
-        for wheel in source.glob("*.whl"):
-            self.command("installing the wheel", [*pip, "--no-deps", str(wheel)])
-        # The source is put on the path instead of being built: a build would fetch tools that are not locked.
-        path_file = next(venv.glob("lib/python3*/site-packages")) / "application.pth"
-        path_file.write_text(f"{source}\n")
+        os.sync()
+        (environment / BUILT).touch()
 
 
 # PgBouncer's answer to the first client after the database was down, however long ago; only then does it reconnect. The command

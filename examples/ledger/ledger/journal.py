@@ -5,6 +5,7 @@ KEPT_DAYS are removed, since no older backup is kept. The database gets a copy w
 are lost as well: its WAL leaves the fleet all the time.
 """
 
+import atexit
 import json
 import os
 import threading
@@ -41,7 +42,8 @@ def write(*job: object) -> None:
         os.fsync(file.fileno())
     _waiting.append(list(job))
     if _copying.acquire(blocking=False):
-        # This process copies from now on. Not at import: gunicorn forks after it.
+        # This process copies from now on, and once more when it ends. Not at import: gunicorn forks after it.
+        atexit.register(copy)
         threading.Thread(target=_copy_always, daemon=True).start()
 
 

@@ -118,3 +118,46 @@ def test_a_worker_replaces_a_control_queue_that_was_declared_otherwise(host, wor
     finally:
         worker.check_output("supervisorctl start celery-worker:*")
     until("the control queue as the worker declares it", consumed, 60)
+
+
+# With a hole where a worker would be about to declare the next exchange: before, the broker confirmed this and dropped it.
+WITH_A_HOLE = """
+import sys
+from celery.app.utils import find_app
+from kombu.exceptions import OperationalError
+app = find_app(sys.argv[1])
+with app.connection_for_write() as connection, connection.channel() as channel, app.amqp.Producer(channel) as producer:
+    channel.exchange_delete("celery_delayed_26")
+    for _ in range(2):
+        try:
+            app.send_task("newsroom.nobody", producer=producer, countdown=1)
+        except OperationalError as error:
+            print(error)
+    app.send_task("newsroom.nobody", producer=producer)
+"""
+DELAYED = """
+import sys
+from celery.app.utils import find_app
+find_app(sys.argv[1]).send_task("newsroom.nobody", countdown=1)
+"""
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+@pytest.mark.scenario
+def test_a_job_that_no_queue_takes_is_refused_where_it_is_sent(host, workers, inputs):
+    """Found by the drill: five delayed jobs were confirmed and dropped while a worker declared their queues on a new broker."""
+    vhost, run = inputs["application_name"], f"/opt/{inputs['application_name']}/current/run"
+    python = f"runuser -u {inputs['application_user']} -- {run} python -c %s {inputs['application_celery_app']}"
+    try:
+        refused = host.check_output(python, WITH_A_HOLE).splitlines()
+        assert len(refused) == 2 and all("has no queue: exchange 'celery_delayed_27'" in line for line in refused), refused
+        letters(host, 1)
+        for worker in workers:
+            worker.check_output("supervisorctl restart celery-worker:*")
+        declared = f"rabbitmqctl -q list_bindings -p {vhost} source_name destination_name"
+        until("the exchange again", lambda: "celery_delayed_27\tcelery_delayed_26" in host.check_output(declared), 60)
+        host.check_output(python, DELAYED)
+        assert len(letters(host, 2)) == 2
+    finally:
+        host.check_output(f"rabbitmqctl -q purge_queue -p {vhost} dead_letters")

@@ -5,6 +5,8 @@
 * The names in grunnfjell_settings._defaults are for an application that sets none: the application's value wins.
 * Each queue that the application declares becomes a quorum queue, unless it asks for another type, or for what only classic
   queues can do: priorities, one consumer, deletion with its last consumer.
+* A task that no queue takes raises OperationalError where it is sent. Without `mandatory` the broker confirms such a message and
+  drops it: while a worker declares the queues of delayed jobs on a new broker, for example.
 * `app.config_from_envvar("CELERY_CONFIG_MODULE")`, which earlier versions needed, does nothing.
 
 An application of another broker opts out: `Celery("partner", broker=..., changes={"broker_elsewhere": True})`.
@@ -18,6 +20,9 @@ import grunnfjell_settings
 from celery.app.amqp import AMQP
 from celery.app.utils import Settings, detect_settings
 from kombu import Exchange, Queue
+from kombu.common import Broadcast
+from kombu.exceptions import OperationalError
+from kombu.utils.functional import ChannelPromise
 
 # A setting of a Celery application whose jobs another broker holds.
 ELSEWHERE = "broker_elsewhere"
@@ -113,12 +118,48 @@ def queues_class(queues):
     return Queues
 
 
+# --- Publishing -----------------------------------------------------------------------------------------------------------
+
+
+def listening(channel):
+    """The functions that a channel calls with what the broker returns."""
+    return set() if isinstance(channel, ChannelPromise) else getattr(channel, "events", {}).setdefault("basic_return", set())
+
+
+def raising(send, queues):
+    """Celery's function that sends a task, which raises if no queue takes it. A broadcast may reach nobody."""
+
+    @wraps(send)
+    def send_task_message(producer, name, message, queue=None, **options):
+        known = queues.get(queue) if isinstance(queue, str) else queue
+        if isinstance(known, Broadcast) or producer.on_return:
+            return send(producer, name, message, queue=queue, **options)
+        returned = []
+
+        def note(reason, exchange, routing_key, _):
+            # Not raised here: the broker's confirm follows, and would be taken for that of the next message.
+            returned.append(f"{name} has no queue: exchange '{exchange}', routing key '{routing_key}' ({reason})")
+
+        producer.on_return = note  # for a channel that is opened meanwhile
+        listening(producer._channel).add(note)
+        try:
+            sent = send(producer, name, message, queue=queue, **{"mandatory": True, **options})
+        finally:
+            producer.on_return = None
+            listening(producer._channel).discard(note)
+        if returned:
+            raise OperationalError(returned[0])
+        return sent
+
+    return send_task_message
+
+
 # --- Celery ---------------------------------------------------------------------------------------------------------------
 
 
 def install(celery):
     """Called with the class Celery as soon as it exists."""
-    prepare, load, make = celery.prepare_config, celery.config_from_object, AMQP.Queues
+    prepare, load, make, sender = celery.prepare_config, celery.config_from_object, AMQP.Queues, AMQP._create_task_sender
 
     @wraps(prepare)
     def prepare_config(self, config):
@@ -145,6 +186,12 @@ def install(celery):
             self.queues_cls = queues_class(type(self).queues_cls)
         return make(self, *args, **kwargs)
 
+    @wraps(sender)
+    def create_task_sender(self):
+        send = sender(self)
+        return send if self.app.conf.get(ELSEWHERE) else raising(send, self.queues)
+
     for name in ("broker_url", "broker_read_url", "broker_write_url"):
         setattr(Settings, name, without_environment(name))
     celery.prepare_config, celery.config_from_object, AMQP.Queues = prepare_config, config_from_object, queues
+    AMQP._create_task_sender = create_task_sender
