@@ -246,6 +246,7 @@ def test_everything_that_needs_attention_is_named():
     sections = answers["worker1"]["sections"]
     sections["programs"]["celery-mail"] = program("BACKOFF")
     sections["application"]["release"] = "new"
+    sections["application"]["failed_timers"] = [{"unit": "grunnfjell-timer-shop-nightly.service", "why": "timeout"}]
     sections["bouncer"] = copy.deepcopy(BOUNCER)
     sections["bouncer"]["pools"][0] |= {"clients_waiting": 7, "longest_wait_s": 2.5}
     answers["db1"]["sections"]["database"] |= {"backends": 90, "not_listening": ["10.0.0.21"]}
@@ -258,6 +259,8 @@ def test_everything_that_needs_attention_is_named():
         "shop/shop holds 4 jobs and has no consumer",
         "worker1 is a worker and consumes nothing",
         "worker1: celery-mail is BACKOFF: Exited too quickly",
+        "worker1: the last run of grunnfjell-timer-shop-nightly.service failed (timeout): journalctl -u "
+        "grunnfjell-timer-shop-nightly.service",
         "worker1 runs shop abc, but its current release is new: run site.yml",
         "the hosts of shop do not agree on its release: abc on web1, new on worker1",
         "worker1: 7 clients of shop wait for PgBouncer, the longest for 2.5 s",

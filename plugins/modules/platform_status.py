@@ -60,6 +60,7 @@ from ..module_utils import (
     queue_faults,
     rabbitmq_cli,
     restic_status,
+    timer_status,
 )
 from ..module_utils.listening import deaf_addresses
 from ..module_utils.rabbitmq_status import BROKER
@@ -178,9 +179,10 @@ def release_of(pid: int) -> str | None:
 def application(wanted: dict[str, Any]) -> dict[str, Any]:
     link = Path("/opt") / wanted["name"] / "current"
     try:
-        return {"name": wanted["name"], "release": Path(os.readlink(link)).name}
+        release = Path(os.readlink(link)).name
     except OSError as error:
         raise NoAnswer(f"no release is installed: {link} is missing") from error
+    return {"name": wanted["name"], "release": release, "failed_timers": timer_status.failed(wanted["name"], TIMEOUT_S)}
 
 
 def producer(wanted: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from deadline import until
 from playbook_runner import play
 
 testinfra_hosts = ["ansible://application"]
@@ -111,3 +114,51 @@ def test_the_programs_reach_their_database_through_pgbouncer(host, root, inputs)
     answer = host.check_output(f"{psql} -c %s -c %s", "select current_user, current_database()", r"\echo :PORT")
     name, port = inputs["application_name"], inputs["application_database_port"]
     assert answer.splitlines() == [f"{name}|{name}", str(port)]
+
+
+@pytest.fixture
+def timers(inputs) -> dict[str, dict]:
+    """Unit of each declared timer to its declaration."""
+    return {f"grunnfjell-timer-{inputs['application_name']}-{timer['name']}": timer for timer in inputs["application_timers"]}
+
+
+def test_only_the_declared_timers_exist_with_their_times(host, timers):
+    listed = host.check_output("systemctl list-unit-files --plain --no-legend 'grunnfjell-timer-*'").splitlines()
+    found = {line.split()[0]: line.split()[1] for line in listed}
+    assert found == {f"{unit}.{kind}": state for unit in timers for kind, state in (("timer", "enabled"), ("service", "static"))}
+    for unit, timer in timers.items():
+        assert timer["calendar"] in host.check_output(f"systemctl show {unit}.timer --property TimersCalendar")
+
+
+@pytest.mark.scenario
+def test_a_timer_runs_its_command_in_the_release_s_environment_as_its_user(host, inputs, timers):
+    def ticks() -> list[str]:
+        return host.run("cat /var/lib/newsroom/ticks").stdout.splitlines()
+
+    for unit in timers:
+        before = len(ticks())
+        until("two more runs", lambda before=before: len(ticks()) >= before + 2, 60)
+        assert ticks()[-1] == f"{inputs['application_name']} {inputs['application_user']} 100%"
+        assert host.check_output(f"systemctl show {unit}.service --property NoNewPrivileges --value") == "yes"
+
+
+@pytest.mark.once
+@pytest.mark.scenario
+@pytest.mark.disruptive
+def test_status_names_a_timer_whose_last_run_failed(host, inputs, timers):
+    def failed() -> list[dict]:
+        sections = {"sections": {"application": {"name": inputs["application_name"]}}}
+        return host.ansible("grunnfjell.platform.platform_status", json.dumps(sections))["sections"]["application"][
+            "failed_timers"
+        ]
+
+    (unit,) = timers
+    folder = f"/run/systemd/system/{unit}.service.d"
+    try:
+        host.check_output(f"mkdir -p {folder} && printf '[Service]\\nExecStart=\\nExecStart=false\\n' > {folder}/fails.conf")
+        host.check_output("systemctl daemon-reload")
+        until("a run that fails", failed, 60)
+        assert failed() == [{"unit": f"{unit}.service", "why": "exit-code"}]
+    finally:
+        host.check_output(f"rm -r {folder} && systemctl daemon-reload")
+    until("a run that succeeds", lambda: not failed(), 60)

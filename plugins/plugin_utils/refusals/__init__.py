@@ -28,6 +28,7 @@ from . import (
     programs,
     scaling,
     sites,
+    timers,
     versions,
 )
 
@@ -87,6 +88,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         programs.overriding_arguments,
         programs.shared_logs,
         programs.unconsumed_queues,
+        timers.unworkable_timers,
         applications.invalid_environment_names,
         programs.malformed_programs,
         applications.unexplained_waivers,

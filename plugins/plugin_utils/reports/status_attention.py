@@ -98,6 +98,9 @@ def hosts_attention(status: StatusReport, report: Report) -> Iterator[str]:
         for name, program in programs.items():
             if program["state"] != "RUNNING":
                 yield f"{host}: {name} is {program['state']}{': ' * bool(program['said'])}{program['said']}"
+    for host, application in status.answered("application").items():
+        for timer in application.get("failed_timers", []):
+            yield f"{host}: the last run of {timer['unit']} failed ({timer['why']}): journalctl -u {timer['unit']}"
     for application, hosts in report["releases"].items():
         for host, state in hosts.items():
             for old in state["running"]:
