@@ -3,6 +3,7 @@
 import pytest
 
 from lab.drill import proof
+from lab.drill.faults import whole_fleet
 from lab.drill.ledger import Accepted, Job
 from lab.drill.proof import Trace, count, state
 
@@ -67,3 +68,12 @@ def test_the_answer_of_the_database_is_read():
     assert proof.traces(rows) == {
         "k1": Trace(12.5, 1, (10.25, 11.5)), "k2": Trace(None, 0, (10.0,)), "k3": Trace(12.5, 1, ()),
     }  # fmt: skip
+
+
+def test_a_queue_in_which_a_program_awaited_an_answer_is_no_difference_between_two_brokers():
+    queues = [
+        {"vhost": "v", "name": name, "arguments": arguments} for name, arguments in (("jobs", {}), ("reply", {"x-expires": 1}))
+    ]
+    bindings = [{"vhost": "v", "destination": name} for name in arguments]
+    exported = {"queues": queues, "bindings": bindings, "vhosts": ["v"]}
+    assert whole_fleet.lasting(exported) == {"queues": queues[:1], "bindings": bindings[:1], "vhosts": ["v"]}

@@ -82,7 +82,7 @@ def lost_hosts(scene: Scene) -> list[Host]:
 
 
 def definitions(scene: Scene) -> Any:
-    """The broker's, without what is random, sorted."""
+    """The broker's, without what is random or expires by itself, sorted."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -92,7 +92,16 @@ def definitions(scene: Scene) -> Any:
             return sorted(kept, key=lambda inner: json.dumps(inner, sort_keys=True))
         return value
 
-    return plain(json.loads(shell(hosts.broker(scene.fleet), "timeout -k 1 60 rabbitmqctl -q export_definitions -")))
+    return plain(lasting(json.loads(shell(hosts.broker(scene.fleet), "timeout -k 1 60 rabbitmqctl -q export_definitions -"))))
+
+
+def lasting(exported: dict[str, Any]) -> dict[str, Any]:
+    """Without the queues in which a program awaited one answer, and their bindings."""
+    expire = {(queue["vhost"], queue["name"]) for queue in exported["queues"] if "x-expires" in queue["arguments"]}
+    return exported | {
+        "queues": [queue for queue in exported["queues"] if (queue["vhost"], queue["name"]) not in expire],
+        "bindings": [binding for binding in exported["bindings"] if (binding["vhost"], binding["destination"]) not in expire],
+    }
 
 
 def burn(scene: Scene) -> float:
