@@ -71,9 +71,8 @@ def test_the_answer_of_the_database_is_read():
 
 
 def test_a_queue_in_which_a_program_awaited_an_answer_is_no_difference_between_two_brokers():
-    queues = [
-        {"vhost": "v", "name": name, "arguments": arguments} for name, arguments in (("jobs", {}), ("reply", {"x-expires": 1}))
-    ]
+    arguments = {"jobs": {}, "reply": {"x-expires": 10000}}
+    queues = [{"vhost": "v", "name": name, "arguments": given} for name, given in arguments.items()]
     bindings = [{"vhost": "v", "destination": name} for name in arguments]
     exported = {"queues": queues, "bindings": bindings, "vhosts": ["v"]}
     assert whole_fleet.lasting(exported) == {"queues": queues[:1], "bindings": bindings[:1], "vhosts": ["v"]}
