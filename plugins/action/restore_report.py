@@ -18,10 +18,24 @@ description:
   - Takes what M(pgbackrest_drill) registered as C(__pgbackrest_drill) on each repository host, and M(restic_drill) as
     C(__restic_drill) on each host with files, prints it, and writes it as JSON.
   - Fails when one was not proved, and when nothing was drilled. Changes nothing on a host.
+  - With I(restored), takes what M(pgbackrest_restore) returned instead, and puts it into the JSON beside what is there.
 options:
+  restored: {description: Result of a restore in place., type: dict}
   path: {description: Where the report goes on the control machine., type: path, required: true}
 author: maintainers
 """
+
+
+def write(path: Path, changes: dict[str, Any]) -> None:
+    """Into a report that may hold other kinds of restores, and in C(in_place) other hosts."""
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        report = {}
+    if "in_place" in changes:
+        changes = {"in_place": report.get("in_place", {}) | changes["in_place"]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(report | changes, indent=2) + "\n", encoding="utf-8")
 
 
 class ActionModule(ActionBase):
@@ -32,6 +46,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         variables = task_vars or {}
         path = Path(self._task.args["path"]).resolve()
+        if restored := self._task.args.get("restored"):
+            write(path, {"in_place": {str(variables["inventory_hostname"]): restored}})
+            return result | {"changed": False, "restored": restored}
         records, files = (
             {
                 name: held["record"]
@@ -40,9 +57,7 @@ class ActionModule(ActionBase):
             }
             for registered in ("__pgbackrest_drill", "__restic_drill")
         )
-        report = {"inventory": str(variables.get("inventory_dir", "")), "repositories": records, "files": files}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write(path, {"inventory": str(variables.get("inventory_dir", "")), "repositories": records, "files": files})
         lines, problems = sentences(records, files)
         Display().display("\n".join(lines))
         result |= {"changed": False, "problems": problems}

@@ -34,7 +34,9 @@ EXAMPLES = r"""
 RETURN = r"""
 restored:
   description: >-
-    to, last_commit (seconds since the epoch), timeline, rto_s (seconds without service), bytes, kept (the old directory).
+    to, last_commit (seconds since the epoch), timeline, rpo_s (seconds from the last restored commit to the stop, an upper
+    bound of what was lost; 0 for a moment, before which nothing is missing), rto_s (seconds without service), bytes, proved_rows
+    (of the tables below 1 GiB, each read as a whole), kept (the old directory).
   returned: success
   type: dict
 """
@@ -52,12 +54,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import pgbackrest, psql
 from ..module_utils.restore_moment import options, unreachable_moments
+from ..module_utils.row_counts import Server, counts
 from ..module_utils.whole_files import usual_umask
 
 IN_SERVICE_SQL = """
 SELECT json_build_object(
   'recovering', pg_is_in_recovery(), 'timeline', (SELECT timeline_id FROM pg_control_checkpoint()),
-  'last_commit', extract(epoch FROM pg_last_xact_replay_timestamp()));
+  'last_commit', extract(epoch FROM pg_last_xact_replay_timestamp()),
+  'next_row', pg_snapshot_xmax(pg_current_snapshot())::xid::text);
 """
 
 
@@ -76,6 +80,17 @@ def refusals(to: str, backups: list[dict[str, Any]], free: int, path: Path, now:
         )
 
 
+def lost_at_most(to: str, stopped_at: float, last_commit: float | None) -> float | None:
+    """None if nothing was replayed.
+
+    >>> lost_at_most("latest", 1000.0, 994.5), lost_at_most("2026-11-29 10:00:00+01:00", 1000.0, 10.0)
+    (5.5, 0.0)
+    """
+    if to != "latest":
+        return 0.0
+    return None if last_commit is None else round(max(0.0, stopped_at - last_commit), 1)
+
+
 class Restore:
     def __init__(self, params: dict[str, Any]) -> None:
         self.params, self.unit = params, f"postgresql@{params['version']}-main.service"
@@ -84,7 +99,7 @@ class Restore:
         self.kept = self.data.with_name(f"main.before-restore-{stamp}")
 
     def run(self, backups: list[dict[str, Any]]) -> dict[str, Any]:
-        began = time.monotonic()
+        began, stopped_at = time.monotonic(), time.time()
         # An orderly stop archives the last segment, so restoring the latest state loses nothing.
         self.systemctl("stop")
         had_data = self.data.exists()
@@ -104,12 +119,16 @@ class Restore:
             state = self.wait()
         except (Failed, pgbackrest.PgbackrestError, OSError) as error:
             raise Failed(f"{error}. {self.put_back(had_data)}") from error
+        rto_s = round(time.monotonic() - began, 1)
+        held = counts(Server(self.params["port"], int(self.params["version"])), state["next_row"], self.params["timeout"])
         return {
             "to": self.params["to"],
             "timeline": state["timeline"],
             "last_commit": state["last_commit"],
-            "rto_s": round(time.monotonic() - began, 1),
+            "rpo_s": lost_at_most(self.params["to"], stopped_at, state["last_commit"]),
+            "rto_s": rto_s,
             "bytes": backups[-1]["info"]["size"],
+            "proved_rows": sum(number or 0 for number in held.values()),
             "kept": str(self.kept) if had_data else "",
         }
 

@@ -151,7 +151,9 @@ def bring_back(scene: Scene) -> float:
     LOSS.step("reconcile.yml", lambda: succeeds(scene, "playbooks/reconcile.yml", "-e", "reconcile_republish=true"))
     record["rto_s"] = round(time.time() - LOSS.at, 1)
     settle(scene)
-    (BUILD / "lost_fleet.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    report = BUILD / "restore.json"
+    held = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    report.write_text(json.dumps(held | {"whole_fleet": record}, indent=2) + "\n", encoding="utf-8")
     if record["problems"]:
         raise Refusal("; ".join(record["problems"]))
     # Only now: a job that is accepted earlier waits behind those that were republished.

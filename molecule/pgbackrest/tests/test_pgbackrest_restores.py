@@ -149,6 +149,8 @@ def test_a_delete_is_undone_in_place_and_the_old_data_is_kept(host, peer, invent
     run = play(inventory, "playbooks/restore.yml", "--limit", pair, variables=variables)
     assert run.returncode == 0, run.output
     assert rows("SELECT count(*), max(number) FROM articles") == "20000|20000"
+    record = json.loads((REPOSITORY / "build/restore.json").read_text(encoding="utf-8"))["in_place"][hostname]
+    assert record["rpo_s"] == 0 and record["rto_s"] > 0 and record["bytes"] > 0 and record["proved_rows"] >= 20000, record
     assert sql(host, "SELECT pg_is_in_recovery()") == "f"
     (directory,) = set(kept(host)) - old
     assert host.file(f"{directory}/PG_VERSION").exists

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from authority import REPOSITORY
 from backup_client import backups, wait_archived
 from database_client import sql
 from deadline import until
@@ -70,6 +71,8 @@ def test_a_delete_is_undone_in_a_cluster_which_goes_on_with_all_members(cluster,
     assert rows(leading) == "0"
     run = play(inventory, PLAYBOOK, variables=over(leading, before))
     assert run.returncode == 0, run.output
+    record = json.loads((REPOSITORY / "build/restore.json").read_text(encoding="utf-8"))["in_place"][leading]
+    assert record["rpo_s"] == 0 and record["rto_s"] > 0 and record["proved_rows"] >= int(ROWS), record
     cluster.wait_in_place()
     assert cluster.primary() == leading
     for name in cluster.hosts:
