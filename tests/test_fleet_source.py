@@ -75,14 +75,22 @@ def test_a_wheel_is_packed_with_its_lock_file(project: Path, tmp_path: Path) -> 
         identity(wheel)
 
 
+def in_git(directory: Path, *argv: str) -> str:
+    options = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "protocol.file.allow=always"]
+    return subprocess.run(["git", "-C", directory, *options, *argv], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit_all(directory: Path) -> None:
+    in_git(directory, "init", "--quiet", "--initial-branch=main")
+    in_git(directory, "add", ".")
+    in_git(directory, "commit", "--quiet", "--message=one")
+
+
 def test_a_release_from_git_is_named_after_its_commit(project: Path, tmp_path: Path) -> None:
     def git(*argv: str) -> str:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        return subprocess.run(["git", "-C", project, *identity, *argv], check=True, capture_output=True, text=True).stdout.strip()
+        return in_git(project, *argv)
 
-    git("init", "--quiet", "--initial-branch=main")
-    git("add", ".")
-    git("commit", "--quiet", "--message=one")
+    commit_all(project)
     git("tag", "--annotate", "v1", "--message=v1")
     commit = git("rev-parse", "HEAD")
     for version in ("main", "v1", "HEAD", commit):
@@ -92,6 +100,65 @@ def test_a_release_from_git_is_named_after_its_commit(project: Path, tmp_path: P
         identity({"git": str(project), "version": "v2"})
 
     assert source_of({"git": str(project), "version": "main"}, "requirements.txt").commit == commit
+
+
+def test_submodules_of_a_git_repository_belong_to_the_release(project: Path, tmp_path: Path, monkeypatch) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "part.py").write_text("part = 1\n")
+    commit_all(other)
+    in_git(project, "init", "--quiet", "--initial-branch=main")
+    in_git(project, "submodule", "--quiet", "add", str(other), "vendor")
+    commit_all(project)
+    # git takes submodules from another directory of this machine only if it is told to.
+    for name, value in (("COUNT", "1"), ("KEY_0", "protocol.file.allow"), ("VALUE_0", "always")):
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    names = packed({"git": str(project), "version": "main"}, tmp_path)
+    assert names == [".gitmodules", "requirements.txt", "shop/celery.py", "vendor/part.py"]
+
+
+def test_one_directory_of_a_source_is_a_release_of_its_own(project: Path, tmp_path: Path) -> None:
+    commit_all(project)
+    for source in ({"git": str(project), "version": "main"}, {"directory": str(project)}):
+        assert packed(source | {"subdirectory": "shop"}, tmp_path) == ["celery.py"]
+        assert identity(source | {"subdirectory": "shop"}) != identity(source)
+        with pytest.raises(SourceError, match=r"application_source\.subdirectory is web, which is no directory of the source"):
+            packed(source | {"subdirectory": "web"}, tmp_path)
+
+
+def test_links_within_the_source_are_followed(project: Path, tmp_path: Path) -> None:
+    (project / "also").symlink_to("shop")
+    (project / "shop/lock.txt").symlink_to("../requirements.txt")
+    names = packed({"directory": str(project)}, tmp_path)
+    assert names == ["also/celery.py", "also/lock.txt", "requirements.txt", "shop/celery.py", "shop/lock.txt"]
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "why"),
+    [
+        ("passwords", "/etc/passwd", "outside the source"),
+        ("shop/home", "..", "which contains the link"),
+        ("gone", "nothing", "which does not exist"),
+    ],
+)
+def test_a_link_that_no_release_can_hold_is_refused_by_name(project: Path, link: str, target: str, why: str) -> None:
+    (project / link).symlink_to(target)
+    with pytest.raises(SourceError, match=f"The source holds the link {link} to {target}, {why}"):
+        identity({"directory": str(project)})
+
+
+def test_links_in_a_circle_are_refused(project: Path) -> None:
+    for name, target in (("a", "b"), ("b", "a")):
+        (project / name).mkdir()
+        (project / name / "on").symlink_to(f"../{target}")
+    with pytest.raises(SourceError, match="which contains the link"):
+        identity({"directory": str(project)})
+
+
+def test_a_pointer_of_git_lfs_is_refused_by_name(project: Path) -> None:
+    (project / "shop/model.bin").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(SourceError, match=r"holds shop/model\.bin as a pointer of Git LFS"):
+        identity({"directory": str(project)})
 
 
 def test_a_source_that_changes_during_a_run_stops_it(project: Path) -> None:

@@ -275,7 +275,8 @@ def test_releases_of_one_lock_share_packages_and_each_has_its_own_source(install
     tiny = wheel("tiny")
     files = {"requirements.txt": lock(hashlib.sha256(tiny).hexdigest()), "wheels/tiny-1.0-py3-none-any.whl": tiny}
     for release, value in (("b", b"VALUE = 1"), ("c", b"VALUE = 2")):
-        installing.pack(files | {"own-1.0-py3-none-any.whl": wheel("own"), "app.py": value})
+        place = "app.py" if release == "b" else "src/app.py"
+        installing.pack(files | {"own-1.0-py3-none-any.whl": wheel("own"), place: value})
         assert not installing.call(release, "built").get("failed") and installing.call(release, "ready")["ready"]
     assert sum("--require-hashes" in step for step in installing.steps) == 1
     venvs = [installing.root / f"releases/{release}/venv/bin" for release in "bc"]

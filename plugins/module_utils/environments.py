@@ -26,8 +26,13 @@ def site_packages(environment: Path) -> Path:
 
 
 def lay_over(environment: Path, venv: Path, source: Path) -> None:
-    """Let a new, empty environment have the packages and programs of another one, and the source after them."""
+    """Let a new, empty environment have the packages and programs of another one, and the source after them.
+
+    A directory src of the source, if it is no package itself, holds its packages.
+    """
     lines = [f"import site; site.addsitedir({str(site_packages(environment))!r})", str(source)]
+    if (source / "src").is_dir() and not (source / "src/__init__.py").exists():
+        lines.append(str(source / "src"))
     (site_packages(venv) / "application.pth").write_text("\n".join(lines) + "\n")
     for file in sorted((environment / "bin").iterdir()):
         if file.name.startswith(("python", "activate", "Activate")):

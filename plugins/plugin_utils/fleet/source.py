@@ -19,15 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-LEFT_OUT = {".git", ".venv", "__pycache__", ".pytest_cache", ".ruff_cache", "node_modules"}
+from .source_files import IDENTITY_LENGTH, SourceError, digest_of, files_of
+
 # Timeouts: without data from an archive's server, for a download, and for a git command.
 SILENT_SECONDS, DOWNLOAD_SECONDS, GIT_SECONDS = 30, 1800, 600
 CHUNK_BYTES = 1 << 20
-IDENTITY_LENGTH = 12  # hexadecimal digits: 48 bits, enough for the releases of one application
-
-
-class SourceError(Exception):
-    """What is wrong with the source and what to edit, as a sentence."""
 
 
 @dataclass(frozen=True)
@@ -59,32 +55,39 @@ class Source:
                     archive.addfile(entry, content)
 
 
-def files_of(directory: Path) -> list[Path]:
-    """Every regular file of the content, in a fixed order."""
-    return sorted(
-        path for path in directory.rglob("*") if path.is_file() and not LEFT_OUT & set(path.relative_to(directory).parts)
-    )
-
-
-def digest_of(directory: Path) -> str:
-    """Identity of a tree by the names, the executable bits and the bytes of its files."""
-    digest = hashlib.sha256()
-    for file in files_of(directory):
-        executable = "x" if file.stat().st_mode & 0o100 else "-"
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        digest.update(f"{file.relative_to(directory)}\0{executable}\0{content}\n".encode())
-    return digest.hexdigest()[:IDENTITY_LENGTH]
-
-
-def from_directory(directory: Path) -> Source:
+def from_directory(directory: Path, subdirectory: str) -> Source:
     if not directory.is_dir():
         raise SourceError(f"application_source.directory is {directory}, which is not a directory. Edit it in the inventory.")
+    part = part_of(directory, subdirectory)
 
     @contextmanager
     def tree() -> Iterator[Path]:
-        yield directory
+        yield part
 
-    return Source(digest_of(directory), tree)
+    return Source(digest_of(part), tree)
+
+
+def part_of(directory: Path, subdirectory: str) -> Path:
+    part = directory / subdirectory
+    if not part.is_dir() or not part.resolve().is_relative_to(directory.resolve()):
+        raise SourceError(
+            f"application_source.subdirectory is {subdirectory}, which is no directory of the source. Edit it in the inventory."
+        )
+    return part
+
+
+def in_part(source: Source, subdirectory: str) -> Source:
+    """The same source, of which the release is one directory. Another directory of it is another release."""
+    if not subdirectory:
+        return source
+
+    @contextmanager
+    def tree() -> Iterator[Path]:
+        with source.tree() as directory:
+            yield part_of(directory, subdirectory)
+
+    identity = hashlib.sha256(f"{source.identity} {subdirectory}".encode()).hexdigest()[:IDENTITY_LENGTH]
+    return Source(identity, tree, source.commit)
 
 
 def from_wheel(wheel: Path, requirements: str) -> Source:
@@ -203,6 +206,10 @@ def from_git(url: str, version: str) -> Source:
             git("-C", scratch, "init", "--quiet")
             git("-C", scratch, "fetch", "--quiet", "--depth", "1", url, commit)
             git("-C", scratch, "-c", "advice.detachedHead=false", "checkout", "--quiet", "FETCH_HEAD")
+            if (Path(scratch) / ".gitmodules").exists():
+                # Relative addresses of submodules are those of the repository.
+                git("-C", scratch, "remote", "add", "origin", url)
+                git("-C", scratch, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
             yield Path(scratch)
 
     return Source(commit[:IDENTITY_LENGTH], tree, commit)
@@ -212,7 +219,7 @@ def requires_python(source: dict[str, str], requirements: str) -> str | None:
     """requires-python of a source that is a directory; None if it has none."""
     if not source.get("directory"):
         return None
-    directory = Path(source["directory"])
+    directory = part_of(Path(source["directory"]), source.get("subdirectory") or "")
     if not (directory / requirements).is_file():
         raise SourceError(
             f"application_requirements is {requirements}, which does not exist in {directory}. "
@@ -229,14 +236,15 @@ def requires_python(source: dict[str, str], requirements: str) -> str | None:
 
 def source_of(source: dict[str, str], requirements: str) -> Source:
     """The source that the role's input ``application_source`` describes."""
+    subdirectory = source.get("subdirectory") or ""
     if source.get("directory"):
-        return from_directory(Path(source["directory"]))
+        return from_directory(Path(source["directory"]), subdirectory)
     if source.get("wheel"):
         return from_wheel(Path(source["wheel"]), requirements)
     if source.get("archive"):
-        return from_archive(source["archive"], source.get("checksum"))
+        return in_part(from_archive(source["archive"], source.get("checksum")), subdirectory)
     if source.get("git"):
-        return from_git(source["git"], source.get("version") or "HEAD")
+        return in_part(from_git(source["git"], source.get("version") or "HEAD"), subdirectory)
     raise SourceError("application_source names none of directory, archive, wheel and git. Edit it in the inventory.")
 
 
