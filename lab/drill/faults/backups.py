@@ -85,7 +85,7 @@ def row(name: str, unit: str, records: str) -> Fault:
     pace = Pace(unit)
     place: Place = repository
     # Not `accepts`: the load is more than the workers can do, so a job that is accepted later waits behind others.
-    newest = Reading("newest", place, f"basename $(ls -d {records} | tail -n 1)")
+    newest = Reading("newest", place, f"ls -d {records} 2>/dev/null | tail -n 1 | xargs -r basename")
     return Fault(
         name, "process", pace.measure, now, ends_within_s=900, seamless=True, stage=ballast,
         readings=(newest, PaceReading("jobs done", place, "", pace)),
