@@ -42,19 +42,28 @@ MOLECULE = make_step("molecule", "molecule")
 
 def test_steps_that_allow_it_run_in_parallel_with_the_scenarios_and_the_rest_afterwards(ci_run, tmp_path):
     after = f"import pathlib; assert pathlib.Path({str(tmp_path / 'molecule/demo.log')!r}).exists()"
-    counts, code = ci_run(MOLECULE, make_step("demo", "demo", parallel=True), make_step("drill", "drill", after))
+    counts, code = ci_run(MOLECULE, make_step("demo", "demo", lane="lab"), make_step("drill", "drill", after))
     assert (set(counts), code) == ({"molecule one", "molecule two", "demo", "drill"}, 0)
     assert all(count["passed"] == 1 for count in counts.values())
 
 
+def test_lanes_run_side_by_side_and_the_steps_of_a_lane_in_turn(ci_run, tmp_path):
+    wait = "import pathlib, time\nend = time.time() + 30\nwhile not pathlib.Path({!r}).exists():\n    assert time.time() < end"
+    first = make_step("demo", "demo", wait.format(str(tmp_path / "unit")), lane="lab")
+    then = make_step("unit", "unit", f"open({str(tmp_path / 'unit')!r}, 'x')", lane="checkout")
+    last = make_step("verify", "verify", f"open({str(tmp_path / 'unit')!r})", lane="lab", needs="demo")
+    counts, code = ci_run(MOLECULE, first, last, then)
+    assert code == 0 and all(count["failed"] == 0 for count in counts.values()), counts
+
+
 def test_without_scenarios_no_step_runs_in_parallel(ci_run, tmp_path):
-    counts, code = ci_run(make_step("demo", "demo", parallel=True), make_step("verify", "verify", parallel=True, needs="demo"))
+    counts, code = ci_run(make_step("demo", "demo", lane="lab"), make_step("verify", "verify", lane="lab", needs="demo"))
     assert (set(counts), code) == ({"demo", "verify"}, 0)
     assert not (tmp_path / "molecule").exists()
 
 
 NAMES = ["one", "two", "three", "four", "five"]
-VERIFY = make_step("verify", "verify", parallel=True)
+VERIFY = make_step("verify", "verify", lane="lab")
 
 
 @pytest.mark.parametrize(
@@ -96,9 +105,9 @@ def test_each_cluster_runs_on_both_releases_whatever_another_one_says(ci_run, mo
 
 @pytest.mark.parametrize("with_scenarios", [(MOLECULE,), ()])
 def test_a_step_that_needs_a_failed_one_is_left_out_and_counts_as_failed(ci_run, with_scenarios):
-    failing = make_step("demo", "demo", "raise SystemExit(1)", parallel=True)
+    failing = make_step("demo", "demo", "raise SystemExit(1)", lane="lab")
     counts, code = ci_run(
-        *with_scenarios, failing, make_step("verify", "verify", parallel=True, needs="demo"), make_step("job", "v", needs="demo")
+        *with_scenarios, failing, make_step("verify", "verify", lane="lab", needs="demo"), make_step("job", "v", needs="demo")
     )
     assert code == 1
     assert [counts[name]["failed"] for name in ("demo", "verify", "job")] == [1, 1, 1]
@@ -110,7 +119,7 @@ def test_each_step_follows_those_that_it_needs_and_the_drill_runs_alone():
     for step in steps.STEPS:
         assert not step.needs or names.index(step.needs) < names.index(step.name)
     # Their limits of recovery are seconds.
-    assert not any(step.parallel for step in steps.STEPS if step.part in ("drill", "kvm", "operations"))
+    assert not any(step.lane for step in steps.STEPS if step.part in ("drill", "kvm", "operations"))
 
 
 def test_the_reason_of_a_failure_is_shown_even_before_a_long_journal():

@@ -58,7 +58,10 @@ def main() -> None:
     BUILD.mkdir(exist_ok=True)
     results: dict[str, Count] = {}
     steps = [step for step in STEPS if step.part in (arguments.parts or DEFAULT_PARTS)]
-    parallel = [step for step in steps if step.parallel and any(step.part == "molecule" for step in steps)]
+    lanes: dict[str, list[Step]] = {}
+    for step in steps:
+        if step.lane and any(step.part == "molecule" for step in steps):
+            lanes.setdefault(step.lane, []).append(step)
 
     def run_step(step: Step, log: Path | None = None) -> Count:
         """Run a step unless the step that it needs failed."""
@@ -73,10 +76,10 @@ def main() -> None:
 
     for step in steps:
         if step.part == "molecule":
-            results |= run_scenarios(parallel, run_step)
+            results |= run_scenarios(list(lanes.values()), run_step)
         elif step.part == "clusters":
             results |= run_clusters()
-        elif step not in parallel:
+        elif step.lane not in lanes:
             run_step(step)
     total = sum(results.values(), Count())
     print()

@@ -21,8 +21,8 @@ FIRST_REASONS = 40
 
 @dataclass(frozen=True)
 class Step:
-    """part: the argument that selects it. needs: the step without which it has nothing to test. parallel: it mostly waits and is
-    not timing sensitive, so it may run alongside Molecule's scenarios."""
+    """part: the argument that selects it. needs: the step without which it has nothing to test. lane: it is not timing sensitive,
+    so it may run alongside Molecule's scenarios and other lanes, after the steps of its lane; empty: alone."""
 
     name: str
     part: str
@@ -30,7 +30,7 @@ class Step:
     # pytest's JUnit report; a step without one counts as one test.
     report: Path | None = None
     needs: str = ""
-    parallel: bool = False
+    lane: str = ""
 
 
 def environment() -> dict[str, str]:
@@ -40,7 +40,7 @@ def environment() -> dict[str, str]:
 
 
 def run(step: Step, inventory: str, log: Path | None = None) -> Count:
-    """Show the output; or, for a parallel step, write it to `log` and show its end only after a failure."""
+    """Show the output; or, for a step in a lane, write it to `log` and show its end only after a failure."""
     if log:
         with log.open("w", encoding="utf-8") as file:
             result = _run(step, inventory, file.fileno())
@@ -51,7 +51,7 @@ def run(step: Step, inventory: str, log: Path | None = None) -> Count:
 
 
 def show_result(name: str, result: Count, log: Path) -> None:
-    """The line of a parallel step; after a failure also the reasons in its log, and the log's end."""
+    """The line of a step in a lane; after a failure also the reasons in its log, and the log's end."""
     lines = excerpt(log.read_text(encoding="utf-8", errors="replace").splitlines()) if result.failed else []
     print("\n".join([result.line(name), *lines]), flush=True)
 

@@ -1,4 +1,4 @@
-"""Molecule's scenarios, two at a time, and alongside them the steps that mostly wait."""
+"""Molecule's scenarios, and alongside them the steps that need no quiet."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lab.ci.counts import Count
 from lab.ci.runner import Step, environment, show_result
 from lab.machine import BIN, BUILD, REPOSITORY, git, in_turn
 
-# Each keeps about one core busy.
-PARALLEL = 2
+# Each keeps about one core busy. Beside lanes of other steps they are three together; a lane that has ended is the scenarios'.
+PARALLEL, WITH_LANES = 2, 3
 # Alongside `verify`, which runs the same tests on Debian 13 in the lab, a scenario needs only its other host. These need both:
 # their tests compare two hosts, the lab does not have the role, or nobody has tried the scenario with one host.
 BOTH_RELEASES = ("celery_worker", "firewall", "haproxy", "host", "pki", "producer", "residency", "supervisor")
@@ -23,7 +23,7 @@ NOT_IN_THE_LAB = "12"
 # CI runs two or three scenarios, others with the next commit; all of them take hours. `make molecule` runs all.
 SHARE = 8
 # On a slow machine the last of them begins early enough for CI's 90 minutes.
-LAST_START_S = 25 * 60
+LAST_START_S = 35 * 60
 # Pairs of hosts that belong together and are of one release: the other release is for `molecule test` by hand.
 ONE_PAIR = {"keepalived": "13", "pgbackrest": "13", "restic": "13"}
 # They lose and replace hosts for twenty minutes each: `make test-clusters` runs them.
@@ -69,17 +69,18 @@ def run_clusters() -> dict[str, Count]:
     return {f"molecule {name} {release}": run_scenario(name, release) for release in ("13", "12") for name in CLUSTERS}
 
 
-def run_scenarios(parallel: Sequence[Step], run_step: Callable[[Step, Path], Count]) -> dict[str, Count]:
-    """The scenarios, or those due if `verify` tests the roles too; and meanwhile the steps in ``parallel``, one after another."""
+def run_scenarios(lanes: Sequence[Sequence[Step]], run_step: Callable[[Step, Path], Count]) -> dict[str, Count]:
+    """The scenarios, or those due if `verify` tests the roles too; and meanwhile the lanes, each one step after another."""
     (BUILD / "molecule").mkdir(parents=True, exist_ok=True)
-    verified = any(step.part == "verify" for step in parallel)
+    verified = any(step.part == "verify" for lane in lanes for step in lane)
     every = scenarios()
     names = in_turn(every, git("rev-parse", "HEAD").strip(), SHARE) if verified else every
-    others = f", and {', '.join(step.name for step in parallel)}" if parallel else ""
-    print(f"\n=== molecule, {PARALLEL} scenarios at a time{others}; the output of each is in build/molecule/", flush=True)
+    together = max(PARALLEL, WITH_LANES if lanes else 0)
+    beside = "".join(f"; {', then '.join(step.name for step in lane)}" for lane in lanes)
+    print(f"\n=== molecule{beside}; {together} at a time, and the output of each is in build/molecule/", flush=True)
 
-    def run_steps() -> dict[str, Count]:
-        return {step.name: run_step(step, BUILD / f"molecule/{step.name}.log") for step in parallel}
+    def run_lane(lane: Sequence[Step]) -> dict[str, Count]:
+        return {step.name: run_step(step, BUILD / f"molecule/{step.name}.log") for step in lane}
 
     if left := [name for name in every if name not in names]:
         print(f"    not due with this commit: {', '.join(left)}; `make molecule` runs all scenarios", flush=True)
@@ -93,8 +94,6 @@ def run_scenarios(parallel: Sequence[Step], run_step: Callable[[Step, Path], Cou
         release = ONE_PAIR.get(name, NOT_IN_THE_LAB) if verified and name not in BOTH_RELEASES else ""
         return {f"molecule {name}": run_scenario(name, release)}
 
-    with ThreadPoolExecutor(PARALLEL + 1) as pool:
-        steps = pool.submit(run_steps)
-        # When the steps are done, the last scenarios use their thread.
-        results = [result for ended in pool.map(run_one, names) for result in ended.items()]
-        return steps.result() | dict(results)
+    with ThreadPoolExecutor(together) as pool:
+        results = [pool.submit(run_lane, lane) for lane in lanes] + [pool.submit(run_one, name) for name in names]
+        return dict(result for ended in results for result in ended.result().items())

@@ -69,16 +69,16 @@ def cloud_step(name: str, needs: str) -> Step:
 
 
 STEPS = (
-    Step("ansible-lint", "lint", tool("ansible-lint", "-q"), parallel=True),
-    Step("yamllint", "lint", tool("yamllint", "--strict", "."), parallel=True),
-    Step("ruff", "lint", tool("ruff", "check", "."), parallel=True),
-    Step("layout", "lint", tool("ruff", "format", "--check", "."), parallel=True),
-    Step("unit", "unit", tool("pytest", "-q", f"--junitxml={report('unit')}"), report("unit"), parallel=True),
+    Step("ansible-lint", "lint", tool("ansible-lint", "-q"), lane="checkout"),
+    Step("yamllint", "lint", tool("yamllint", "--strict", "."), lane="checkout"),
+    Step("ruff", "lint", tool("ruff", "check", "."), lane="checkout"),
+    Step("layout", "lint", tool("ruff", "format", "--check", "."), lane="checkout"),
+    Step("unit", "unit", tool("pytest", "-q", f"--junitxml={report('unit')}"), report("unit"), lane="checkout"),
     # An eighth of the faults that need no host, different ones for each commit; `make mutants` tries those of the roles.
-    Step("mutants", "mutants", tool("python", "-m", "lab.mutants", "unit", "--share", "8"), parallel=True),
+    Step("mutants", "mutants", tool("python", "-m", "lab.mutants", "unit", "--share", "8"), lane="checkout"),
     Step("molecule", "molecule", tool("molecule", "test")),
-    Step("demo", "demo", lambda inventory: make("demo", f"INVENTORY={inventory}"), parallel=True),
-    Step("verify", "verify", testinfra, report("verify"), needs="demo", parallel=True),
+    Step("demo", "demo", lambda inventory: make("demo", f"INVENTORY={inventory}"), lane="lab"),
+    Step("verify", "verify", testinfra, report("verify"), needs="demo", lane="lab"),
     Step("operations", "operations", operations, report("operations"), needs="demo"),
     Step("a real job", "verify", real_job, report("job"), needs="demo"),
     Step("drill", "drill", lambda inventory: make("drill", "DRILL=--short")),
