@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,23 @@ def test_a_repository_that_outgrows_its_disk_is_named_with_both_sizes() -> None:
     assert (
         small.left < 0 and "will take 11690 MiB at the measured sizes, but the repository's disk has 10000 MiB" in small.refusal
     )
+
+
+FILES = {
+    "repositories": {"web1": {"first_bytes": 1000 * MIB, "bytes_per_day": 10 * MIB, "period_days": 31}},
+    "held_bytes": 500 * MIB,
+    "disk_bytes": 9000 * MIB,
+}
+
+
+@pytest.mark.parametrize(("device", "limits"), [(1, [20500 * MIB]), (2, [20000 * MIB, 9000 * MIB])], ids=["shared", "apart"])
+def test_repositories_of_one_disk_are_counted_together(device: int, limits: list[int]) -> None:
+    host = repository(MEASURED | {"device": 1}, restic_retention_days=30)
+    host.measured["file_backups"] = FILES | {"device": device}
+    lines = list(disk_lines(Fleet({"backup1": replace(host, roles=frozenset({"pgbackrest", "restic"}))}, {})))
+    assert [line.limit for line in lines] == limits
+    assert sum(line.used for line in lines) == 11690 * MIB + 3 * (1000 + 31 * 10) * MIB
+    assert "14 days (pgbackrest_repo_retention_full) and 30 days (restic_retention_days)" in lines[0].refusal
 
 
 def test_a_drill_counts_in_the_memory_of_a_repository_host_only() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils import restic as restic_client
-from ansible_collections.grunnfjell.platform.plugins.module_utils import restic_status
+from ansible_collections.grunnfjell.platform.plugins.module_utils import restic_repository, restic_status
 from ansible_collections.grunnfjell.platform.plugins.modules import restic_drill, restic_restore
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.fleet.model import Host
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import file_backups, restore
@@ -54,7 +54,7 @@ def program(name: str) -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("module", [restic, restic_client])
+@pytest.mark.parametrize("module", [restic, restic_client, restic_repository])
 def test_the_examples_hold(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted and not result.failed
@@ -223,6 +223,23 @@ def test_only_repositories_older_than_the_retention_expire(tmp_path) -> None:
     (tmp_path / "lost+found").mkdir()
     assert program("restic-retention").expired(tmp_path, 30, {"web1"}, NOW) == [old, former]
     assert kept.exists()
+
+
+def test_repositories_are_measured_by_the_times_at_which_their_files_arrived(tmp_path) -> None:
+    unit, home = tmp_path / "unit", tmp_path / "repositories"
+    assert restic_repository.measured(unit) == {}
+    unit.write_text(f"[Service]\nExecStart=/usr/bin/rclone serve restic --cache-dir /tmp {home}\n")
+    assert restic_repository.measured(unit) == {}
+    for name, days, size in (("web1/2026-10/a", 0, 1000), ("web1/2026-10/b", 11, 500), ("web2/2026-W48/a", 3, 70)):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_bytes(bytes(size))
+        os.utime(home / name, (days * 86400, days * 86400))
+    found = restic_repository.measured(unit)
+    assert found["repositories"] == {
+        "web1": {"first_bytes": 1000, "bytes_per_day": 50, "period_days": 31},
+        "web2": {"first_bytes": 70, "bytes_per_day": 0, "period_days": 7},
+    }
+    assert found["held_bytes"] == 1570 < found["disk_bytes"]
 
 
 def test_the_newest_repository_of_a_host_that_still_backs_up_stays(tmp_path) -> None:

@@ -37,6 +37,7 @@ def measured(config: Path = CONFIG) -> dict[str, Any]:
         "wal_bytes_per_day": wal_per_day(files, Path(path[1]), time.time()),
         # What other files leave for the repository.
         "disk_bytes": disk.free + sum(size for _, size, _ in files),
+        "device": os.stat(path[1]).st_dev,
     }
 
 

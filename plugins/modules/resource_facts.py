@@ -53,7 +53,17 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import base_chains, interfaces, kit_version, outside, pgbackrest_repository, pki_files, rabbitmq_node, sockets
+from ..module_utils import (
+    base_chains,
+    interfaces,
+    kit_version,
+    outside,
+    pgbackrest_repository,
+    pki_files,
+    rabbitmq_node,
+    restic_repository,
+    sockets,
+)
 
 CGROUP_LIMITS = (
     "sys/fs/cgroup/memory.max",  # cgroup v2
@@ -208,6 +218,7 @@ def main() -> None:
         "accounts": {name: account_exists(name) for name in module.params["accounts"]},
         "version": kit_version.recorded(),
         "backups": pgbackrest_repository.measured(),
+        "file_backups": restic_repository.measured(),
         "broker_nodes": rabbitmq_node.measured(),
         "firewall": os.path.exists("/etc/systemd/system/grunnfjell-firewall.service"),
         "restic": any(os.path.exists(f"/etc/systemd/system/grunnfjell-restic{kind}.service") for kind in ("", "-backup")),

@@ -8,6 +8,7 @@ import pytest
 from deadline import until
 from file_backups import CLIENT, PROGRAM, restic, settings
 from intruder import rest
+from playbook_runner import play
 
 testinfra_hosts = ["ansible://restic"]
 
@@ -61,6 +62,15 @@ def test_the_first_backup_is_taken_without_being_asked_for(host, inputs, first_b
         assert known["succeeded"]["files"] >= 2 and known["succeeded"]["unread"] == 0, name
         snapshots = json.loads(restic(host, name, "snapshots --json --no-lock").stdout)
         assert snapshots[-1]["paths"] == inputs["restic_paths"]
+
+
+@client_only
+@pytest.mark.scenario
+@pytest.mark.one_host
+def test_the_plan_counts_the_repositories_on_their_disk(inventory, hostname, pair, first_backup):
+    run = play(inventory, "playbooks/plan.yml", "--limit", pair)
+    assert run.returncode == 0 and "disk of the repository" in run.text, run.output
+    assert f"repositories of {hostname}" in run.text, run.output
 
 
 @client_only

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..fleet.model import Fleet
+from ..fleet.model import Fleet, Host
 from ..fleet.units import MIB, mib
-from ..sizing.pgbackrest import repository_parts
+from ..sizing import pgbackrest, restic
 from ..sizing.postgresql import postgresql_bytes
 from .line import BYTES, Line, parts
 
@@ -17,22 +17,33 @@ def disk_lines(fleet: Fleet) -> Iterator[Line]:
 
 
 def _repositories(fleet: Fleet) -> Iterator[Line]:
-    for host in fleet.with_role("pgbackrest"):
-        counted, measured = repository_parts(host), host.measured.get("backups") or {}
-        if counted is None:
+    for host in {host.name: host for role in ("pgbackrest", "restic") for host in fleet.with_role(role)}.values():
+        database, files = pgbackrest.repository_parts(host), restic.repository_parts(host)
+        backups, held = host.measured.get("backups") or {}, host.measured.get("file_backups") or {}
+        if database and files and backups.get("device") == held["device"]:
+            yield _repository(host, [*database, *files], backups["disk_bytes"] + held["held_bytes"])
             continue
-        needed, limit = sum(size for _, size in counted), measured["disk_bytes"]
-        largest, size = max(counted, key=lambda pair: pair[1])
-        yield Line(
-            host.name,
-            "disk of the repository",
-            limit,
-            parts(counted),
-            f"{host.name}: the backups of {host.inputs.get('pgbackrest_repo_retention_full')} days will take {mib(needed)} at "
-            f"the measured sizes, but the repository's disk has {mib(limit)} for them. The largest part is {largest}, "
-            f"{mib(size)}. Give it a larger disk, or lower pgbackrest_repo_retention_full.",
-            BYTES,
-        )
+        if database:
+            yield _repository(host, database, backups["disk_bytes"])
+        if files:
+            yield _repository(host, files, held["disk_bytes"])
+
+
+def _repository(host: Host, counted: list[tuple[str, int]], limit: int) -> Line:
+    needed = sum(size for _, size in counted)
+    largest, size = max(counted, key=lambda pair: pair[1])
+    inputs = [name for name in ("pgbackrest_repo_retention_full", "restic_retention_days") if name in host.inputs]
+    kept = " and ".join(f"{host.inputs[name]} days ({name})" for name in inputs)
+    return Line(
+        host.name,
+        "disk of the repository",
+        limit,
+        parts(counted),
+        f"{host.name}: the backups of {kept} will take {mib(needed)} at the measured sizes, but the repository's disk has "
+        f"{mib(limit)} for them. The largest part is {largest}, {mib(size)}. Give it a larger disk, or keep backups for fewer "
+        f"days.",
+        BYTES,
+    )
 
 
 def _wal_for_standbys(fleet: Fleet) -> Iterator[Line]:

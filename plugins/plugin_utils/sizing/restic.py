@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -132,6 +133,23 @@ def _repositories(inputs: Mapping[str, Any]) -> Iterator[str]:
                 f"restic_repositories names {name}, but restic_logins has no login for it. Add it to vault_restic_logins in "
                 f"secrets_wanted, and run `make secrets`."
             )
+
+
+def repository_parts(host: Host) -> list[tuple[str, int]] | None:
+    """What the repositories will hold for their retention, in bytes, at the measured sizes; None before the first backup.
+
+    A period's repository goes once its last backup is older than the retention, and the one of the present period may be whole.
+    """
+    measured, days = host.measured.get("file_backups"), host.inputs.get("restic_retention_days")
+    if not measured or not isinstance(days, int):
+        return None
+    parts = []
+    for name, repository in measured["repositories"].items():
+        period = repository["period_days"]
+        kept = math.ceil(days / period) + 2
+        size = repository["first_bytes"] + period * repository["bytes_per_day"]
+        parts.append((f"{kept} repositories of {name}", kept * size))
+    return parts or None
 
 
 def memory_parts(host: Host) -> list[tuple[str, int]] | None:
