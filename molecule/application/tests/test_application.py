@@ -127,7 +127,10 @@ def test_only_the_declared_timers_exist_with_their_times(host, timers):
     found = {line.split()[0]: line.split()[1] for line in listed}
     assert found == {f"{unit}.{kind}": state for unit in timers for kind, state in (("timer", "enabled"), ("service", "static"))}
     for unit, timer in timers.items():
-        assert timer["calendar"] in host.check_output(f"systemctl show {unit}.timer --property TimersCalendar")
+        written = (
+            host.check_output("systemd-analyze calendar %s", timer["calendar"]).split("Normalized form: ")[1].splitlines()[0]
+        )
+        assert f"OnCalendar={written} ;" in host.check_output(f"systemctl show {unit}.timer --property TimersCalendar")
 
 
 @pytest.mark.scenario
