@@ -19,6 +19,8 @@ class Host:
 
     def __init__(self, units: Path) -> None:
         self.units, self.running, self.calls = units, set(), []
+        # Whether files differ from what it has read.
+        self.unread = False
 
     def run(self, argv: list[str], timeout: float, **options: object) -> subprocess.CompletedProcess[str]:
         verb, *rest = argv[1:]
@@ -27,11 +29,14 @@ class Host:
             code = int("often" in argv)
             return subprocess.CompletedProcess(argv, code, "", "Failed to parse" * code)
         if verb == "show":
-            running = rest[0] in self.running
-            out = "ActiveState=active\nUnitFileState=enabled" if running else "ActiveState=inactive\nUnitFileState=disabled"
+            state = ("active", "enabled") if rest[0] in self.running else ("inactive", "disabled")
+            reload = "NeedDaemonReload=" + ("yes" if self.unread else "no")
+            out = f"ActiveState={state[0]}\nUnitFileState={state[1]}\n{reload}\n\nActiveState=inactive\n{reload}\n"
         else:
             self.calls.append(" ".join(argv[1:]))
-            if verb == "restart":
+            if verb == "daemon-reload":
+                self.unread = False
+            elif verb == "restart":
                 self.running.add(rest[0])
             elif verb == "disable":
                 self.running.discard(rest[-1])
@@ -90,6 +95,13 @@ def test_a_timer_that_does_not_run_is_started_by_the_next_run(host: Host) -> Non
     host.schedule(NIGHTLY)
     host.running.clear()
     assert host.schedule(NIGHTLY)["changed"] and host.running == {f"{UNIT}.timer"}
+
+
+def test_files_that_a_run_wrote_and_systemd_never_read_are_read_by_the_next_run(host: Host) -> None:
+    host.schedule(NIGHTLY)
+    host.unread = True
+    assert host.schedule(NIGHTLY)["changed"] and host.calls[0] == "daemon-reload"
+    assert not host.schedule(NIGHTLY)["changed"]
 
 
 def test_times_that_systemd_cannot_read_are_refused_before_any_file_is_written(host: Host) -> None:

@@ -125,10 +125,14 @@ def refuse_unreadable(timers: list[dict[str, Any]]) -> None:
             )
 
 
-def stopped(unit: str) -> bool:
-    """Whether the timer does not run, or begins with the host no longer."""
-    shown = systemd("systemctl", "show", f"{unit}.timer", "--property", "ActiveState,UnitFileState").split()
-    return sorted(shown) != ["ActiveState=active", "UnitFileState=enabled"]
+def in_force(unit: str) -> bool:
+    """Whether the timer runs, at each start of the host too, and systemd has read both files: a run may have been cut off."""
+    shown = systemd(
+        "systemctl", "show", f"{unit}.timer", f"{unit}.service", "--property", "ActiveState,UnitFileState,NeedDaemonReload"
+    )
+    timer, service = (set(part.split()) for part in shown.strip().split("\n\n"))
+    running = {"ActiveState=active", "UnitFileState=enabled", "NeedDaemonReload=no"} <= timer
+    return running and "NeedDaemonReload=no" in service
 
 
 def remove(unit: str) -> None:
@@ -150,7 +154,7 @@ def schedule(params: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     files = {unit: files_of(params, timer, unit) for unit, timer in wanted.items()}
     result = write_files([file for of_unit in files.values() for file in of_unit], check_mode)
     changed = [unit for unit, of_unit in files.items() if {file.path for file in of_unit} & set(result.changed)]
-    due = sorted({*changed, *(unit for unit in wanted if unit in present and stopped(unit))})
+    due = sorted({*changed, *(unit for unit in wanted if unit in present and not in_force(unit))})
     if not check_mode and (gone or due):
         for unit in gone:
             remove(unit)
