@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import pytest
-from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded
+from ansible_collections.grunnfjell.platform.plugins.module_utils import bounded, timer_status
 from ansible_collections.grunnfjell.platform.plugins.modules import platform_status
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.status import peer
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports.work_rates import Rates, drain, is_work, span
@@ -75,3 +75,19 @@ def test_a_command_that_takes_too_long_ends_with_its_children():
         bounded.run(["sh", "-c", "sleep 30 & wait"], 0.3)
     assert time.monotonic() - began < 10
     assert bounded.run(["sh", "-c", "cat; echo b >&2; exit 3"], 10, "a").returncode == 3
+
+
+@pytest.mark.parametrize(
+    ("shown", "failed"),
+    [
+        ("", []),
+        ("Id=a.service\nActiveState=inactive\nResult=success\n", []),
+        (
+            "Id=a.service\nActiveState=activating\nResult=success\n\nId=b.service\nActiveState=failed\nResult=timeout\n",
+            [{"unit": "b.service", "why": "timeout"}],
+        ),
+    ],
+)
+def test_a_timer_counts_as_failed_until_its_next_run_begins(answer, shown, failed):
+    calls = answer(out=shown)
+    assert timer_status.failed("shop", 5) == failed and len(calls) == 1

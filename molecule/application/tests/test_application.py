@@ -161,8 +161,7 @@ def test_status_names_a_timer_whose_last_run_failed(host, inputs, timers):
     try:
         host.check_output(f"mkdir -p {folder} && printf '[Service]\\nExecStart=\\nExecStart=false\\n' > {folder}/fails.conf")
         host.check_output("systemctl daemon-reload")
-        until("a run that fails", failed, 60)
-        assert failed() == [{"unit": f"{unit}.service", "why": "exit-code"}]
+        assert until("a run that fails", failed, 60) == [{"unit": f"{unit}.service", "why": "exit-code"}]
     finally:
         host.check_output(f"rm -r {folder} && systemctl daemon-reload")
     until("a run that succeeds", lambda: not failed(), 60)
