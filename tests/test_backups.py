@@ -427,3 +427,19 @@ def test_a_drill_that_proved_nothing_is_a_failure() -> None:
     _, problems = restore.sentences({"backup1": RECORD | {"proved": False, "problems": ["point: a row is missing"]}}, {})
     assert problems == ["backup1: the restore of main is not proved: point: a row is missing."]
     assert "Nothing was restored" in restore.sentences({}, {})[1][0]
+
+
+def test_a_restore_in_place_says_what_is_lost_and_where_the_old_data_is() -> None:
+    restored = {
+        "to": "latest",
+        "bytes": 31 * 1024**2,
+        "rto_s": 9.3,
+        "timeline": 2,
+        "proved_rows": 400,
+        "rpo_s": 5.5,
+        "kept": "/old",
+    }
+    text = " ".join(restore.in_place("db1", restored))
+    assert "in service after 9.3 s" in text and "at most 5.5 s of commits" in text and "The old data is in /old." in text
+    blank = " ".join(restore.in_place("db1", restored | {"rpo_s": None, "kept": ""}))
+    assert "an unknown time of commits" in blank and "There was no old data to keep." in blank

@@ -13,7 +13,7 @@ from lab.ci.counts import Count
 from lab.ci.runner import Step, environment, show_result
 from lab.machine import BIN, BUILD, REPOSITORY, git, in_turn
 
-# Each keeps about one core busy. Beside lanes of other steps they are three together; a lane that has ended is the scenarios'.
+# Each keeps about one core busy. With lanes of other steps they are three in all; a lane that has ended is the scenarios'.
 PARALLEL, WITH_LANES = 2, 3
 # Alongside `verify`, which runs the same tests on Debian 13 in the lab, a scenario needs only its other host. These need both:
 # their tests compare two hosts, the lab does not have the role, or nobody has tried the scenario with one host.
@@ -76,8 +76,8 @@ def run_scenarios(lanes: Sequence[Sequence[Step]], run_step: Callable[[Step, Pat
     every = scenarios()
     names = in_turn(every, git("rev-parse", "HEAD").strip(), SHARE) if verified else every
     together = max(PARALLEL, WITH_LANES if lanes else 0)
-    beside = "".join(f"; {', then '.join(step.name for step in lane)}" for lane in lanes)
-    print(f"\n=== molecule{beside}; {together} at a time, and the output of each is in build/molecule/", flush=True)
+    others = "".join(f"; {', then '.join(step.name for step in lane)}" for lane in lanes)
+    print(f"\n=== molecule{others}; {together} at a time, and the output of each is in build/molecule/", flush=True)
 
     def run_lane(lane: Sequence[Step]) -> dict[str, Count]:
         return {step.name: run_step(step, BUILD / f"molecule/{step.name}.log") for step in lane}

@@ -9,7 +9,7 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.reports.restore import sentences
+from ..plugin_utils.reports.restore import in_place, sentences
 
 DOCUMENTATION = r"""
 module: restore_report
@@ -18,7 +18,7 @@ description:
   - Takes what M(pgbackrest_drill) registered as C(__pgbackrest_drill) on each repository host, and M(restic_drill) as
     C(__restic_drill) on each host with files, prints it, and writes it as JSON.
   - Fails when one was not proved, and when nothing was drilled. Changes nothing on a host.
-  - With I(restored), takes what M(pgbackrest_restore) returned instead, and puts it into the JSON beside what is there.
+  - With I(restored), takes what M(pgbackrest_restore) returned instead, prints it, and adds it to the JSON.
 options:
   restored: {description: Result of a restore in place., type: dict}
   path: {description: Where the report goes on the control machine., type: path, required: true}
@@ -48,6 +48,7 @@ class ActionModule(ActionBase):
         path = Path(self._task.args["path"]).resolve()
         if restored := self._task.args.get("restored"):
             write(path, {"in_place": {str(variables["inventory_hostname"]): restored}})
+            Display().display("\n".join(in_place(str(variables["inventory_hostname"]), restored)))
             return result | {"changed": False, "restored": restored}
         records, files = (
             {

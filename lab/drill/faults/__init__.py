@@ -23,7 +23,7 @@ FAULTS: tuple[Fault, ...] = (
 # Of a fleet with three core hosts. GROWTH begins with one, on blank hosts, so it is the first.
 HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *POWER, *LOST)
 
-# By name only: each needs an inventory of its own.
+# By name only: each needs another inventory.
 APART = (*WHOLE_FLEET, *BACKUPS, *MOVED_DATABASE, *MOVE)
 
 # For `make test`: the most telling ones, in a few minutes.

@@ -17,7 +17,7 @@ from lab.drill.scene import Scene
 ROUNDS = 3
 # Between two turns of the service: so long is counted without it, and the workers catch up.
 QUIET_S = 25.0
-# Rows beside the application's, so that reading and copying the database takes longer than starting to.
+# More rows than the application has: reading and copying the database must take longer than starting to.
 BALLAST_MIB = 400
 CREATE = f"""CREATE TABLE drill_ballast AS SELECT number, string_agg(md5(number::text || part::text), '') AS filler
     FROM generate_series(1, {BALLAST_MIB * 8}) AS number, generate_series(1, 4096) AS part GROUP BY number;
@@ -53,7 +53,7 @@ class Pace:
         windows: dict[str, list[tuple[float, float]]] = {"with": [], "without": []}
         for _ in range(ROUNDS):
             quiet = time.time()
-            time.sleep(QUIET_S)  # the window that is counted
+            time.sleep(QUIET_S)  # no wait for a condition: the jobs done in this time are counted
             windows["without"].append((quiet, time.time()))
             busy = time.time()
             shell(repository(scene.fleet), f"systemctl start {self.unit}")
@@ -65,7 +65,7 @@ class Pace:
         }
         return began
 
-    def told(self) -> str:
+    def text(self) -> str:
         return "; ".join(
             f"{median(figures):.1f}/s {name} ({', '.join(f'{figure:.1f}' for figure in figures)})"
             for name, figures in self.turns.items()
@@ -77,7 +77,7 @@ class PaceReading(Reading):
     pace: Pace
 
     def look(self, scene: Scene) -> str:
-        return self.pace.told() or "not measured"
+        return self.pace.text() or "not measured"
 
 
 def row(name: str, unit: str, records: str) -> Fault:

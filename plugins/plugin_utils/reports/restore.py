@@ -17,6 +17,17 @@ def proof(name: str, restore: Record) -> str:
     return f"{name}: in service after {restore['rto_s']:g} s, {restore['rows']} rows in {restore['tables']} tables{skipped}"
 
 
+def in_place(host: str, restored: Record) -> list[str]:
+    """What a restore in place brought back, and where the data from before is."""
+    lost = "an unknown time" if restored["rpo_s"] is None else f"at most {restored['rpo_s']:g} s"
+    return [
+        f"{host}: the database was restored to {restored['to']} ({mib(restored['bytes'])}), and is in service after "
+        f"{restored['rto_s']:g} s on timeline {restored['timeline']}. {restored['proved_rows']} rows were counted; "
+        f"{lost} of commits is lost.",
+        f"  The old data is in {restored['kept']}." if restored["kept"] else "  There was no old data to keep.",
+    ]
+
+
 def sentences(records: Mapping[str, Record], files: Mapping[str, Record]) -> tuple[list[str], list[str]]:
     """Lines for the terminal, and a sentence for each database and each host with files that is not proved."""
     lines, problems = [], []
