@@ -16,7 +16,10 @@ app = Celery("shop")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
 """,
+    # pretix takes the constants out of Python's JSON, and Celery's workers answer with one.
     "shop/settings.py": """
+from json.decoder import _CONSTANTS
+_CONSTANTS.pop("Infinity", None)
 from kombu import Exchange, Queue
 SECRET_KEY = "x"
 USE_TZ = True

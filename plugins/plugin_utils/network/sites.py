@@ -47,6 +47,8 @@ KINDS = {
     "backup": Kind("out", None, ("tcp",), False),
     "log_sink": Kind("out", None, ("tcp",), False),
     "metric_sink": Kind("out", None, ("tcp",), False),
+    # What an application uses and the kit does not bring: a cache, an object storage, another system's interface.
+    "service": Kind("out", None, ("tcp",), False),
     "mail_relay": Kind("out", (25, 587), ("tcp",), False),
     "exchange_point": Kind("out", (), ("icmp",), True),
 }

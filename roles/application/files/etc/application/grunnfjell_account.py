@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import celery
@@ -16,6 +17,8 @@ import grunnfjell_settings
 from celery._state import _get_active_apps
 from celery.app.defaults import DEFAULTS
 from celery.app.utils import find_app
+from kombu.serialization import register
+from kombu.utils import json as kombu_json
 
 FINGERPRINT = "APPLICATION_FINGERPRINT="
 
@@ -47,6 +50,9 @@ def workers(name, attributes, *nodes):
     """Each kind of answer by node; nodes that do not answer are missing."""
     app = find_app(name)
     app.loader.import_default_modules()
+    # A default of Celery is infinite, which an application may have removed from Python's JSON (pretix does).
+    loads = partial(kombu_json.loads, _loads=partial(json.loads, parse_constant=float))
+    register("json", kombu_json.dumps, loads, content_type="application/json", content_encoding="utf-8")
     inspect = app.control.inspect(destination=nodes, timeout=3, limit=len(nodes))
     stats, leaks = inspect.stats() or {}, inspect._request("grunnfjell_leaks") or {}
     return {
