@@ -51,6 +51,7 @@ class Host:
         self.root, self.artifact = home / "opt", home / "artifact.tar.gz"
         self.trouble: tuple[str, Callable] | None = None
         self.steps: list[str] = []
+        self.prepared_for = "an environment"
         self.pack_release()
 
     def pack_release(self, lock: str = "one") -> None:
@@ -78,13 +79,14 @@ class Host:
         return call(
             application_release, root=str(self.root), state=state, release=name, source={"directory": "/"},
             artifact=str(self.artifact), settings="/nonexistent", version="1", user="app", commands=[["migrate"]],
+            prepared_for=self.prepared_for,
         )  # fmt: skip
 
     def build(self, name: str, state: str = "built") -> dict:
         """As the role does: a new release is built, then its command runs, then it is ready."""
         result = self.call(name, state)
         for state in ("prepared", "ready"):
-            if not result.get("failed") and not result["ready"]:
+            if not result.get("failed") and not (result["ready"] and result["prepared"]):
                 result = self.call(name, state)
         return result
 
@@ -190,6 +192,16 @@ def test_a_command_that_does_not_succeed_keeps_the_release_from_programs_and_is_
     kept.touch()
     host.trouble = None
     assert host.build("b")["changed"] and host.releases.current == "b" and kept.exists()
+
+
+def test_in_another_environment_a_release_s_commands_run_again_without_a_build(host: Host) -> None:
+    """By the environment a release may find another database."""
+    host.build("b")
+    host.steps.clear()
+    assert not host.build("b")["changed"] and host.steps == []
+    host.prepared_for = "another environment"
+    assert host.build("b")["prepared"] and host.steps == ["command"]
+    assert not host.build("b")["changed"] and host.steps == ["command"]
 
 
 def test_a_release_with_the_lock_of_another_one_installs_nothing(host: Host) -> None:

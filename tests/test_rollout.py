@@ -71,11 +71,19 @@ def test_an_ambiguous_rollback_is_refused(histories: list[list[str]]) -> None:
 
 @pytest.mark.parametrize(
     ("ready", "leader"),
-    [({}, "a1"), ({"a1": False, "a2": False}, "a1"), ({"a2": True}, ""), ({"b1": True}, "a1")],
+    [
+        ({}, "a1"),
+        ({"a1": {"ready": False}, "a2": {"ready": False}}, "a1"),
+        ({"a2": {"ready": True}}, ""),
+        ({"b1": {"ready": True}}, "a1"),
+        # They ran for another environment, by which they may have prepared another database.
+        ({"a1": {"ready": True, "prepared": False}, "a2": {"ready": True, "prepared": False}}, "a1"),
+        ({"a1": {"ready": True, "prepared": True}, "a2": {"ready": True, "prepared": False}}, ""),
+    ],
 )
 def test_one_host_of_an_application_runs_its_release_s_commands_unless_they_have_succeeded(ready: dict, leader: str) -> None:
     hosts = {
-        name: {"application_name": application, "__application_release": {"ready": ready.get(name, False)}}
+        name: {"application_name": application, "__application_release": ready.get(name, {})}
         for name, application in (("b1", "b"), ("a1", "a"), ("a2", "a"), ("db1", None))
     }
     assert release_leader("a", list(hosts), hosts) == leader

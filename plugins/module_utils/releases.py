@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -51,6 +52,15 @@ class Releases:
 
     def is_ready(self, name: str) -> bool:
         return (self.root / "releases" / name / READY).exists()
+
+    def is_prepared(self, name: str, prepared_for: str) -> bool:
+        """Whether the release's commands have run for this. The mark of an earlier kit does not say for what."""
+        mark = self.root / "releases" / name / READY
+        return mark.exists() and json.loads(mark.read_text()).get("prepared_for") == prepared_for
+
+    def mark_ready(self, name: str, prepared_for: str) -> None:
+        mark = json.dumps({"release": name, "prepared_for": prepared_for}) + "\n"
+        self.replace(self.root / "releases" / name / READY, lambda path: path.write_text(mark))
 
     def switch(self, name: str) -> None:
         history = history_ending_at(self.history, name)

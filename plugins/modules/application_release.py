@@ -16,7 +16,7 @@ description:
 options:
   root: {description: Home of the application's releases., type: path, required: true}
   state:
-    description: C(built) builds; C(prepared) runs I(commands), if the release is not ready; C(ready) lets programs run it, and
+    description: C(built) builds; C(prepared) runs I(commands), unless they have run; C(ready) lets programs run it, and
       moves the link if no program runs; C(current) moves the link; C(listed) only reports.
     choices: [built, prepared, ready, current, listed]
     type: str
@@ -27,6 +27,8 @@ options:
   settings: {description: Directory of the application's newest settings; C(versions) in it holds every version., type: path}
   version: {description: The version of the settings that the host changes to., type: str}
   commands: {description: "Commands that prepare the release, in this order.", type: list, elements: list, default: []}
+  prepared_for: {description: "Fingerprint of what the commands depend on, besides the release; they run again when it
+                 changes.", type: str, default: ""}
   service: {description: Value of C(PGSERVICE) for the commands., type: str, default: ""}
   user: {description: Account that runs the commands and the programs., type: str}
   timeout: {description: Seconds for each step of a build and for each command., type: int, default: 1800}
@@ -51,10 +53,10 @@ previous: {description: The release that was current before the call., type: str
 history: {description: "Releases that were current, the last one at the end.", type: list, elements: str, returned: always}
 directory: {description: Directory of the release., type: str, returned: always}
 ready: {description: Whether programs may run it., type: bool, returned: "unless C(listed)"}
+prepared: {description: Whether its commands have run for I(prepared_for)., type: bool, returned: "unless C(listed)"}
 output: {description: The last lines of each command., type: list, elements: str, returned: C(prepared)}
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -65,7 +67,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import bounded
 from ..module_utils.environments import LINK, environment_name, lay_over, remove_unused
-from ..module_utils.releases import BUILT, READY, Releases, prune_settings
+from ..module_utils.releases import BUILT, Releases, prune_settings
 from ..module_utils.whole_files import usual_umask
 
 RUN = """\
@@ -96,6 +98,7 @@ class Build:
         self.name = directory.name
         self.directory = directory
         self.root = directory.parents[1]
+        self.unchanged = "The previous release still runs." if Releases(self.root).current else "No program runs yet."
 
     def fail(self, reason: str) -> None:
         """Removes the failed build: the next one has another name, and the disk may be full."""
@@ -110,17 +113,17 @@ class Build:
         except subprocess.TimeoutExpired:
             self.fail(
                 f"{what} did not end within {seconds} s (application_build_timeout), and was killed "
-                f"({' '.join(argv[:4])} ...). The previous release still runs."
+                f"({' '.join(argv[:4])} ...). {self.unchanged}"
             )
         if done.returncode:
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-LAST_LINES:])
-            self.fail(f"{what} failed ({' '.join(argv[:4])} ...). The previous release still runs.\n{tail}")
+            self.fail(f"{what} failed ({' '.join(argv[:4])} ...). {self.unchanged}\n{tail}")
 
     def build(self) -> None:
         try:
             self.make()
         except OSError as error:
-            self.fail(f"{error}. The previous release still runs.")
+            self.fail(f"{error}. {self.unchanged}")
 
     def make(self) -> None:
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -206,6 +209,7 @@ def main() -> None:
             "settings": {"type": "path"},
             "version": {"type": "str"},
             "commands": {"type": "list", "elements": "list", "default": []},
+            "prepared_for": {"type": "str", "default": ""},
             "service": {"type": "str", "default": ""},
             "user": {"type": "str"},
             "keep": {"type": "int", "default": 3},
@@ -228,7 +232,7 @@ def main() -> None:
     result = {"release": name or before, "directory": str(directory), "previous": before, "changed": False}
     if asked["state"] == "listed":
         module.exit_json(history=releases.history, **result)
-    result["ready"] = releases.is_ready(name)
+    result["ready"], result["prepared"] = releases.is_ready(name), releases.is_prepared(name, asked["prepared_for"])
     predicted = module.check_mode and asked["state"] in ("prepared", "ready")
     if not (result["ready"] or asked["source"] or releases.is_built(name) or predicted):
         module.fail_json(
@@ -242,13 +246,13 @@ def main() -> None:
                 module.exit_json(needs_artifact=True, **result)
             releases.remove_unfinished()
             Build(module, directory).build()
-    if asked["state"] == "prepared" and not result["ready"]:
+    if asked["state"] == "prepared" and not result["prepared"]:
         result["changed"] = True
         result["output"] = [] if module.check_mode else prepare(module, directory)
-    if asked["state"] == "ready" and not result["ready"]:
-        result["changed"] = result["ready"] = True
+    if asked["state"] == "ready" and not (result["ready"] and result["prepared"]):
+        result["changed"] = result["ready"] = result["prepared"] = True
         if not module.check_mode:
-            (directory / READY).write_text(json.dumps({"release": name}) + "\n")
+            releases.mark_ready(name, asked["prepared_for"])
     if not result["ready"]:
         module.exit_json(history=releases.history, **result)
     # The link must not name a release before it has passed its checks.

@@ -42,9 +42,12 @@ def test_the_current_release_is_complete(host, root):
 
 @pytest.mark.scenario
 @pytest.mark.one_host
-def test_a_release_s_commands_ran_once_on_one_host(fleet, inputs):
-    lines = [(name, line) for name, host in fleet.items() for line in host.run("cat /var/lib/newsroom/released").stdout.split()]
-    assert [line for _, line in lines] == [f"{inputs['application_name']}.session"], lines
+def test_a_release_s_commands_ran_once_per_environment_on_one_host(fleet, inputs):
+    written = {name: host.run("cat /var/lib/newsroom/released").stdout.splitlines() for name, host in fleet.items()}
+    service = f"{inputs['application_name']}.session"
+    # `removal` takes a variable out of the environment, and no line of the code.
+    removed = "NEWSROOM_GONE_TOMORROW" not in inputs["application_environment"]
+    assert [lines for lines in written.values() if lines] == [[f"{service} 1", *([f"{service} "] if removed else [])]], written
 
 
 @pytest.mark.once

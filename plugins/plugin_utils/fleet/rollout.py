@@ -148,8 +148,11 @@ def mates(name: str, hosts: list[str], hostvars: Mapping[str, Any]) -> list[str]
 def release_leader(name: str, hosts: list[str], hostvars: Mapping[str, Any]) -> str:
     """The host that runs the commands of the application's release for all others; empty if they have succeeded before.
 
-    A run that was killed after them has declared the release ready on some hosts only.
+    A run that was killed after them has declared the release ready on some hosts only. A host where they ran for another
+    environment is ready and not prepared.
     """
     carriers = mates(name, hosts, hostvars)
-    ready = any((hostvars[host].get("__application_release") or {}).get("ready") for host in carriers)
-    return "" if ready or not carriers else carriers[0]
+    releases = [hostvars[host].get("__application_release") or {} for host in carriers]
+    outdated = bool(releases) and releases[0].get("ready") and not releases[0].get("prepared", True)
+    ready = any(release.get("ready") for release in releases)
+    return carriers[0] if carriers and (outdated or not ready) else ""
