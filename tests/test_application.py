@@ -198,6 +198,6 @@ def test_a_command_of_a_release_that_fails_is_not_repeated_and_stops_the_next_on
 
 def test_a_build_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
     """No later run builds this name again, and a full disk may be why it failed."""
-    with pytest.raises(RuntimeError, match=r"Release abc: .*The previous release still runs"):
+    with pytest.raises(RuntimeError, match=r"Release abc: .*No program runs yet"):
         build_in(tmp_path, artifact="/dev/full-no-such-file").build()
     assert not (tmp_path / "abc").exists()
