@@ -12,6 +12,7 @@ from lab.drill.faults.network import CUTS
 from lab.drill.faults.operations import OPERATIONS
 from lab.drill.faults.power import POWER
 from lab.drill.faults.processes import BROKER_ROWS, DATABASE, POISONED, PRODUCER, WORKER
+from lab.drill.faults.repository import REPOSITORY
 from lab.drill.faults.restores import RESTORES
 from lab.drill.faults.secrets import SECRETS
 from lab.drill.faults.whole_fleet import WHOLE_FLEET
@@ -24,7 +25,7 @@ FAULTS: tuple[Fault, ...] = (
 HA_FAULTS = (*GROWTH, *MEMBERS, *LEADERS, *POWER, *LOST)
 
 # By name only: each needs another inventory.
-APART = (*WHOLE_FLEET, *BACKUPS, *MOVED_DATABASE, *MOVE)
+APART = (*WHOLE_FLEET, *BACKUPS, *REPOSITORY, *MOVED_DATABASE, *MOVE)
 
 # For `make test`: the most telling ones, in a few minutes.
 SHORT = ("worker child killed", "supervisord killed", "broker killed", "PostgreSQL killed", "producer killed", "poison job")

@@ -141,3 +141,17 @@ def test_a_flipped_byte_in_a_backup_is_found_by_verify_and_by_the_drill(host, in
         host.check_output(f"mv /var/lib/pgbackrest.kept {bundle}")
     verified = pgbackrest(host, "--log-level-console=info verify")
     assert verified.rc == 0, verified.stdout
+
+
+@repository_only
+@pytest.mark.parametrize("clock", ["-2d", "+400d"])
+def test_a_backup_by_a_clock_that_is_off_fails_with_its_reason_and_harms_nothing(host, clock, first_backup):
+    """A run by Ansible refuses such a host (topology_clock_offset_max); the timers' backups do not run by Ansible."""
+    host.check_output("DEBIAN_FRONTEND=noninteractive apt-get install -qq libfaketime")
+    library = host.check_output("find /usr/lib -name libfaketime.so.1")
+    before = held(host)["backup"]
+    command = "pgbackrest --stanza=main --type=incr --log-level-console=off --log-level-stderr=error backup"
+    done = host.run(f"runuser -u postgres -- env LD_PRELOAD={library} FAKETIME={clock} {command}")
+    assert done.rc != 0 and "ERROR: [" in done.stderr, done
+    assert any(word in done.stderr for word in ("certificate", "clock skew")), done.stderr
+    assert held(host)["backup"] == before
