@@ -248,6 +248,8 @@ def wheel(name: str) -> bytes:
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{about}/entry_points.txt": f"[console_scripts]\n{name} = {name}:main\n",
+        # pip compiles such a program into a directory next to it, as that of Mayan EDMS.
+        f"{name}-1.0.data/scripts/{name}-admin.py": f"#!python\nimport {name}\n{name}.main()\n",
     }
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
@@ -292,7 +294,7 @@ def test_releases_of_one_lock_share_packages_and_each_has_its_own_source(install
         assert not installing.call(release, "built").get("failed") and installing.call(release, "ready")["ready"]
     assert sum("--require-hashes" in step for step in installing.steps) == 1
     venvs = [installing.root / f"releases/{release}/venv/bin" for release in "bc"]
-    printed = [subprocess.check_output([venv / name], text=True).split() for venv in venvs for name in ("tiny", "own")]
-    assert printed == [["tiny", "1"], ["own", "1"], ["tiny", "2"], ["own", "2"]]
+    printed = [subprocess.check_output([venv / name], text=True).split() for venv in venvs for name in ("tiny", "own", "tiny-admin.py")]
+    assert printed == [["tiny", "1"], ["own", "1"], ["tiny", "1"], ["tiny", "2"], ["own", "2"], ["tiny", "2"]]
     found = "import importlib.metadata as m; print(*m.entry_points(group='console_scripts', name='own'), m.version('tiny'))"
     assert subprocess.check_output([venvs[1] / "python", "-c", found], text=True).endswith("1.0\n")

@@ -35,7 +35,7 @@ def lay_over(environment: Path, venv: Path, source: Path) -> None:
         lines.append(str(source / "src"))
     (site_packages(venv) / "application.pth").write_text("\n".join(lines) + "\n")
     for file in sorted((environment / "bin").iterdir()):
-        if file.name.startswith(("python", "activate", "Activate")):
+        if file.is_dir() or file.name.startswith(("python", "activate", "Activate")):
             continue
         link, content = venv / "bin" / file.name, file.read_bytes()
         if content.startswith(b"#!"):
