@@ -70,6 +70,11 @@ run: export RUN_COMMAND := $(CMD)
 run: setup  ## Run CMD="python manage.py …" on a host of the application, in its environment (APP=name, if there are several)
 	@$(PLAY) playbooks/run.yml $(if $(APP),-e run_application=$(APP))
 
+console: export RUN_COMMAND := $(or $(CMD),python)
+console: setup  ## A session on a host of the application, in its environment: CMD="python manage.py shell" (APP=name, if there are several)
+	@$(PLAY) playbooks/run.yml -e run_console=$(CURDIR)/build/console $(if $(APP),-e run_application=$(APP))
+	@sh build/console; status=$$?; rm build/console; exit $$status
+
 dead-letters: setup  ## List the jobs of INVENTORY that failed too often, with their reason
 	@ANSIBLE_DISPLAY_OK_HOSTS=no $(PLAY) playbooks/dead_letters.yml
 
@@ -150,6 +155,12 @@ test-cloud: export ANSIBLE_BECOME_PASSWORD_FILE := $(CURDIR)/build/lab/become-pa
 test-cloud: setup  ## Start hosts with the habits of cloud images, provision them through a jump host, kill runs at 20 tasks
 	@$(BIN)/python -m lab.ci cloud --inventory $(INVENTORY); status=$$?; \
 	  [ -n "$(KEEP)" ] || $(SUDO) $(PLAY) lab/remove.yml || status=1; exit $$status
+
+# APPS="--only pretix" or "--no-converge"; KEEP=1 leaves its hosts running.
+test-apps: setup  ## Deploy pretix and Mayan EDMS as they come from the package index, hurt their fleet, count their work (build/apps.json)
+	@$(MAKE) --no-print-directory lab secrets INVENTORY=inventories/apps
+	@$(SUDO) $(BIN)/python -m lab.apps $(APPS); status=$$?; \
+	  [ -n "$(KEEP)" ] || $(SUDO) $(BIN)/ansible-playbook -i inventories/apps lab/apps/remove.yml || status=1; exit $$status
 
 # On machines whose kernel is their own; KEEP=1 leaves them standing. Its inventory is not the lab's.
 test-kvm kvm: INVENTORY := $(if $(filter-out file,$(origin INVENTORY)),$(INVENTORY),inventories/kvm)

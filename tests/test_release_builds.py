@@ -294,7 +294,8 @@ def test_releases_of_one_lock_share_packages_and_each_has_its_own_source(install
         assert not installing.call(release, "built").get("failed") and installing.call(release, "ready")["ready"]
     assert sum("--require-hashes" in step for step in installing.steps) == 1
     venvs = [installing.root / f"releases/{release}/venv/bin" for release in "bc"]
-    printed = [subprocess.check_output([venv / name], text=True).split() for venv in venvs for name in ("tiny", "own", "tiny-admin.py")]
+    programs = [venv / name for venv in venvs for name in ("tiny", "own", "tiny-admin.py")]
+    printed = [subprocess.check_output([program], text=True).split() for program in programs]
     assert printed == [["tiny", "1"], ["own", "1"], ["tiny", "1"], ["tiny", "2"], ["own", "2"], ["tiny", "2"]]
     found = "import importlib.metadata as m; print(*m.entry_points(group='console_scripts', name='own'), m.version('tiny'))"
     assert subprocess.check_output([venvs[1] / "python", "-c", found], text=True).endswith("1.0\n")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
+from authority import REPOSITORY
 from deadline import until
 from playbook_runner import play
 
@@ -60,6 +62,17 @@ def test_one_command_runs_in_the_release_s_environment(inventory, inputs):
     assert ran.returncode == 0 and f"{name} True" in ran.text, ran.output
     failed = play(inventory, "playbooks/run.yml", variables={"run_command": "python -c 'exit(3)'", "run_application": name})
     assert failed.returncode != 0 and "non-zero return code" in failed.text, failed.output
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+@pytest.mark.one_host
+def test_a_console_reads_what_is_typed_in_the_release_s_environment(inventory, inputs, tmp_path):
+    variables = {"run_command": "python -i", "run_console": str(tmp_path / "console")}
+    assert play(inventory, "playbooks/run.yml", variables=variables).returncode == 0
+    typed = "import os\nprint(os.environ['PGSERVICE'], os.getuid() != 0)\n"
+    done = subprocess.run(["sh", tmp_path / "console"], cwd=REPOSITORY, input=typed, capture_output=True, text=True, timeout=60)
+    assert f"{inputs['application_name']} True" in done.stdout, done
 
 
 @pytest.mark.once
