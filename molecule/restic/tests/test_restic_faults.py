@@ -59,6 +59,22 @@ def test_root_on_a_host_with_files_can_delete_and_overwrite_nothing(host, store,
 
 
 @client_only
+def test_after_a_leak_a_new_login_takes_the_place_of_the_old_one(host, inventory, pair, store, first_backup):
+    """As docs/secrets.md says: another value in the vault, then playbooks/restic.yml."""
+    config, period = settings(host), first_backup[store]["succeeded"]["period"]
+    path, new = f"/{config['repository']}/{period}/config", "another-login-0123456789"
+    given = {"restic_login": new, "restic_logins": {config["repository"]: new}}
+    try:
+        assert play(inventory, "playbooks/restic.yml", "--limit", pair, variables=given).returncode == 0
+        assert rest(host, store, path, login=f"{config['repository']}:{config['login']}") == 401
+        assert "failed" not in back_up(host)[store]
+    finally:
+        assert play(inventory, "playbooks/restic.yml", "--limit", pair).returncode == 0
+    assert rest(host, store, path, login=f"{config['repository']}:{new}") == 401
+    assert "failed" not in back_up(host)[store]
+
+
+@client_only
 def test_another_key_reads_nothing_and_status_has_the_reason(host, store, first_backup):
     other = "0123456789abcdef" * 4
     with edited(host, "password", other):
