@@ -59,11 +59,12 @@ def test_root_on_a_host_with_files_can_delete_and_overwrite_nothing(host, store,
 
 
 @client_only
-def test_after_a_leak_a_new_login_takes_the_place_of_the_old_one(host, inventory, pair, store, first_backup):
+def test_after_a_leak_a_new_login_takes_the_place_of_the_old_one(host, inventory, pair, store, fleet_inputs, first_backup):
     """As docs/secrets.md says: another value in the vault, then playbooks/restic.yml."""
     config, period = settings(host), first_backup[store]["succeeded"]["period"]
     path, new = f"/{config['repository']}/{period}/config", "another-login-0123456789"
-    given = {"restic_login": new, "restic_logins": {config["repository"]: new}}
+    known = {name: login for inputs in fleet_inputs.values() for name, login in inputs.get("restic_logins", {}).items()}
+    given = {"vault_restic_logins": known | {config["repository"]: new}}
     try:
         assert play(inventory, "playbooks/restic.yml", "--limit", pair, variables=given).returncode == 0
         assert rest(host, store, path, login=f"{config['repository']}:{config['login']}") == 401
