@@ -118,6 +118,25 @@ def test_the_environment_of_the_programs_is_what_the_inventory_declares(in_the_r
     assert {name for name in present - declared - usual if name.split("_")[0] in prefixes} == set()
 
 
+def test_libraries_may_write_in_the_home_of_the_programs(in_the_release, inputs):
+    line = "import os, pathlib; print(pathlib.Path.home(), os.access(pathlib.Path.home(), os.W_OK))"
+    assert in_the_release(line) == f"/var/lib/{inputs['application_name']} True"
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+@pytest.mark.one_host
+def test_the_owner_of_the_database_adds_trusted_extensions_and_settings(in_the_release, inputs):
+    code = (
+        "import psycopg; c = psycopg.connect('', autocommit=True, prepare_threshold=None); "
+        "c.execute('CREATE EXTENSION IF NOT EXISTS citext'); "
+        f"c.execute('ALTER DATABASE {inputs['application_name']} SET statement_timeout = 86399999'); "
+        f"c.execute('ALTER DATABASE {inputs['application_name']} RESET statement_timeout'); "
+        "print(c.execute(\"SELECT 'A'::citext = 'a'\").fetchone()[0]); c.execute('DROP EXTENSION citext')"
+    )
+    assert in_the_release(code) == "True"
+
+
 def test_celery_reads_the_promised_time_limits(in_the_release, inputs):
     line = "import grunnfjell_settings as c; print(c.task_soft_time_limit, c.task_time_limit, c.task_acks_late)"
     limits = f"{inputs['application_soft_time_limit']} {inputs['application_time_limit']}"
