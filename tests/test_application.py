@@ -64,7 +64,15 @@ def test_a_program_uses_the_defaults_of_the_host() -> None:
 
 
 def test_beat_keeps_its_schedule_in_the_state_directory() -> None:
-    assert "--schedule=/var/lib/shop/celerybeat-schedule" in beat_program("shop.celery", "/var/lib/shop", "INFO")["argv"]
+    assert "--schedule=/var/lib/shop/celerybeat-schedule" in beat_program("shop.celery", "/var/lib/shop", "INFO", 600)["argv"]
+
+
+def test_a_beat_that_loses_its_signal_does_not_hold_a_deploy_for_as_long_as_a_task_may() -> None:
+    """Seen with Mayan EDMS: TERM during a query of django-celery-beat, and the deploy waited for ten minutes."""
+    programs = [{"name": "work", "log": "work", "argv": ["celery"]}, beat_program("shop.celery", "/var/lib/shop", "INFO", 600)]
+    sections = program_sections(programs, "run", "/var/log", {"stopwaitsecs": 600})
+    assert [section["settings"]["stopwaitsecs"] for section in sections] == [600, 30]
+    assert beat_program("shop.celery", "/var/lib/shop", "INFO", 10)["settings"] == {"stopwaitsecs": 10}
 
 
 def test_percent_signs_in_arguments_are_escaped_for_supervisord() -> None:

@@ -20,8 +20,9 @@ def program_sections(
 ) -> list[dict[str, Any]]:
     """supervisord's section of each program: its name and its settings by supervisord's keys.
 
-    programs: each with name, log, and argv or supervisord's command; kind if it is not a plain program.
-        run: script that runs argv in the application's environment.  common: settings of all.
+    programs: each with name, log, and argv or supervisord's command; kind if it is not a plain program; settings that differ
+        from the common ones.
+    run: script that runs argv in the application's environment.  common: settings of all.
     """
     return [
         {
@@ -30,6 +31,7 @@ def program_sections(
             "settings": {
                 "command": program.get("command") or f"{run} {supervisor_command(program['argv'])}",
                 **{key: str(value).lower() if isinstance(value, bool) else value for key, value in common.items()},
+                **program.get("settings", {}),
                 "stdout_logfile": f"{log_directory}/{program['log']}.log",
                 "stderr_logfile": f"{log_directory}/{program['log']}.err.log",
             },
@@ -77,9 +79,15 @@ def programs_consuming(programs: list[dict[str, Any]], queues: list[str], queue:
     return [program["name"] for program in programs if queue in (program.get("queues") or queues)]
 
 
-def beat_program(celery_app: str, state: str, loglevel: str) -> dict[str, Any]:
+# Celery's beat saves its schedule on TERM. If that fails in the middle of a query of django-celery-beat, the signal is lost and
+# the beat goes on. It runs no task, so it need not be waited for.
+BEAT_STOP_S = 30
+
+
+def beat_program(celery_app: str, state: str, loglevel: str, stopwaitsecs: int) -> dict[str, Any]:
     """The program that sends an application's scheduled tasks, with its schedule in the state directory."""
     return {
+        "settings": {"stopwaitsecs": min(BEAT_STOP_S, int(stopwaitsecs))},
         "name": "celery-beat",
         "log": "beat",
         "argv": ["celery", f"--app={celery_app}", "beat", f"--schedule={state}/celerybeat-schedule", f"--loglevel={loglevel}"],
