@@ -21,7 +21,7 @@ from lab.machine import BUILD, REPOSITORY, refusals_shown, write_whole
 INVENTORY = "inventories/apps"
 APPLICATIONS = (Pretix, Mayan)
 MODULES = {"pretix": "pretix.celery_app", "mayan": "mayan.celery"}
-EVERY_S = {"pretix": 0.5, "mayan": 2.0}
+EVERY_S = {"pretix": 0.5, "mayan": 4.0}
 # From the end of a fault until all that was accepted must be done: by itself, and after the replay of dead letters.
 DONE_S = 300
 # How long the load goes on before the fault and after it.
