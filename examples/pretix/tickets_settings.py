@@ -6,5 +6,5 @@ from pretix.settings import *  # noqa: F403
 from pretix.settings import STORAGES
 
 _files = {"username": "pretix", "password": os.environ["FILES_PASSWORD"]}
-_options = {"host": os.environ["FILES_HOST"], "root_path": "files", "params": _files, "base_url": "/media/"}
+_options = {"host": os.environ["FILES_HOST"], "root_path": "/home/pretix/files", "params": _files, "base_url": "/media/"}
 STORAGES["default"] = {"BACKEND": "storages.backends.sftpstorage.SFTPStorage", "OPTIONS": _options}

@@ -16,7 +16,7 @@ from lab.apps.mayan import Mayan
 from lab.apps.pretix import Pretix
 from lab.deadlines import poll
 from lab.demo import fleet
-from lab.machine import BUILD, REPOSITORY, refusals_shown, write_whole
+from lab.machine import BUILD, REPOSITORY, Refusal, refusals_shown, write_whole
 
 INVENTORY = "inventories/apps"
 APPLICATIONS = (Pretix, Mayan)
@@ -57,6 +57,8 @@ def row(application: Application, place: Place, fault: str) -> dict:
     result["seconds"] = round(took_s, 1)
     print(f"    {result}" + (f" lost: {', '.join(lost)}" if lost else ""), flush=True)
     assert not before & accepted, "a key was accepted twice"
+    if not accepted:
+        raise Refusal(f"{application.name} accepted nothing during '{fault}', so it proves nothing")
     return result
 
 
