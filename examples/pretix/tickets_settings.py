@@ -2,7 +2,7 @@
 
 import os
 
-from pretix.settings import *  # noqa: F403
+from pretix.settings import *  # noqa: F403 - a settings module is extended so
 from pretix.settings import STORAGES
 
 _files = {"username": "pretix", "password": os.environ["FILES_PASSWORD"]}

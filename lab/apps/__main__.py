@@ -39,11 +39,11 @@ def row(application: Application, place: Place, fault: str) -> dict:
     print(f"\n=== {application.name}: {fault}", flush=True)
     before = application.done()
     with Load(application, EVERY_S[application.name]) as load:
-        time.sleep(AROUND_S)
+        time.sleep(AROUND_S)  # the load itself lasts so long
         began = time.monotonic()
         FAULTS[fault](place)
         took_s = time.monotonic() - began
-        time.sleep(AROUND_S)
+        time.sleep(AROUND_S)  # the load itself lasts so long
     accepted = set(load.accepted)
     # Work whose task has failed is among the dead letters, with its reason, and a person sends it back.
     if dead := not poll(lambda: accepted <= application.done(), DONE_S, every_s=2):

@@ -19,7 +19,7 @@ DISK = SmallDisk(repository, "/var/lib/pgbackrest", 32, ("pgbackrest",))
 BACKUP = "grunnfjell-backup@full"
 # pgBackRest tries an upload for a minute before PostgreSQL hears that it failed.
 NOTICED_S = 240
-# A silent peer: pgBackRest's io-timeout is 60 s, and it tries again.
+# Keep-alive ends a connection to a silent host after 90 s; then pgBackRest ends its other processes.
 ENDED_S = 280
 CAUGHT_UP_S = 180
 
