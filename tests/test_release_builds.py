@@ -75,11 +75,11 @@ class Host:
             (Path(argv[-1]) / "bin").mkdir()
         return subprocess.CompletedProcess(argv, 0, "", "")
 
-    def call(self, name: str, state: str) -> dict:
+    def call(self, name: str, state: str, **more: object) -> dict:
         return call(
             application_release, root=str(self.root), state=state, release=name, source={"directory": "/"},
             artifact=str(self.artifact), settings="/nonexistent", version="1", user="app", commands=[["migrate"]],
-            prepared_for=self.prepared_for,
+            prepared_for=self.prepared_for, **more,
         )  # fmt: skip
 
     def build(self, name: str, state: str = "built") -> dict:
@@ -299,3 +299,39 @@ def test_releases_of_one_lock_share_packages_and_each_has_its_own_source(install
     assert printed == [["tiny", "1"], ["own", "1"], ["tiny", "1"], ["tiny", "2"], ["own", "2"], ["tiny", "2"]]
     found = "import importlib.metadata as m; print(*m.entry_points(group='console_scripts', name='own'), m.version('tiny'))"
     assert subprocess.check_output([venvs[1] / "python", "-c", found], text=True).endswith("1.0\n")
+
+
+def test_wheels_of_the_control_machine_are_installed_without_an_index(installing: Host, tmp_path: Path) -> None:
+    tiny = wheel("tiny")
+    digest = hashlib.sha256(tiny).hexdigest()
+    installing.pack({"requirements.txt": f"tiny==1.0 --hash=sha256:{digest}\n".encode(), "app.py": b"VALUE = 1"})
+    asked = installing.call("b", "built", requirements_from="control")
+    assert asked["platform"]["markers"]["os_name"] == "posix" and installing.directories == {"a"}
+    wheels = tmp_path / "wheels.tar"
+    with tarfile.open(wheels, "w") as archive:
+        entry = tarfile.TarInfo("tiny-1.0-py3-none-any.whl")
+        entry.size = len(tiny)
+        archive.addfile(entry, io.BytesIO(tiny))
+    built = installing.call("b", "built", requirements_from="control", wheels=str(wheels))
+    assert not built.get("failed"), built["msg"]
+    assert {path.name for path in (installing.root / "environments").iterdir()} >= {asked["needs_wheels"]}
+    assert subprocess.check_output([installing.root / "releases/b/venv/bin/tiny"], text=True) == "tiny 1\n"
+    assert not (installing.root / "releases/b/wheels").exists()
+    # The next release has the environment, so it needs no wheels.
+    assert not installing.call("c", "built", requirements_from="control").get("needs_wheels")
+
+
+def test_another_python_has_an_environment_of_its_own(installing: Host) -> None:
+    tiny = wheel("tiny")
+    files = {"requirements.txt": lock(hashlib.sha256(tiny).hexdigest()), "wheels/tiny-1.0-py3-none-any.whl": tiny, "app.py": b""}
+    installing.pack(files)
+    for release, python in (("b", "/usr/bin/python3"), ("c", sys.executable)):
+        assert not installing.call(release, "built", python=python).get("failed")
+    used = {(installing.root / f"releases/{release}/environment").resolve() for release in "bc"}
+    assert len(used) == 2
+
+
+def test_a_python_that_the_host_lacks_is_named(host: Host) -> None:
+    result = host.call("b", "built", python="/nonexistent/python3.99")
+    assert "application_python is /nonexistent/python3.99, which runs nothing on this host" in result["msg"]
+    assert host.directories == {"a"}

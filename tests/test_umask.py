@@ -70,7 +70,7 @@ def test_a_release_is_readable_by_the_account_of_the_application(tmp_path, monke
     before = os.umask(0o077)
     try:
         application_release.usual_umask()
-        application_release.Build(module, tmp_path / "opt/app/releases/1").build()
+        application_release.Build(module, tmp_path / "opt/app/releases/1", {"python": "/usr/bin/python3"}).build()
     finally:
         os.umask(before)
     assert unreadable(tmp_path / "opt") == []

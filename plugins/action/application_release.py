@@ -8,7 +8,8 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils.fleet.source import SourceError, refuse_change, source_of
+from ..plugin_utils.fleet.source import DEBIANS_PYTHON, SourceError, refuse_change, source_of
+from ..plugin_utils.fleet.wheels import wheels_for
 
 
 class ActionModule(ActionBase):
@@ -20,10 +21,11 @@ class ActionModule(ActionBase):
         args = dict(self._task.args)
         identity = args.pop("identity", None)
         try:
-            source = None
+            source, requirements = None, args.get("requirements", "requirements.txt")
             if args.get("source") and not args.get("release"):
-                source = source_of(args["source"], args.get("requirements", "requirements.txt"))
+                source = source_of(args["source"], requirements)
                 args["release"] = source.identity
+                args["python"] = args["source"].get("python", DEBIANS_PYTHON)
                 refuse_change(source, identity)
                 if source.commit:
                     args["source"] = args["source"] | {"version": source.commit}
@@ -34,12 +36,21 @@ class ActionModule(ActionBase):
                 with tempfile.TemporaryDirectory() as scratch:
                     artifact = Path(scratch) / "artifact.tar.gz"
                     source.pack(artifact)
-                    refuse_change(source_of(args["source"], args.get("requirements", "requirements.txt")), source.identity)
-                    remote = self._connection._shell.join_path(self._make_tmp_path(), artifact.name)
-                    args["artifact"] = self._transfer_file(str(artifact), remote)
+                    refuse_change(source_of(args["source"], requirements), source.identity)
+                    args["artifact"] = self.send(artifact)
                 result |= self._execute_module(module_args=args, task_vars=task_vars)
+                if environment := result.pop("needs_wheels", ""):
+                    with source.tree() as directory:
+                        lock = (directory / requirements).read_bytes()
+                    args["wheels"] = self.send(wheels_for(lock, result.pop("platform"), environment))
+                    result |= self._execute_module(module_args=args, task_vars=task_vars)
         except SourceError as error:
             result |= {"failed": True, "msg": str(error)}
         finally:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
+
+    def send(self, file: Path) -> str:
+        """Copy a file into a temporary directory of the host, which goes with the task; its path there."""
+        directory = self._connection._shell.tmpdir or self._make_tmp_path()
+        return self._transfer_file(str(file), self._connection._shell.join_path(directory, file.name))

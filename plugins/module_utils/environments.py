@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import platform
 import shutil
-import sys
+import subprocess
 from pathlib import Path
+from typing import Any
 
 # A release's link to its environment.
 LINK = "environment"
@@ -15,14 +16,42 @@ LINK = "environment"
 OWN = {"bin", "lib", "lib64", "include", "pyvenv.cfg"}
 
 
-def environment_name(lock: bytes) -> str:
-    """Changes with the lock, with Debian's Python and with the processor: compiled packages depend on them."""
-    python = f"{sys.implementation.cache_tag} {platform.machine()}"
+# Debian's, of which each release has one.
+DEBIANS_PYTHON = "/usr/bin/python3"
+# Printed by the interpreter itself, which may be another one than the module's. The markers are PEP 508's.
+ASK_PYTHON = """
+import json, os, platform, sys
+version = sys.implementation.version
+print(json.dumps({
+    "tag": sys.implementation.cache_tag,
+    "libc": platform.libc_ver(),
+    "markers": {
+        "implementation_name": sys.implementation.name, "implementation_version": "%d.%d.%d" % version[:3], "os_name": os.name,
+        "platform_machine": platform.machine(), "platform_python_implementation": platform.python_implementation(),
+        "platform_release": platform.release(), "platform_system": platform.system(), "platform_version": platform.version(),
+        "python_full_version": platform.python_version(), "python_version": "%d.%d" % sys.version_info[:2],
+        "sys_platform": sys.platform,
+    },
+}))
+"""
+
+
+def platform_of(python: str) -> dict[str, Any]:
+    """What compiled packages and a lock's conditions depend on: C(python), C(tag), C(libc) (name and version), C(markers)."""
+    done = subprocess.run([python, "-c", ASK_PYTHON], check=True, capture_output=True, text=True, timeout=60, cwd="/")
+    return {"python": python} | json.loads(done.stdout)
+
+
+def environment_name(lock: bytes, platform: dict[str, Any]) -> str:
+    """Changes with the lock and what compiled packages depend on: Python, the processor, and the C library where it is not Debian's."""
+    python = f"{platform['tag']} {platform['markers']['platform_machine']}"
+    if platform["python"] != DEBIANS_PYTHON:
+        python += f" {platform['python']} {platform['libc']}"
     return hashlib.sha256(python.encode() + b"\0" + lock).hexdigest()[:12]
 
 
 def site_packages(environment: Path) -> Path:
-    return next(environment.glob("lib/python3*/site-packages"))
+    return next(environment.glob("lib/py*/site-packages"))  # python3.13, pypy3.11
 
 
 def lay_over(environment: Path, venv: Path, source: Path) -> None:
@@ -35,9 +64,10 @@ def lay_over(environment: Path, venv: Path, source: Path) -> None:
         lines.append(str(source / "src"))
     (site_packages(venv) / "application.pth").write_text("\n".join(lines) + "\n")
     for file in sorted((environment / "bin").iterdir()):
-        if file.is_dir() or file.name.startswith(("python", "activate", "Activate")):
-            continue
-        link, content = venv / "bin" / file.name, file.read_bytes()
+        link = venv / "bin" / file.name
+        if file.is_dir() or link.exists():
+            continue  # its own Python and scripts
+        content = file.read_bytes()
         if content.startswith(b"#!"):
             # Begun by the release's interpreter, which finds the source.
             link.write_bytes(content.replace(f"{environment}/bin/".encode(), f"{venv}/bin/".encode()))

@@ -24,6 +24,16 @@ options:
   source: {description: "As application_source of the role; read on the control machine.", type: dict}
   identity: {description: Identity of the source when the run began; another one is refused., type: str}
   requirements: {description: The locked requirements in the source., type: str, default: requirements.txt}
+  requirements_from:
+    description: Where the packages of I(requirements) come from, the host's package index or C(control), as
+      application_requirements_from of the role; used by the action plugin.
+    choices: [index, control]
+    type: str
+    default: index
+  python: {description: "Set by the action plugin, from C(python) of I(source): the interpreter of the release's programs.",
+           type: path, default: /usr/bin/python3}
+  build_packages: {description: Debian packages that the host has only while it installs I(requirements)., type: list,
+                   elements: str, default: []}
   settings: {description: Directory of the application's newest settings; C(versions) in it holds every version., type: path}
   version: {description: The version of the settings that the host changes to., type: str}
   commands: {description: "Commands that prepare the release, in this order.", type: list, elements: list, default: []}
@@ -35,6 +45,7 @@ options:
   keep: {description: Number of releases that stay on the host., type: int, default: 3}
   release: {description: A release that the host has; by default the identity of I(source)., type: str}
   artifact: {description: Set by the action plugin., type: path}
+  wheels: {description: "Set by the action plugin: an archive with a wheel for each package of I(requirements).", type: path}
 author: maintainers
 """
 
@@ -66,7 +77,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import bounded
-from ..module_utils.environments import LINK, environment_name, lay_over, remove_unused
+from ..module_utils.build_packages import build_packages
+from ..module_utils.environments import DEBIANS_PYTHON, LINK, environment_name, lay_over, platform_of, remove_unused
 from ..module_utils.releases import BUILT, Releases, prune_settings
 from ..module_utils.whole_files import usual_umask
 
@@ -85,16 +97,21 @@ exec "$@"
 """
 
 
-VENV = ["/usr/bin/python3", "-m", "venv"]
 INSTALL = ["install", "--no-input", "--disable-pip-version-check", "--quiet"]
 LAST_LINES = 30
+
+
+class BuildError(Exception):
+    """Why a release could not be built."""
 
 
 class Build:
     """The build of one release."""
 
-    def __init__(self, module: AnsibleModule, directory: Path) -> None:
+    def __init__(self, module: AnsibleModule, directory: Path, platform: dict) -> None:
         self.module = module
+        self.platform = platform
+        self.venv = [platform["python"], "-m", "venv"]
         self.name = directory.name
         self.directory = directory
         self.root = directory.parents[1]
@@ -106,22 +123,25 @@ class Build:
         remove_unused(self.root)
         self.module.fail_json(msg=f"Release {self.name}: {reason}")
 
-    def command(self, what: str, argv: list[str]) -> None:
+    def command(self, what: str, argv: list[str]) -> str:
         seconds = self.module.params["timeout"]
         try:
             done = bounded.run(argv, seconds, cwd="/")
         except subprocess.TimeoutExpired:
-            self.fail(
+            raise BuildError(
                 f"{what} did not end within {seconds} s (application_build_timeout), and was killed "
                 f"({' '.join(argv[:4])} ...). {self.unchanged}"
-            )
+            ) from None
         if done.returncode:
             tail = "\n".join((done.stdout + done.stderr).splitlines()[-LAST_LINES:])
-            self.fail(f"{what} failed ({' '.join(argv[:4])} ...). {self.unchanged}\n{tail}")
+            raise BuildError(f"{what} failed ({' '.join(argv[:4])} ...). {self.unchanged}\n{tail}")
+        return done.stdout
 
     def build(self) -> None:
         try:
             self.make()
+        except BuildError as error:
+            self.fail(str(error))
         except OSError as error:
             self.fail(f"{error}. {self.unchanged}")
 
@@ -129,10 +149,7 @@ class Build:
         shutil.rmtree(self.directory, ignore_errors=True)
         source = self.directory / "src"
         source.mkdir(parents=True)
-        with tarfile.open(self.module.params["artifact"]) as artifact:
-            # Debian 12's Python 3.11.2 has no filters yet; the archive comes from the control machine.
-            artifact.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
-            artifact.extractall(source)
+        unpack(self.module.params["artifact"], source)
         self.environment(source)
         run = self.directory / "run"
         run.write_text(RUN.format(settings=self.module.params["settings"], directory=self.directory))
@@ -143,16 +160,16 @@ class Build:
     def environment(self, source: Path) -> None:
         requirements = source / self.module.params["requirements"]
         if not requirements.exists():
-            self.fail(
+            raise BuildError(
                 f"the source has no {self.module.params['requirements']}. "
                 "Add the locked requirements to it, or edit application_requirements in the inventory."
             )
-        environment = self.root / "environments" / environment_name(requirements.read_bytes())
+        environment = self.root / "environments" / environment_name(requirements.read_bytes(), self.platform)
         (self.directory / LINK).symlink_to(environment)
         if not (environment / BUILT).exists():
             self.install(requirements, environment)
         venv = self.directory / "venv"
-        self.command("creating the release's environment", [*VENV, "--without-pip", str(venv)])
+        self.command("creating the release's environment", [*self.venv, "--without-pip", str(venv)])
         # The source is put on the path instead of being built: a build would fetch tools that are not locked.
         lay_over(environment, venv, source)
         for wheel in source.glob("*.whl"):
@@ -161,13 +178,29 @@ class Build:
 
     def install(self, requirements: Path, environment: Path) -> None:
         """Install locked packages into an environment that other releases with this lock will use too."""
+        if self.module.params["requirements_from"] == "control" and not self.module.params["wheels"]:
+            shutil.rmtree(self.directory)
+            self.module.exit_json(needs_wheels=environment.name, platform=self.platform)
         shutil.rmtree(environment, ignore_errors=True)  # of a build that was cut off
-        self.command("creating the environment", [*VENV, str(environment)])
-        pip = [str(environment / "bin/pip"), *INSTALL]
-        # Without hashes the package index decides what runs, not the team.
-        self.command("installing the requirements", [*pip, "--require-hashes", "--requirement", str(requirements)])
+        self.command("creating the environment", [*self.venv, str(environment)])
+        # Without hashes the package index, or the control machine, decides what runs, not the team.
+        pip = [str(environment / "bin/pip"), *INSTALL, "--require-hashes", "--requirement", str(requirements)]
+        wheels = self.directory / "wheels"
+        if self.module.params["wheels"]:
+            unpack(self.module.params["wheels"], wheels)
+            pip += ["--no-index", "--find-links", str(wheels)]
+        with build_packages(self.module.params["build_packages"], self.root / "build-packages.json", self.command):
+            self.command("installing the requirements", pip)
+        shutil.rmtree(wheels, ignore_errors=True)
         os.sync()
         (environment / BUILT).touch()
+
+
+def unpack(archive: str, directory: Path) -> None:
+    with tarfile.open(archive) as packed:
+        # Debian 12's Python 3.11.2 has no filters yet; the archive comes from the control machine.
+        packed.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)
+        packed.extractall(directory)
 
 
 # PgBouncer's answer to the first client after the database was down, however long ago; only then does it reconnect. The command
@@ -198,6 +231,17 @@ def prepare(module: AnsibleModule, directory: Path) -> list[str]:
     return output
 
 
+def read_platform(module: AnsibleModule) -> dict:
+    python = module.params["python"]
+    try:
+        return platform_of(python)
+    except (OSError, subprocess.SubprocessError) as error:
+        module.fail_json(
+            msg=f"application_python is {python}, which runs nothing on this host: {error}. "
+            "Let application_packages install it, or correct application_python."
+        )
+
+
 def main() -> None:
     usual_umask()
     module = AnsibleModule(
@@ -206,6 +250,9 @@ def main() -> None:
             "state": {"type": "str", "choices": ["built", "prepared", "ready", "current", "listed"], "default": "built"},
             "source": {"type": "dict"},
             "requirements": {"type": "str", "default": "requirements.txt"},
+            "requirements_from": {"type": "str", "choices": ["index", "control"], "default": "index"},
+            "python": {"type": "path", "default": DEBIANS_PYTHON},
+            "build_packages": {"type": "list", "elements": "str", "default": []},
             "settings": {"type": "path"},
             "version": {"type": "str"},
             "commands": {"type": "list", "elements": "list", "default": []},
@@ -216,6 +263,7 @@ def main() -> None:
             "timeout": {"type": "int", "default": 1800},
             "release": {"type": "str"},
             "artifact": {"type": "path"},
+            "wheels": {"type": "path"},
         },
         required_if=[
             ("state", "built", ["release", "settings", "version"]),
@@ -245,7 +293,7 @@ def main() -> None:
             if not asked["artifact"]:
                 module.exit_json(needs_artifact=True, **result)
             releases.remove_unfinished()
-            Build(module, directory).build()
+            Build(module, directory, read_platform(module)).build()
     if asked["state"] == "prepared" and not result["prepared"]:
         result["changed"] = True
         result["output"] = [] if module.check_mode else prepare(module, directory)

@@ -43,6 +43,23 @@ def test_the_current_release_is_complete(host, root):
 
 
 @pytest.mark.scenario
+def test_the_packages_came_from_the_control_machine(host, root):
+    """The scenario's hosts have no way to the package index."""
+    asked = host.run(f"{root}/current/environment/bin/pip download --no-cache-dir --retries 0 --dest /tmp celery")
+    assert asked.rc != 0, asked.stdout
+    assert host.run(f"{root}/current/venv/bin/python -c 'import celery'").rc == 0
+
+
+@pytest.mark.scenario
+def test_the_packages_of_the_build_have_left_the_host(host, root, inputs):
+    for name in inputs["application_build_packages"]:
+        log = [line.split()[2:4] for line in host.check_output("cat /var/log/dpkg.log").splitlines()]
+        assert ["install", f"{name}:amd64"] in log or ["install", f"{name}:arm64"] in log, "it was never there"
+        assert not host.package(name).is_installed
+    assert not host.file(f"{root}/build-packages.json").exists
+
+
+@pytest.mark.scenario
 @pytest.mark.one_host
 def test_a_release_s_commands_ran_once_per_environment_on_one_host(fleet, inputs):
     written = {name: host.run("cat /var/lib/newsroom/released").stdout.splitlines() for name, host in fleet.items()}

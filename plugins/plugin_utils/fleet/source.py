@@ -21,6 +21,8 @@ from pathlib import Path
 
 from .source_files import IDENTITY_LENGTH, SourceError, digest_of, files_of
 
+# The default of application_python. A release for another interpreter is another release.
+DEBIANS_PYTHON = "/usr/bin/python3"
 # Timeouts: without data from an archive's server, for a download, and for a git command.
 SILENT_SECONDS, DOWNLOAD_SECONDS, GIT_SECONDS = 30, 1800, 600
 CHUNK_BYTES = 1 << 20
@@ -235,7 +237,16 @@ def requires_python(source: dict[str, str], requirements: str) -> str | None:
 
 
 def source_of(source: dict[str, str], requirements: str) -> Source:
-    """The source that the role's input ``application_source`` describes."""
+    """The source that ``application_source`` describes; with the key python, its release for that interpreter."""
+    python = source.get("python") or DEBIANS_PYTHON
+    release = described(source, requirements)
+    if python == DEBIANS_PYTHON:
+        return release
+    identity = hashlib.sha256(f"{release.identity} {python}".encode()).hexdigest()[:IDENTITY_LENGTH]
+    return Source(identity, release.tree, release.commit)
+
+
+def described(source: dict[str, str], requirements: str) -> Source:
     subdirectory = source.get("subdirectory") or ""
     if source.get("directory"):
         return from_directory(Path(source["directory"]), subdirectory)

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from urllib.parse import urlsplit
 
+from ..fleet.model import Host
+
 ASK_PIP = "from pip._internal.models.index import PyPI; print(PyPI.simple_url, 'https://' + PyPI.file_storage_domain)"
 
 
@@ -25,3 +27,8 @@ def default_urls() -> tuple[str, ...]:
 
 def default_servers() -> list[str]:
     return [name for url in default_urls() if (name := urlsplit(url).hostname)]
+
+
+def installs_packages(host: Host) -> bool:
+    """Whether the host itself fetches the packages of an application."""
+    return "application" in host.roles and host.inputs.get("application_requirements_from") != "control"

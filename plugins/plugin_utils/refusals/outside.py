@@ -8,7 +8,7 @@ from typing import Any
 
 from ..fleet.model import Fleet, Host, ip, is_loopback
 from ..network.flows import Flow, flows, of_host
-from ..network.package_index import default_servers
+from ..network.package_index import default_servers, installs_packages
 from ..network.sites import network
 from .firewall import guarded
 
@@ -63,8 +63,8 @@ def keeps_time(host: Host, seen: dict[str, Any]) -> bool:
 
 def blocked_sources(host: Host, declared: list[Flow], seen: dict[str, Any]) -> Iterator[str]:
     """Package sources, and the package index that an application is built from, without a declared flow."""
-    builds = "application" in host.roles
-    sources = [("apt", source) for source in seen["apt"]] + [("pip", source) for source in (seen["pip"] if builds else [])]
+    pip = seen["pip"] if installs_packages(host) else []
+    sources = [("apt", source) for source in seen["apt"]] + [("pip", source) for source in pip]
     missing: dict[tuple[str, str, int], dict[str, None]] = {}
     for program, source in sources:
         for address in [source["address"]] if source["address"] else default_servers():

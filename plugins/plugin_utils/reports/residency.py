@@ -10,7 +10,7 @@ from typing import Any
 from ..fleet.model import Fleet, Host, ip, is_every_address, is_loopback, same_address
 from ..fleet.services import services
 from ..network.flows import Flow, flows
-from ..network.package_index import default_servers
+from ..network.package_index import default_servers, installs_packages
 from ..network.sites import Site, network, sites_of
 from ..sizing.pgbackrest import WEEKDAYS, forgotten_on
 
@@ -235,7 +235,7 @@ class ResidencyReport:
         for source in seen["package_sources"]:
             if source["address"]:
                 yield source
-            elif "application" in host.roles:
+            elif installs_packages(host):
                 yield from (source | {"address": name} for name in default_servers())
 
     def mounted(self, host: Host, seen: dict[str, Any], names: dict[str, list[str]]) -> Iterator[str]:
