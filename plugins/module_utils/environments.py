@@ -43,7 +43,7 @@ def platform_of(python: str) -> dict[str, Any]:
 
 
 def environment_name(lock: bytes, platform: dict[str, Any]) -> str:
-    """Changes with the lock and what compiled packages depend on: Python, the processor, and the C library where it is not Debian's."""
+    """Changes with the lock and what compiled packages depend on: Python, the processor and, unless Python is Debian's, libc."""
     python = f"{platform['tag']} {platform['markers']['platform_machine']}"
     if platform["python"] != DEBIANS_PYTHON:
         python += f" {platform['python']} {platform['libc']}"

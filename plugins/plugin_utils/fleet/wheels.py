@@ -95,7 +95,7 @@ def lines_for(lock: str, markers: dict[str, str]) -> Iterator[str]:
                 requirement = Requirement(text.strip())
             except InvalidRequirement as error:
                 raise SourceError(
-                    f"application_requirements has the line '{text.strip()}', which pip cannot read: {error}."
+                    f"application_requirements has the line '{text.strip()}', which pip cannot read: {error}. Correct it."
                 ) from None
             if requirement.marker is None or requirement.marker.evaluate(dict(markers)):
                 requirement.marker = None
