@@ -8,7 +8,7 @@ import sys
 import time
 
 from lab import playbooks
-from lab.apps.application import Application
+from lab.apps.application import DONE_S, Application
 from lab.apps.dead import queues, raise_in_every_queue
 from lab.apps.faults import FAULTS, Place
 from lab.apps.load import Load
@@ -22,8 +22,6 @@ INVENTORY = "inventories/apps"
 APPLICATIONS = (Pretix, Mayan)
 MODULES = {"pretix": "pretix.celery_app", "mayan": "mayan.celery"}
 EVERY_S = {"pretix": 0.5, "mayan": 4.0}
-# From the end of a fault until all that was accepted must be done: by itself, and after the replay of dead letters.
-DONE_S = 300
 # How long the load goes on before the fault and after it.
 AROUND_S = 5
 

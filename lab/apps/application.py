@@ -15,6 +15,8 @@ from lab.drill.hosts import container, shell
 from lab.machine import Refusal, podman
 
 TIMEOUT_S = 60
+# Until what was accepted must be done: by itself, and after the replay of dead letters.
+DONE_S = 300
 
 
 class Application(Protocol):

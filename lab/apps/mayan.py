@@ -7,7 +7,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
-from lab.apps.application import Client, in_environment, sql
+from lab.apps.application import DONE_S, Client, in_environment, sql
 from lab.deadlines import until
 from lab.demo.fleet import Fleet
 
@@ -77,7 +77,7 @@ class Mayan:
 
     def prove(self) -> list[str]:
         name = until("an accepted document", self.send, 60)
-        until(f"the text of {name}", lambda: name in self.done(), 180)
+        until(f"the text of {name}", lambda: name in self.done(), DONE_S)
         texts = {label: text for label, text, *_ in sql(self.fleet, self.name, READ)}
         number = name.removeprefix("letter-").removesuffix(".pdf")
         return [f"{name} was read as {texts[name].strip()!r}", *(["the number in it is right"] if number in texts[name] else [])]

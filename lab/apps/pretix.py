@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from lab.apps.application import Client, in_environment, outside, sql
+from lab.apps.application import DONE_S, Client, in_environment, outside, sql
 from lab.deadlines import until
 from lab.demo.fleet import Fleet
+from lab.machine import Refusal
 
 SHOP = """
 import json, django
@@ -56,7 +57,7 @@ class Pretix:
     def prove(self) -> list[str]:
         run = self.client.ask("POST", f"{EVENT}/exporters/orderlist/run/", {"_format": "xlsx"})
         path = run["download"]
-        _, export = until("the export", lambda: self.exported(path), 60)
+        _, export = until("the export", lambda: self.exported(path), DONE_S)
         orders = len(self.done())
         mails = outside("ls /var/mail/received/mails/new | wc -l").strip()
         return [
@@ -66,4 +67,6 @@ class Pretix:
 
     def exported(self, path: str) -> tuple[int, bytes] | None:
         status, body = self.client.open("GET", path, None, "application/json")
+        if status == 410:
+            raise Refusal(f"pretix' export failed: {body[:300]!r}")
         return (status, body) if status == 200 and body[:2] == b"PK" else None
