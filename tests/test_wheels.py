@@ -53,6 +53,12 @@ class Index:
         (self.directory / f"{name}-1.0-{tag}.whl").write_bytes(content)
         return hashlib.sha256(content).hexdigest()
 
+    def lock(self, text: str) -> Path:
+        file = self.directory.parent / "source/requirements.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        return file
+
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
@@ -77,12 +83,12 @@ def test_the_wheels_are_those_of_the_host_and_are_fetched_once(index: Index) -> 
         f"there==1.0 --hash=sha256:{digests['there']}  # via portable",
         f"older==1.0 ; platform_machine == 'aarch64' \\\n    --hash=sha256:{digests['older']}",
         f"here==1.0 ; python_version < '3.12' --hash=sha256:{digests['here']}",
-    ]).encode()  # fmt: skip
-    archive = wheels_for(lock, HOST, "a")
+    ])  # fmt: skip
+    archive = wheels_for(index.lock(lock), HOST, "a")
     assert names(archive) == [f"{name}-1.0-{TAGS[name]}.whl" for name in ("older", "portable", "there")]
     for file in index.directory.iterdir():
         file.unlink()
-    assert wheels_for(lock, HOST, "a") == archive
+    assert wheels_for(index.lock(lock), HOST, "a") == archive
 
 
 @pytest.mark.parametrize(
@@ -96,7 +102,7 @@ def test_the_wheels_are_those_of_the_host_and_are_fetched_once(index: Index) -> 
 def test_a_package_without_its_wheel_is_refused_and_nothing_is_kept(index: Index, tag: str, digest: str, sentence: str) -> None:
     right = index.add("tiny", TAGS[tag])
     with pytest.raises(SourceError, match=sentence) as refused:
-        wheels_for(f"tiny==1.0 --hash=sha256:{digest or right}".encode(), HOST, "b")
+        wheels_for(index.lock(f"tiny==1.0 --hash=sha256:{digest or right}"), HOST, "b")
     assert "set application_requirements_from to index" in str(refused.value)
     assert not [*(index.directory.parent / "cache").rglob("*.tar")]
 
@@ -104,9 +110,17 @@ def test_a_package_without_its_wheel_is_refused_and_nothing_is_kept(index: Index
 def test_wheels_for_another_kind_of_python_are_refused(index: Index) -> None:
     host = HOST | {"python": "/usr/bin/pypy3", "markers": HOST["markers"] | {"implementation_name": "pypy"}}
     with pytest.raises(SourceError, match="only for CPython with glibc, and application_python is /usr/bin/pypy3"):
-        wheels_for(b"", host, "c")
+        wheels_for(index.lock(""), host, "c")
 
 
 def test_a_line_that_pip_cannot_read_is_named(index: Index) -> None:
     with pytest.raises(SourceError, match=r"has the line 'a b c', which pip cannot read"):
-        wheels_for(b"a b c", HOST, "d")
+        wheels_for(index.lock("a b c"), HOST, "d")
+
+
+def test_a_wheel_in_the_source_stands_for_a_package_that_has_none(index: Index) -> None:
+    digest = index.add("rare", TAGS["portable"])
+    (index.directory.parent / "source").mkdir()
+    index.directory.rename(index.directory.parent / "source/wheels")
+    archive = wheels_for(index.lock(f"--find-links wheels\nrare==1.0 --hash=sha256:{digest}"), HOST, "e")
+    assert names(archive) == ["rare-1.0-py3-none-any.whl"]

@@ -1,7 +1,7 @@
-"""`python -m lab.apps.release_cost`: what a release of pretix with one changed line costs on two hosts (build/release-cost.json).
+"""`python -m lab.apps.release_cost`: what a release with one changed line costs on two hosts (build/release-cost.json).
 
 Its hosts must stand, and need no role: `ansible-playbook -i inventories/apps lab/create.yml --limit pretix-web1,pretix-worker1`.
-Each round builds three releases, one after the other, so all three see the same machine.
+Each round builds every kind of release, one after the other, so all of them see the same machine.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from lab.machine import BIN, BUILD, REPOSITORY, Refusal, refusals_shown, write_w
 
 INVENTORY, NAMES, ROOT = "inventories/apps", ("pretix-web1", "pretix-worker1"), "/opt/measured"
 ROUNDS = 3
-# Name → where the packages come from, and whether the hosts have those of this lock already.
+# Name → the application, where its packages come from, and whether the hosts have those of this lock already.
 KINDS = {
-    "an environment for each release": ("index", False),
-    "wheels from the control machine, new lock": ("control", False),
-    "lock unchanged": ("index", True),
+    "pretix: an environment for each release": ("pretix", "index", False),
+    "pretix: lock unchanged": ("pretix", "index", True),
+    "newsroom: new lock, packages from the index": ("newsroom", "index", False),
+    "newsroom: new lock, wheels from the control machine": ("newsroom", "control", False),
 }
 
 
@@ -54,16 +55,16 @@ def measure() -> dict[str, dict[str, float]]:
         shell(host, f"apt-get update -qq; apt-get install -qq -y python3-venv > /dev/null; rm -rf {ROOT}")
     figures: dict[str, list[tuple[float, int, int]]] = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as home:
-        source = Path(home, "pretix")
-        shutil.copytree(REPOSITORY / "examples/pretix", source)
+        for name in ("pretix", "newsroom"):
+            shutil.copytree(REPOSITORY / "examples" / name, Path(home, name))
         for number in range(ROUNDS):
-            for kind, (requirements_from, kept) in KINDS.items():
-                (source / "release.txt").write_text(f"{kind} {number}\n", encoding="utf-8")
+            for kind, (name, requirements_from, kept) in KINDS.items():
+                Path(home, name, "release.txt").write_text(f"{kind} {number}\n", encoding="utf-8")
                 if not kept:
                     for host in hosts:
                         shell(host, f"rm -rf {ROOT}")
                 before, disk, began = received(hosts), on_disk(hosts) if kept else 0, time.monotonic()
-                build(source, requirements_from)
+                build(Path(home, name), requirements_from)
                 figures[kind].append((time.monotonic() - began, received(hosts) - before, on_disk(hosts) - disk))
                 print(f"{kind}: {figures[kind][-1]}", flush=True)
     return {

@@ -41,8 +41,7 @@ class ActionModule(ActionBase):
                 result |= self._execute_module(module_args=args, task_vars=task_vars)
                 if environment := result.pop("needs_wheels", ""):
                     with source.tree() as directory:
-                        lock = (directory / requirements).read_bytes()
-                    args["wheels"] = self.send(wheels_for(lock, result.pop("platform"), environment))
+                        args["wheels"] = self.send(wheels_for(directory / requirements, result.pop("platform"), environment))
                     result |= self._execute_module(module_args=args, task_vars=task_vars)
         except SourceError as error:
             result |= {"failed": True, "msg": str(error)}

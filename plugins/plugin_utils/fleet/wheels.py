@@ -23,9 +23,10 @@ KEPT_SECONDS = 90 * 86400
 LAST_LINES = 15
 
 
-def wheels_for(lock: bytes, platform: dict[str, Any], name: str) -> Path:
+def wheels_for(lock: Path, platform: dict[str, Any], name: str) -> Path:
     """A tar archive with a wheel for each package of the lock that the platform needs. The hosts compare their hashes.
 
+    lock: the file; directories of its --find-links are next to it.
     platform: as a host's platform_of (module_utils/environments.py) says.  name: of the environment, one per lock and platform.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "grunnfjell/wheels"
@@ -48,7 +49,7 @@ def wheels_for(lock: bytes, platform: dict[str, Any], name: str) -> Path:
     return archive
 
 
-def fetch(lock: bytes, platform: dict[str, Any], directory: Path) -> None:
+def fetch(lock: Path, platform: dict[str, Any], directory: Path) -> None:
     markers = platform["markers"]
     if markers["implementation_name"] != "cpython" or platform["libc"][0] != "glibc":
         raise SourceError(
@@ -56,7 +57,7 @@ def fetch(lock: bytes, platform: dict[str, Any], directory: Path) -> None:
             f"application_python is {platform['python']}. Set application_requirements_from to index."
         )
     wanted = directory / "requirements.txt"
-    wanted.write_text("\n".join(lines_for(lock.decode(), markers)) + "\n")
+    wanted.write_text("\n".join(lines_for(lock.read_text(encoding="utf-8"), markers, lock.parent)) + "\n")
     command = [
         *(sys.executable, "-m", "pip", "download", "--no-input", "--disable-pip-version-check", "--quiet"),
         *("--no-deps", "--only-binary=:all:", "--require-hashes", "--requirement", str(wanted), "--dest", str(directory)),
@@ -74,20 +75,23 @@ def fetch(lock: bytes, platform: dict[str, Any], directory: Path) -> None:
         raise SourceError(
             f"application_requirements_from is control, but this machine cannot fetch a wheel for Python "
             f"{markers['python_version']} on {markers['platform_machine']} of each package of application_requirements. "
-            f"Correct the lock or pip's configuration here, or set application_requirements_from to index.\n{tail}"
+            f"Put a wheel of what has none into the source (docs/your-application.md), correct pip's configuration here, or set "
+            f"application_requirements_from to index.\n{tail}"
         )
 
 
-def lines_for(lock: str, markers: dict[str, str]) -> Iterator[str]:
+def lines_for(lock: str, markers: dict[str, str], directory: Path) -> Iterator[str]:
     """The lines of a lock whose conditions hold on the platform: pip would compare them with the control machine.
 
     >>> lock = 'a==1 ; python_version < "3.12" \\\\\\n    --hash=sha256:aa\\nb==2 --hash=sha256:bb'
-    >>> list(lines_for(lock, {"python_version": "3.13"}))
-    ['b==2 --hash=sha256:bb']
+    >>> list(lines_for("--find-links wheels\n" + lock, {"python_version": "3.13"}, Path("/source")))
+    ['--find-links /source/wheels', 'b==2 --hash=sha256:bb']
     """
     for line in lock.replace("\\\n", " ").splitlines():
         line = line.partition(" #")[0].strip()
-        if line.startswith("-"):
+        if line.startswith("--find-links") and "://" not in line:
+            yield f"--find-links {directory / line.split(maxsplit=1)[-1].removeprefix('--find-links=')}"
+        elif line.startswith("-"):
             yield line
         elif line and not line.startswith("#"):
             text, *options = line.split(" --")
