@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from lab.machine import REPOSITORY
@@ -121,11 +122,11 @@ def write_project(write: Callable[..., Path], files: dict[str, str], defaults: t
     return write("grunnfjell_settings.py", PLATFORM.format(defaults=defaults)).parent
 
 
-def run(folder: Path, version: str, program: str, *before: Path) -> Any:
-    """What the program prints as JSON, in the environment that role application gives each program of a release."""
+def run(folder: Path, version: str, program: str, *before: Path, more: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """What the program prints as JSON, in the environment that role application gives each program of a release, and more."""
     path = ":".join(map(str, [*before, FILES, folder]))
     variables = {"PATH": os.environ["PATH"], "PYTHONPATH": path, "CELERY_CONFIG_MODULE": "grunnfjell_settings"}
     argv = [environment(version), "-c", program]
-    done = subprocess.run(argv, env=variables, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(argv, env={**more, **variables}, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

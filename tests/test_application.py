@@ -150,8 +150,9 @@ def test_a_step_of_a_build_that_hangs_is_ended(tmp_path: Path) -> None:
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Runs shell scripts as the commands of release abc, as this account; a refusal is a RuntimeError."""
     release, tools = tmp_path / "abc", tmp_path / "tools"
+    (release / "src").mkdir(parents=True)
+    tools.mkdir()
     for file in (release / "run", tools / "runuser"):
-        file.parent.mkdir()
         file.write_text("#!/bin/sh\n" + ("shift 3\n" if file.name == "runuser" else "") + 'exec "$@"\n')
         file.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
@@ -179,6 +180,11 @@ def test_the_commands_of_a_release_run_in_order_and_their_output_is_returned(pre
 
 def test_a_command_of_a_release_finds_its_database(prepared) -> None:
     assert prepared("echo $PGSERVICE")[1:] == ["shop.session"]
+
+
+def test_a_command_of_a_release_begins_in_the_directory_of_its_code(prepared, tmp_path: Path) -> None:
+    (tmp_path / "abc/src/manage.py").touch()
+    assert prepared("ls")[1:] == ["manage.py"]
 
 
 def test_a_command_of_a_release_that_hangs_is_ended(prepared) -> None:

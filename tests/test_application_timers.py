@@ -66,6 +66,7 @@ def test_a_timer_is_a_unit_and_its_times_and_the_next_run_changes_nothing(host: 
     assert host.schedule(NIGHTLY)["units"] == [UNIT] and host.running == {f"{UNIT}.timer"}
     service, timer = ((host.units / f"{UNIT}.{kind}").read_text() for kind in ("service", "timer"))
     assert r'ExecStart="/opt/shop/current/run" "python" "manage.py" "say \"100%%\" of $$HOME"' in service
+    assert "WorkingDirectory=/opt/shop/current/src\n" in service
     assert "TimeoutStartSec=3600\n" in service and "User=www-data\n" in service and "OnCalendar=03:30\n" in timer
     assert not host.schedule(NIGHTLY)["changed"] and host.calls == []
 

@@ -211,15 +211,16 @@ CACHED_FAILURE = "server login has been failing, cached error"
 def prepare(module: AnsibleModule, directory: Path) -> list[str]:
     """Runs the release's commands and returns what they printed. A failed one can be repeated without another build."""
     asked, output = module.params, []
+    code = directory / "src"  # where `python manage.py` finds its file
     for number, command in enumerate(asked["commands"]):
         shown = " ".join(map(str, command))
         # `run` sets PGSERVICE to that of the programs.
         argv = ["runuser", "-u", asked["user"], "--", str(directory / "run"), "env", f"PGSERVICE={asked['service']}"]
         argv += map(str, command)
         try:
-            done = bounded.run(argv, asked["timeout"], cwd="/")
+            done = bounded.run(argv, asked["timeout"], cwd=code)
             if CACHED_FAILURE in done.stdout + done.stderr:
-                done = bounded.run(argv, asked["timeout"], cwd="/")
+                done = bounded.run(argv, asked["timeout"], cwd=code)
             problem = done.returncode and f"ended with status {done.returncode}"
             lines = (done.stdout + done.stderr).splitlines()[-LAST_LINES:]
         except subprocess.TimeoutExpired:

@@ -64,6 +64,7 @@ Wants=network-online.target
 [Service]
 Type=oneshot
 User={user}
+WorkingDirectory={directory}
 ExecStart={command}
 TimeoutStartSec={timeout}
 """
@@ -105,7 +106,9 @@ def systemd(*argv: str) -> str:
 
 
 def files_of(params: dict[str, Any], timer: dict[str, Any], unit: str) -> list[ManagedFile]:
-    values = {**params, **timer, "command": " ".join(map(quoted, [params["run"], *timer["command"]]))}
+    # The code of the current release, where `python manage.py` finds its file.
+    directory = Path(params["run"]).parent / "src"
+    values = {**params, **timer, "directory": directory, "command": " ".join(map(quoted, [params["run"], *timer["command"]]))}
     contents = {
         f"{unit}.service": SERVICE.format(**values),
         f"{unit}.service.d/grunnfjell-confinement.conf": params["confinement"],

@@ -35,7 +35,8 @@ def test_an_accepted_job_is_done_and_its_result_received(host, application):
         pytest.skip(f"{application['name']} declares no application_probe_command, so no real job was sent through {name}")
     if not application["workers"]:
         pytest.skip(f"no host of this inventory works for {application['name']}, so a job sent to {name} would wait forever")
-    run = f"/opt/{application['name']}/current/run {shlex.join(application['command'])}"
+    current = f"/opt/{application['name']}/current"
+    run = f"env --chdir={current}/src {current}/run {shlex.join(application['command'])}"
     result = host.run(f"runuser -u {application['user']} -- {run}")
     print(f"\n{name}, {application['name']}: {(result.stdout + result.stderr).strip()}")
     assert result.rc == 0, (
