@@ -57,7 +57,9 @@ def constants(path: Path) -> dict[str, object]:
 
 def share(home: Path, step: str) -> int:
     """The N of `--share=N`, or `--share`, `N`, in the command of a step; 1 if it has none."""
-    for call in ast.walk(ast.parse((home / "lab/ci/steps.py").read_text(encoding="utf-8"))):
+    if not (steps := home / "lab/ci/steps.py").exists():
+        return 1
+    for call in ast.walk(ast.parse(steps.read_text(encoding="utf-8"))):
         if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Constant) and call.args[0].value == step:
             words = [node.value for node in ast.walk(call) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
             if numbers := [word for flag, word in pairwise(words) if flag == "--share"]:
