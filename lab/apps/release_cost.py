@@ -34,8 +34,9 @@ def received(hosts: list[Host]) -> int:
     return sum(int(shell(host, "cat /sys/class/net/eth0/statistics/rx_bytes")) for host in hosts)
 
 
-def on_disk(hosts: list[Host]) -> int:
-    return sum(int(shell(host, f"du --summarize --bytes {ROOT} | cut -f1")) for host in hosts)
+def on_disk(hosts: list[Host], kept: bool) -> int:
+    """The release, with its environment if that is new too. A release that no program runs goes with the next build."""
+    return sum(int(shell(host, f"du --summarize --bytes {ROOT}{'/releases' * kept} | cut -f1")) for host in hosts)
 
 
 def build(source: Path, requirements_from: str) -> None:
@@ -63,9 +64,9 @@ def measure() -> dict[str, dict[str, float]]:
                 if not kept:
                     for host in hosts:
                         shell(host, f"rm -rf {ROOT}")
-                before, disk, began = received(hosts), on_disk(hosts) if kept else 0, time.monotonic()
+                before, began = received(hosts), time.monotonic()
                 build(Path(home, name), requirements_from)
-                figures[kind].append((time.monotonic() - began, received(hosts) - before, on_disk(hosts) - disk))
+                figures[kind].append((time.monotonic() - began, received(hosts) - before, on_disk(hosts, kept)))
                 print(f"{kind}: {figures[kind][-1]}", flush=True)
     return {
         kind: {
