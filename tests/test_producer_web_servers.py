@@ -31,17 +31,19 @@ def app(environ, start):
 SECONDS = 30
 
 
-def script(environment: Path, folder: Path) -> Path:
-    """The role's script with its default command."""
+def script(environment: Path, folder: Path, command: list[str] | None = None) -> Path:
+    """The role's script with its default command, or another one."""
     engine = jinja2.Environment()
     engine.filters["quote"] = shlex.quote
-    inputs = yaml.safe_load((ROLE / "defaults/main.yml").read_text()) | {"producer_wsgi_app": "served:app", "producer_workers": 2}
-    inputs["producer_command"] = [engine.from_string(word).render(inputs) for word in inputs["producer_command"]]
+    inputs = yaml.safe_load((ROLE / "defaults/main.yml").read_text()) | {"producer_wsgi_app": "served:app"}
+    command = command or [engine.from_string(word).render(inputs) for word in inputs["producer_command"]]
     (folder / "run").write_text(f'#!/bin/sh\nPATH={environment}/bin:$PATH\nexec "$@" --no-control-socket\n')
     (folder / "run").chmod(0o755)
     application = {"run": str(folder / "run"), "settings": "settings"}
     text = (ROLE / "templates/etc/supervisor/programs/producer.j2").read_text()
-    (folder / "script").write_text(engine.from_string(text).render(inputs, producer_application=application))
+    (folder / "script").write_text(
+        engine.from_string(text).render(producer_application=application, __producer_server={"command": command, "workers": 2})
+    )
     (folder / "script").chmod(0o755)
     return folder / "script"
 
@@ -174,7 +176,12 @@ def test_check_and_status_ask_by_the_producers_own_name(address: tuple[str, str]
     assert platform_status.answers(url, bundle, [])["error"] == "it answers 400"
     role = {"name": "grunnfjell.platform.producer", "tasks_from": "wait_healthy", "rolespec_validate": False}
     play = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}
-    inputs = {"producer_bind": place, "producer_health_path": "/strict", "producer_ca_file": bundle}
+    inputs = {
+        "producer_bind": place,
+        "producer_health_path": "/strict",
+        "producer_ca_file": bundle,
+        "producer_wsgi_app": "web:app",
+    }
     inputs |= {"producer_answer_timeout": 1, "producer_log_directory": str(tmp_path)}
     _, output = run_playbook(tmp_path, [play], {"web1": inputs | {"producer_names": ["jobs.example.org"]}})
     assert "did not answer 200" not in output and "Check that the web process publishes" in output, output

@@ -21,7 +21,7 @@ options:
       program: {description: Name of the program., type: str, required: true}
       path: {description: The script., type: path, required: true}
       content:
-        description: The script's content, with a line C(APPLICATION_FINGERPRINT=...) that it exports; without it the script stays.
+        description: Its content, with a line C(APPLICATION_FINGERPRINT=...) that it exports; without it the script stays.
         type: str
       health: {description: Path that answers 200., type: str, default: /healthz}
   disturb:
@@ -281,9 +281,9 @@ def hand_over(module: AnsibleModule, programs: list[Program], result: dict[str, 
         module.exit_json(changed=False, **result | {"pending": True})
     for program in programs if asked["trial"] else ():
         # The script of a new program may be left from a run that was cut off before its trial counted.
-        if program.content != program.before or program.name in new:
-            if problem := complaint(program, asked):
-                module.fail_json(**result, msg=problem)
+        tried = program.content == program.before and program.name not in new
+        if not tried and (problem := complaint(program, asked)):
+            module.fail_json(**result, msg=problem)
     written = write_files([program.script for program in programs], False)
     for process in [process for name in waiting if name not in asked["restarts"] for process in waiting[name]]:
         if late := replace(supervisor, process, asked["timeout"]):

@@ -26,8 +26,8 @@ def malformed_web_servers(fleet: Fleet) -> Iterator[str]:
             name, path = str(server.get("name")), str(server.get("path"))
             if not PROGRAM_NAME.fullmatch(name) or len(name) > NAME_LONGEST:
                 yield (
-                    f"{host.name}: producer_programs names '{name}', but supervisord and its socket take only letters, digits, '.', "
-                    f"'_' and '-', and at most {NAME_LONGEST} of them. Rename it."
+                    f"{host.name}: producer_programs names '{name}', but supervisord and its socket take only letters, digits, "
+                    f"'.', '_' and '-', and at most {NAME_LONGEST} of them. Rename it."
                 )
             if path == "/":
                 yield (
@@ -36,9 +36,9 @@ def malformed_web_servers(fleet: Fleet) -> Iterator[str]:
                 )
             elif not PATH.fullmatch(path):
                 yield (
-                    f"{host.name}: the web server '{name}' has the path '{path}', but it must begin with '/' and have only letters, "
-                    f"digits, '.', '_', '~' and '-' between slashes, since nginx reads others differently. Edit its path in "
-                    f"producer_programs."
+                    f"{host.name}: the web server '{name}' has the path '{path}', but it must begin with '/' and have only "
+                    f"letters, digits, '.', '_', '~' and '-' between slashes, since nginx reads others differently. "
+                    f"Edit its path in producer_programs."
                 )
             workers = whole(server.get("workers"))
             if workers is not None and workers < WORKERS_LEAST:
@@ -58,8 +58,8 @@ def shadowed_web_servers(fleet: Fleet) -> Iterator[str]:
         # Requests for /ws belong to another server than those for /ws/, except where both paths are taken.
         for path in repeated(path for server in servers if (path := str(server.get("path")).rstrip("/"))):
             yield (
-                f"{host.name}: producer_programs has the path '{path}' twice, with or without a slash at its end, and nginx can pass "
-                f"its requests to one server only. Edit one of the paths."
+                f"{host.name}: producer_programs has the path '{path}' twice, with or without a slash at its end, and nginx can "
+                f"pass its requests to one server only. Edit one of the paths."
             )
         yield from misdirected_checks(host, servers)
 
@@ -75,17 +75,17 @@ def misdirected_checks(host: Host, servers: list[dict[str, Any]]) -> Iterator[st
         health = str(server.get("health_path"))
         if not health.startswith(server["path"]):
             yield (
-                f"{host.name}: the web server '{server.get('name')}' has the health_path '{health}', but nginx passes it only what "
-                f"begins with its path '{server['path']}'. Edit its health_path in producer_programs."
+                f"{host.name}: the web server '{server.get('name')}' has the health_path '{health}', but nginx passes it only "
+                f"what begins with its path '{server['path']}'. Edit its health_path in producer_programs."
             )
         elif (reached := server_at([main, *named], health))["path"] != server["path"]:
             yield (
-                f"{host.name}: the web server '{server.get('name')}' has the health_path '{health}', but nginx would pass it to the "
-                f"web server '{reached.get('name')}'. Edit its health_path in producer_programs."
+                f"{host.name}: the web server '{server.get('name')}' has the health_path '{health}', but nginx would pass it to "
+                f"the web server '{reached.get('name')}'. Edit its health_path in producer_programs."
             )
     health = str(host.inputs.get("producer_health_path", ""))
     if health.startswith("/") and (reached := server_at([main, *named], health)) is not main:
         yield (
-            f"{host.name}: producer_health_path is '{health}', but nginx would pass it to the web server '{reached.get('name')}', "
-            f"whose path is '{reached['path']}'. Edit producer_health_path, or that path in producer_programs."
+            f"{host.name}: producer_health_path is '{health}', but nginx would pass it to the web server "
+            f"'{reached.get('name')}', whose path is '{reached['path']}'. Edit producer_health_path or that path."
         )
