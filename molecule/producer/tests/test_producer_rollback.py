@@ -32,10 +32,11 @@ def test_a_named_web_server_that_does_not_answer_meets_no_client_and_stops_the_o
     """Nor does the main one take over, although its trial has answered."""
     before = programs_of_all(fleet)
     edit = newsroom_with(tmp_path, "web.py", 'app = Flask("newsroom")', 'app = Flask("newsroom", static_folder=None)')
-    variables = {"producer_programs": with_another(inputs, "broken", ["sleep", "60"]), "producer_answer_timeout": 5}
+    variables = {"producer_programs": with_another(inputs, "broken", ["sleep", "60"])}
+    variables |= {"producer_answer_timeout": 20}  # enough for the trials of the others
     run = play(inventory, PLAYBOOK, *edit, variables=variables)
     run.assert_failed(
-        "producer-broken did not answer 200 at /broken/ ", "within 5 s in its trial; no client was connected to it."
+        "producer-broken did not answer 200 at /broken/ ", "within 20 s in its trial; no client was connected to it."
     )
     assert programs_of_all(fleet) == before
     assert not any(traces(one, "broken") for one in fleet.values())
