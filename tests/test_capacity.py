@@ -185,6 +185,24 @@ def test_a_producer_needs_memory_for_the_clients_that_stall() -> None:
     assert few.left > 0 > many.left and "The largest part is nginx with 32768 connections, 1552 MiB." in many.refusal
 
 
+def test_named_web_servers_count_like_the_main_one() -> None:
+    """A thread of each may hold a connection. Without workers a server has those of the main one."""
+    sizes = {"producer_process_memory_bytes": 64 * MIB, "producer_worker_connections": 64, "producer_threads": 4}
+    alone = {"producer_workers": 3, "application_database_connections": 2, **sizes}
+    named = [{"name": "live", "workers": 2}, {"name": "api"}]
+
+    def web(**inputs: object) -> Host:
+        return make_host("web1", "10.0.0.5", "producer", **alone, **inputs)
+
+    assert (database_connections(web()), broker_connections(web())) == (2 * 3 * 4, 3 * 4)
+    assert database_connections(web(producer_programs=named)) == 2 * (3 + 2 + 3) * 4
+    assert broker_connections(web(producer_programs=named)) == (3 + 2 + 3) * 4
+    parts = {part.what: part.used for part in line_of("web1", "memory", web1=web(producer_programs=named)).parts}
+    assert parts["8 web processes × 64 MiB"] == 8 * 64 * MIB and parts["their main processes"] == 3 * 24 * MIB
+    parts = {part.what: part.used for part in line_of("web1", "memory", web1=web()).parts}
+    assert parts["3 web processes × 64 MiB"] == 3 * 64 * MIB and parts["their main process"] == 24 * MIB
+
+
 def test_the_memory_of_an_unmeasured_host_is_not_checked() -> None:
     unmeasured = replace(HOSTS["worker1"], measured={})
     assert not [line for line in lines(fleet(worker1=unmeasured)) if line.name == ("worker1", "memory")]

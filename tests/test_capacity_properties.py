@@ -80,6 +80,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
         web = {"producer_workers": draw(st.integers(1, 4)), "producer_threads": draw(st.integers(1, 16))}
         web["producer_process_memory_bytes"] = 96 * MIB
         web["producer_worker_connections"] = 512
+        web["producer_programs"] = [{"name": f"s{number}", "workers": number} for number in range(2, draw(st.integers(2, 4)))]
         name = f"{application}-web"
         hosts.append(make_host(name, 10 + len(hosts), {"producer"} | bouncer, (application,), 2 * GIB, **web, **client))
     return Fleet({host.name: host for host in hosts}, ROLES, APPLICATIONS[:used])
@@ -91,7 +92,12 @@ def within_limits(fleet: Fleet) -> None:
         host.name: len(host.inputs.get("celery_worker_programs", [])) * host.inputs.get("celery_worker_concurrency", 0)
         for host in fleet.hosts.values()
     }
-    threads = {n: h.inputs.get("producer_workers", 0) * h.inputs.get("producer_threads", 0) for n, h in fleet.hosts.items()}
+    web = {
+        name: host.inputs.get("producer_workers", 0)
+        + sum(server["workers"] for server in host.inputs.get("producer_programs", []))
+        for name, host in fleet.hosts.items()
+    }
+    threads = {name: web[name] * host.inputs.get("producer_threads", 0) for name, host in fleet.hosts.items()}
     backends = 0
     for bouncer in fleet.with_role("pgbouncer"):
         inputs = bouncer.inputs

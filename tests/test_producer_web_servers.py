@@ -8,9 +8,11 @@ import shlex
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jinja2
@@ -28,20 +30,38 @@ def app(environ, start):
     start('200 OK' if named or environ['PATH_INFO'] == '/' else '400 Bad Request', [('Content-Length', '5')])
     return [environ['wsgi.url_scheme'].encode()]
 """
+# Uvicorn needs no line of code to keep the contract of a named web server.
+ASGI = """
+async def app(scope, receive, send):
+    if scope['type'] == 'websocket':
+        await receive()
+        await send({'type': 'websocket.accept'})
+        text = (await receive())['text']
+        await send({'type': 'websocket.send', 'text': f"{text} by {scope['scheme']}"})
+        await send({'type': 'websocket.close'})
+    elif scope['type'] == 'http':
+        await send({'type': 'http.response.start', 'status': 200, 'headers': []})
+        await send({'type': 'http.response.body', 'body': scope['scheme'].encode()})
+"""
+UVICORN = ["uvicorn", "--fd", "0", "--forwarded-allow-ips", "*", "served:app"]
 SECONDS = 30
 
 
-def script(environment: Path, folder: Path) -> Path:
-    """The role's script with its default command."""
+def script(environment: Path, folder: Path, command: list[str] | None = None) -> Path:
+    """The role's script with its default command, or another one."""
     engine = jinja2.Environment()
     engine.filters["quote"] = shlex.quote
-    inputs = yaml.safe_load((ROLE / "defaults/main.yml").read_text()) | {"producer_wsgi_app": "served:app", "producer_workers": 2}
-    inputs["producer_command"] = [engine.from_string(word).render(inputs) for word in inputs["producer_command"]]
-    (folder / "run").write_text(f'#!/bin/sh\nPATH={environment}/bin:$PATH\nexec "$@" --no-control-socket\n')
+    inputs = yaml.safe_load((ROLE / "defaults/main.yml").read_text()) | {"producer_wsgi_app": "served:app"}
+    usual = [engine.from_string(word).render(inputs) for word in (*inputs["producer_command"], "--no-control-socket")]
+    (folder / "run").write_text(f'#!/bin/sh\nPATH={environment}/bin:$PATH\nexec "$@"\n')
     (folder / "run").chmod(0o755)
     application = {"run": str(folder / "run"), "settings": "settings"}
     text = (ROLE / "templates/etc/supervisor/programs/producer.j2").read_text()
-    (folder / "script").write_text(engine.from_string(text).render(inputs, producer_application=application))
+    (folder / "script").write_text(
+        engine.from_string(text).render(
+            producer_application=application, __producer_server={"command": command or usual, "workers": 2}
+        )
+    )
     (folder / "script").chmod(0o755)
     return folder / "script"
 
@@ -49,8 +69,8 @@ def script(environment: Path, folder: Path) -> Path:
 class WebServers:
     """As supervisord has them: it holds the socket that each takes as standard input."""
 
-    def __init__(self, command: Path) -> None:
-        self.folder, self.command = command.parent, command
+    def __init__(self, command: Path, started: str) -> None:
+        self.folder, self.command, self.started = command.parent, command, started
         self.place = self.folder / "web.sock"
         self.listening = socket.socket(socket.AF_UNIX)
         self.listening.bind(str(self.place))
@@ -84,17 +104,16 @@ class WebServers:
 
     @property
     def both_started(self) -> bool:
-        return self.log.count("Booting worker") >= 2
+        return self.log.count(self.started) >= 2
 
     @property
     def log(self) -> str:
         return (self.folder / "log").read_text()
 
 
-@pytest.fixture
-def web(environment: Path, tmp_path: Path) -> Iterator[WebServers]:
-    (tmp_path / "served.py").write_text(APP)
-    servers = WebServers(script(environment, tmp_path))
+@contextmanager
+def running(command: Path, started: str) -> Iterator[WebServers]:
+    servers = WebServers(command, started)
     try:
         end = time.monotonic() + SECONDS
         while not servers.both_started and time.monotonic() < end:
@@ -104,6 +123,20 @@ def web(environment: Path, tmp_path: Path) -> Iterator[WebServers]:
         for number in (0, 1):
             servers.stop(number)
         servers.listening.close()
+
+
+@pytest.fixture
+def web(environment: Path, tmp_path: Path) -> Iterator[WebServers]:
+    (tmp_path / "served.py").write_text(APP)
+    with running(script(environment, tmp_path), "Booting worker") as servers:
+        yield servers
+
+
+@pytest.fixture
+def asgi(tmp_path: Path) -> Iterator[WebServers]:
+    (tmp_path / "served.py").write_text(ASGI)
+    with running(script(Path(sys.prefix), tmp_path, UVICORN), "Application startup complete") as servers:
+        yield servers
 
 
 def test_a_web_server_that_stops_leaves_the_socket_to_the_other(web: WebServers) -> None:
@@ -124,6 +157,30 @@ def test_the_application_knows_that_its_client_uses_https_and_the_log_has_its_ad
     web.stop(0)
     web.stop(1)
     assert "192.0.2.9 - - [" in web.log and '"GET / HTTP/1.1" 200 5' in web.log, web.log
+
+
+def test_an_asgi_server_that_stops_leaves_the_socket_to_the_other(asgi: WebServers) -> None:
+    assert asgi.both_started, asgi.log
+    asgi.stop(0)
+    assert asgi.place.is_socket() and asgi.answers("/"), asgi.log
+    asgi.processes[0] = asgi.start(0)
+    asgi.stop(1)
+    assert asgi.answer_soon(), asgi.log
+
+
+def test_an_asgi_server_takes_websockets_and_knows_that_its_client_uses_https(asgi: WebServers) -> None:
+    head = ["GET /ws/ HTTP/1.1", "Host: jobs.example.org", "Connection: upgrade", "Upgrade: websocket"]
+    head += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13", "X-Forwarded-Proto: https"]
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(SECONDS)
+        client.connect(str(asgi.place))
+        client.sendall("\r\n".join([*head, "", ""]).encode())
+        answer = client.makefile("rb")
+        assert answer.readline() == b"HTTP/1.1 101 Switching Protocols\r\n", asgi.log
+        while answer.readline().strip():
+            pass
+        client.sendall(b"\x81\x84\0\0\0\0sent")  # a text of four bytes, masked by zeros
+        assert answer.read(13) == b"\x81\x0bsent by wss"
 
 
 def test_a_trial_asks_by_the_producers_own_name(web: WebServers) -> None:
@@ -174,7 +231,12 @@ def test_check_and_status_ask_by_the_producers_own_name(address: tuple[str, str]
     assert platform_status.answers(url, bundle, [])["error"] == "it answers 400"
     role = {"name": "grunnfjell.platform.producer", "tasks_from": "wait_healthy", "rolespec_validate": False}
     play = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.import_role": role}]}
-    inputs = {"producer_bind": place, "producer_health_path": "/strict", "producer_ca_file": bundle}
+    inputs = {
+        "producer_bind": place,
+        "producer_health_path": "/strict",
+        "producer_ca_file": bundle,
+        "producer_wsgi_app": "web:app",
+    }
     inputs |= {"producer_answer_timeout": 1, "producer_log_directory": str(tmp_path)}
     _, output = run_playbook(tmp_path, [play], {"web1": inputs | {"producer_names": ["jobs.example.org"]}})
     assert "did not answer 200" not in output and "Check that the web process publishes" in output, output

@@ -208,6 +208,18 @@ def test_each_reason_to_accept_nothing_is_named_with_what_to_do(damage, sentence
     assert "\n" not in report["verdict"]
 
 
+def test_a_named_web_server_that_does_not_answer_is_named_and_jobs_are_still_accepted():
+    answers = fleet()
+    mute = {"url": "https://x/ws/health", "answers": {"ok": False, "error": "it answers 502"}}
+    answers["web1"]["sections"]["producer"]["servers"] = {"live": mute, "api": mute | {"answers": {"ok": True, "error": ""}}}
+    report = report_of(answers)
+    assert report["accepting"]
+    assert report["attention"] == [
+        "web1: the web server 'live' does not answer at https://x/ws/health (it answers 502). "
+        "On web1: supervisorctl status, and its log in /var/log/producer"
+    ]
+
+
 def test_one_of_two_producers_is_enough_and_the_other_is_named():
     answers, hosts = fleet(), {**HOSTS, "web2": HOSTS["web1"]}
     answers["web2"] = {"unreachable": True, "msg": "No route to host"}

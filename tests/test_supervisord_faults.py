@@ -139,8 +139,13 @@ def runs(pid: int, user: str, wanted: str) -> bool:
 
 
 def hand_over(fake: Supervisord, content: str) -> dict:
-    names = {"path": str(fake.file.with_name("producer")), "socket": str(fake.socket), "directory": "/", "user": "nobody"}
-    return call(supervisor_handover, program="producer", content=content, timeout=1, **names)
+    program = {"program": "producer", "path": str(fake.file.with_name("producer")), "content": content}
+    return call(supervisor_handover, programs=[program], timeout=1, socket=str(fake.socket), directory="/", user="nobody")
+
+
+def previous(result: dict) -> str:
+    (program,) = result["previous"]
+    return program["content"]
 
 
 def versions(fake: Supervisord) -> list[str]:
@@ -159,10 +164,10 @@ def test_a_second_process_that_does_not_come_up_is_named_and_both_are_handed_bac
     producer.broken = {"producer:producer_1"}
     result = hand_over(producer, server_script("new"))
     assert result["failed"] and result["msg"] == "producer:producer_1 does not come up: it is FATAL."
-    assert (result["replaced"], result["previous"]) == (["producer:producer_0"], server_script("old"))
+    assert (result["replaced"], previous(result)) == (["producer:producer_0"], server_script("old"))
     assert versions(producer) == ["new", ""]
     producer.broken = set()
-    assert not hand_over(producer, result["previous"]).get("failed")
+    assert not hand_over(producer, previous(result)).get("failed")
     assert versions(producer) == ["old", "old"]
 
 
@@ -176,8 +181,8 @@ def test_a_supervisord_that_fails_in_a_handover_leaves_what_the_rollback_needs(
     producer.fails_at, producer.dies = number, dies
     result = hand_over(producer, server_script("new"))
     assert result["failed"] and "supervisord" in result["msg"], result
-    assert result.get("previous") == server_script("old")
+    assert previous(result) == server_script("old")
     if dies:
         producer.start()
-    assert not hand_over(producer, result["previous"]).get("failed")
+    assert not hand_over(producer, previous(result)).get("failed")
     assert versions(producer) == ["old", "old"]

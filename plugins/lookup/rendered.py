@@ -24,15 +24,24 @@ options:
     description: Variables for this rendering, which override the host's.
     type: dict
     default: {}
+  each:
+    description: Name of a variable to its values. A term then gives a text for each value.
+    type: dict
+    default: {}
 """
 
 
 class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
-        scope = ChainMap(self.get_option("template_vars"), variables or {})
+        scopes = [ChainMap(self.get_option("template_vars"), variables or {})]
+        for name, values in self.get_option("each").items():
+            scopes = [scope.new_child({name: value}) for scope in scopes for value in values]
+        return [self._render(term, scope) for term in terms for scope in scopes]
+
+    def _render(self, term: str, scope: ChainMap[str, Any]) -> str:
         templar = self._templar.copy_with_new_env(available_variables=scope)
-        return [templar.template(self._template(term, scope), escape_backslashes=False) for term in terms]
+        return templar.template(self._template(term, scope), escape_backslashes=False)
 
     def _template(self, term: str, variables: ChainMap[str, Any]) -> str:
         path = self.find_file_in_search_path(variables, "templates", term)

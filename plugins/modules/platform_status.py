@@ -186,11 +186,13 @@ def application(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def producer(wanted: dict[str, Any]) -> dict[str, Any]:
-    began, url = time.monotonic(), f"https://{wanted['bind']}{wanted['path']}"
+    began, urls = time.monotonic(), {"": f"https://{wanted['bind']}{wanted['path']}"}
+    urls |= {server["name"]: f"https://{wanted['bind']}{server['health_path']}" for server in wanted.get("programs") or []}
     with ThreadPoolExecutor() as pool:
-        answering = pool.submit(answers, url, wanted["authorities"], wanted["names"])
+        answering = {name: pool.submit(answers, url, wanted["authorities"], wanted["names"]) for name, url in urls.items()}
         confirming = pool.submit(confirms, wanted["name"], wanted["user"], wanted["app"])
-        status = {"url": url, "answers": answering.result(), "publish": confirming.result()}
+        servers = {name: {"url": url, "answers": answering[name].result()} for name, url in urls.items()}
+        status = {**servers.pop(""), "servers": servers, "publish": confirming.result()}
     return {**status, "seconds": round(time.monotonic() - began, 3)}
 
 

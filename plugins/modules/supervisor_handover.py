@@ -1,34 +1,43 @@
 #!/usr/bin/python
-"""Replaces the processes of a program that share a listening socket, without refusing a connection."""
+"""Replaces the processes of programs that share a listening socket each, without refusing a connection."""
 
 DOCUMENTATION = r"""
 module: supervisor_handover
-short_description: Replace the processes of a program one by one
+short_description: Replace the processes of programs one by one
 description:
-  - The program is an C(fcgi-program) of supervisord with several processes. supervisord holds their listening socket and
+  - Each program is an C(fcgi-program) of supervisord with several processes. supervisord holds their listening socket and
     passes it to each as standard input, so it stays open while one of them is replaced.
-  - Its section only calls the script at I(path) with the number of the process, since a changed section would close the socket.
-  - A new script is first tested on a private socket. If it does not answer there, no client ever connects to it.
+  - Its section only calls the script at its path with the number of the process, since a changed section would close the socket.
+  - New scripts are first tested on private sockets. If one does not answer there, no script is written, no process replaced, and
+    no client ever connects to any of them.
+  - A program that supervisord does not have yet is new. Next to programs that run, its script waits and is tested as theirs.
 options:
-  program: {description: Name of the program., type: str, required: true}
-  path: {description: The script., type: path, required: true}
-  content:
-    description: The script's content, with a line C(APPLICATION_FINGERPRINT=...) that it exports; without it the script stays.
-    type: str
+  programs:
+    description: The programs that change together.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      program: {description: Name of the program., type: str, required: true}
+      path: {description: The script., type: path, required: true}
+      content:
+        description: Its content, with a line C(APPLICATION_FINGERPRINT=...) that it exports; without it the script stays.
+        type: str
+      health: {description: Path that answers 200., type: str, default: /healthz}
   disturb:
-    description: Whether processes may be replaced; otherwise a change waits, its script too.
+    description: Whether processes may be replaced; otherwise a change waits, all scripts too.
     type: bool
     default: true
-  user: {description: Account of the program., type: str, required: true}
-  directory: {description: Working directory of the program., type: path, required: true}
-  replace:
-    description: Whether to replace processes. Otherwise a new script is only tried and written, for a restart that follows.
-    type: bool
-    default: true
-  trial: {description: Whether to try a new script first; one that ran before needs no trial., type: bool, default: true}
+  user: {description: Account of the programs., type: str, required: true}
+  directory: {description: Working directory of the programs., type: path, required: true}
+  restarts:
+    description: Programs that a restart follows, which replaces their processes. Their new scripts are only tried and written.
+    type: list
+    elements: str
+    default: []
+  trial: {description: Whether to try new scripts first; those that ran before need no trial., type: bool, default: true}
   host: {description: "The name or address to ask by (Host).", type: str, default: 127.0.0.1}
-  health: {description: Path that answers 200., type: str, default: /healthz}
-  timeout: {description: Seconds until it must answer., type: int, default: 60}
+  timeout: {description: Seconds until each must answer., type: int, default: 60}
   socket: {description: supervisord's socket., type: path, default: /run/supervisor.sock}
 author: maintainers
 """
@@ -36,9 +45,10 @@ author: maintainers
 EXAMPLES = r"""
 - name: Replace the processes with the new release
   supervisor_handover:
-    program: producer
-    path: /etc/supervisor/programs/producer
-    content: "{{ lookup('rendered', 'etc/supervisor/programs/producer.j2') }}"
+    programs:
+      - program: producer
+        path: /etc/supervisor/programs/producer
+        content: "{{ lookup('rendered', 'etc/supervisor/programs/producer.j2') }}"
     user: www-data
     directory: /var/lib/newsroom
 """
@@ -46,7 +56,11 @@ EXAMPLES = r"""
 RETURN = r"""
 replaced: {description: Processes that were replaced., type: list, elements: str, returned: always}
 pending: {description: Whether processes wait to be replaced., type: bool, returned: always}
-previous: {description: The script's former content; null if it did not exist., type: str, returned: always}
+previous:
+  description: I(programs) with the former content of their scripts, for a handover back. Programs without a script are left out.
+  type: list
+  elements: dict
+  returned: always
 """
 
 import grp
@@ -61,7 +75,9 @@ import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -167,72 +183,112 @@ def replace(supervisor, process: dict, seconds: float) -> list[dict]:
     return wait_until_up(lambda: [supervisor.getProcessInfo(name)], seconds)
 
 
+PROGRAM = {
+    "program": {"type": "str", "required": True},
+    "path": {"type": "path", "required": True},
+    "content": {"type": "str"},
+    "health": {"type": "str", "default": "/healthz"},
+}
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program with its script as it is on the host, and as it shall be.  Both are None where there is no script."""
+
+    name: str
+    path: str
+    before: str | None
+    content: str | None
+    health: str
+
+    @property
+    def script(self) -> ManagedFile:
+        return ManagedFile(self.path, self.content or "", "root", "root", 0o755)
+
+
+def program_of(given: dict[str, Any]) -> Program:
+    before = current_content(given["path"])
+    return Program(given["program"], given["path"], before, given["content"] or before, given["health"])
+
+
+def complaint(program: Program, asked: dict[str, Any]) -> str:
+    """Why the program's new script fails its trial; empty if it answers."""
+    rehearsal = Path(program.path).with_name(f".{program.name}.trial")
+    write_files([ManagedFile(str(rehearsal), program.content or "", "root", "root", 0o755)], False)
+    try:
+        log = trial(
+            rehearsal,
+            asked["user"],
+            asked["directory"],
+            lambda listening: answers(listening, program.health, asked["host"]),
+            asked["timeout"],
+        )
+    finally:
+        rehearsal.unlink()
+    return log and (
+        f"{program.name} did not answer 200 at {program.health} (Host: {asked['host']}) "
+        f"within {asked['timeout']} s in its trial; no client was connected to it.\n{log}"
+    )
+
+
 def main() -> None:
     usual_umask()
     module = AnsibleModule(
         argument_spec={
-            "program": {"type": "str", "required": True},
-            "path": {"type": "path", "required": True},
-            "content": {"type": "str"},
+            "programs": {"type": "list", "elements": "dict", "options": PROGRAM, "required": True},
             "disturb": {"type": "bool", "default": True},
             "user": {"type": "str", "required": True},
             "directory": {"type": "path", "required": True},
-            "replace": {"type": "bool", "default": True},
+            "restarts": {"type": "list", "elements": "str", "default": []},
             "trial": {"type": "bool", "default": True},
             "host": {"type": "str", "default": "127.0.0.1"},
-            "health": {"type": "str", "default": "/healthz"},
             "timeout": {"type": "int", "default": 60},
             "socket": {"type": "path", "default": "/run/supervisor.sock"},
         },
         supports_check_mode=True,
     )
     asked = module.params
-    before = current_content(asked["path"])
-    content = before if asked["content"] is None else asked["content"]
-    result = {"replaced": [], "pending": False, "previous": before}
-    if content is None:
-        module.exit_json(changed=False, **result)
-    wanted = fingerprint(content)
-    script = ManagedFile(asked["path"], content, "root", "root", 0o755)
-    supervisor = connect(asked["socket"])
+    programs = [program for program in map(program_of, asked["programs"]) if program.content is not None]
+    former = {program.name: program.before for program in programs if program.before is not None}
+    previous = [given | {"content": former[given["program"]]} for given in asked["programs"] if given["program"] in former]
+    result = {"replaced": [], "pending": False, "previous": previous}
     try:
-        group = processes(supervisor, [asked["program"]]) if supervisor else []
-        waiting = outdated(supervisor, asked["program"], asked["user"], wanted) if group else []
-        if module.check_mode or not waiting:
-            written = write_files([script], module.check_mode)
-            module.exit_json(changed=bool(written.changed or waiting), diff=written.diffs, **result)
-        if not asked["disturb"]:
-            module.exit_json(changed=False, **result | {"pending": True})
-
-        if asked["trial"] and content != before:
-            rehearsal = Path(asked["path"]).with_name(f".{asked['program']}.trial")
-            write_files([ManagedFile(str(rehearsal), content, "root", "root", 0o755)], False)
-            try:
-                complaint = trial(
-                    rehearsal,
-                    asked["user"],
-                    asked["directory"],
-                    lambda listening: answers(listening, asked["health"], asked["host"]),
-                    asked["timeout"],
-                )
-            finally:
-                rehearsal.unlink()
-            if complaint:
-                module.fail_json(
-                    **result,
-                    msg=f"{asked['program']} did not answer 200 at {asked['health']} (Host: {asked['host']}) "
-                    f"within {asked['timeout']} s in its trial; no client was connected to it.\n{complaint}",
-                )
-        written = write_files([script], False)
-        for process in waiting if asked["replace"] else ():
-            if late := replace(supervisor, process, asked["timeout"]):
-                module.fail_json(**result, msg=f"{full_name(process)} does not come up: it is {late[0]['statename']}.")
-            result["replaced"].append(full_name(process))
+        hand_over(module, programs, result)
     except xmlrpc.client.Fault as fault:
-        see = f"See: supervisorctl status {asked['program']}:*"
+        see = f"See: supervisorctl status {' '.join(f'{program.name}:*' for program in programs)}"
         module.fail_json(**result, msg=f"supervisord refuses: {fault.faultString}. {see}")
     except (OSError, http.client.HTTPException, xmlrpc.client.ProtocolError) as error:  # a rollback needs the result
         module.fail_json(**result, msg=f"supervisord did not answer in the handover: {error}. See: journalctl -u supervisor")
+
+
+def hand_over(module: AnsibleModule, programs: list[Program], result: dict[str, Any]) -> None:
+    """Ends the module, with what it replaced in the result."""
+    asked = module.params
+    supervisor = connect(asked["socket"])
+    names = [program.name for program in programs]
+    present = {process["group"] for process in processes(supervisor, names)} if supervisor else set()
+    waiting = {
+        program.name: outdated(supervisor, program.name, asked["user"], fingerprint(program.content or ""))
+        for program in programs
+        if program.name in present
+    }
+    new = [program.name for program in programs if present and program.name not in present]
+    due = bool(new or any(waiting.values()))
+    if module.check_mode or not due:
+        written = write_files([program.script for program in programs], module.check_mode)
+        module.exit_json(changed=bool(written.changed or due), diff=written.diffs, **result)
+    if not asked["disturb"]:
+        module.exit_json(changed=False, **result | {"pending": True})
+    for program in programs if asked["trial"] else ():
+        # The script of a new program may be left from a run that was cut off before its trial counted.
+        tried = program.content == program.before and program.name not in new
+        if not tried and (problem := complaint(program, asked)):
+            module.fail_json(**result, msg=problem)
+    written = write_files([program.script for program in programs], False)
+    for process in [process for name in waiting if name not in asked["restarts"] for process in waiting[name]]:
+        if late := replace(supervisor, process, asked["timeout"]):
+            module.fail_json(**result, msg=f"{full_name(process)} does not come up: it is {late[0]['statename']}.")
+        result["replaced"].append(full_name(process))
     module.exit_json(changed=True, diff=written.diffs, **result)
 
 

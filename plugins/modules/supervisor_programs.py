@@ -16,6 +16,10 @@ options:
   path: {description: The file., type: path, required: true}
   content: {description: Its whole content; without it the file is removed., type: str}
   disturb: {description: Whether programs may be stopped or restarted., type: bool, default: true}
+  postpone:
+    description: Whether, unless I(disturb) is set, a change waits that stops no program either.
+    type: bool
+    default: false
   up_within:
     description: Seconds within which the declared programs must be RUNNING; 0 not to wait.
     type: int
@@ -36,6 +40,7 @@ added: {description: Programs that were added., type: list, elements: str, retur
 restarted: {description: Programs whose section had changed., type: list, elements: str, returned: always}
 removed: {description: Programs that were removed., type: list, elements: str, returned: always}
 pending: {description: Whether a program waits for its restart., type: bool, returned: always}
+stops: {description: Programs that the file stops or restarts by its content., type: list, elements: str, returned: always}
 previous: {description: The file's former content; null if it did not exist., type: str, returned: always}
 """
 
@@ -142,9 +147,9 @@ def write(path: str, before: str | None, content: str | None, check_mode: bool) 
     return {"changed": True, "diff": [diff_of(path, before, "", False)]}
 
 
-def apply(supervisor, path: str, before: str | None, content: str | None, disturb: bool) -> dict:
+def apply(supervisor, path: str, before: str | None, content: str | None, disturb: bool, postpone: bool) -> dict:
     """Writes and applies the file, unless that must wait; reverts it if supervisord refuses it."""
-    if not disturb and (leaving(before or "", content or "") or waiting(supervisor)):
+    if not disturb and (postpone or leaving(before or "", content or "") or waiting(supervisor)):
         return {"changed": False, "pending": True}
     running = {full_name(process) for process in supervisor.getAllProcessInfo() if not stopped(process)}
     result = write(path, before, content, False)
@@ -176,6 +181,7 @@ def main() -> None:
             "path": {"type": "path", "required": True},
             "content": {"type": "str"},
             "disturb": {"type": "bool", "default": True},
+            "postpone": {"type": "bool", "default": False},
             "up_within": {"type": "int", "default": 0},
             "socket": {"type": "path", "default": "/run/supervisor.sock"},
         },
@@ -185,7 +191,7 @@ def main() -> None:
     before = current_content(path)
     if module.check_mode:
         # In check mode the diff of the file predicts the change.
-        nothing = {"added": [], "restarted": [], "removed": [], "pending": False}
+        nothing = {"added": [], "restarted": [], "removed": [], "pending": False, "stops": []}
         module.exit_json(**nothing, previous=before, **write(path, before, content, True))
     if refused := complaint(content or ""):
         module.fail_json(msg=f"{path} was not written, because supervisord cannot read it: {refused}")
@@ -194,12 +200,13 @@ def main() -> None:
         # supervisord may be down because of the unreadable file, so it is replaced first.
         write(path, before, content, False)
         before = content
-    result = {"added": [], "restarted": [], "removed": [], "pending": False, "previous": before}
+    stops = sorted(leaving(before or "", content or ""))
+    result = {"added": [], "restarted": [], "removed": [], "pending": False, "stops": stops, "previous": before}
     supervisor = listening(module.params["socket"], LISTEN_SECONDS)
     if not supervisor:
         module.fail_json(msg=f"supervisord does not listen on {module.params['socket']}. See: journalctl -u supervisor")
     try:
-        result |= apply(supervisor, path, before, content, module.params["disturb"])
+        result |= apply(supervisor, path, before, content, module.params["disturb"], module.params["postpone"])
         result["changed"] |= repaired
     except xmlrpc.client.Fault as fault:
         advice = "See: supervisorctl reread" if fault.faultCode == CANT_REREAD else "See: journalctl -u supervisor"

@@ -18,12 +18,40 @@ app = Flask("newsroom")
 """
 
 
-def test_web_servers_that_break_the_promise_are_rolled_back(host, inventory, fleet, tmp_path):
+def test_web_servers_that_break_the_promise_are_rolled_back(host, inventory, fleet, inputs, tmp_path):
+    """The named ones too: they run the previous release again, and one that was new is gone."""
     before = programs_of_all(fleet)
     edit = newsroom_with(tmp_path, "web.py", 'app = Flask("newsroom")', WITHOUT_CONFIRMS)
-    run = play(inventory, PLAYBOOK, *edit)
+    run = play(inventory, PLAYBOOK, *edit, variables={"producer_programs": with_another(inputs, "added")})
     assert_one_host_was_rolled_back(run, before, programs_of_all(fleet))
     run.assert_failed("broker_transport_options is {'visibility_timeout': 3600}")
+    assert not any(traces(one, "added") for one in fleet.values())
+
+
+def test_a_named_web_server_that_does_not_answer_meets_no_client_and_stops_the_others(host, inventory, fleet, inputs, tmp_path):
+    """Nor does the main one take over, although its trial has answered."""
+    before = programs_of_all(fleet)
+    edit = newsroom_with(tmp_path, "web.py", 'app = Flask("newsroom")', 'app = Flask("newsroom", static_folder=None)')
+    variables = {"producer_programs": with_another(inputs, "broken", ["sleep", "60"])}
+    variables |= {"producer_answer_timeout": 20}  # enough for the trials of the others
+    run = play(inventory, PLAYBOOK, *edit, variables=variables)
+    run.assert_failed(
+        "producer-broken did not answer 200 at /broken/ ", "within 20 s in its trial; no client was connected to it."
+    )
+    assert programs_of_all(fleet) == before
+    assert not any(traces(one, "broken") for one in fleet.values())
+
+
+def with_another(inputs, name: str, command: list[str] | None = None) -> list[dict]:
+    """The named web servers of the inventory, and one more, like the first unless a command is given."""
+    first, *others = inputs["producer_programs"]
+    another = {"name": name, "path": f"/{name}/", "health_path": f"/{name}/", "command": command or first["command"]}
+    return [first, *others, another]
+
+
+def traces(host, name: str) -> str:
+    """Lines of nginx's configuration that name the web server, and its files."""
+    return host.run(f"grep {name} /etc/nginx/grunnfjell.conf; ls -d /etc/supervisor/programs/*{name}* /run/*{name}*").stdout
 
 
 def test_web_servers_that_do_not_answer_meet_no_client(host, inventory, fleet, tmp_path):

@@ -30,6 +30,7 @@ from . import (
     sites,
     timers,
     versions,
+    web_servers,
 )
 
 
@@ -91,6 +92,8 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         timers.unworkable_timers,
         applications.invalid_environment_names,
         programs.malformed_programs,
+        web_servers.malformed_web_servers,
+        web_servers.shadowed_web_servers,
         applications.unexplained_waivers,
         applications.broken_promises,
         firewall.locked_out,

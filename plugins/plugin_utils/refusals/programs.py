@@ -88,16 +88,15 @@ def malformed_programs(fleet: Fleet) -> Iterator[str]:
                 f"{host.name}: producer_wsgi_app is '{app}', but must name a module and the application in it, "
                 f"e.g. newsroom.web:app. Edit producer_wsgi_app."
             )
-        yield from tls_arguments(host)
+        yield from tls_arguments(host, "producer_command", host.inputs.get("producer_command"))
 
 
-def tls_arguments(host: Host) -> Iterator[str]:
+def tls_arguments(host: Host, source: str, command: object) -> Iterator[str]:
     """Options with which the web server would speak TLS, of inventories from before nginx was in front of it."""
-    given = host.inputs.get("producer_command")
-    for argument in given if isinstance(given, list) else ():
+    for argument in command if isinstance(command, list) else ():
         if TLS_ARGUMENT.match(str(argument)):
             yield (
-                f"{host.name}: producer_command has {argument}, but nginx serves HTTPS, and reaches the web server without TLS. "
+                f"{host.name}: {source} has {argument}, but nginx serves HTTPS, and reaches the web server without TLS. "
                 f"Take it out."
             )
 

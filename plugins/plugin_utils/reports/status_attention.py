@@ -98,6 +98,13 @@ def hosts_attention(status: StatusReport, report: Report) -> Iterator[str]:
         for name, program in programs.items():
             if program["state"] != "RUNNING":
                 yield f"{host}: {name} is {program['state']}{': ' * bool(program['said'])}{program['said']}"
+    for host, producer in status.answered("producer").items():
+        for name, server in producer.get("servers", {}).items():
+            if not server["answers"]["ok"]:
+                yield (
+                    f"{host}: the web server '{name}' does not answer at {server['url']} ({server['answers']['error']}). "
+                    f"On {host}: supervisorctl status, and its log in /var/log/producer"
+                )
     for host, application in status.answered("application").items():
         for timer in application.get("failed_timers", []):
             yield f"{host}: the last run of {timer['unit']} failed ({timer['why']}): journalctl -u {timer['unit']}"
