@@ -117,6 +117,18 @@ def test_submodules_of_a_git_repository_belong_to_the_release(project: Path, tmp
     assert names == [".gitmodules", "requirements.txt", "shop/celery.py", "vendor/part.py"]
 
 
+def test_files_of_git_lfs_come_from_the_repository(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The filter stands for that of Git LFS, which asks for the remote's address and fails without one."""
+    (project / ".gitattributes").write_text("*.bin filter=lfs\n")
+    (project / "shop/model.bin").write_text("pointer\n")
+    commit_all(project)
+    config = tmp_path / "gitconfig"
+    config.write_text('[filter "lfs"]\n\tsmudge = "git remote get-url origin"\n\tclean = cat\n\trequired = true\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    with source_of({"git": str(project), "version": "main"}, "requirements.txt").tree() as directory:
+        assert (directory / "shop/model.bin").read_text() == f"{project}\n"
+
+
 def test_one_directory_of_a_source_is_a_release_of_its_own(project: Path, tmp_path: Path) -> None:
     commit_all(project)
     for source in ({"git": str(project), "version": "main"}, {"directory": str(project)}):

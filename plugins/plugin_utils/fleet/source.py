@@ -206,11 +206,12 @@ def from_git(url: str, version: str) -> Source:
     def tree() -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as scratch:
             git("-C", scratch, "init", "--quiet")
+            # The filter of Git LFS downloads from this remote during the checkout, and relative addresses of submodules are
+            # relative to it.
+            git("-C", scratch, "remote", "add", "origin", url)
             git("-C", scratch, "fetch", "--quiet", "--depth", "1", url, commit)
             git("-C", scratch, "-c", "advice.detachedHead=false", "checkout", "--quiet", "FETCH_HEAD")
             if (Path(scratch) / ".gitmodules").exists():
-                # Relative addresses of submodules are those of the repository.
-                git("-C", scratch, "remote", "add", "origin", url)
                 git("-C", scratch, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
             yield Path(scratch)
 
