@@ -29,6 +29,7 @@ WORKER = {
     "celery_worker_programs": [{"name": "celery-worker"}],
     "celery_worker_concurrency": 4,
     "celery_worker_process_memory_bytes": 256 * MIB,
+    "celery_worker_main_memory_bytes": 64 * MIB,
 }
 
 
@@ -174,6 +175,15 @@ def test_a_database_that_shares_its_host_must_be_sized_by_less_memory() -> None:
     web["producer_worker_connections"] = 512
     over = line_of("db1", "memory", db1=make_host("db1", "10.0.0.2", "postgresql", "producer", **server, **web))
     assert over.left < 0 and over.refusal.endswith("lower postgresql_memory_bytes, by which it sizes itself.")
+
+
+def test_a_main_process_of_celery_takes_what_the_inventory_says() -> None:
+    beat = {"celery_worker_beat": True, "celery_worker_main_memory_bytes": 212 * MIB}
+    more = line_of("worker1", "memory", worker1=beat).used - line_of("worker1", "memory").used
+    assert more == (2 * 212 - 64) * MIB
+    over = line_of("worker1", "memory", worker1={"celery_worker_main_memory_bytes": 2048 * MIB})
+    assert "The largest part is 1 main processes of Celery × 2048 MiB" in over.refusal
+    assert "celery_worker_main_memory_bytes" in over.refusal
 
 
 def test_a_producer_needs_memory_for_the_clients_that_stall() -> None:

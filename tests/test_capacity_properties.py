@@ -73,6 +73,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
             "celery_worker_programs": [{"name": f"p{index}"} for index in range(draw(st.integers(1, 2)))],
             "celery_worker_concurrency": draw(st.integers(1, 16)),
             "celery_worker_process_memory_bytes": draw(st.sampled_from([32, 64, 128])) * MIB,
+            "celery_worker_main_memory_bytes": draw(st.sampled_from([64, 212])) * MIB,
         }
         for index in range(draw(st.integers(1, 4))):
             name, size = f"{application}-w{index}", draw(st.integers(1, 4)) * GIB

@@ -1,5 +1,6 @@
 """A release is named after its content, and every kind of source gives the hosts the same archive."""
 
+import hashlib
 import socket
 import subprocess
 import tarfile
@@ -96,8 +97,12 @@ def test_a_release_from_git_is_named_after_its_commit(project: Path, tmp_path: P
     for version in ("main", "v1", "HEAD", commit):
         assert identity({"git": str(project), "version": version}) == commit[:12], version
     assert packed({"git": str(project), "version": "v1"}, tmp_path) == ["requirements.txt", "shop/celery.py"]
-    with pytest.raises(SourceError, match="no branch, tag or commit v2"):
+    assert identity({"git": str(project), "version": commit.upper()}) == commit[:12]
+    with pytest.raises(SourceError, match=r"no branch, tag or commit v2\. Edit application_source\.version"):
         identity({"git": str(project), "version": "v2"})
+    # A server looks nothing up by a part of a commit.
+    with pytest.raises(SourceError, match=f"no branch, tag or commit {commit[:9]}.*Write all 40 digits of the commit"):
+        identity({"git": str(project), "version": commit[:9]})
 
     assert source_of({"git": str(project), "version": "main"}, "requirements.txt").commit == commit
 
@@ -115,6 +120,18 @@ def test_submodules_of_a_git_repository_belong_to_the_release(project: Path, tmp
         monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
     names = packed({"git": str(project), "version": "main"}, tmp_path)
     assert names == [".gitmodules", "requirements.txt", "shop/celery.py", "vendor/part.py"]
+
+
+def test_files_of_git_lfs_come_from_the_repository(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The filter stands for that of Git LFS, which asks for the remote's address and fails without one."""
+    (project / ".gitattributes").write_text("*.bin filter=lfs\n")
+    (project / "shop/model.bin").write_text("pointer\n")
+    commit_all(project)
+    config = tmp_path / "gitconfig"
+    config.write_text('[filter "lfs"]\n\tsmudge = "git remote get-url origin"\n\tclean = cat\n\trequired = true\n')
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    with source_of({"git": str(project), "version": "main"}, "requirements.txt").tree() as directory:
+        assert (directory / "shop/model.bin").read_text() == f"{project}\n"
 
 
 def test_one_directory_of_a_source_is_a_release_of_its_own(project: Path, tmp_path: Path) -> None:
@@ -208,3 +225,19 @@ def test_an_archive_with_another_checksum_is_refused(tmp_path: Path) -> None:
     archive.write_bytes(b"something else")
     with pytest.raises(SourceError, match="has the SHA-256"):
         identity({"archive": str(archive), "checksum": "0" * 64})
+
+
+def test_a_checksum_may_have_capitals_and_the_name_of_its_algorithm(project: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "project.tar"
+    with tarfile.open(archive, "w") as file:
+        file.add(project, "project-1.0")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    for place in (str(archive), "https://example.org/a.tar"):
+        for checksum in (digest, digest.upper(), f"sha256:{digest}", f"SHA256:{digest.upper()}"):
+            assert identity({"archive": place, "checksum": checksum}) == digest[:12], checksum
+
+
+@pytest.mark.parametrize("checksum", ["0" * 63, "md5:" + "0" * 32, "sha256:"])
+def test_a_checksum_that_is_not_a_sha256_is_refused(checksum: str) -> None:
+    with pytest.raises(SourceError, match=f"application_source.checksum is {checksum}, which is not a SHA-256"):
+        identity({"archive": "https://example.org/a.tar.gz", "checksum": checksum})

@@ -301,6 +301,34 @@ def test_releases_of_one_lock_share_packages_and_each_has_its_own_source(install
     assert subprocess.check_output([venvs[1] / "python", "-c", found], text=True).endswith("1.0\n")
 
 
+PYPROJECT = b"""
+[project]
+name = "My.Shop"
+version = "1.4"
+scripts = {shop = "shop.cli:main"}
+[project.entry-points."shop.payments"]
+card = "shop.cli:Card.pay"
+"""
+FIND_OWN = """
+import importlib.metadata as m
+(card,) = m.entry_points(group="shop.payments")
+print(m.version("my-shop"), card.name, card.load()(), m.distribution("my.shop").metadata["Name"])
+"""
+
+
+def test_programs_find_the_package_of_the_source_with_its_entry_points_and_scripts(installing: Host) -> None:
+    code = b"class Card:\n    pay = staticmethod(lambda: 'paid')\n\ndef main():\n    print('shop at work')\n    return 3\n"
+    files = {"requirements.txt": b"", "pyproject.toml": PYPROJECT, "src/shop/__init__.py": b"", "src/shop/cli.py": code}
+    installing.pack(files)
+    built = installing.call("b", "built")
+    assert not built.get("failed"), built["msg"]
+    programs = installing.root / "releases/b/venv/bin"
+    done = subprocess.run([programs / "python", "-c", FIND_OWN], capture_output=True, text=True, check=False, cwd="/")
+    assert done.stdout == "1.4 card paid My.Shop\n", done.stderr
+    done = subprocess.run([programs / "shop"], capture_output=True, text=True, check=False, cwd="/")
+    assert (done.returncode, done.stdout) == (3, "shop at work\n"), done.stderr
+
+
 def test_wheels_of_the_control_machine_are_installed_without_an_index(installing: Host, tmp_path: Path) -> None:
     tiny = wheel("tiny")
     digest = hashlib.sha256(tiny).hexdigest()

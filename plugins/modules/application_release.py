@@ -79,6 +79,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import bounded
 from ..module_utils.build_packages import build_packages
 from ..module_utils.environments import DEBIANS_PYTHON, LINK, environment_name, lay_over, platform_of, remove_unused
+from ..module_utils.own_package import write_own_package
 from ..module_utils.releases import BUILT, Releases, prune_settings
 from ..module_utils.whole_files import usual_umask
 
@@ -175,6 +176,7 @@ class Build:
         for wheel in source.glob("*.whl"):
             pip = [str(environment / "bin/pip"), "--python", str(venv / "bin/python")]
             self.command("installing the wheel", [*pip, *INSTALL, "--no-deps", str(wheel)])
+        write_own_package(environment, venv, source)
 
     def install(self, requirements: Path, environment: Path) -> None:
         """Install locked packages into an environment that other releases with this lock will use too."""

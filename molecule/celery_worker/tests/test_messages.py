@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import uuid
 
 import pytest
@@ -20,22 +21,29 @@ import grunnfjell_settings as conf
 from kombu import Connection
 how = {"ssl": conf.broker_use_ssl, "transport_options": conf.broker_transport_options}
 with Connection(conf.broker_url, **how) as connection:
-    for headers, body in json.loads(sys.argv[1]):
+    for headers, body, content_type in json.loads(sys.argv[1]):
         connection.Producer().publish(
             body, exchange="", routing_key=conf.task_default_queue, headers=headers, delivery_mode=2,
-            content_type="application/json", content_encoding="utf-8",
+            content_type=content_type, content_encoding="utf-8",
         )
 """
 PIDS = "supervisorctl pid celery-worker slow"
 BODY = json.dumps([[SECRET], {}, {}])
-# The fault of a message: its task and its body.
+JSON, PICKLE = "application/json", "application/x-python-serialize"
+# Protocol 0 is text.
+PICKLED = pickle.dumps([[SECRET], {}, {}], protocol=0).decode()
+# The fault of a message: its task, its body and its content type, and what the worker reports.
 REFUSED = {
-    "a type that this release does not know": (TASK, json.dumps([[{"__type__": "money", "__value__": SECRET}], {}, {}])),
-    "broken JSON": (TASK, BODY[:-9]),
-    "a body that is a number": (TASK, "4711"),
-    "a task that no worker knows": ("newsroom.nobody", BODY),
-}
-WITHOUT_ID = ({"task": TASK}, BODY)
+    "a type that this release does not know": (
+        TASK, json.dumps([[{"__type__": "money", "__value__": SECRET}], {}, {}]), JSON, "cannot be decoded"
+    ),
+    "broken JSON": (TASK, BODY[:-9], JSON, "cannot be decoded"),
+    "a body that is a number": (TASK, "4711", JSON, "cannot be decoded"),
+    "a task that no worker knows": ("newsroom.nobody", BODY, JSON, "does not know the task"),
+    # Reading a pickle runs what it names: accept_content leaves it out.
+    "a pickle": (TASK, PICKLED, PICKLE, "its message is malformed"),
+}  # fmt: skip
+WITHOUT_ID = ({"task": TASK}, BODY, JSON)
 
 
 @pytest.fixture
@@ -67,7 +75,7 @@ def test_an_unreadable_message_becomes_a_dead_letter_with_its_reason_and_the_wor
     assert host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)["totals"] == {vhost: 0}
     before = [worker.check_output(PIDS) for worker in workers]
     jobs = {str(uuid.uuid4()): case for case in REFUSED}
-    messages = [({"id": job, "task": REFUSED[case][0]}, REFUSED[case][1]) for job, case in jobs.items()]
+    messages = [({"id": job, "task": task}, *message) for job, (task, *message, _) in zip(jobs, REFUSED.values(), strict=True)]
     publish = ("runuser -u %s -- %s python -c %s %s", inputs["application_user"], run, PUBLISH)
     host.check_output(*publish, json.dumps([*messages, WITHOUT_ID]))
     try:
@@ -80,7 +88,7 @@ def test_an_unreadable_message_becomes_a_dead_letter_with_its_reason_and_the_wor
             causes |= worker.ansible("grunnfjell.platform.dead_letter_causes", f"ids={','.join(jobs)}", check=False)["causes"]
             assert SECRET not in logs(worker, inputs)
         for job, case in jobs.items():
-            assert ("does not know the task" if "no worker knows" in case else "cannot be decoded") in causes[job], case
+            assert REFUSED[case][-1] in causes[job], case
     finally:
         host.check_output(f"rabbitmqctl -q purge_queue -p {vhost} dead_letters")
 

@@ -38,20 +38,21 @@ def memory_lines(fleet: Fleet) -> Iterator[Line]:
 def _host(host: Host) -> Iterator[Line]:
     limit = host.measured.get("memory_bytes")
     sized = [service for service in services().values() if service.memory and service.role in host.roles]
-    accounts = [sizing(service).memory_parts(host) for service in sized]
-    if limit is None or None in accounts:
+    accounts = {service.memory: sizing(service).memory_parts(host) for service in sized}
+    if limit is None or None in accounts.values():
         return
     # The smaller a host, the less its kernel keeps; PostgreSQL's sizes leave the same share.
     system = min(SYSTEM, int(limit * (1 - USABLE_SHARE)))
-    used = [("system", system), *(pair for account in accounts for pair in account or [])]
+    used = [("system", system), *(pair for account in accounts.values() for pair in account or [])]
     largest, size = max(used, key=lambda pair: pair[1])
+    lower = max(accounts, key=lambda memory: max((part for _, part in accounts[memory] or []), default=0), default="what it runs")
     yield Line(
         host.name,
         "memory",
         limit,
         parts(used),
         f"What runs on {host.name} may take {mib(sum(size for _, size in used))} of memory; the host has {mib(limit)}. "
-        f"The largest part is {largest}, {mib(size)}. {_remedy(host, sized)}",
+        f"The largest part is {largest}, {mib(size)}. {_remedy(host, lower)}",
         BYTES,
     )
 
@@ -61,11 +62,12 @@ def sizing(service: Service) -> ModuleType:
     return importlib.import_module(f"..sizing.{service.role}", __package__)
 
 
-def _remedy(host: Host, sized: list[Service]) -> str:
+def _remedy(host: Host, lower: str) -> str:
+    """lower: the input of the service with the largest part."""
     if "postgresql" in host.roles and (worker_programs(host) or web_processes(host)):
         # Its sizes grow with the host, so a larger host alone would not end it.
         return "PostgreSQL is not alone there: lower postgresql_memory_bytes, by which it sizes itself."
-    return f"Lower {sized[0].memory if sized else 'what it runs'}, or give the host more memory."
+    return f"Lower {lower}, or give the host more memory."
 
 
 def _below_the_watermark(fleet: Fleet, broker: Host) -> Iterator[Line]:

@@ -18,6 +18,7 @@ KIND = (
     "celery_worker_programs",
     "celery_worker_concurrency",
     "celery_worker_process_memory_bytes",
+    "celery_worker_main_memory_bytes",
     "application_celery_settings",
     "application_database_connections",
     "application_database_host",

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -111,7 +112,18 @@ def from_wheel(wheel: Path, requirements: str) -> Source:
     return Source(identity, tree)
 
 
+def sha256_of(checksum: str | None) -> str | None:
+    """The 64 small hexadecimal digits of a checksum, which may have capitals and the prefix C(sha256:)."""
+    digits = (checksum or "").strip().lower().removeprefix("sha256:")
+    if checksum and not re.fullmatch("[0-9a-f]{64}", digits):
+        raise SourceError(
+            f"application_source.checksum is {checksum}, which is not a SHA-256 (64 hexadecimal digits). Correct it."
+        )
+    return digits or None
+
+
 def from_archive(archive: str, checksum: str | None) -> Source:
+    checksum = sha256_of(checksum)
     remote = archive.startswith(("http://", "https://"))
     if remote and not checksum:
         raise SourceError(
@@ -191,26 +203,30 @@ def from_git(url: str, version: str) -> Source:
             raise SourceError(f"application_source.git {url} at {version}: git {argv[0]} failed: {done.stderr.strip()}")
         return done.stdout
 
-    commit = version
-    if not (len(version) == 40 and all(digit in "0123456789abcdef" for digit in version)):
+    commit = version.lower()
+    if not re.fullmatch("[0-9a-f]{40}", commit):
         # An annotated tag lists twice; its ^{} line is the commit.
         refs = dict(reversed(line.split("\t")) for line in git("ls-remote", url, version, f"{version}^{{}}").splitlines())
         names = (f"refs/tags/{version}^{{}}", f"refs/tags/{version}", f"refs/heads/{version}", version)
         commit = next((refs[name] for name in names if name in refs), "")
         if not commit:
+            # A server looks up branches and tags, and whole commits.
+            short = re.fullmatch("[0-9a-fA-F]{7,39}", version)
+            remedy = "Write all 40 digits of the commit into" if short else "Edit"
             raise SourceError(
-                f"application_source.git {url} has no branch, tag or commit {version}. Edit application_source.version."
+                f"application_source.git {url} has no branch, tag or commit {version}. {remedy} application_source.version."
             )
 
     @contextmanager
     def tree() -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as scratch:
             git("-C", scratch, "init", "--quiet")
+            # The filter of Git LFS downloads from this remote during the checkout, and relative addresses of submodules are
+            # relative to it.
+            git("-C", scratch, "remote", "add", "origin", url)
             git("-C", scratch, "fetch", "--quiet", "--depth", "1", url, commit)
             git("-C", scratch, "-c", "advice.detachedHead=false", "checkout", "--quiet", "FETCH_HEAD")
             if (Path(scratch) / ".gitmodules").exists():
-                # Relative addresses of submodules are those of the repository.
-                git("-C", scratch, "remote", "add", "origin", url)
                 git("-C", scratch, "submodule", "--quiet", "update", "--init", "--recursive", "--depth", "1")
             yield Path(scratch)
 

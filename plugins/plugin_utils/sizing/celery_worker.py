@@ -7,13 +7,11 @@ from typing import Any
 
 from ..fleet.inputs import mapping, mappings, number, whole
 from ..fleet.model import Host
-from ..fleet.units import MIB, mib
+from ..fleet.units import mib
 from .worker_options import worker_options
 
 # Pools of Celery that run their tasks as threads of one process.
 THREADED = {"threads", "gevent", "eventlet", "solo"}
-# Measured as capacity/memory.py says: 30 MiB; a resident set of 61.
-CELERY_MAIN = 64 * MIB
 
 
 @dataclass(frozen=True)
@@ -53,12 +51,12 @@ def memory_parts(host: Host) -> list[tuple[str, int]] | None:
     programs = worker_programs(host)
     if not programs:
         return []
-    budget = number(host, "celery_worker_process_memory_bytes")
-    if budget is None:
+    budget, main = (number(host, f"celery_worker_{which}_memory_bytes") for which in ("process", "main"))
+    if budget is None or main is None:
         return None
     processes = sum(program.processes for program in programs)
     mains = len(programs) + (host.inputs.get("celery_worker_beat") is True)
     return [
         (f"{processes} worker processes × {mib(budget)}", processes * budget),
-        (f"{mains} main processes of Celery", mains * CELERY_MAIN),
+        (f"{mains} main processes of Celery × {mib(main)}", mains * main),
     ]
