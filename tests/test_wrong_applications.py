@@ -97,7 +97,7 @@ def test_what_a_web_process_changes_is_refused_before_any_web_server_runs_it(ref
     web = "from shop.celery import app\napp.conf.broker_url\napp.conf.task_always_eager = True\n"
     assert refusal("", VERSIONS[-1], web=web) == "", "a worker does not load it"
     message = refusal("", VERSIONS[-1], client="shop.web:app", web=web)
-    assert message.splitlines()[0] == REFUSED
+    assert message.startswith(REFUSED)
     assert "the code (shop): task_always_eager is True, but the promise needs False" in message
 
 
