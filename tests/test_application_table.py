@@ -27,10 +27,8 @@ TEXT = PAGE.read_text(encoding="utf-8")
 TABLE = rows(TEXT)
 ANSWER = """
 import importlib, json
-from types import SimpleNamespace
 from wsgiref.util import setup_testing_defaults
 from celery.app.utils import find_app
-from celery.worker.control import registered
 from kombu.transport.memory import Channel
 import grunnfjell_account as account
 
@@ -45,9 +43,9 @@ def request(path):
     return statuses[0]
 
 app = find_app({app!r})
-app.loader.import_default_modules()
-of_workers = {{"tasks": registered(SimpleNamespace(app=app), {attributes!r})}}
-clients = dict(account.clients({app!r}, {wsgi!r}.partition(":")[0])["clients"])
+(_, code), *_ = account.clients({app!r}, {attributes!r})["clients"]
+of_workers = {{"tasks": code["tasks"]}}
+clients = dict(account.clients({app!r}, {attributes!r}, {wsgi!r}.partition(":")[0])["clients"])
 statuses, result = [request({health!r}), request("/")], {{"waiting": waiting()}}
 {more}
 print(json.dumps({{"of_workers": of_workers, "clients": clients, "statuses": statuses, "result": result}}, default=str))
@@ -65,7 +63,7 @@ def answer_of(row: Row, project: Project, inventory: Inventory, write: Callable[
         "health": "producer_health_path",
     }
     values = inventory.ask("web1", [], {key: f"{{{{ {name} }}}}" for key, name in names.items()})
-    program = ANSWER.format(**values, attributes=ATTRIBUTES, more=project.program)
+    program = ANSWER.format(**values, attributes=",".join(ATTRIBUTES), more=project.program)
     return run(folder, VERSION, program, more=variables)
 
 

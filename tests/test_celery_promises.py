@@ -119,6 +119,8 @@ def test_transport_options_without_confirms_are_refused(options: object) -> None
         ({"queue_arguments": {"x-queue-type": "quorum"}, "no_ack": True}, "sets no_ack=True, but the promise needs"),
         ({"queue_arguments": {"x-queue-type": "quorum"}, "expires": 60.0}, "sets expires=60.0"),
         ({"queue_arguments": {"x-queue-type": "quorum"}, "message_ttl": 60.0}, "sets message_ttl=60.0"),
+        ({"queue_arguments": {"x-queue-type": "quorum", "x-consumer-timeout": 540_000}}, "sets x-consumer-timeout=540000 ms"),
+        ({"queue_arguments": {"x-queue-type": "quorum", "x-consumer-timeout": 541_000}}, ""),
     ],
 )
 def test_a_queue_that_may_lose_jobs_is_refused_by_its_name(queue: dict, sentence: str) -> None:

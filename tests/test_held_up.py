@@ -88,8 +88,9 @@ def never(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ({"nodes": ["w@worker1"]}, "No answer of this release within 1 s (celery_worker_answer_timeout) from w@worker1."),
         ({"client": "shop.web:app"}, "shop.web:app cannot be loaded to check its Celery client"),
+        ({"code": True}, "shop.celery cannot be loaded to check its settings and tasks. No program was changed."),
     ],
-    ids=["workers", "web process"],
+    ids=["workers", "web process", "code"],
 )
 def test_an_application_that_never_answers_is_ended_and_named(never: Path, whom: dict, sentence: str) -> None:
     began = time.monotonic()

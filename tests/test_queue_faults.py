@@ -22,6 +22,7 @@ QUORUM = {
     "delivery_limit": 20,
     "ttl_ms": None,
     "expires_ms": None,
+    "consumer_timeout_ms": None,
     "overflow": "reject-publish",
     "max_length": None,
     "priorities": None,
@@ -71,6 +72,26 @@ def test_a_queue_that_keeps_its_jobs_has_no_fault() -> None:
     # RabbitMQ 4 has a limit of 20 where no policy sets one; 3.10 has none.
     assert faults(QUORUM | {"delivery_limit": None}, "4.0.5") == []
     assert len(faults(QUORUM | {"delivery_limit": None}, "3.10.8")) == 1
+
+
+@pytest.mark.parametrize(
+    ("patience", "version", "limit", "named"),
+    [
+        (540_000, "4.0.5", 540, True),
+        (541_000, "4.0.5", 540, False),
+        (60_000, "3.10.8", 540, False),  # which ignores it
+        (60_000, "4.0.5", None, False),
+        (None, "4.0.5", 540, False),
+    ],
+)
+def test_a_queue_that_takes_a_running_task_back_is_named(
+    patience: int | None, version: str, limit: int | None, named: bool
+) -> None:
+    answer = {"version": version, "queues": [QUORUM | {"consumer_timeout_ms": patience}]}
+    sentences = findings(answer, ["mail"], [], {}, {}, limit)
+    assert len(sentences) == named
+    assert all("shop/mail is taken back after 540 s and runs again" in sentence for sentence in sentences)
+    assert findings(answer, ["mail"], [], {}, {"task_time_limit": "it may run twice"}, limit) == []
 
 
 def test_dead_letters_and_the_queues_of_celery_itself_are_no_work() -> None:

@@ -290,26 +290,6 @@ def test_depth_age_and_consumers_of_a_queue():
     assert "shop/shop: 12 waiting, 4 running, oldest 35 s, 1 consumers (worker1), 1 of 1 members" in render(report)
 
 
-def test_a_queue_that_can_lose_jobs_is_never_called_well():
-    """The review of real applications: 45 classic queues, `Yes, a 202 is accepted now`, and failed jobs that were nowhere."""
-    answers = fleet()
-    broker, fault = answers["broker1"]["sections"]["broker"], {"setting": "task_default_queue_type", "text": "it loses jobs"}
-    broker["queues"].append(queue("mail") | {"type": "classic", "dead_letters_to": None, "faults": [fault]})
-    broker["consumers"].append(broker["consumers"][0] | {"queue": "mail"})
-    report = report_of(answers)
-    assert report["accepting"] and report["verdict"] == "Yes, jobs are accepted now, but a job that fails in shop/mail is lost."
-    assert report["attention"] == ["it loses jobs"]
-    answers["web1"]["sections"]["producer"]["answers"]["ok"] = False
-    assert report_of(answers)["verdict"].startswith("No: ")
-
-
-def test_celerys_own_queues_need_no_dead_letters():
-    answers = fleet()
-    own = ("w@h.celery.pidbox", "celeryev.1", "dead_letters", "5a1e0d3c-0000-4000-8000-000000000000")
-    answers["broker1"]["sections"]["broker"]["queues"] += [queue(name) | {"dead_letters_to": None} for name in own]
-    assert report_of(answers)["attention"] == []
-
-
 def test_a_rate_covers_the_time_since_the_last_report_or_one_second():
     brokers = {"broker1": fleet()["broker1"]["sections"]["broker"]}
     brokers["broker1"]["counters"] = [counters(59_000, 140, shop=10), counters(60_000, 150, shop=12, dead_letters=99)]

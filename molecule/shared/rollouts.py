@@ -24,6 +24,22 @@ def newsroom_with(home: Path, file: str, old: str, new: str) -> tuple[str, str]:
     return "--extra-vars", json.dumps({"application_source": {"directory": str(source)}})
 
 
+LOGGER = "log = get_task_logger(__name__)"
+# The release's code shows nothing of it before a worker starts.
+AT_THE_START = f"""
+{LOGGER}
+from celery.signals import celeryd_init
+@celeryd_init.connect(weak=False)
+def hurry(conf, **_):
+    conf.worker_prefetch_multiplier = 4
+"""
+REFUSED_AT_THE_START = "worker_prefetch_multiplier is 4, but the promise needs 1"
+
+
+def newsroom_that_breaks_the_promise_at_its_start(home: Path) -> tuple[str, str]:
+    return newsroom_with(home, "tasks.py", LOGGER, AT_THE_START)
+
+
 @dataclass(frozen=True)
 class Programs:
     """release: the current one.  running: releases in the command lines of processes.  states: program to supervisord's state."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 REMEDY = "Take it out of the application's code, or waive it with a reason in application_waivers."
 QUEUE_TYPE = "task_default_queue_type"
 PRIORITIES = "task_queue_max_priority"
+LIMIT, PATIENCE = "task_time_limit", "x-consumer-timeout"
 DECLARED = "task_queues"  # declares a queue, which the code may send jobs to by its name
 # From this one on, a quorum queue of RabbitMQ 4 hands a job out before others; it knows no further difference.
 URGENT = 5
@@ -41,6 +42,12 @@ def queues_broken(node: str, queues: list, promises: dict) -> list[str]:
                 f"{node}: the queue {name} is {kind}, but the promise needs {promises[QUEUE_TYPE]} ({QUEUE_TYPE}), since only "
                 f"those count deliveries and keep dead letters. Let the code declare it durable and without x-queue-type, and "
                 f"under an unused name if the broker has it, or waive {QUEUE_TYPE} with a reason in application_waivers."
+            )
+        patience = arguments.get(PATIENCE)  # of the broker, in milliseconds, for one delivery
+        if LIMIT in promises and patience is not None and float(patience) / 1000 <= float(promises[LIMIT]):
+            sentences.append(
+                f"{node}: the queue {name} sets {PATIENCE}={patience} ms, but the promise needs more than {promises[LIMIT]} s "
+                f"({LIMIT}): the broker takes a job back that still runs, and it runs again. {REMEDY}"
             )
         for key, (setting, harm) in QUEUE_PROMISES.items():
             value = queue.get(key) or arguments.get(f"x-{key.replace('_', '-')}")

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from . import rabbitmq_cli
-from .celery_queues import PRIORITIES, source
+from .celery_queues import LIMIT, PRIORITIES, source
 from .celery_queues import QUEUE_TYPE as TYPE
 from .rabbitmq_objects import DEAD_LETTERS, TO_DEAD_LETTERS, WORK_QUEUES, major
 from .rabbitmq_status import FACTS
@@ -34,9 +34,12 @@ def is_work(name: str) -> bool:
     return bool(re.match(WORK_QUEUES, name))
 
 
-def faults(queue: dict[str, Any], version: str) -> list[dict[str, str]]:
-    """Each way in which a queue can lose a job: the setting of the promise that it breaks, and a sentence without a full stop."""
-    found = [*kept_faults(queue, version), *dropped_faults(queue)]
+def faults(queue: dict[str, Any], version: str, time_limit: int | None = None) -> list[dict[str, str]]:
+    """Each way in which a queue can lose a job: the setting of the promise that it breaks, and a sentence without a full stop.
+
+    time_limit: of the application's tasks, in seconds; None where it is not known.
+    """
+    found = [*kept_faults(queue, version), *dropped_faults(queue), *cut_tasks(queue, version, time_limit)]
     return [{"setting": setting, "text": text} for setting, text in found]
 
 
@@ -82,6 +85,20 @@ def dropped_faults(queue: dict[str, Any]) -> list[tuple[str, str]]:
     if queue["max_length"] is not None and queue["overflow"] != TO_DEAD_LETTERS["overflow"]:
         found.append((TYPE, f"a job in {place} is not run when more than {queue['max_length']} of them wait: {remedy}"))
     return found
+
+
+def cut_tasks(queue: dict[str, Any], version: str, time_limit: int | None) -> list[tuple[str, str]]:
+    """A consumer timeout of the queue, which RabbitMQ 3.10 does not know, that ends before a task does."""
+    patience = queue["consumer_timeout_ms"]
+    if patience is None or time_limit is None or major(version) < 4 or not patience <= 1000 * time_limit:
+        return []
+    return [
+        (
+            LIMIT,
+            f"a job in {queue['vhost']}/{queue['name']} is taken back after {patience / 1000:g} s and runs again, though "
+            f"application_time_limit is {time_limit} s: {DECLARE}, without x-consumer-timeout, or {POLICIES}",
+        )
+    ]
 
 
 def of_work(answer: dict[str, Any]) -> list[dict[str, str]]:

@@ -19,7 +19,8 @@ FACTS = """
         #{vhost => VHost, name => Name, type => TypeOf(Q), dead_letters_to => InForce(<<"dead-letter-exchange">>, Q),
           strategy => case InForce(<<"dead-letter-strategy">>, Q) of null -> <<"at-most-once">>; S -> S end,
           delivery_limit => InForce(<<"delivery-limit">>, Q), ttl_ms => InForce(<<"message-ttl">>, Q),
-          expires_ms => InForce(<<"expires">>, Q), overflow => InForce(<<"overflow">>, Q),
+          expires_ms => InForce(<<"expires">>, Q), consumer_timeout_ms => InForce(<<"consumer-timeout">>, Q),
+          overflow => InForce(<<"overflow">>, Q),
           max_length => Least([<<"max-length">>, <<"max-length-bytes">>], Q), priorities => Argument(<<"max-priority">>, Q),
           temporary => not amqqueue:is_durable(Q) orelse amqqueue:is_auto_delete(Q)
                        orelse amqqueue:get_exclusive_owner(Q) =/= none} end,

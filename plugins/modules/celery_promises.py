@@ -1,14 +1,16 @@
 #!/usr/bin/python
-"""Whether live Celery workers and the web processes' Celery clients keep the promise that accepted jobs run."""
+"""Whether a release's code, live Celery workers and web processes' Celery clients keep the promise that accepted jobs run."""
 
 DOCUMENTATION = r"""
 module: celery_promises
-short_description: Check the configuration of Celery's live workers and clients
+short_description: Check the configuration of a release's code, of Celery's live workers and of clients
 description:
   - Queries each worker's configuration, pool, queues and tasks, and fails with the name of each setting that breaks the promise
     and is not waived. Changes nothing.
   - With I(client), checks the configuration of a publishing process instead, by loading its module in the application's
     environment.
+  - With I(code), does so for a release that no program runs yet, and asks neither a worker nor the broker. What a program's
+    arguments or the start of a worker change is not in force there.
   - Each worker tests in its own process whether it redacts task arguments (C(task_arguments_redacted)).
 options:
   run: {description: Script that runs a program in the application's environment., type: path, required: true}
@@ -16,13 +18,15 @@ options:
   app: {description: "The Celery application, as celery -A takes it.", type: str, required: true}
   nodes: {description: Names of the workers., type: list, elements: str, default: []}
   client: {description: "The web application, as module:variable.", type: str}
+  code: {description: "Whether to check a release that no program runs yet: the modules that I(client) loads, or without it those
+         that a worker loads.", type: bool, default: false}
   logs: {description: 'Their error logs, shown when one does not answer.', type: list, elements: path, default: []}
   promises: {description: Setting to the value that the promise requires., type: dict, required: true}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
   queues: {description: Queues that the application's workers consume; empty to skip the check of routes., type: list,
            elements: str, default: []}
   fingerprint: {description: C(APPLICATION_FINGERPRINT) in the environment of a worker of this release., type: str}
-  timeout: {description: Seconds to wait for the workers' answers., type: int, default: 60}
+  timeout: {description: "Seconds to wait for the workers' answers, or to load the code.", type: int, default: 60}
 author: maintainers
 """
 
@@ -35,12 +39,13 @@ EXAMPLES = r"""
     nodes: [celery-worker@worker1]
     promises: {task_acks_late: true}
 
-- name: Check the web process's client
+- name: Check what a web process will publish with, before it runs this release
   celery_promises:
-    run: /opt/newsroom/current/run
+    run: /opt/newsroom/releases/6f0c2e91ab34/run
     user: www-data
     app: newsroom.celery
     client: newsroom.web:app
+    code: true
     promises: {task_always_eager: false}
 """
 
@@ -59,6 +64,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.celery_queues import DECLARED, REMEDY, priorities_lost, queues_broken, routed, source
 
 LOG_LINES = 25
+UNTOUCHED = "No program was changed."
 
 REDACTION = "task_arguments_redacted"
 POOL = "worker_pool"
@@ -243,13 +249,15 @@ def findings(module: AnsibleModule, node: str, answer: dict) -> list[str]:
     return broken(node, answer, promises, waivers) + unconsumed_jobs(node, answer, queues, waivers)
 
 
-def of_client(module: AnsibleModule) -> list[tuple[str, dict]]:
-    """Name and answer of each Celery client of a web process."""
+def of_code(module: AnsibleModule) -> list[tuple[str, dict]]:
+    """Name and answer of each Celery application that a web process or, without one, a worker loads."""
     asked = module.params
-    answer, err = ask(module, "clients", asked["app"], asked["client"].partition(":")[0])
+    client = asked["client"]
+    answer, err = ask(module, "clients", asked["app"], ",".join(ATTRIBUTES), *([client.partition(":")[0]] if client else []))
     if not answer:
-        module.fail_json(msg=f"{asked['client']} cannot be loaded to check its Celery client:\n{err[-2000:]}")
-    return [(f"the web process ({name})", state) for name, state in answer["clients"]]
+        what = f"its settings and tasks. {UNTOUCHED}\n" if asked["code"] else "its Celery client:\n"
+        module.fail_json(msg=f"{client or asked['app']} cannot be loaded to check {what}{err[-2000:]}")
+    return [(f"the {'code' if asked['code'] else 'web process'} ({name})", state) for name, state in answer["clients"]]
 
 
 def main() -> None:
@@ -260,6 +268,7 @@ def main() -> None:
             "app": {"type": "str", "required": True},
             "nodes": {"type": "list", "elements": "str", "default": []},
             "client": {"type": "str"},
+            "code": {"type": "bool", "default": False},
             "logs": {"type": "list", "elements": "path", "default": []},
             "promises": {"type": "dict", "required": True},
             "waivers": {"type": "dict", "default": {}},
@@ -270,12 +279,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     asked = module.params
-    if module.check_mode or not (asked["nodes"] or asked["client"]):
+    of_release = asked["code"] or asked["client"]
+    if module.check_mode or not (asked["nodes"] or of_release):
         module.exit_json(changed=False, waived=asked["waivers"], consumed=[], sent={})
-    answers = of_client(module) if asked["client"] else of_workers(module)
+    answers = of_code(module) if of_release else of_workers(module)
     sentences = [sentence for name, answer in answers for sentence in findings(module, name, answer)]
     if sentences:
-        module.fail_json(msg="The application breaks the promise:\n" + "\n".join(f"  * {s}" for s in dict.fromkeys(sentences)))
+        verdict = f"The application breaks the promise{f'. {UNTOUCHED}' if asked['code'] else ':'}"
+        module.fail_json(msg="\n".join([verdict, *(f"  * {sentence}" for sentence in dict.fromkeys(sentences))]))
     consumed = sorted({queue["name"] for _, answer in answers if "pools" in answer for queue in answer["queues"]})
     sent = {queue: setting for _, answer in answers for queue, setting in queues_sent_to(answer).items()}
     module.exit_json(changed=False, waived=asked["waivers"], consumed=consumed, sent=sent)

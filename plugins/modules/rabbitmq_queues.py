@@ -16,6 +16,7 @@ options:
   consumed: {description: Queues that live workers consume., type: list, elements: str, default: []}
   sent: {description: "Queue to the setting that sends jobs to it, C(task_routes) for one.", type: dict, default: {}}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
+  time_limit: {description: Seconds after which the application's tasks are killed., type: int}
   wait: {description: Seconds to wait for consumers., type: int, default: 0}
 author: maintainers
 """
@@ -38,10 +39,12 @@ from ..module_utils import rabbitmq_cli
 from ..module_utils.queue_faults import faults, unconsumed, wait_for_consumers
 
 
-def findings(answer: dict, names: list[str], consumed: list[str], sent: dict[str, str], waivers: dict) -> list[str]:
+def findings(
+    answer: dict, names: list[str], consumed: list[str], sent: dict[str, str], waivers: dict, time_limit: int | None = None
+) -> list[str]:
     """Sentences for what is wrong with these queues and not waived."""
-    used = {*names, *consumed, *sent}
-    wrong = [fault for queue in answer["queues"] if queue["name"] in used for fault in faults(queue, answer["version"])]
+    used, version = {*names, *consumed, *sent}, answer["version"]
+    wrong = [fault for queue in answer["queues"] if queue["name"] in used for fault in faults(queue, version, time_limit)]
     wrong += unconsumed(answer, sent, consumed)
     wrong = [fault for fault in wrong if fault["setting"] not in waivers]
     waiver = ", or waive {setting} with a reason in application_waivers"
@@ -56,6 +59,7 @@ def main() -> None:
             "consumed": {"type": "list", "elements": "str", "default": []},
             "sent": {"type": "dict", "default": {}},
             "waivers": {"type": "dict", "default": {}},
+            "time_limit": {"type": "int"},
             "wait": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
@@ -65,7 +69,7 @@ def main() -> None:
         answer = wait_for_consumers(asked["vhost"], asked["sent"], asked["consumed"], asked["wait"])
     except rabbitmq_cli.CliError as error:
         module.exit_json(changed=False, answered=False, sentences=[str(error)])
-    sentences = findings(answer, asked["names"], asked["consumed"], asked["sent"], asked["waivers"])
+    sentences = findings(answer, asked["names"], asked["consumed"], asked["sent"], asked["waivers"], asked["time_limit"])
     module.exit_json(changed=False, answered=True, sentences=sentences)
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from playbook_runner import play
-from rollouts import newsroom_with, programs_of
+from rollouts import REFUSED_AT_THE_START, newsroom_that_breaks_the_promise_at_its_start, programs_of
 
 testinfra_hosts = ["ansible://rabbitmq"]  # one host: a rollout is of the whole fleet
 pytestmark = [pytest.mark.once, pytest.mark.disruptive, pytest.mark.scenario]
@@ -23,10 +23,8 @@ def test_first_programs_that_break_the_guarantees_leave_neither_program_nor_file
     others = {name: programs_of(other) for name, other in fleet.items() if name != hostname}
     host.check_output(f"rm {SECTIONS} && supervisorctl update")
     try:
-        edit = newsroom_with(tmp_path, "tasks.py", "ignore_result=True", "ignore_result=True, acks_late=False")
-        run = play(inventory, PLAYBOOK, *edit)
-        assert run.returncode != 0, run.output
-        assert "the task newsroom.tasks.transcode sets acks_late=False" in run.text, run.output
+        run = play(inventory, PLAYBOOK, *newsroom_that_breaks_the_promise_at_its_start(tmp_path))
+        run.assert_failed(REFUSED_AT_THE_START)
         assert not host.file(SECTIONS).exists
         assert host.run("supervisorctl status").stdout == ""
         assert {name: programs_of(fleet[name]) for name in others} == others

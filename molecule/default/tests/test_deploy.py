@@ -8,7 +8,7 @@ import pytest
 from jobs import LONG, SHORT, ffmpeg_of
 from operations import assert_nothing_lost_or_interrupted, clients, process_ids, release_of, releases_run_by
 from playbook_runner import play
-from rollouts import newsroom_with
+from rollouts import REFUSED_AT_THE_START, newsroom_that_breaks_the_promise_at_its_start, newsroom_with
 
 from lab.demo.fleet import Host
 
@@ -53,14 +53,12 @@ def test_clients_do_not_notice_a_deploy_and_its_rollback(site, hosts, inventory,
     assert_nothing_lost_or_interrupted(record, deployed_during, rolled_back_during)
 
 
-def test_a_release_that_breaks_the_promise_is_rolled_back_in_its_first_batch(site, hosts, inventory, tmp_path):
+def test_a_release_that_breaks_the_promise_at_its_start_is_rolled_back_in_its_first_batch(site, hosts, inventory, tmp_path):
     before = {host.name: (release_of(host), releases_run_by(host)) for host in hosts}
     first, *others = site.group("celery_workers")
     untouched = {host.name: process_ids(host) for host in (*others, *site.group("producers"))}
-    run = play(
-        inventory, DEPLOY, *newsroom_with(tmp_path, "tasks.py", "ignore_result=True", "ignore_result=True, acks_late=False")
-    )
-    assert "the task newsroom.tasks.transcode sets acks_late=False" in run.output, run.output
+    run = play(inventory, DEPLOY, *newsroom_that_breaks_the_promise_at_its_start(tmp_path))
+    run.assert_failed(REFUSED_AT_THE_START)
     assert run.failed == [first.name], run.output
     assert {host.name: (release_of(host), releases_run_by(host)) for host in hosts} == before, run.output
     assert {host.name: process_ids(host) for host in (*others, *site.group("producers"))} == untouched, run.output

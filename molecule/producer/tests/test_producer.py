@@ -201,7 +201,7 @@ def test_the_producer_waits_for_the_broker_s_confirms(host, inputs):
     """Review finding 7. In the loaded settings of each Celery application that uses the platform's broker."""
     run = f"/opt/{inputs['application_name']}/current/run"
     module = inputs["producer_wsgi_app"].partition(":")[0]
-    command = f"{run} python -m grunnfjell_account clients {inputs['application_celery_app']} {module}"
+    command = f"{run} python -m grunnfjell_account clients {inputs['application_celery_app']} acks_late {module}"
     applications = json.loads(host.check_output(f"runuser -u {inputs['application_user']} -- {command}").splitlines()[-1])[
         "clients"
     ]

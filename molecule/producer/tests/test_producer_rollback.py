@@ -1,4 +1,4 @@
-"""When a handover fails, no client meets a broken web server, and one that breaks the promise is rolled back."""
+"""Wrong code is refused before any program changes; a handover that fails meets no client or is rolled back."""
 
 from __future__ import annotations
 
@@ -16,15 +16,26 @@ jobs.conf.broker_url  # from here on an assignment is the last word
 jobs.conf.broker_transport_options = {"visibility_timeout": 3600}
 app = Flask("newsroom")
 """
+# Their trial is asked without nginx.
+FAILS_BEHIND_NGINX = 'abort(500) if "X-Forwarded-For" in request.headers else jsonify(status="ok")'
 
 
-def test_web_servers_that_break_the_promise_are_rolled_back(host, inventory, fleet, inputs, tmp_path):
-    """The named ones too: they run the previous release again, and one that was new is gone."""
+def test_web_servers_that_break_the_promise_are_refused_before_any_program_changes(host, inventory, fleet, tmp_path):
     before = programs_of_all(fleet)
     edit = newsroom_with(tmp_path, "web.py", 'app = Flask("newsroom")', WITHOUT_CONFIRMS)
-    run = play(inventory, PLAYBOOK, *edit, variables={"producer_programs": with_another(inputs, "added")})
+    run = play(inventory, PLAYBOOK, *edit)
+    run.assert_failed("No program was changed.", "the code (newsroom): broker_transport_options is {'visibility_timeout': 3600}")
+    assert programs_of_all(fleet) == before
+
+
+def test_web_servers_that_fail_behind_nginx_are_rolled_back(host, inventory, fleet, inputs, tmp_path):
+    """The named ones too: they run the previous release again, and one that was new is gone."""
+    before = programs_of_all(fleet)
+    edit = newsroom_with(tmp_path, "web.py", 'jsonify(status="ok")', FAILS_BEHIND_NGINX)
+    variables = {"producer_programs": with_another(inputs, "added"), "producer_answer_timeout": 20}  # enough for each trial
+    run = play(inventory, PLAYBOOK, *edit, variables=variables)
     assert_one_host_was_rolled_back(run, before, programs_of_all(fleet))
-    run.assert_failed("broker_transport_options is {'visibility_timeout': 3600}")
+    run.assert_failed("did not answer 200 within 20 s")
     assert not any(traces(one, "added") for one in fleet.values())
 
 

@@ -14,6 +14,7 @@ from .work_rates import CELERYS_OWN, DEAD_LETTERS, DELAYED, Answer, counted, dra
 Report = dict[str, Any]
 
 SCHEMA = 1
+DOUBTS_SHOWN = 3  # in the first line, which a person reads at once; `attention` has all of them
 # Keys of a queue that are the broker's own.
 SHOWN = ("vhost", "name", "type", "ready", "unacknowledged", "dead_letters_to", "delivery_limit")
 
@@ -43,6 +44,16 @@ def messages(broker: Answer) -> int:
         for queue in broker["queues"]
         if not CELERYS_OWN.match(queue["name"])
     )
+
+
+def doubts(queue: dict[str, Any]) -> list[str]:
+    """Why a job that a work queue accepts may not be done."""
+    # A fault ends with a colon and its remedy, which `attention` shows.
+    sentences = [fault.partition(": ")[0] for fault in queue["faults"]]
+    if queue["ready"] and not queue["consumers"]:
+        waiting = "1 job waits" if queue["ready"] == 1 else f"{queue['ready']} jobs wait"
+        sentences.append(f"{waiting} in {queue['vhost']}/{queue['name']}, which nobody consumes")
+    return sentences
 
 
 class StatusReport:
@@ -114,8 +125,7 @@ class StatusReport:
             "counters": counted(brokers),
         }
         report["attention"] = list(attention(self, report))
-        losing = [f"{queue['vhost']}/{queue['name']}" for queue in work if queue["dead_letters_to"] is None]
-        report["verdict"] = self.verdict(accepting, reasons, losing)
+        report["verdict"] = self.verdict(accepting, reasons, [doubt for queue in work for doubt in doubts(queue)])
         return report
 
     def queues(self, brokers: dict[str, Answer]) -> list[dict[str, Any]]:
@@ -206,14 +216,13 @@ class StatusReport:
         return f"{kind}: {message[:160]}" if message else kind
 
     @staticmethod
-    def verdict(accepting: bool, reasons: list[str], losing: list[str]) -> str:
+    def verdict(accepting: bool, reasons: list[str], doubts: list[str]) -> str:
         if not accepting:
             return f"No: {'; '.join(reasons)}."
-        lost = [f"a job that fails in {', '.join(losing)} is lost"] if losing else []
-        return (
-            ", but ".join(["Yes, jobs are accepted now", *lost, *([f"not everywhere: {'; '.join(reasons)}"] if reasons else [])])
-            + "."
-        )
+        more = [f"{len(doubts) - DOUBTS_SHOWN} more such faults"] if len(doubts) > DOUBTS_SHOWN else []
+        but = ["; ".join([*doubts[:DOUBTS_SHOWN], *more])] if doubts else []
+        but += [f"not everywhere: {'; '.join(reasons)}"] if reasons else []
+        return f"{', but '.join(['Yes, jobs are accepted now', *but])}."
 
     def unknown_consumers(self, brokers: dict[str, Answer]) -> list[dict[str, Any]]:
         """Consumers of work queues that are not active workers of the inventory."""

@@ -1,7 +1,8 @@
 """Managed by Grunnfjell. Prints the settings in force in this release's programs, as JSON, for the platform to check.
 
 grunnfjell_account workers APP ATTRIBUTES NODE...   of the live workers
-grunnfjell_account clients APP [MODULE]             of a publisher: loads the same modules as a web process
+grunnfjell_account clients APP ATTRIBUTES [MODULE]  of this release's code: loads the same modules as the web process that serves
+                                                    MODULE, or without it as a worker. Asks neither a worker nor the broker.
 """
 
 import importlib
@@ -11,12 +12,14 @@ import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import celery
 import grunnfjell_settings
 from celery._state import _get_active_apps
 from celery.app.defaults import DEFAULTS
 from celery.app.utils import find_app
+from celery.worker.control import registered
 from kombu.serialization import register
 from kombu.utils import json as kombu_json
 
@@ -67,18 +70,27 @@ def workers(name, attributes, *nodes):
     }
 
 
-def clients(name, module=""):
-    """The settings and queues of every Celery application in this process that publishes to the platform's broker."""
+def clients(name, attributes, module=""):
+    """The settings, tasks and queues of every Celery application in this process that publishes to the platform's broker."""
     applications = [find_app(name)]
     if module:
         importlib.import_module(module)
         applications += [app for app in _get_active_apps() if app.conf.broker_url == grunnfjell_settings.broker_url]
-    return {"clients": [[app.main or name, client(app)] for app in dict.fromkeys(applications)]}
+    else:
+        applications[0].loader.import_default_modules()
+    return {"clients": [[app.main or name, client(app, attributes.split(","))] for app in dict.fromkeys(applications)]}
 
 
-def client(app):
+def client(app, attributes):
     queues = [queue.as_dict(recurse=True) for queue in app.amqp.queues.values()]
-    return {"conf": app.conf.table(with_defaults=True), "queues": queues, "celery": version(), "destinations": destinations(app)}
+    return {
+        "conf": app.conf.table(with_defaults=True),
+        # As a live worker lists them.
+        "tasks": registered(SimpleNamespace(app=app), attributes),
+        "queues": queues,
+        "celery": version(),
+        "destinations": destinations(app),
+    }
 
 
 def main():
