@@ -45,6 +45,16 @@ CLASSIC = {"type": "classic", "dead_letters_to": None, "strategy": "at-most-once
             "a job that kills its process runs in shop/mail for",
         ),
         (CLASSIC | {"priorities": 3}, "task_queue_max_priority", "since it is a classic queue with 3 priorities"),
+        (
+            CLASSIC | {"priorities": 3, "dead_letters_to": "dead_letters"},
+            "task_queue_max_priority",
+            "a job that kills its process runs in shop/mail for ever, since it is a classic queue with 3 priorities",
+        ),
+        (
+            CLASSIC | {"dead_letters_to": "mine"},
+            TYPE,
+            "goes to the exchange mine, not to dead_letters, since it is a classic queue",
+        ),
         (CLASSIC | {"temporary": True}, TYPE, "are lost with its connection or a restart of the broker"),
         ({"type": "stream"}, TYPE, "since it is a stream queue"),
         ({"dead_letters_to": None}, TYPE, "since no policy with a dead-letter exchange applies to it"),

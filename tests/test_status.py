@@ -319,7 +319,7 @@ def test_the_report_has_the_keys_of_its_schema():
     assert report["schema"] == status.SCHEMA
     assert set(report) == {
         "schema", "accepting", "verdict", "attention", "hosts", "producers", "brokers", "queues", "delayed", "dead_letters",
-        "drain", "strangers", "bouncers", "databases", "programs", "releases", "certificates", "firewalls", "archives", "backups",
-        "files", "etcd", "patroni", "keepalived", "updates", "versions", "counters",
+        "drain", "strangers", "bouncers", "databases", "programs", "releases", "beats", "certificates", "firewalls", "archives",
+        "backups", "files", "etcd", "patroni", "keepalived", "updates", "versions", "counters",
         "replaced",
     }  # fmt: skip

@@ -65,6 +65,8 @@ class ActionModule(ActionBase):
             addresses=frozenset({address, *resolved(address)}),
             drained=held.get("celery_worker_state") == "drained",
             successor=str(held.get("rabbitmq_successor") or ""),
+            celery_app=str(held.get("application_celery_app", "")),
+            beat=held.get("celery_worker_beat") is True and held.get("celery_worker_state") != "drained",
         )
 
     @staticmethod

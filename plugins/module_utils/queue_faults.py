@@ -46,16 +46,12 @@ def kept_faults(queue: dict[str, Any], version: str) -> list[tuple[str, str]]:
     place = f"{queue['vhost']}/{name}"
     lost = f"a job that fails in {place} is lost and never a dead letter"
     if queue["priorities"] is not None:
-        return [
-            (
-                PRIORITIES,
-                f"{lost}, since it is a classic queue with {queue['priorities']} priorities: {DECLARE}, without x-max-priority",
-            )
-        ]
+        what, remedy = f"classic queue with {queue['priorities']} priorities", f"{DECLARE}, without x-max-priority"
+        return [(PRIORITIES, f"{classic_harm(target, place, lost)}, since it is a {what}: {remedy}")]
     if queue["temporary"]:
         return [(TYPE, f"the jobs in {place} are lost with its connection or a restart of the broker: {DECLARE} and durable")]
     if kind == "classic":
-        harm = lost if target is None else f"a job that kills its process runs in {place} for ever"
+        harm = classic_harm(target, place, lost)
         return [(TYPE, f"{harm}, since it is a classic queue: make queue-type QUEUE={name}")]
     if kind != "quorum":
         return [(TYPE, f"{lost}, since it is a {kind} queue: {DECLARE}")]
@@ -69,6 +65,15 @@ def kept_faults(queue: dict[str, Any], version: str) -> list[tuple[str, str]]:
     if (limit is None and major(version) < 4) or (limit is not None and limit < 0):
         found.append((TYPE, f"a job that kills its process runs in {place} for ever, since it has no delivery limit: {POLICIES}"))
     return found
+
+
+def classic_harm(target: str | None, place: str, lost: str) -> str:
+    """What happens to a job that a classic queue cannot keep: it counts no deliveries, whatever its dead-letter exchange."""
+    if target is None:
+        return lost
+    if target != DEAD_LETTERS:
+        return f"a job that fails in {place} goes to the exchange {target}, not to {DEAD_LETTERS}"
+    return f"a job that kills its process runs in {place} for ever"
 
 
 def dropped_faults(queue: dict[str, Any]) -> list[tuple[str, str]]:

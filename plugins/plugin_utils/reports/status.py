@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from .beats import running_beats
 from .status_attention import attention
 from .work_rates import CELERYS_OWN, DEAD_LETTERS, DELAYED, Answer, counted, drain, is_work, rates
 
@@ -28,6 +29,9 @@ class HostInfo:
     drained: bool = False
     # Where the broker listens that has taken the place of this host's.
     successor: str = ""
+    # Its Celery application, as celery -A takes it, and whether the inventory has the beat here.
+    celery_app: str = ""
+    beat: bool = False
 
 
 def peer(connection: str) -> str:
@@ -101,6 +105,7 @@ class StatusReport:
             "databases": self.section("database"),
             "programs": self.section("programs"),
             "releases": self.releases(),
+            "beats": running_beats(self),
             "certificates": self.section("certificates"),
             "firewalls": self.section("firewall"),
             "archives": {host: answer for host, answer in self.section("archive").items() if answer},
