@@ -1,6 +1,7 @@
 """The status report, from the answers of the hosts."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import status
@@ -289,6 +290,30 @@ def test_a_queue_that_can_lose_jobs_is_never_called_well():
     assert report["attention"] == ["it loses jobs"]
     answers["web1"]["sections"]["producer"]["answers"]["ok"] = False
     assert report_of(answers)["verdict"].startswith("No: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "exchanges", "key"),
+    [
+        ("cache", [], "cache"),
+        ("bcast.5a1e0d3c-0000-4000-8000-000000000000", ["cache"], "cache"),
+        ("bcast.5a1e0d3c-0000-4000-8000-000000000000", ["cache"], "bcast"),
+    ],
+)
+def test_a_waived_queue_is_shown_with_its_reason_and_needs_no_attention(name: str, exchanges: list, key: str):
+    answers = fleet()
+    broker, fault = answers["broker1"]["sections"]["broker"], {"setting": "x", "text": "it loses jobs, since it is classic: fix it"}
+    for other in (name, "mail"):
+        losing = {"type": "classic", "dead_letters_to": None, "faults": [fault], "exchanges": exchanges}
+        broker["queues"].append(queue(other) | losing)
+        broker["consumers"].append(broker["consumers"][0] | {"queue": other})
+    hosts = HOSTS | {"worker1": replace(HOSTS["worker1"], waived_queues={key: "each worker empties its cache"})}
+    report = report_of(answers, hosts)
+    assert report["verdict"] == "Yes, jobs are accepted now, but a job that fails in shop/mail is lost."
+    assert report["attention"] == [fault["text"]], "the other queue is not waived"
+    row = f"  waived      shop/{name}: each worker empties its cache (it loses jobs, since it is classic)"
+    assert row in render(report).splitlines()
+    assert {entry["name"]: entry["waived"] for entry in report["queues"]}["mail"] == ""
 
 
 def test_celerys_own_queues_need_no_dead_letters():

@@ -15,8 +15,13 @@ TITLES = re.compile(r"\[celery beat\] ?(?P<beat>.*)|\[celeryd: \S+\] \S+ \((?P<w
 INSTALLED = re.compile(r"/opt/([^/]+)/")
 
 
+def of_host(_: dict[str, Any]) -> dict[str, Any]:
+    """The section of platform_status."""
+    return {"running": running()}
+
+
 def running(proc: Path = Path("/proc")) -> list[dict[str, Any]]:
-    """Each running beat: its process, its Celery application as celery -A takes it, and the application under /opt that it is of."""
+    """Each running beat: its process, its Celery application as celery -A takes it, and the directory of /opt that it runs from."""
     beats, parents = {}, {}
     for directory in proc.glob("[0-9]*"):
         try:

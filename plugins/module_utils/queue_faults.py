@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from . import rabbitmq_cli
-from .celery_queues import PRIORITIES, source
+from .celery_queues import PRIORITIES, known_as, source
 from .celery_queues import QUEUE_TYPE as TYPE
 from .rabbitmq_objects import DEAD_LETTERS, TO_DEAD_LETTERS, WORK_QUEUES, major
 from .rabbitmq_status import FACTS
@@ -32,6 +32,11 @@ QUEUES = (
 def is_work(name: str) -> bool:
     """Whether jobs wait in it: neither dead letters nor a queue of Celery's own."""
     return bool(re.match(WORK_QUEUES, name))
+
+
+def names(queue: dict[str, Any]) -> list[str]:
+    """The names that the inventory can have for a queue of the broker."""
+    return known_as(queue["name"], queue.get("exchanges", []))
 
 
 def faults(queue: dict[str, Any], version: str) -> list[dict[str, str]]:
@@ -106,7 +111,10 @@ def read(vhost: str) -> dict[str, Any]:
 
 def unconsumed(answer: dict[str, Any], sent: dict[str, str], consumed: list[str]) -> list[dict[str, str]]:
     """Faults of queues that jobs are sent to, or that a worker should consume, and that nobody consumes."""
-    consumers = {queue["name"]: queue["consumers"] for queue in answer["queues"]}
+    consumers: dict[str, int] = {}
+    for queue in answer["queues"]:
+        for name in names(queue):
+            consumers[name] = consumers.get(name, 0) + queue["consumers"]
     found = []
     for name, setting in (dict.fromkeys(consumed, "") | sent).items():
         if consumers.get(name):

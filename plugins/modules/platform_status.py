@@ -13,7 +13,8 @@ options:
   sections:
     description: >-
       Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall), C(archive), C(backup), C(files), C(etcd), C(patroni), C(keepalived), C(updates), C(version), C(beats).
+      C(certificates), C(firewall), C(archive), C(backup), C(files), C(etcd), C(patroni), C(keepalived), C(updates), C(version),
+      C(beats).
     type: dict
     required: true
 author: maintainers
@@ -264,11 +265,6 @@ def updates(wanted: dict[str, Any]) -> dict[str, Any]:
     return {"updates": packages.pending(wanted["packages"]), "reboot_since": packages.reboot_due_since()}
 
 
-def running_beats(_: dict[str, Any]) -> dict[str, Any]:
-    """Celery's beats on this host, whatever the inventory says of it."""
-    return {"running": beats.running()}
-
-
 SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "broker": broker,
     "database": database,
@@ -286,7 +282,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "keepalived": keepalived_status.member,
     "updates": updates,
     "version": version,
-    "beats": running_beats,
+    "beats": beats.of_host,
 }
 
 

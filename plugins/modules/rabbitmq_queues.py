@@ -16,6 +16,7 @@ options:
   consumed: {description: Queues that live workers consume., type: list, elements: str, default: []}
   sent: {description: "Queue to the setting that sends jobs to it, C(task_routes) for one.", type: dict, default: {}}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
+  waived_queues: {description: Queue that may lose jobs to the reason., type: dict, default: {}}
   wait: {description: Seconds to wait for consumers., type: int, default: 0}
 author: maintainers
 """
@@ -35,17 +36,27 @@ sentences: {description: What is wrong., type: list, elements: str, returned: al
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import rabbitmq_cli
-from ..module_utils.queue_faults import faults, unconsumed, wait_for_consumers
+from ..module_utils.queue_faults import faults, names, unconsumed, wait_for_consumers
 
 
-def findings(answer: dict, names: list[str], consumed: list[str], sent: dict[str, str], waivers: dict) -> list[str]:
+def findings(
+    answer: dict, inventory: list[str], consumed: list[str], sent: dict[str, str], waivers: dict, waived_queues: dict | None = None
+) -> list[str]:
     """Sentences for what is wrong with these queues and not waived."""
-    used = {*names, *consumed, *sent}
-    wrong = [fault for queue in answer["queues"] if queue["name"] in used for fault in faults(queue, answer["version"])]
-    wrong += unconsumed(answer, sent, consumed)
-    wrong = [fault for fault in wrong if fault["setting"] not in waivers]
+    used = {*inventory, *consumed, *sent}
+    sentences = [
+        f"{fault['text']}, or name {names(queue)[0]} with a reason in application_waived_queues."
+        for queue in answer["queues"]
+        if not used.isdisjoint(names(queue)) and set(names(queue)).isdisjoint(waived_queues or {})
+        for fault in faults(queue, answer["version"])
+        if fault["setting"] not in waivers
+    ]
     waiver = ", or waive {setting} with a reason in application_waivers"
-    return [f"{fault['text']}{waiver.format(**fault) if fault['setting'] else ''}." for fault in wrong]
+    return sentences + [
+        f"{fault['text']}{waiver.format(**fault) if fault['setting'] else ''}."
+        for fault in unconsumed(answer, sent, consumed)
+        if fault["setting"] not in waivers
+    ]
 
 
 def main() -> None:
@@ -56,6 +67,7 @@ def main() -> None:
             "consumed": {"type": "list", "elements": "str", "default": []},
             "sent": {"type": "dict", "default": {}},
             "waivers": {"type": "dict", "default": {}},
+            "waived_queues": {"type": "dict", "default": {}},
             "wait": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
@@ -65,7 +77,8 @@ def main() -> None:
         answer = wait_for_consumers(asked["vhost"], asked["sent"], asked["consumed"], asked["wait"])
     except rabbitmq_cli.CliError as error:
         module.exit_json(changed=False, answered=False, sentences=[str(error)])
-    sentences = findings(answer, asked["names"], asked["consumed"], asked["sent"], asked["waivers"])
+    question = (asked[key] for key in ("names", "consumed", "sent", "waivers", "waived_queues"))
+    sentences = findings(answer, *question)
     module.exit_json(changed=False, answered=True, sentences=sentences)
 
 

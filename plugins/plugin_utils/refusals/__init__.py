@@ -92,6 +92,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         applications.invalid_environment_names,
         programs.malformed_programs,
         applications.unexplained_waivers,
+        applications.unexplained_waived_queues,
         applications.broken_promises,
         firewall.locked_out,
         firewall.closed_jump_hosts,

@@ -5,9 +5,11 @@ docs/status.md describes the report.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from ...module_utils.celery_queues import known_as
 from .beats import running_beats
 from .status_attention import attention
 from .work_rates import CELERYS_OWN, DEAD_LETTERS, DELAYED, Answer, counted, drain, is_work, rates
@@ -32,6 +34,8 @@ class HostInfo:
     # Its Celery application, as celery -A takes it, and whether the inventory has the beat here.
     celery_app: str = ""
     beat: bool = False
+    # Queue of its application that may lose jobs → reason.
+    waived_queues: Mapping[str, str] = field(default_factory=dict)
 
 
 def peer(connection: str) -> str:
@@ -119,7 +123,7 @@ class StatusReport:
             "counters": counted(brokers),
         }
         report["attention"] = list(attention(self, report))
-        losing = [f"{queue['vhost']}/{queue['name']}" for queue in work if queue["dead_letters_to"] is None]
+        losing = [f"{queue['vhost']}/{queue['name']}" for queue in work if queue["dead_letters_to"] is None and not queue["waived"]]
         report["verdict"] = self.verdict(accepting, reasons, losing)
         return report
 
@@ -146,10 +150,17 @@ class StatusReport:
                     "online": online,
                     "quorum": 2 * len(online) > len(members) if queue["type"] == "quorum" else None,
                     "faults": [fault["text"] for fault in queue["faults"]],
+                    "waived": self.waived(queue),
                     "work": is_work(queue["name"]),
                 }
             )
         return sorted(listed, key=lambda queue: (queue["vhost"], queue["name"]))
+
+    def waived(self, queue: dict[str, Any]) -> str:
+        """Why the inventory lets the queue lose jobs; empty if it does not."""
+        names = known_as(queue["name"], queue.get("exchanges", []))
+        reasons = (info.waived_queues for info in self.hosts.values() if info.application == queue["vhost"])
+        return next((str(own[name]) for own in reasons for name in names if name in own), "")
 
     def accepting(self, brokers: dict[str, Answer], queues: list[dict[str, Any]]) -> tuple[bool, list[str]]:
         """Whether each application has a producer whose publish was just confirmed, and every reason why a producer has not."""

@@ -82,7 +82,7 @@ def queues_attention(status: StatusReport, report: Report) -> Iterator[str]:
         name = f"{queue['vhost']}/{queue['name']}"
         if queue["quorum"] is not None and len(queue["online"]) < len(queue["members"]):
             yield f"{name} has {len(queue['online'])} of {len(queue['members'])} members online"
-        yield from queue["faults"]
+        yield from [] if queue["waived"] else queue["faults"]
         if not queue["consumers"]:
             yield f"{name} holds {queue['ready'] or 0} jobs and has no consumer"
     consuming = {host for queue in report["queues"] for host in queue["consumer_hosts"]}
