@@ -93,7 +93,9 @@ def test_a_broadcast_is_known_by_the_exchange_that_the_code_names() -> None:
     assert unconsumed(answer, sent, [own["name"]]) == []
     (refusal,) = findings(answer, [], [], sent, {})
     assert refusal.endswith(", or name cache with a reason in application_waived_queues.")
-    assert findings(answer, [], [], sent, {}, {"cache": "a cache"}) == findings(answer, [], [], sent, {}, {"bcast": "a cache"}) == []
+    assert (
+        findings(answer, [], [], sent, {}, {"cache": "a cache"}) == findings(answer, [], [], sent, {}, {"bcast": "a cache"}) == []
+    )
 
 
 def test_a_queue_that_keeps_its_jobs_has_no_fault() -> None:

@@ -302,7 +302,10 @@ def test_a_queue_that_can_lose_jobs_is_never_called_well():
 )
 def test_a_waived_queue_is_shown_with_its_reason_and_needs_no_attention(name: str, exchanges: list, key: str):
     answers = fleet()
-    broker, fault = answers["broker1"]["sections"]["broker"], {"setting": "x", "text": "it loses jobs, since it is classic: fix it"}
+    broker, fault = (
+        answers["broker1"]["sections"]["broker"],
+        {"setting": "x", "text": "it loses jobs, since it is classic: fix it"},
+    )
     for other in (name, "mail"):
         losing = {"type": "classic", "dead_letters_to": None, "faults": [fault], "exchanges": exchanges}
         broker["queues"].append(queue(other) | losing)

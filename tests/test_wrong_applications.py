@@ -46,12 +46,12 @@ QUEUES = ["shop", "mail"]
 def sentences(write: Callable[..., Path]) -> Callable[[str, str], list[str]]:
     """What is said of the application with this code on this version of Celery."""
 
-    def say(code: str, version: str) -> list[str]:
+    def say(code: str, version: str, waived: dict | None = None) -> list[str]:
         folder = write_project(write, {"celery": APP + code})
         settings = [PLATFORM.format(defaults=DEFAULTS), *(f"{name} = {value!r}" for name, value in PROMISES.items())]
         write("grunnfjell_settings.py", "\n".join(settings))
         answer = run(folder, version, ANSWER)
-        return broken("w@1", answer, PROMISES, {}) + unconsumed_jobs("w@1", answer, QUEUES, {})
+        return broken("w@1", answer, PROMISES, {}, waived) + unconsumed_jobs("w@1", answer, [*QUEUES, *(waived or {})], {})
 
     return say
 
@@ -63,6 +63,19 @@ app.task(work, name="shop.work", time_limit=30, queue="mail", priority=9)
 app.conf.task_queues = [Queue("shop"), Queue("mail", queue_arguments={"x-max-length": 100, "x-overflow": "reject-publish"})]
 """
     assert sentences(code, version) == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_broadcast_and_a_queue_with_priorities_are_waived_by_the_names_in_the_code(sentences, version: str) -> None:
+    code = """
+app.task(work, name="shop.forget")
+app.task(work, name="shop.work", priority=3)
+app.conf.task_queues = [Queue("shop"), Queue("ranked", max_priority=9), Broadcast("cache"), Broadcast("all", queue="many", unique=True)]
+app.conf.task_routes = {"shop.forget": {"queue": "cache"}, "shop.work": {"queue": "ranked"}}
+"""
+    assert sentences(code, version, {"cache": "each empties its cache", "ranked": "urgent first", "all": "all stop"}) == []
+    refusals = sentences(code, version)
+    assert all(any(f"or name {queue} with a reason" in sentence for sentence in refusals) for queue in ("cache", "ranked", "all"))
 
 
 @pytest.mark.parametrize("wrong", APPLICATIONS, ids=lambda wrong: wrong["fault"])

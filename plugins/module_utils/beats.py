@@ -21,7 +21,7 @@ def of_host(_: dict[str, Any]) -> dict[str, Any]:
 
 
 def running(proc: Path = Path("/proc")) -> list[dict[str, Any]]:
-    """Each running beat: its process, its Celery application as celery -A takes it, and the directory of /opt that it runs from."""
+    """Each running beat: its process, its Celery application as celery -A takes it, and the directory of /opt that it is in."""
     beats, parents = {}, {}
     for directory in proc.glob("[0-9]*"):
         try:

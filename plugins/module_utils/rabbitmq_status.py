@@ -21,7 +21,8 @@ FACTS = """
                        X =/= <<>>] end end,
     Facts = fun(Q) ->
         {resource, VHost, _, Name} = amqqueue:get_name(Q),
-        #{vhost => VHost, name => Name, type => TypeOf(Q), exchanges => Exchanges(Q), dead_letters_to => InForce(<<"dead-letter-exchange">>, Q),
+        #{vhost => VHost, name => Name, type => TypeOf(Q), exchanges => Exchanges(Q),
+          dead_letters_to => InForce(<<"dead-letter-exchange">>, Q),
           strategy => case InForce(<<"dead-letter-strategy">>, Q) of null -> <<"at-most-once">>; S -> S end,
           delivery_limit => InForce(<<"delivery-limit">>, Q), ttl_ms => InForce(<<"message-ttl">>, Q),
           expires_ms => InForce(<<"expires">>, Q), overflow => InForce(<<"overflow">>, Q),

@@ -40,7 +40,12 @@ from ..module_utils.queue_faults import faults, names, unconsumed, wait_for_cons
 
 
 def findings(
-    answer: dict, inventory: list[str], consumed: list[str], sent: dict[str, str], waivers: dict, waived_queues: dict | None = None
+    answer: dict,
+    inventory: list[str],
+    consumed: list[str],
+    sent: dict[str, str],
+    waivers: dict,
+    waived_queues: dict | None = None,
 ) -> list[str]:
     """Sentences for what is wrong with these queues and not waived."""
     used = {*inventory, *consumed, *sent}

@@ -123,7 +123,9 @@ class StatusReport:
             "counters": counted(brokers),
         }
         report["attention"] = list(attention(self, report))
-        losing = [f"{queue['vhost']}/{queue['name']}" for queue in work if queue["dead_letters_to"] is None and not queue["waived"]]
+        losing = [
+            f"{queue['vhost']}/{queue['name']}" for queue in work if queue["dead_letters_to"] is None and not queue["waived"]
+        ]
         report["verdict"] = self.verdict(accepting, reasons, losing)
         return report
 
