@@ -29,7 +29,7 @@ def queue(
     nodes = [f"rabbit@{number}" for number in range(members)]
     messages = {"ready": ready, "unacknowledged": unacknowledged, "oldest_ms": oldest_ms}
     kept = {"type": "quorum", "dead_letters_to": "dead_letters", "delivery_limit": 20, "faults": []}
-    return {"vhost": "shop", "name": name, **kept} | {
+    return {"vhost": "shop", "name": name, "known_as": [name], **kept} | {
         "members": nodes,
         "online": nodes[:online],
         **messages,
@@ -293,24 +293,20 @@ def test_a_queue_that_can_lose_jobs_is_never_called_well():
 
 
 @pytest.mark.parametrize(
-    ("name", "exchanges", "key"),
-    [
-        ("cache", [], "cache"),
-        ("bcast.5a1e0d3c-0000-4000-8000-000000000000", ["cache"], "cache"),
-        ("bcast.5a1e0d3c-0000-4000-8000-000000000000", ["cache"], "bcast"),
-    ],
+    ("name", "known_as"),
+    [("cache", ["cache"]), ("bcast.5a1e0d3c-0000-4000-8000-000000000000", ["cache", "bcast"])],
 )
-def test_a_waived_queue_is_shown_with_its_reason_and_needs_no_attention(name: str, exchanges: list, key: str):
+def test_a_waived_queue_is_shown_with_its_reason_and_needs_no_attention(name: str, known_as: list[str]):
     answers = fleet()
     broker, fault = (
         answers["broker1"]["sections"]["broker"],
         {"setting": "x", "text": "it loses jobs, since it is classic: fix it"},
     )
-    for other in (name, "mail"):
-        losing = {"type": "classic", "dead_letters_to": None, "faults": [fault], "exchanges": exchanges}
+    for other, names in ((name, known_as), ("mail", ["mail"])):
+        losing = {"type": "classic", "dead_letters_to": None, "faults": [fault], "known_as": names}
         broker["queues"].append(queue(other) | losing)
         broker["consumers"].append(broker["consumers"][0] | {"queue": other})
-    hosts = HOSTS | {"worker1": replace(HOSTS["worker1"], waived_queues={key: "each worker empties its cache"})}
+    hosts = HOSTS | {"worker1": replace(HOSTS["worker1"], waived_queues={"cache": "each worker empties its cache"})}
     report = report_of(answers, hosts)
     assert report["verdict"] == "Yes, jobs are accepted now, but a job that fails in shop/mail is lost."
     assert report["attention"] == [fault["text"]], "the other queue is not waived"

@@ -70,7 +70,8 @@ def test_a_broadcast_and_a_queue_with_priorities_are_waived_by_the_names_in_the_
     code = """
 app.task(work, name="shop.forget")
 app.task(work, name="shop.work", priority=3)
-app.conf.task_queues = [Queue("shop"), Queue("ranked", max_priority=9), Broadcast("cache"), Broadcast("all", queue="many", unique=True)]
+ranked, stops = Queue("ranked", max_priority=9), Broadcast("all", queue="many", unique=True)
+app.conf.task_queues = [Queue("shop"), ranked, Broadcast("cache"), stops]
 app.conf.task_routes = {"shop.forget": {"queue": "cache"}, "shop.work": {"queue": "ranked"}}
 """
     assert sentences(code, version, {"cache": "each empties its cache", "ranked": "urgent first", "all": "all stop"}) == []

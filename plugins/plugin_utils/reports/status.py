@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...module_utils.celery_queues import known_as
 from .beats import running_beats
 from .status_attention import attention
 from .work_rates import CELERYS_OWN, DEAD_LETTERS, DELAYED, Answer, counted, drain, is_work, rates
@@ -160,9 +159,8 @@ class StatusReport:
 
     def waived(self, queue: dict[str, Any]) -> str:
         """Why the inventory lets the queue lose jobs; empty if it does not."""
-        names = known_as(queue["name"], queue.get("exchanges", []))
         reasons = (info.waived_queues for info in self.hosts.values() if info.application == queue["vhost"])
-        return next((str(own[name]) for own in reasons for name in names if name in own), "")
+        return next((str(own[name]) for own in reasons for name in queue["known_as"] if name in own), "")
 
     def accepting(self, brokers: dict[str, Answer], queues: list[dict[str, Any]]) -> tuple[bool, list[str]]:
         """Whether each application has a producer whose publish was just confirmed, and every reason why a producer has not."""
