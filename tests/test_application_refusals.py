@@ -141,6 +141,7 @@ def test_a_transport_option_keeps_the_promised_ones() -> None:
         ({"celery_worker_logfile_maxbytes": "50 MB"}, "celery_worker_logfile_maxbytes is '50 MB'"),
         ({"celery_worker_logfile_maxbytes": "-1"}, "celery_worker_logfile_maxbytes is '-1'"),
         ({"application_waivers": {"task_acks_late": ""}}, "waives task_acks_late without a reason"),
+        ({"application_waived_queues": {"cache": " "}}, "application_waived_queues names cache without a reason"),
     ],
 )
 def test_inputs_that_cannot_work_are_refused(inputs: dict, sentence: str) -> None:

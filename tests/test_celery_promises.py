@@ -2,7 +2,13 @@
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils.celery_queues import routed
-from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import broken, task_settings, unconsumed_jobs
+from ansible_collections.grunnfjell.platform.plugins.modules.celery_promises import (
+    broken,
+    queues_sent_to,
+    task_settings,
+    unconsumed_jobs,
+    unknown_waivers,
+)
 
 PROMISES = {"task_acks_late": True, "task_reject_on_worker_lost": True, "task_time_limit": 540}
 
@@ -127,6 +133,43 @@ def test_a_queue_that_may_lose_jobs_is_refused_by_its_name(queue: dict, sentence
     """Review finding 7."""
     sentences = refused(ALL, ALL, queues=[{"name": "mail", **queue}])
     assert (len(sentences) == 1 and sentence in sentences[0]) if sentence else sentences == []
+
+
+RANKED = {"name": "ranked", "queue_arguments": {"x-max-priority": 9}}
+BROADCAST = {"name": "bcast.5a1e0d3c-0000-4000-8000-000000000000", "alias": "cache", "auto_delete": True}
+
+
+def test_a_waived_queue_is_not_refused_and_another_one_is() -> None:
+    queues = [RANKED, RANKED | {"name": "mail"}, BROADCAST]
+    assert len(refused(ALL, ALL, queues=queues)) == 4, "the broadcast is classic, and deleted with its last worker"
+    answer = {"conf": ALL, "queues": queues}
+    (sentence,) = broken("w@1", answer, ALL, {}, {"ranked": "urgent first", "cache": "each worker empties its cache"})
+    assert sentence.startswith("w@1: the queue mail declares 9 priorities")
+    assert sentence.endswith(", or name mail with a reason in application_waived_queues.")
+    # The inventory names what the code does, not the UUID.
+    assert "or name cache with" in broken("w@1", {"conf": ALL, "queues": [BROADCAST]}, ALL, {})[0]
+
+
+def test_jobs_of_a_waived_queue_may_have_any_priority() -> None:
+    routes = {"shop.a": {"queue": "ranked", "priority": 7}, "shop.b": {"priority": 9}}
+    tasks = ["shop.a [priority=3]", "shop.b [priority=8]", "shop.c [priority=2 queue=ranked]"]
+    answer = {"conf": {**ALL, "task_routes": routes}, "tasks": tasks, "destinations": {"shop.a": "ranked", "shop.b": "mail"}}
+    (sentence,) = broken("w@1", answer, ALL, {}, {"ranked": "urgent first"})
+    assert "its tasks have the priorities 8, 9, which are one" in sentence
+
+
+def test_a_waived_queue_that_the_application_does_not_have_is_refused() -> None:
+    answer = {"conf": {"task_default_queue": "shop"}, "queues": [RANKED, BROADCAST], "pools": {}}
+    waived = dict.fromkeys(("ranked", "cache", "bcast", "shop", "mail", "rankde"), "a reason")
+    (sentence,) = unknown_waivers("w@1", answer, ["mail"], waived)
+    assert "application_waived_queues names rankde, which is not a queue of the application (bcast, " in sentence
+
+
+def test_a_client_sends_to_a_broadcast_by_the_name_in_its_code() -> None:
+    assert queues_sent_to({"conf": {"task_default_queue": "shop"}, "queues": [BROADCAST]}) == {
+        "cache": "task_queues",
+        "shop": "task_default_queue",
+    }
 
 
 @pytest.mark.parametrize(

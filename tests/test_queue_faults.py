@@ -46,6 +46,16 @@ CLASSIC = {"type": "classic", "dead_letters_to": None, "strategy": "at-most-once
             "a job that kills its process runs in shop/mail for",
         ),
         (CLASSIC | {"priorities": 3}, "task_queue_max_priority", "since it is a classic queue with 3 priorities"),
+        (
+            CLASSIC | {"priorities": 3, "dead_letters_to": "dead_letters"},
+            "task_queue_max_priority",
+            "a job that kills its process runs in shop/mail for ever, since it is a classic queue with 3 priorities",
+        ),
+        (
+            CLASSIC | {"dead_letters_to": "mine"},
+            TYPE,
+            "goes to the exchange mine, not to dead_letters, since it is a classic queue",
+        ),
         (CLASSIC | {"temporary": True}, TYPE, "are lost with its connection or a restart of the broker"),
         ({"type": "stream"}, TYPE, "since it is a stream queue"),
         ({"dead_letters_to": None}, TYPE, "since no policy with a dead-letter exchange applies to it"),
@@ -62,9 +72,31 @@ def test_each_way_to_lose_a_job_is_named_with_what_to_do(what: dict[str, Any], s
     assert fault["setting"] == setting and sentence in fault["text"] and ": " in fault["text"]
     answer = {"version": "4.0.5", "queues": [QUORUM | what]}
     (refusal,) = findings(answer, ["mail"], [], {}, {})
-    assert refusal == f"{fault['text']}, or waive {setting} with a reason in application_waivers."
+    assert refusal == f"{fault['text']}, or name mail with a reason in application_waived_queues."
     assert findings(answer, ["mail"], [], {}, {setting: "a cache may forget"}) == []
     assert findings(answer, ["other"], [], {}, {}) == [], "a queue that nobody uses is not refused"
+
+
+def test_a_waived_queue_is_the_only_one_that_may_lose_jobs() -> None:
+    answer = {"version": "4.0.5", "queues": [QUORUM | CLASSIC | {"name": name} for name in ("mail", "cache")]}
+    (refusal,) = findings(answer, ["mail", "cache"], [], {}, {}, {"cache": "each worker empties its cache"})
+    assert "in shop/mail is lost" in refusal
+    # It still needs a consumer.
+    answer["queues"][1]["consumers"] = 0
+    (refusal,) = findings(answer, [], ["cache"], {}, {}, {"cache": "each worker empties its cache"})
+    assert "should consume the queue cache, which has no consumer" in refusal
+
+
+def test_a_broadcast_is_known_by_the_exchange_that_the_code_names() -> None:
+    own = {"name": "bcast.5a1e0d3c-0000-4000-8000-000000000000", "exchanges": ["cache"], "temporary": True}
+    answer = {"version": "4.0.5", "queues": [QUORUM | CLASSIC | own]}
+    sent = {"cache": "task_routes"}
+    assert unconsumed(answer, sent, [own["name"]]) == []
+    (refusal,) = findings(answer, [], [], sent, {})
+    assert refusal.endswith(", or name cache with a reason in application_waived_queues.")
+    assert (
+        findings(answer, [], [], sent, {}, {"cache": "a cache"}) == findings(answer, [], [], sent, {}, {"bcast": "a cache"}) == []
+    )
 
 
 def test_a_queue_that_keeps_its_jobs_has_no_fault() -> None:
@@ -88,7 +120,7 @@ def test_a_queue_that_takes_a_running_task_back_is_named(
     patience: int | None, version: str, limit: int | None, named: bool
 ) -> None:
     answer = {"version": version, "queues": [QUORUM | {"consumer_timeout_ms": patience}]}
-    sentences = findings(answer, ["mail"], [], {}, {}, limit)
+    sentences = findings(answer, ["mail"], [], {}, {}, time_limit=limit)
     assert len(sentences) == named
     assert all("shop/mail is taken back after 540 s and runs again" in sentence for sentence in sentences)
     assert findings(answer, ["mail"], [], {}, {"task_time_limit": "it may run twice"}, limit) == []

@@ -155,6 +155,34 @@ def test_every_work_queue_has_a_delivery_limit_and_dead_letters_without_loss(ver
     }
 
 
+@pytest.mark.parametrize("version", ["3.10.8", "4.0.5"])
+def test_a_classic_queue_has_dead_letters_by_a_policy_of_lower_priority(version):
+    """A policy with a key that classic queues lack does not apply to them, so each key here is one that they know."""
+    kit = policies(version)
+    classic = kit["work_classic"]
+    assert classic["definition"] == {"dead-letter-exchange": "dead_letters", "overflow": "reject-publish"}
+    assert classic["priority"] < kit["work"]["priority"], "a quorum queue would lose its delivery limit"
+    assert {policy["apply-to"] for policy in kit.values()} == {"queues"}, "3.10 knows no type of queue in apply-to"
+
+
+@pytest.mark.parametrize(
+    ("queue", "covered"),
+    [
+        ("newsroom", True),
+        ("cache.broadcast", True),
+        ("bcast.4ea6a4e4-1c7c-3d7a-9d5c-0a4b6a6b2f0e", False),
+        ("replies-4ea6a4e4-1c7c-3d7a-9d5c-0a4b6a6b2f0e", False),
+        ("4ea6a4e4-1c7c-3d7a-9d5c-0a4b6a6b2f0e", False),
+        ("dead_letters", False),
+        ("w@h.celery.pidbox", False),
+        ("celeryev.1", False),
+        ("amq.gen-JzTY20BRgKO-HjmUJj0wLg", False),
+    ],
+)
+def test_the_policy_of_classic_queues_leaves_out_the_queues_of_one_process(queue, covered):
+    assert bool(re.search(objects.CLASSIC_QUEUES, queue)) is covered
+
+
 def test_dead_letters_may_be_read_any_number_of_times():
     # 3.10 has no limit by itself, and refuses -1.
     assert "dead_letters" not in policies("3.10.8")

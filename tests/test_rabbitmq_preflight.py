@@ -45,6 +45,7 @@ def test_a_cookie_that_cannot_work_is_refused_without_showing_it(cookie, says):
         ({"vhosts": [{"name": "shop"}, {"name": "shop"}]}, "rabbitmq_vhosts names 'shop' twice"),
         ({"users": SOUND["users"] * 2}, "rabbitmq_users names 'shop' twice"),
         ({"policies": SOUND["policies"] * 2}, "rabbitmq_policies names 'shop: short' twice"),
+        ({"policies": [{"vhost": "shop", "name": "work_classic"}]}, "'work_classic', which is a policy of the kit"),
         ({"vhosts_removed": ["shop"]}, "rabbitmq_vhosts_removed"),
         ({"passwords": {}}, "'shop' of rabbitmq_users has no password"),
         ({"passwords": {"shop": ""}}, "'shop' of rabbitmq_users has no password"),

@@ -194,10 +194,12 @@ def test_a_host_that_did_not_answer_is_reported():
 def test_every_exception_is_in_the_report():
     mirror = {"name": "m", "kind": "package_mirror", "addresses": ["m.test"], "country": "DE", "reason": "Debian's own"}
     host = make_host(mirror, acceptance_exceptions={"steal": "a lab"}, application_waivers={"task_acks_late": "old code"})
+    host.inputs["application_waived_queues"] = {"broadcast": "each worker empties its cache"}
     assert {(exception["input"], exception["reason"]) for exception in report_of(host)["exceptions"]} == {
         ("topology_sites", "Debian's own"),
         ("acceptance_exceptions", "a lab"),
         ("application_waivers", "old code"),
+        ("application_waived_queues", "each worker empties its cache"),
     }
 
 

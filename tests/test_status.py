@@ -1,6 +1,7 @@
 """The status report, from the answers of the hosts."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.reports import status
@@ -28,7 +29,7 @@ def queue(
     nodes = [f"rabbit@{number}" for number in range(members)]
     messages = {"ready": ready, "unacknowledged": unacknowledged, "oldest_ms": oldest_ms}
     kept = {"type": "quorum", "dead_letters_to": "dead_letters", "delivery_limit": 20, "faults": []}
-    return {"vhost": "shop", "name": name, **kept} | {
+    return {"vhost": "shop", "name": name, "known_as": [name], **kept} | {
         "members": nodes,
         "online": nodes[:online],
         **messages,
@@ -290,6 +291,29 @@ def test_depth_age_and_consumers_of_a_queue():
     assert "shop/shop: 12 waiting, 4 running, oldest 35 s, 1 consumers (worker1), 1 of 1 members" in render(report)
 
 
+@pytest.mark.parametrize(
+    ("name", "known_as"),
+    [("cache", ["cache"]), ("bcast.5a1e0d3c-0000-4000-8000-000000000000", ["cache", "bcast"])],
+)
+def test_a_waived_queue_is_shown_with_its_reason_and_needs_no_attention(name: str, known_as: list[str]):
+    answers = fleet()
+    broker, fault = (
+        answers["broker1"]["sections"]["broker"],
+        {"setting": "x", "text": "it loses jobs, since it is classic: fix it"},
+    )
+    for other, names in ((name, known_as), ("mail", ["mail"])):
+        losing = {"type": "classic", "dead_letters_to": None, "faults": [fault], "known_as": names}
+        broker["queues"].append(queue(other) | losing)
+        broker["consumers"].append(broker["consumers"][0] | {"queue": other})
+    hosts = HOSTS | {"worker1": replace(HOSTS["worker1"], waived_queues={"cache": "each worker empties its cache"})}
+    report = report_of(answers, hosts)
+    assert report["verdict"] == "Yes, jobs are accepted now, but it loses jobs, since it is classic."
+    assert report["attention"] == [fault["text"]], "the other queue is not waived"
+    row = f"  waived      shop/{name}: each worker empties its cache (it loses jobs, since it is classic)"
+    assert row in render(report).splitlines()
+    assert {entry["name"]: entry["waived"] for entry in report["queues"]}["mail"] == ""
+
+
 def test_a_rate_covers_the_time_since_the_last_report_or_one_second():
     brokers = {"broker1": fleet()["broker1"]["sections"]["broker"]}
     brokers["broker1"]["counters"] = [counters(59_000, 140, shop=10), counters(60_000, 150, shop=12, dead_letters=99)]
@@ -311,7 +335,7 @@ def test_the_report_has_the_keys_of_its_schema():
     assert report["schema"] == status.SCHEMA
     assert set(report) == {
         "schema", "accepting", "verdict", "attention", "hosts", "producers", "brokers", "queues", "delayed", "dead_letters",
-        "drain", "strangers", "bouncers", "databases", "programs", "releases", "certificates", "firewalls", "archives", "backups",
-        "files", "etcd", "patroni", "keepalived", "updates", "versions", "counters",
+        "drain", "strangers", "bouncers", "databases", "programs", "releases", "beats", "certificates", "firewalls", "archives",
+        "backups", "files", "etcd", "patroni", "keepalived", "updates", "versions", "counters",
         "replaced",
     }  # fmt: skip

@@ -46,6 +46,7 @@ CURRENT = {
     "celery_app": "newsroom.celery",
     "promises": {},
     "waivers": {},
+    "waived_queues": {},
     "fingerprint": "0123456789ab",
 }
 

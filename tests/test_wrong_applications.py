@@ -61,7 +61,7 @@ def hurry(conf, **_): conf.worker_prefetch_multiplier = 4
 def refusal(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """The refusal of a release with this code on this version of Celery; empty for none."""
 
-    def ask(code: str, version: str, client: str | None = None, **files: str) -> str:
+    def ask(code: str, version: str, client: str | None = None, waived: dict[str, str] | None = None, **files: str) -> str:
         folder = write_project(write, {"celery": APP + code, **files})
         settings = [PLATFORM.format(defaults=DEFAULTS), *(f"{name} = {value!r}" for name, value in PROMISES.items())]
         write("grunnfjell_settings.py", "\n".join([*settings, f"broker_url = {NO_BROKER!r}"]))
@@ -69,8 +69,8 @@ def refusal(write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Call
         for program in (run, write("bin/runuser", '#!/bin/sh\nshift 3; exec "$@"\n')):  # without another account
             program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
-        given = {"client": client} if client else {}
-        asked = {"run": str(run), "user": "shop", "app": "shop.celery", "promises": PROMISES, "queues": QUEUES, "code": True}
+        given = ({"client": client} if client else {}) | {"waived_queues": waived or {}, "queues": [*QUEUES, *(waived or {})]}
+        asked = {"run": str(run), "user": "shop", "app": "shop.celery", "promises": PROMISES, "code": True}
         return call(celery_promises, **asked, **given).get("msg", "")
 
     return ask
@@ -83,6 +83,21 @@ app.task(work, name="shop.work", time_limit=30, queue="mail", priority=9)
 app.conf.task_queues = [Queue("shop"), Queue("mail", queue_arguments={"x-max-length": 100, "x-overflow": "reject-publish"})]
 """
     assert refusal(code, version) == ""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_broadcast_and_a_queue_with_priorities_are_waived_by_the_names_in_the_code(refusal, version: str) -> None:
+    code = """
+app.task(work, name="shop.forget")
+app.task(work, name="shop.work", priority=3)
+ranked, stops = Queue("ranked", max_priority=9), Broadcast("all", queue="many", unique=True)
+app.conf.task_queues = [Queue("shop"), ranked, Broadcast("cache"), stops]
+app.conf.task_routes = {"shop.forget": {"queue": "cache"}, "shop.work": {"queue": "ranked"}}
+"""
+    waived = {"cache": "each empties its cache", "ranked": "urgent first", "all": "all stop"}
+    assert refusal(code, version, waived=waived) == ""
+    message = refusal(code, version)
+    assert all(f"or name {queue} with a reason" in message for queue in waived), message
 
 
 @pytest.mark.parametrize("wrong", APPLICATIONS, ids=lambda wrong: wrong["fault"])

@@ -148,5 +148,9 @@ class Connection:
     def ack(self, tag: int) -> None:
         self.send(1, 60, 80, struct.pack(">QB", tag, 0))
 
+    def reject(self, tag: int) -> None:
+        """As a worker does with a job that failed: it is not to be delivered again."""
+        self.send(1, 60, 90, struct.pack(">QB", tag, 0))
+
     def put_back(self, tag: int) -> None:
         self.send(1, 60, 90, struct.pack(">QB", tag, 1))

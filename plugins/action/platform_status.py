@@ -30,11 +30,18 @@ class ActionModule(ActionBase):
         return self._templar.template(defaults[name]) if name in defaults else None
 
     def _sections(self, roles: set[str]) -> dict[str, dict[str, Any]]:
-        """The ``status`` of each service of the host, without services that were removed from it, and the host's updates."""
+        """The ``status`` of each service of the host, without services that were removed from it, its updates, and its beats.
+
+        A beat may run on any host: one that has left a role, or that somebody started one on.
+        """
         packages = of_roles(roles, "packages")
-        return ({"updates": {"packages": packages}} if packages else {}) | {
-            section: {key: self._input(name) for key, name in wanted.items()}
-            for role, service in services().items()
-            if role in roles and (not service.status or self._input(f"{role}_state") != "absent")
-            for section, wanted in service.status.items()
-        }
+        return (
+            {"beats": {}}
+            | ({"updates": {"packages": packages}} if packages else {})
+            | {
+                section: {key: self._input(name) for key, name in wanted.items()}
+                for role, service in services().items()
+                if role in roles and (not service.status or self._input(f"{role}_state") != "absent")
+                for section, wanted in service.status.items()
+            }
+        )

@@ -65,6 +65,9 @@ class ActionModule(ActionBase):
             addresses=frozenset({address, *resolved(address)}),
             drained=held.get("celery_worker_state") == "drained",
             successor=str(held.get("rabbitmq_successor") or ""),
+            celery_app=str(held.get("application_celery_app", "")),
+            waived_queues=held.get("application_waived_queues") or {},
+            beat=held.get("celery_worker_beat") is True and held.get("celery_worker_state") != "drained",
         )
 
     @staticmethod

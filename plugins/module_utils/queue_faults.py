@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from . import rabbitmq_cli
-from .celery_queues import LIMIT, PRIORITIES, source
+from .celery_queues import LIMIT, PRIORITIES, known_as, source
 from .celery_queues import QUEUE_TYPE as TYPE
 from .rabbitmq_objects import DEAD_LETTERS, TO_DEAD_LETTERS, WORK_QUEUES, major
 from .rabbitmq_status import FACTS
@@ -34,6 +34,11 @@ def is_work(name: str) -> bool:
     return bool(re.match(WORK_QUEUES, name))
 
 
+def names(queue: dict[str, Any]) -> list[str]:
+    """The names that the inventory can have for a queue of the broker."""
+    return known_as(queue["name"], queue.get("exchanges", []))
+
+
 def faults(queue: dict[str, Any], version: str, time_limit: int | None = None) -> list[dict[str, str]]:
     """Each way in which a queue can lose a job: the setting of the promise that it breaks, and a sentence without a full stop.
 
@@ -49,16 +54,12 @@ def kept_faults(queue: dict[str, Any], version: str) -> list[tuple[str, str]]:
     place = f"{queue['vhost']}/{name}"
     lost = f"a job that fails in {place} is lost and never a dead letter"
     if queue["priorities"] is not None:
-        return [
-            (
-                PRIORITIES,
-                f"{lost}, since it is a classic queue with {queue['priorities']} priorities: {DECLARE}, without x-max-priority",
-            )
-        ]
+        what, remedy = f"classic queue with {queue['priorities']} priorities", f"{DECLARE}, without x-max-priority"
+        return [(PRIORITIES, f"{classic_harm(target, place, lost)}, since it is a {what}: {remedy}")]
     if queue["temporary"]:
         return [(TYPE, f"the jobs in {place} are lost with its connection or a restart of the broker: {DECLARE} and durable")]
     if kind == "classic":
-        harm = lost if target is None else f"a job that kills its process runs in {place} for ever"
+        harm = classic_harm(target, place, lost)
         return [(TYPE, f"{harm}, since it is a classic queue: make queue-type QUEUE={name}")]
     if kind != "quorum":
         return [(TYPE, f"{lost}, since it is a {kind} queue: {DECLARE}")]
@@ -72,6 +73,15 @@ def kept_faults(queue: dict[str, Any], version: str) -> list[tuple[str, str]]:
     if (limit is None and major(version) < 4) or (limit is not None and limit < 0):
         found.append((TYPE, f"a job that kills its process runs in {place} for ever, since it has no delivery limit: {POLICIES}"))
     return found
+
+
+def classic_harm(target: str | None, place: str, lost: str) -> str:
+    """What happens to a job that a classic queue cannot keep: it counts no deliveries, whatever its dead-letter exchange."""
+    if target is None:
+        return lost
+    if target != DEAD_LETTERS:
+        return f"a job that fails in {place} goes to the exchange {target}, not to {DEAD_LETTERS}"
+    return f"a job that kills its process runs in {place} for ever"
 
 
 def dropped_faults(queue: dict[str, Any]) -> list[tuple[str, str]]:
@@ -118,7 +128,10 @@ def read(vhost: str) -> dict[str, Any]:
 
 def unconsumed(answer: dict[str, Any], sent: dict[str, str], consumed: list[str]) -> list[dict[str, str]]:
     """Faults of queues that jobs are sent to, or that a worker should consume, and that nobody consumes."""
-    consumers = {queue["name"]: queue["consumers"] for queue in answer["queues"]}
+    consumers: dict[str, int] = {}
+    for queue in answer["queues"]:
+        for name in names(queue):
+            consumers[name] = consumers.get(name, 0) + queue["consumers"]
     found = []
     for name, setting in (dict.fromkeys(consumed, "") | sent).items():
         if consumers.get(name):

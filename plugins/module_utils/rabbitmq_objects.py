@@ -15,6 +15,8 @@ Definitions = dict[str, list[dict[str, Any]]]
 
 DEAD_LETTERS = "dead_letters"
 WORK_POLICY = "work"
+CLASSIC_POLICY = "work_classic"
+POLICIES = (WORK_POLICY, CLASSIC_POLICY, DEAD_LETTERS)
 
 # The identifying fields of each kind, in the order of an import: each kind needs those before it.
 KEYS: dict[str, tuple[str, ...]] = {
@@ -34,8 +36,15 @@ WORK_QUEUES = (
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$).*"
 )
 
+# The same, without queues of one process (replies, kombu's bcast.UUID): nobody could replay a message of theirs.
+CLASSIC_QUEUES = WORK_QUEUES.replace("(?!", r"(?!.*[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$|", 1)
+
 # at-least-once: the broker moves a job with publisher confirms; it requires reject-publish.
 TO_DEAD_LETTERS = {"dead-letter-exchange": DEAD_LETTERS, "dead-letter-strategy": "at-least-once", "overflow": "reject-publish"}
+
+# What a classic queue knows of it. A policy with any key that a type of queue lacks does not apply to queues of that type at all
+# (tried with 3.10.8 and 4.0.5), so each type of queue gets the policy with the highest priority that fits it; a stream gets none.
+CLASSIC_TO_DEAD_LETTERS = {key: value for key, value in TO_DEAD_LETTERS.items() if key != "dead-letter-strategy"}
 
 # All but the dead letters: an application can neither consume nor delete them.
 PERMITTED = r"^(?!dead_letters$).*"
@@ -70,7 +79,8 @@ def dead_letter_objects(vhost: str, delivery_limit: int, version: str) -> Defini
     own = {"vhost": vhost, "name": DEAD_LETTERS, "durable": True, "auto_delete": False}
     common = {"vhost": vhost, "apply-to": "queues", "priority": 0}
     work = {"name": WORK_POLICY, "pattern": WORK_QUEUES, "definition": {"delivery-limit": delivery_limit, **TO_DEAD_LETTERS}}
-    policies = [common | work]
+    classic = {"name": CLASSIC_POLICY, "pattern": CLASSIC_QUEUES, "definition": CLASSIC_TO_DEAD_LETTERS, "priority": -1}
+    policies = [common | work, common | classic]
     if major(version) >= 4:
         # Since 4.0 a dead letter that was requeued 20 times would be dropped; 3.10 has no such limit, and does not know -1.
         unlimited = {"delivery-limit": -1}

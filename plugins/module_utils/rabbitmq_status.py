@@ -14,9 +14,15 @@ FACTS = """
         {A, P} when is_number(A), is_number(P) -> min(A, P);
         {A, _} -> A end end,
     Least = fun(Keys, Q) -> lists:foldl(fun(K, null) -> InForce(K, Q); (_, V) -> V end, null, Keys) end,
+    %% The name of a queue of one process ends with a UUID; the exchange of a broadcast has the name that the code knows.
+    Exchanges = fun(Q) -> {resource, _, _, N} = amqqueue:get_name(Q),
+        case re:run(N, <<"[0-9a-f]{12}$">>) of nomatch -> [];
+            _ -> [X || {binding, {resource, _, _, X}, _, _, _} <- rabbit_binding:list_for_destination(amqqueue:get_name(Q)),
+                       X =/= <<>>] end end,
     Facts = fun(Q) ->
         {resource, VHost, _, Name} = amqqueue:get_name(Q),
-        #{vhost => VHost, name => Name, type => TypeOf(Q), dead_letters_to => InForce(<<"dead-letter-exchange">>, Q),
+        #{vhost => VHost, name => Name, type => TypeOf(Q), exchanges => Exchanges(Q),
+          dead_letters_to => InForce(<<"dead-letter-exchange">>, Q),
           strategy => case InForce(<<"dead-letter-strategy">>, Q) of null -> <<"at-most-once">>; S -> S end,
           delivery_limit => InForce(<<"delivery-limit">>, Q), ttl_ms => InForce(<<"message-ttl">>, Q),
           expires_ms => InForce(<<"expires">>, Q), consumer_timeout_ms => InForce(<<"consumer-timeout">>, Q),

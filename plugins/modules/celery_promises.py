@@ -23,6 +23,7 @@ options:
   logs: {description: 'Their error logs, shown when one does not answer.', type: list, elements: path, default: []}
   promises: {description: Setting to the value that the promise requires., type: dict, required: true}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
+  waived_queues: {description: Queue that may break it to the reason., type: dict, default: {}}
   queues: {description: Queues that the application's workers consume; empty to skip the check of routes., type: list,
            elements: str, default: []}
   fingerprint: {description: C(APPLICATION_FINGERPRINT) in the environment of a worker of this release., type: str}
@@ -61,7 +62,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.celery_queues import DECLARED, REMEDY, priorities_lost, queues_broken, routed, source
+from ..module_utils.celery_queues import DECLARED, REMEDY, names_of, priorities_lost, queues_broken, routed, source
 
 LOG_LINES = 25
 UNTOUCHED = "No program was changed."
@@ -176,7 +177,7 @@ def queues_sent_to(answer: dict) -> dict[str, str]:
     routes = routed(conf.get("task_routes")) | set(answer.get("destinations", {}).values())
     routes |= {own["queue"] for _, own in map(task_settings, answer.get("tasks", [])) if "queue" in own}
     # A worker's are those that it consumes, a client's those that its code declares.
-    declared = {} if "pools" in answer else {queue["name"]: DECLARED for queue in answer.get("queues", [])}
+    declared = {} if "pools" in answer else {names_of(queue)[0]: DECLARED for queue in answer.get("queues", [])}
     return declared | dict.fromkeys(sorted(routes), "task_routes") | {str(conf.get("task_default_queue")): "task_default_queue"}
 
 
@@ -190,7 +191,18 @@ def unconsumed_jobs(node: str, answer: dict, queues: list, waivers: dict) -> lis
     ]
 
 
-def broken(node: str, answer: dict, promises: dict, waivers: dict) -> list[str]:
+def unknown_waivers(node: str, answer: dict, queues: list, waived: dict) -> list[str]:
+    """Sentences for waived queues that the application does not have."""
+    known = {*queues, *queues_sent_to(answer), *(name for queue in answer.get("queues", []) for name in names_of(queue))}
+    return [
+        f"{node}: application_waived_queues names {queue}, which is not a queue of the application ({', '.join(sorted(known))}). "
+        f"Correct the name, or take it out."
+        for queue in waived
+        if queue not in known
+    ]
+
+
+def broken(node: str, answer: dict, promises: dict, waivers: dict, waived_queues: dict | None = None) -> list[str]:
     """Sentences for each setting, task, pool and queue of a process that breaks a promise and is not waived."""
     promises = {setting: wanted for setting, wanted in promises.items() if setting not in waivers}
     conf, leaks = answer["conf"], answer.get("leaks")
@@ -200,9 +212,14 @@ def broken(node: str, answer: dict, promises: dict, waivers: dict) -> list[str]:
         sentences.append(f"{node}: task arguments show in {', and in '.join(leaks)}, but the promise needs {REDACTION}. {REMEDY}")
     sentences += tasks_broken(node, answer.get("tasks", []), promises)
     sentences += pool_broken(node, answer.get("pools", {}), promises) if "pools" in answer else []
-    priorities = [own["priority"] for _, own in map(task_settings, answer.get("tasks", [])) if "priority" in own]
-    sentences += priorities_lost(node, conf, priorities, promises)
-    return sentences + queues_broken(node, answer.get("queues", []), promises)
+    waived, destinations = waived_queues or {}, answer.get("destinations", {})
+    priorities = [
+        own["priority"]
+        for name, own in map(task_settings, answer.get("tasks", []))
+        if "priority" in own and own.get("queue", destinations.get(name)) not in waived
+    ]
+    sentences += priorities_lost(node, conf, priorities, promises, waived)
+    return sentences + queues_broken(node, answer.get("queues", []), promises, waived)
 
 
 def log_tail(logs: list) -> str:
@@ -245,8 +262,9 @@ def of_workers(module: AnsibleModule) -> list[tuple[str, dict]]:
 
 
 def findings(module: AnsibleModule, node: str, answer: dict) -> list[str]:
-    promises, waivers, queues = (module.params[key] for key in ("promises", "waivers", "queues"))
-    return broken(node, answer, promises, waivers) + unconsumed_jobs(node, answer, queues, waivers)
+    promises, waivers, waived, queues = (module.params[key] for key in ("promises", "waivers", "waived_queues", "queues"))
+    sentences = broken(node, answer, promises, waivers, waived) + unconsumed_jobs(node, answer, queues, waivers)
+    return sentences + unknown_waivers(node, answer, queues, waived)
 
 
 def of_code(module: AnsibleModule) -> list[tuple[str, dict]]:
@@ -272,6 +290,7 @@ def main() -> None:
             "logs": {"type": "list", "elements": "path", "default": []},
             "promises": {"type": "dict", "required": True},
             "waivers": {"type": "dict", "default": {}},
+            "waived_queues": {"type": "dict", "default": {}},
             "queues": {"type": "list", "elements": "str", "default": []},
             "fingerprint": {"type": "str"},
             "timeout": {"type": "int", "default": 60},

@@ -13,7 +13,8 @@ options:
   sections:
     description: >-
       Section to its arguments. C(broker), C(database), C(bouncer), C(programs), C(application), C(producer),
-      C(certificates), C(firewall), C(archive), C(backup), C(files), C(etcd), C(patroni), C(keepalived), C(updates), C(version).
+      C(certificates), C(firewall), C(archive), C(backup), C(files), C(etcd), C(patroni), C(keepalived), C(updates), C(version),
+      C(beats).
     type: dict
     required: true
 author: maintainers
@@ -47,6 +48,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import (
     backup_status,
+    beats,
     bounded,
     etcd_status,
     firewall_program,
@@ -110,8 +112,11 @@ def broker(_: dict[str, Any]) -> dict[str, Any]:
         answer = rabbitmq_cli.ask(BROKER, timeout=TIMEOUT_S)
     except rabbitmq_cli.CliError as error:
         raise NoAnswer(str(error)) from error
-    queues = answer["queues"]
-    return answer | {"queues": [queue | {"faults": queue_faults.faults(queue, answer["version"])} for queue in queues]}
+    return answer | {"queues": [judged(queue, answer["version"]) for queue in answer["queues"]]}
+
+
+def judged(queue: dict[str, Any], version: str) -> dict[str, Any]:
+    return queue | {"faults": queue_faults.faults(queue, version), "known_as": queue_faults.names(queue)}
 
 
 def database(wanted: dict[str, Any]) -> dict[str, Any]:
@@ -282,6 +287,7 @@ SECTIONS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "keepalived": keepalived_status.member,
     "updates": updates,
     "version": version,
+    "beats": beats.of_host,
 }
 
 

@@ -17,6 +17,7 @@ options:
   sent: {description: "Queue to the setting that sends jobs to it, C(task_routes) for one.", type: dict, default: {}}
   waivers: {description: Setting to the reason for breaking it., type: dict, default: {}}
   time_limit: {description: Seconds after which the application's tasks are killed., type: int}
+  waived_queues: {description: Queue that may lose jobs to the reason., type: dict, default: {}}
   wait: {description: Seconds to wait for consumers., type: int, default: 0}
 author: maintainers
 """
@@ -36,19 +37,33 @@ sentences: {description: What is wrong., type: list, elements: str, returned: al
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import rabbitmq_cli
-from ..module_utils.queue_faults import faults, unconsumed, wait_for_consumers
+from ..module_utils.queue_faults import faults, names, unconsumed, wait_for_consumers
 
 
 def findings(
-    answer: dict, names: list[str], consumed: list[str], sent: dict[str, str], waivers: dict, time_limit: int | None = None
+    answer: dict,
+    inventory: list[str],
+    consumed: list[str],
+    sent: dict[str, str],
+    waivers: dict,
+    waived_queues: dict | None = None,
+    time_limit: int | None = None,
 ) -> list[str]:
     """Sentences for what is wrong with these queues and not waived."""
-    used, version = {*names, *consumed, *sent}, answer["version"]
-    wrong = [fault for queue in answer["queues"] if queue["name"] in used for fault in faults(queue, version, time_limit)]
-    wrong += unconsumed(answer, sent, consumed)
-    wrong = [fault for fault in wrong if fault["setting"] not in waivers]
+    used = {*inventory, *consumed, *sent}
+    sentences = [
+        f"{fault['text']}, or name {names(queue)[0]} with a reason in application_waived_queues."
+        for queue in answer["queues"]
+        if not used.isdisjoint(names(queue)) and set(names(queue)).isdisjoint(waived_queues or {})
+        for fault in faults(queue, answer["version"], time_limit)
+        if fault["setting"] not in waivers
+    ]
     waiver = ", or waive {setting} with a reason in application_waivers"
-    return [f"{fault['text']}{waiver.format(**fault) if fault['setting'] else ''}." for fault in wrong]
+    return sentences + [
+        f"{fault['text']}{waiver.format(**fault) if fault['setting'] else ''}."
+        for fault in unconsumed(answer, sent, consumed)
+        if fault["setting"] not in waivers
+    ]
 
 
 def main() -> None:
@@ -60,6 +75,7 @@ def main() -> None:
             "sent": {"type": "dict", "default": {}},
             "waivers": {"type": "dict", "default": {}},
             "time_limit": {"type": "int"},
+            "waived_queues": {"type": "dict", "default": {}},
             "wait": {"type": "int", "default": 0},
         },
         supports_check_mode=True,
@@ -69,7 +85,8 @@ def main() -> None:
         answer = wait_for_consumers(asked["vhost"], asked["sent"], asked["consumed"], asked["wait"])
     except rabbitmq_cli.CliError as error:
         module.exit_json(changed=False, answered=False, sentences=[str(error)])
-    sentences = findings(answer, asked["names"], asked["consumed"], asked["sent"], asked["waivers"], asked["time_limit"])
+    question = (asked[key] for key in ("names", "consumed", "sent", "waivers", "waived_queues", "time_limit"))
+    sentences = findings(answer, *question)
     module.exit_json(changed=False, answered=True, sentences=sentences)
 
 

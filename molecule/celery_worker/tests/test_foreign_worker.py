@@ -104,15 +104,15 @@ def test_an_application_that_breaks_the_promise_is_refused_with_every_reason(for
     assert "after 7100.0 s (soft_time_limit)" in message, message
 
 
-def test_a_queue_that_keeps_no_dead_letters_is_shown_by_the_broker(host, inputs, foreign):
+def test_a_classic_queue_keeps_dead_letters_and_is_shown_by_the_broker(host, inputs, foreign):
     """The review of two real applications: both said that all is well."""
     foreign("")
     letters = host.ansible("grunnfjell.platform.rabbitmq_dead_letters", check=False)
     assert [(fault["queue"], fault["type"]) for fault in letters["without"]] == [("foreign", "classic"), ("ranked", "classic")]
-    assert "is lost and never a dead letter, since it is a classic queue with 3 priorities" in letters["without"][1]["text"]
+    assert "a job that kills its process runs in" in letters["without"][1]["text"]
     status = host.ansible("grunnfjell.platform.platform_status", check=False)["sections"]["broker"]
     targets = {queue["name"]: (queue["type"], queue["dead_letters_to"]) for queue in status["queues"]}
-    assert (targets["foreign"], targets[inputs["application_name"]]) == (("classic", None), ("quorum", "dead_letters"))
+    assert (targets["foreign"], targets[inputs["application_name"]]) == (("classic", "dead_letters"), ("quorum", "dead_letters"))
 
 
 def test_a_client_that_publishes_without_confirms_is_refused(foreign):

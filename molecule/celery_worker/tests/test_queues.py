@@ -59,7 +59,7 @@ def test_a_classic_queue_that_jobs_go_to_is_refused_before_any_program_changes(i
     before = programs_of_all(fleet)
     run = play(inventory, PLAYBOOK, variables=edit)
     run.assert_failed(
-        f"a job that fails in {inputs['application_name']}/{name} is lost and never a dead letter, since it is a classic queue",
+        f"a job that kills its process runs in {inputs['application_name']}/{name} for ever, since it is a classic queue",
         "or waive task_default_queue_type with a reason in application_waivers",
     )
     assert programs_of_all(fleet) == before

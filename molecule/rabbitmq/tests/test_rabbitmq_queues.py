@@ -80,6 +80,47 @@ def test_a_job_that_fails_too_often_ends_in_the_dead_letters_and_is_not_lost(ses
 
 @pytest.mark.once
 @pytest.mark.disruptive
+@pytest.mark.parametrize("arguments", [{}, {"x-max-priority": 3}], ids=["classic", "priorities"])
+def test_a_rejected_job_of_a_classic_queue_is_a_dead_letter_with_its_reason(
+    host, connect, application, ctl, queue, reader, arguments
+):
+    body = f"rejected {secrets.token_hex(8)}"
+    with connect(**application) as connection:
+        connection.declare(queue, **arguments)
+        try:
+            rows = ctl("list_queues", "-p", application["vhost"], "name", "type", "policy", parse=True)
+            assert [(row["type"], row["policy"]) for row in rows if row["name"] == queue] == [("classic", "work_classic")]
+            status = host.ansible("grunnfjell.platform.platform_status", json.dumps({"sections": {"broker": {}}}))
+            (shown,) = [row for row in status["sections"]["broker"]["queues"] if row["name"] == queue]
+            assert shown["dead_letters_to"] == "dead_letters"
+            assert not [fault for fault in shown["faults"] if "is lost" in fault["text"]], shown
+            assert connection.publish(queue, body) == "ack"
+            tag, _ = until("the job", lambda: connection.get(queue))
+            connection.reject(tag)
+            assert dead_letter(reader, body, keep=True), "the job is in no queue"
+            listed = host.ansible("grunnfjell.platform.rabbitmq_dead_letters", "limit=1000", check=False)
+            assert [letter["reason"] for letter in listed["letters"] if letter["queue"] == queue] == ["rejected"]
+            assert dead_letter(reader, body)
+        finally:
+            connection.delete(queue)
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
+@pytest.mark.parametrize("name", ["{}.4ea6a4e4-1c7c-3d7a-9d5c-0a4b6a6b2f0e", "{}.celery.pidbox"], ids=["reply", "pidbox"])
+def test_a_classic_queue_of_one_process_is_under_no_policy(connect, application, ctl, queue, name):
+    queue = name.format(queue)
+    with connect(**application) as connection:
+        connection.declare(queue)
+        try:
+            rows = ctl("list_queues", "-p", application["vhost"], "name", "policy", parse=True)
+            assert [row["policy"] for row in rows if row["name"] == queue] == [""]
+        finally:
+            connection.delete(queue)
+
+
+@pytest.mark.once
+@pytest.mark.disruptive
 def test_a_dead_letter_can_be_read_any_number_of_times(session, queue, reader, inputs):
     body = f"poison {secrets.token_hex(8)}"
     session.publish(queue, body)

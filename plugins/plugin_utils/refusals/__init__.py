@@ -95,6 +95,7 @@ def refusals(fleet: Fleet, supported: dict[str, list[str]], apart: list[list[str
         web_servers.malformed_web_servers,
         web_servers.shadowed_web_servers,
         applications.unexplained_waivers,
+        applications.unexplained_waived_queues,
         applications.broken_promises,
         firewall.locked_out,
         firewall.closed_jump_hosts,

@@ -156,6 +156,13 @@ def unexplained_waivers(fleet: Fleet) -> Iterator[str]:
                 )
 
 
+def unexplained_waived_queues(fleet: Fleet) -> Iterator[str]:
+    for host in fleet.hosts.values():
+        for queue, reason in (host.inputs.get("application_waived_queues") or {}).items():
+            if not str(reason or "").strip():
+                yield f"{host.name}: application_waived_queues names {queue} without a reason. Write one as its value."
+
+
 def scattered_brokers(fleet: Fleet) -> Iterator[str]:
     """A job exists only on the broker, or in the cluster, that it was sent to. An application uses one, through one address."""
     for host in (*fleet.with_role("celery_worker"), *fleet.with_role("producer")):

@@ -23,7 +23,7 @@ HOST_IN_TARGET = (
     re.compile(r"(?:^|\s)(?P<host>[\w.-]+):/"),
 )
 PLAIN_HOST = re.compile(r"^(?P<host>[\w.-]+|[0-9a-f:]+:[0-9a-f:]+)(?::\d+)*$", re.IGNORECASE)
-EXCEPTIONS = re.compile(r".*_(exceptions|waivers)")
+EXCEPTIONS = re.compile(r".*_(exceptions|waivers|waived_queues)")
 
 
 def target_host(target: str, kind: str) -> str:

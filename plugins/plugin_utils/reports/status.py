@@ -5,9 +5,11 @@ docs/status.md describes the report.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from .beats import running_beats
 from .status_attention import attention
 from .work_rates import CELERYS_OWN, DEAD_LETTERS, DELAYED, Answer, counted, drain, is_work, rates
 
@@ -29,6 +31,11 @@ class HostInfo:
     drained: bool = False
     # Where the broker listens that has taken the place of this host's.
     successor: str = ""
+    # Its Celery application, as celery -A takes it, and whether the inventory has the beat here.
+    celery_app: str = ""
+    beat: bool = False
+    # Queue of its application that may lose jobs → reason.
+    waived_queues: Mapping[str, str] = field(default_factory=dict)
 
 
 def peer(connection: str) -> str:
@@ -112,6 +119,7 @@ class StatusReport:
             "databases": self.section("database"),
             "programs": self.section("programs"),
             "releases": self.releases(),
+            "beats": running_beats(self),
             "certificates": self.section("certificates"),
             "firewalls": self.section("firewall"),
             "archives": {host: answer for host, answer in self.section("archive").items() if answer},
@@ -125,7 +133,8 @@ class StatusReport:
             "counters": counted(brokers),
         }
         report["attention"] = list(attention(self, report))
-        report["verdict"] = self.verdict(accepting, reasons, [doubt for queue in work for doubt in doubts(queue)])
+        doubted = [doubt for queue in work if not queue["waived"] for doubt in doubts(queue)]
+        report["verdict"] = self.verdict(accepting, reasons, doubted)
         return report
 
     def queues(self, brokers: dict[str, Answer]) -> list[dict[str, Any]]:
@@ -151,10 +160,16 @@ class StatusReport:
                     "online": online,
                     "quorum": 2 * len(online) > len(members) if queue["type"] == "quorum" else None,
                     "faults": [fault["text"] for fault in queue["faults"]],
+                    "waived": self.waived(queue),
                     "work": is_work(queue["name"]),
                 }
             )
         return sorted(listed, key=lambda queue: (queue["vhost"], queue["name"]))
+
+    def waived(self, queue: dict[str, Any]) -> str:
+        """Why the inventory lets the queue lose jobs; empty if it does not."""
+        reasons = (info.waived_queues for info in self.hosts.values() if info.application == queue["vhost"])
+        return next((str(own[name]) for own in reasons for name in queue["known_as"] if name in own), "")
 
     def accepting(self, brokers: dict[str, Answer], queues: list[dict[str, Any]]) -> tuple[bool, list[str]]:
         """Whether each application has a producer whose publish was just confirmed, and every reason why a producer has not."""

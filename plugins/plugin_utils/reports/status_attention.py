@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from .backups import backups_attention
+from .beats import beats_attention
 from .etcd import etcd_attention
 from .file_backups import files_attention
 from .keepalived import keepalived_attention
@@ -38,9 +39,10 @@ def attention(status: StatusReport, report: Report) -> Iterator[str]:
         "updates": "its updates",
         "keepalived": "keepalived",
         "files": "the backups of its files",
+        "beats": "its beats",
     }
     asked = ("broker", "database", "etcd", "patroni", "bouncer", "programs", "application", "certificates", "firewall")
-    asked += ("archive", "backup", "files", "updates", "keepalived")
+    asked += ("archive", "backup", "files", "updates", "keepalived", "beats")
     for section in asked:
         for host, answer in status.section(section).items():
             if "error" in answer:
@@ -80,7 +82,7 @@ def queues_attention(status: StatusReport, report: Report) -> Iterator[str]:
         name = f"{queue['vhost']}/{queue['name']}"
         if queue["quorum"] is not None and len(queue["online"]) < len(queue["members"]):
             yield f"{name} has {len(queue['online'])} of {len(queue['members'])} members online"
-        yield from queue["faults"]
+        yield from [] if queue["waived"] else queue["faults"]
         if not queue["consumers"]:
             yield f"{name} holds {queue['ready'] or 0} jobs and has no consumer"
     consuming = {host for queue in report["queues"] for host in queue["consumer_hosts"]}
@@ -108,6 +110,7 @@ def hosts_attention(status: StatusReport, report: Report) -> Iterator[str]:
     for host, application in status.answered("application").items():
         for timer in application.get("failed_timers", []):
             yield f"{host}: the last run of {timer['unit']} failed ({timer['why']}): journalctl -u {timer['unit']}"
+    yield from beats_attention(status, report["beats"])
     for application, hosts in report["releases"].items():
         for host, state in hosts.items():
             for old in state["running"]:

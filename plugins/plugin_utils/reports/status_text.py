@@ -64,6 +64,10 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
             f"{queue['vhost']}/{queue['name']}: {queue['ready']} waiting, {queue['unacknowledged']} running{age}, "
             f"{queue['consumers']} consumers ({listed(queue['consumer_hosts'])}){members}",
         )
+    for queue in report["queues"]:
+        if queue["waived"]:
+            harm = f" ({'; '.join(fault.partition(': ')[0] for fault in queue['faults'])})" if queue["faults"] else ""
+            yield "waived", f"{queue['vhost']}/{queue['name']}: {queue['waived']}{harm}"
     yield "drain", report["drain"]["sentence"]
     if report["counters"]:
         yield "retries", f"{report['delayed']} jobs wait for their next attempt"

@@ -8,6 +8,7 @@ grunnfjell_account clients APP ATTRIBUTES [MODULE]  of this release's code: load
 import importlib
 import json
 import os
+import re
 import sys
 from contextlib import suppress
 from functools import partial
@@ -45,7 +46,9 @@ def destinations(app):
         if not name.startswith("celery."):
             # A function that needs the job's arguments cannot be asked without them.
             with suppress(Exception):
-                queues[name] = app.amqp.router.route({}, name, args=(), kwargs={}, task_type=task)["queue"].name
+                queue = app.amqp.router.route({}, name, args=(), kwargs={}, task_type=task)["queue"]
+                # A Broadcast's name has a UUID, another one in each process; its alias is the same in all.
+                queues[name] = (re.search("-[0-9a-f]{12}$", queue.name) and queue.alias) or queue.name
     return queues
 
 
