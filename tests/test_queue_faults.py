@@ -123,7 +123,7 @@ def test_a_queue_that_takes_a_running_task_back_is_named(
     sentences = findings(answer, ["mail"], [], {}, {}, time_limit=limit)
     assert len(sentences) == named
     assert all("shop/mail is taken back after 540 s and runs again" in sentence for sentence in sentences)
-    assert findings(answer, ["mail"], [], {}, {"task_time_limit": "it may run twice"}, limit) == []
+    assert findings(answer, ["mail"], [], {}, {"task_time_limit": "it may run twice"}, time_limit=limit) == []
 
 
 def test_dead_letters_and_the_queues_of_celery_itself_are_no_work() -> None:
