@@ -77,11 +77,9 @@ def kept_faults(queue: dict[str, Any], version: str) -> list[tuple[str, str]]:
 
 def classic_harm(target: str | None, place: str, lost: str) -> str:
     """What happens to a job that a classic queue cannot keep: it counts no deliveries, whatever its dead-letter exchange."""
-    if target is None:
-        return lost
-    if target != DEAD_LETTERS:
-        return f"a job that fails in {place} goes to the exchange {target}, not to {DEAD_LETTERS}"
-    return f"a job that kills its process runs in {place} for ever"
+    if target == DEAD_LETTERS:
+        return f"a job that kills its process runs in {place} for ever"
+    return f"a job that fails in {place} goes to the exchange {target}, not to {DEAD_LETTERS}" if target else lost
 
 
 def dropped_faults(queue: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,10 +15,10 @@ FACTS = """
         {A, _} -> A end end,
     Least = fun(Keys, Q) -> lists:foldl(fun(K, null) -> InForce(K, Q); (_, V) -> V end, null, Keys) end,
     %% The name of a queue of one process ends with a UUID; the exchange of a broadcast has the name that the code knows.
-    Exchanges = fun(Q) -> {resource, _, _, N} = amqqueue:get_name(Q),
-        case re:run(N, <<"[0-9a-f]{12}$">>) of nomatch -> [];
-            _ -> [X || {binding, {resource, _, _, X}, _, _, _} <- rabbit_binding:list_for_destination(amqqueue:get_name(Q)),
-                       X =/= <<>>] end end,
+    Exchanges = fun(Q) -> {resource, _, _, OwnName} = amqqueue:get_name(Q),
+        case re:run(OwnName, <<"[0-9a-f]{12}$">>) of nomatch -> [];
+            _ -> [From || {binding, {resource, _, _, From}, _, _, _} <- rabbit_binding:list_for_destination(amqqueue:get_name(Q)),
+                          From =/= <<>>] end end,
     Facts = fun(Q) ->
         {resource, VHost, _, Name} = amqqueue:get_name(Q),
         #{vhost => VHost, name => Name, type => TypeOf(Q), exchanges => Exchanges(Q),

@@ -90,10 +90,9 @@ def test_a_rejected_job_of_a_classic_queue_is_a_dead_letter_with_its_reason(
         try:
             rows = ctl("list_queues", "-p", application["vhost"], "name", "type", "policy", parse=True)
             assert [(row["type"], row["policy"]) for row in rows if row["name"] == queue] == [("classic", "work_classic")]
-            status = host.ansible("grunnfjell.platform.platform_status", json.dumps({"sections": {"broker": {}}}))
-            (shown,) = [row for row in status["sections"]["broker"]["queues"] if row["name"] == queue]
-            assert shown["dead_letters_to"] == "dead_letters"
-            assert not [fault for fault in shown["faults"] if "is lost" in fault["text"]], shown
+            question = json.dumps({"vhost": application["vhost"], "names": [queue]})
+            (sentence,) = host.ansible("grunnfjell.platform.rabbitmq_queues", question, check=False)["sentences"]
+            assert f"a job that kills its process runs in {application['vhost']}/{queue} for ever" in sentence
             assert connection.publish(queue, body) == "ack"
             tag, _ = until("the job", lambda: connection.get(queue))
             connection.reject(tag)
