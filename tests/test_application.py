@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.grunnfjell.platform.plugins.module_utils.releases import releases_to_remove
-from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Build, prepare
+from ansible_collections.grunnfjell.platform.plugins.modules.application_release import Build, BuildError, prepare
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.celery import broker_url, fingerprint, python_literal
 from ansible_collections.grunnfjell.platform.plugins.plugin_utils.sizing.supervisor import (
     beat_program,
@@ -132,15 +132,16 @@ def build_in(home: Path, **params: object) -> Build:
     def fail_json(msg: str) -> None:
         raise RuntimeError(msg)
 
-    return Build(SimpleNamespace(params={"timeout": 10} | params, fail_json=fail_json), home / "abc")
+    module = SimpleNamespace(params={"timeout": 10} | params, fail_json=fail_json)
+    return Build(module, home / "abc", {"python": "/usr/bin/python3"})
 
 
 def test_a_step_of_a_build_that_hangs_is_ended(tmp_path: Path) -> None:
     """Review finding 39."""
     build = build_in(tmp_path, timeout=0.2)
-    with pytest.raises(RuntimeError, match=r"Release abc: its wheel did not end within 0.2 s \(application_build_timeout\)"):
+    with pytest.raises(BuildError, match=r"its wheel did not end within 0.2 s \(application_build_timeout\)"):
         build.command("its wheel", ["sh", "-c", "sleep 600 & wait"])
-    with pytest.raises(RuntimeError, match="its wheel failed") as failed:
+    with pytest.raises(BuildError, match="its wheel failed") as failed:
         build.command("its wheel", ["sh", "-c", "echo why >&2; exit 3"])
     assert "why" in str(failed.value)
     build.command("its wheel", ["true"])
