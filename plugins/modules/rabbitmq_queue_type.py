@@ -51,6 +51,7 @@ LOCK = "/run/grunnfjell-queue-type.lock"
 OPERATOR = "grunnfjell-queue-type"
 IDLE_S = 0.01
 ATTEMPTS = 3
+COUNTED_S = 10
 
 
 def move(connection: Connection, jobs: list[Message], target: str) -> None:
@@ -138,7 +139,11 @@ class Switch:
                     move(connection, jobs, self.queue)
                     moved, left = moved + len(jobs), left - len(jobs)
                 connection.finish()
-        if not self.ask(queue_switch.DROP_ASIDE):
+        # The broker counts a consumer for a moment after its end.
+        deadline = time.monotonic() + COUNTED_S
+        while not (dropped := self.ask(queue_switch.DROP_ASIDE)) and time.monotonic() < deadline:
+            time.sleep(IDLE_S)  # between two looks at its consumers
+        if not dropped:
             raise Refusal(f"{self.vhost}/{self.aside} did not stay empty: it has a publisher or a consumer. Run again.")
         return moved
 

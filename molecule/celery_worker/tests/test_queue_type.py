@@ -161,7 +161,7 @@ def classic(host, fleet, fleet_inputs, traffic) -> Iterator[str]:
 def test_the_programs_of_a_queue_stop_and_start_again_and_its_jobs_run(host, inventory, classic):
     """The upgrade of an application whose older release declared the queue classic."""
     run = play(inventory, "playbooks/celery_worker.yml")
-    run.assert_failed("a job that fails in newsroom/slow is lost", "make queue-type QUEUE=slow")
+    run.assert_failed("a job that kills its process runs in newsroom/slow for ever", "make queue-type QUEUE=slow")
     run = play(inventory, PLAYBOOK, "-e", f"queue_type_queue={classic}")
     assert run.returncode == 0, run.output
     assert "RUNNING" in host.check_output("supervisorctl status slow")

@@ -60,7 +60,7 @@ def test_a_classic_queue_that_jobs_go_to_is_refused_before_any_program_changes(i
     run = play(inventory, PLAYBOOK, variables=edit)
     run.assert_failed(
         f"a job that kills its process runs in {inputs['application_name']}/{name} for ever, since it is a classic queue",
-        "or waive task_default_queue_type with a reason in application_waivers",
+        f"or name {name} with a reason in application_waived_queues",
     )
     assert programs_of_all(fleet) == before
 
