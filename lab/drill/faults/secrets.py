@@ -30,7 +30,7 @@ CUTS = (
     ("Configure PgBouncer and keep it running", 1),
     ("Write the application's settings", 1),
     (MIDST, 1),
-    ("Hand over to the new web servers, one at a time", 1),
+    ("Try all new web servers, then hand over to them, one at a time", 1),
     ("Check that the old logins are unused, or refused", 1),
     ("Take the next step in the vault", 3),
     ("Take the next step in the vault", 4),
