@@ -102,7 +102,7 @@ celery_app = flask_app.extensions["celery"]
 class Project:
     """given: the inventory's lines that another row is about.
 
-    program: statements after the request, which fill `result` beside the numbers of waiting jobs by queue.
+    program: statements after the request, which fill `result`, as do the numbers of waiting jobs by queue.
     """
 
     files: Mapping[str, str]
@@ -173,7 +173,7 @@ PROJECTS = {
         "app.conf.beat_schedule = {'often': {'task': 'shop.tasks.order', 'schedule': 0.001}}\n"
         "app.conf.beat_scheduler = 'shop.scheduler:Scheduler'\n",
         {"waiting": {"shop": 2}, "scheduler": "shop.scheduler"},
-        # As `celery beat` does until its first tick.
+        # As `celery beat` does until its first tick; the wait is longer than the interval of the schedule.
         "import time\nbeat = app.Beat(quiet=True)\n"
         "scheduler = beat.Service(app, scheduler_cls=beat.scheduler_cls).get_scheduler()\n"
         "time.sleep(0.01)\nscheduler.tick()\nresult |= {'waiting': waiting(), 'scheduler': type(scheduler).__module__}\n",

@@ -40,7 +40,7 @@ OF_APPLICATION = ("application", "celery_worker", "producer")
 ROLES = FLEET_ROLES | {"application": ("celery_workers", "producers")}
 WORKERS, PRODUCERS = ("worker1", "worker2"), ("web1",)
 OF_HOST = dict.fromkeys(WORKERS, ("application", "celery_worker")) | dict.fromkeys(PRODUCERS, ("application", "producer"))
-# What the inventory has beside the lines of the row, as inventories/example.
+# What the inventory has besides the lines of the row, as inventories/example.
 GIVEN = """
 application_name: shop
 application_source: {directory: /srv/shop}
@@ -171,7 +171,7 @@ def answer(question: str) -> str:
 
 
 class Inventory:
-    """What the roles and the fleet's checks make of the lines of a row, beside those that every inventory has.
+    """What the roles and the fleet's checks make of the lines of a row and of those that every inventory has.
 
     given: lines that another row is about.
     """

@@ -57,6 +57,7 @@ def test_a_beat_is_known_by_the_title_that_celery_may_give_it(title: str, app: s
 
 @pytest.mark.parametrize("kind", [["beat"], ["worker", "-B"]], ids=["beat", "embedded"])
 def test_a_beat_with_children_is_one_beat(write: Callable[..., Path], kind: list[str]) -> None:
+    # The test kills them long before their sleep ends.
     fork = "import os, sys, time\nos.fork()\nprint(flush=True)\ntime.sleep(60)\n"
     script = write("celery", fork)
     with subprocess.Popen([sys.executable, script, "-A", "shop", *kind], stdout=subprocess.PIPE, process_group=0) as process:

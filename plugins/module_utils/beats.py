@@ -1,4 +1,4 @@
-"""Running beats of Celery, whoever started them.  Each of them sends every scheduled task."""
+"""Running beats of Celery, also those that somebody started by hand.  Each of them sends every scheduled task."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Run = Callable[[str, list[str]], str]
 def build_packages(names: list[str], record: Path, run: Run) -> Iterator[None]:
     """Install packages and what they need; afterwards remove what was not there before, unless another package needs it by then.
 
-    record: file that keeps their names meanwhile, so that after a build that was cut off the next one removes them.
+    record: file that keeps their names meanwhile: the next build removes what one that was cut off has left.
     run: runs a command, given what it does in words, and returns its output.
     """
     added = set(json.loads(record.read_text())) if record.exists() else set()
@@ -32,7 +32,10 @@ def build_packages(names: list[str], record: Path, run: Run) -> Iterator[None]:
     install = ["install", "--no-install-recommends", *names]
     added |= set(NEW.findall(run("looking for the build packages", [*APT, "--simulate", *install])))
     record.parent.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(sorted(added)))
+    # Whole or not at all: a run that is killed here must leave a record that the next one can read.
+    written = record.with_suffix(".new")
+    written.write_text(json.dumps(sorted(added)))
+    written.replace(record)
     try:
         run("installing the build packages", [*APT, *install])
         yield

@@ -112,10 +112,10 @@ def broker(_: dict[str, Any]) -> dict[str, Any]:
         answer = rabbitmq_cli.ask(BROKER, timeout=TIMEOUT_S)
     except rabbitmq_cli.CliError as error:
         raise NoAnswer(str(error)) from error
-    return answer | {"queues": [judged(queue, answer["version"]) for queue in answer["queues"]]}
+    return answer | {"queues": [with_faults(queue, answer["version"]) for queue in answer["queues"]]}
 
 
-def judged(queue: dict[str, Any], version: str) -> dict[str, Any]:
+def with_faults(queue: dict[str, Any], version: str) -> dict[str, Any]:
     return queue | {"faults": queue_faults.faults(queue, version), "known_as": queue_faults.names(queue)}
 
 

@@ -142,7 +142,7 @@ class Switch:
         # The broker counts a consumer for a moment after its end.
         deadline = time.monotonic() + COUNTED_S
         while not (dropped := self.ask(queue_switch.DROP_ASIDE)) and time.monotonic() < deadline:
-            time.sleep(IDLE_S)  # between two looks at its consumers
+            time.sleep(IDLE_S)  # between two looks at its consumers; the deadline ends them
         if not dropped:
             raise Refusal(f"{self.vhost}/{self.aside} did not stay empty: it has a publisher or a consumer. Run again.")
         return moved
